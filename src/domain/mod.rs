@@ -1,0 +1,11 @@
+//! The advice itself, as pure functions over checked values.
+//!
+//! No I/O, no clock, no environment, no unseeded randomness, no hash-ordered maps, no
+//! serialisation: what is serialised is a promise, and promises live in `wire`.
+
+pub mod hardware;
+pub mod model;
+pub mod seed;
+pub mod system;
+pub mod terms;
+pub mod units;

@@ -1,6 +1,9 @@
 //! Which expert-load forecast, if any, makes a mixture-of-experts deployment faster.
 //!
-//! Reading order: [`domain`] is the advice itself.
+//! Reading order: [`domain`] is the advice itself, [`wire`] the public schema, [`app`]
+//! the use cases.
 
+pub mod app;
 #[deny(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod domain;
+pub mod wire;

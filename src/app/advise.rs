@@ -1,0 +1,68 @@
+//! The use case the service exists for: a question in, a recommendation out.
+
+use serde_json::Value;
+
+use crate::wire::violation::Violation;
+
+/// Follows a long computation, and may end it.
+pub trait Progress: Sync {
+    /// Told the share that is done (0 to 1) and the name of the phase, often.
+    fn report(&self, done: f64, phase: &'static str);
+    /// Asked often; after `true` the computation ends with [`AdviceError::Canceled`].
+    fn canceled(&self) -> bool {
+        false
+    }
+}
+
+/// Nobody follows.
+pub struct Unobserved;
+
+impl Progress for Unobserved {
+    fn report(&self, _done: f64, _phase: &'static str) {}
+}
+
+/// A question that has been read and found answerable, with the digest of all that
+/// decides its answer (question, traces, catalog, version).
+#[derive(Debug, Clone)]
+pub struct CheckedQuestion {
+    /// SHA-256 over the normalised question, its traces, the catalog and the version.
+    pub digest: [u8; 32],
+    /// The question as it is stored and echoed.
+    pub request: Value,
+    /// Catalog id or name of the model, for listing.
+    pub model: String,
+    /// Catalog id or name of the device, for listing.
+    pub device: String,
+    /// Traces the answer needs.
+    pub trace_ids: Vec<String>,
+}
+
+/// An answer: what is shown, and the placement plan beside it.
+#[derive(Debug, Clone)]
+pub struct Advice {
+    /// The `result` of the wire format.
+    pub result: Value,
+    /// Id of the recommended strategy, for listing.
+    pub strategy: String,
+    /// The placement answer, where the strategy has a plan.
+    pub placement: Option<Value>,
+}
+
+/// Why there is no advice.
+#[derive(Debug, thiserror::Error)]
+pub enum AdviceError {
+    /// The question is well-formed JSON but cannot be answered.
+    #[error("the question breaks {} rule(s)", .0.len())]
+    Refused(Vec<Violation>),
+    /// The caller asked to stop.
+    #[error("the computation was canceled")]
+    Canceled,
+    /// A stored trace could not be read back.
+    #[error("trace {id} could not be read")]
+    Trace {
+        /// Which trace.
+        id: String,
+        /// Why.
+        source: std::io::Error,
+    },
+}

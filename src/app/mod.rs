@@ -1,0 +1,3 @@
+//! The use cases, one function each; the only room where domain, formats and store meet.
+
+pub mod advise;

@@ -1,0 +1,6 @@
+//! The public schema, version 1: requests, responses and stored payloads.
+//!
+//! Field names carry units. Nothing here computes; a request becomes checked domain
+//! values by one conversion that reports every violation with its JSON pointer.
+
+pub mod violation;

@@ -6,6 +6,7 @@
 pub mod hardware;
 pub mod model;
 pub mod seed;
+pub mod strategy;
 pub mod system;
 pub mod terms;
 pub mod units;

@@ -5,6 +5,7 @@
 
 pub mod hardware;
 pub mod model;
+pub mod price;
 pub mod seed;
 pub mod strategy;
 pub mod system;

@@ -1,5 +1,7 @@
 //! The use case the service exists for: a question in, a recommendation out.
 
+use std::path::PathBuf;
+
 use serde_json::Value;
 
 use crate::wire::violation::Violation;
@@ -19,6 +21,31 @@ pub struct Unobserved;
 
 impl Progress for Unobserved {
     fn report(&self, _done: f64, _phase: &'static str) {}
+}
+
+/// What is known of a stored trace without reading its routes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TraceFacts {
+    /// Names it in requests.
+    pub id: String,
+    /// SHA-256 of its content: equal content, equal digest.
+    pub digest: [u8; 32],
+    /// MoE layers it covers.
+    pub layers: u64,
+    /// Experts per layer.
+    pub experts: u64,
+    /// Experts a token is routed to; 0 where only counts are known.
+    pub top_k: u64,
+    /// Routed tokens.
+    pub tokens: u64,
+    /// Sequences the tokens stand in; 0 where only counts are known.
+    pub sequences: u64,
+    /// Steps in time.
+    pub steps: u64,
+    /// Whether it says which token was routed, not only where to.
+    pub has_token_ids: bool,
+    /// The stored form.
+    pub path: PathBuf,
 }
 
 /// A question that has been read and found answerable, with the digest of all that

@@ -6,6 +6,7 @@
 pub mod hardware;
 pub mod model;
 pub mod price;
+pub mod question;
 pub mod seed;
 pub mod strategy;
 pub mod system;

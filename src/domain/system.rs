@@ -206,6 +206,12 @@ pub enum Preset {
     Paper,
 }
 
+impl Preset {
+    /// Every value with its name on the wire.
+    pub const ALL: [(Self, &'static str); 2] =
+        [(Self::Calibrated, "calibrated"), (Self::Paper, "paper")];
+}
+
 /// How forecast errors load the busiest device, as the paper distinguishes them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorModel {
@@ -215,6 +221,15 @@ pub enum ErrorModel {
     Typical,
     /// Errors meet on one device: load 1 + (N − 1)·e.
     Pessimistic,
+}
+
+impl ErrorModel {
+    /// Every value with its name on the wire.
+    pub const ALL: [(Self, &'static str); 3] = [
+        (Self::Optimistic, "optimistic"),
+        (Self::Typical, "typical"),
+        (Self::Pessimistic, "pessimistic"),
+    ];
 }
 
 /// How tokens reach their experts and come back.
@@ -232,6 +247,17 @@ pub enum Communication {
     Paper,
 }
 
+impl Communication {
+    /// Every value with its name on the wire.
+    pub const ALL: [(Self, &'static str); 5] = [
+        (Self::Replicated, "replicated"),
+        (Self::AllgatherReducescatter, "allgather_reducescatter"),
+        (Self::AllToAllNormal, "all_to_all_normal"),
+        (Self::AllToAllLowLatency, "all_to_all_low_latency"),
+        (Self::Paper, "paper"),
+    ];
+}
+
 /// Whether the predictor's time is exposed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PredictorOverlap {
@@ -239,6 +265,12 @@ pub enum PredictorOverlap {
     Serial,
     /// Beside attention; only what is longer is exposed.
     Attention,
+}
+
+impl PredictorOverlap {
+    /// Every value with its name on the wire.
+    pub const ALL: [(Self, &'static str); 2] =
+        [(Self::Serial, "none"), (Self::Attention, "attention")];
 }
 
 /// What runs beside communication.
@@ -252,6 +284,15 @@ pub enum Overlap {
     TwoBatch,
 }
 
+impl Overlap {
+    /// Every value with its name on the wire.
+    pub const ALL: [(Self, &'static str); 3] = [
+        (Self::None, "none"),
+        (Self::SharedExpert, "shared_expert"),
+        (Self::TwoBatch, "two_batch"),
+    ];
+}
+
 /// How an expert's tokens are split over its replicas.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ReplicaSplit {
@@ -261,4 +302,13 @@ pub enum ReplicaSplit {
     NearestFirst,
     /// So that the busiest device is as light as possible.
     Optimal,
+}
+
+impl ReplicaSplit {
+    /// Every value with its name on the wire.
+    pub const ALL: [(Self, &'static str); 3] = [
+        (Self::Hashed, "hashed"),
+        (Self::NearestFirst, "nearest_first"),
+        (Self::Optimal, "optimal"),
+    ];
 }

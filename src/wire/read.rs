@@ -1,0 +1,293 @@
+//! Reads a JSON value piece by piece and notes every violation on the way.
+//!
+//! A derive would stop at the first problem; a user with five mistakes wants to see
+//! five. Each read returns what could be read and leaves a [`Violation`] with its JSON
+//! pointer for what could not, so that reading always goes on.
+
+use std::cell::RefCell;
+use std::fmt::Display;
+use std::ops::RangeInclusive;
+
+use serde_json::{Map, Value};
+
+use super::violation::Violation;
+
+/// The violations found so far, in the order of reading.
+#[derive(Debug, Default)]
+pub struct Violations(RefCell<Vec<Violation>>);
+
+impl Violations {
+    /// Notes one violation.
+    pub fn note(&self, pointer: impl Into<String>, rule: &str, detail: impl Into<String>) {
+        self.0.borrow_mut().push(Violation::new(pointer, rule, detail));
+    }
+
+    /// Whether nothing is wrong so far.
+    pub fn is_empty(&self) -> bool {
+        self.0.borrow().is_empty()
+    }
+
+    /// All violations.
+    pub fn into_vec(self) -> Vec<Violation> {
+        self.0.into_inner()
+    }
+}
+
+/// A value of the request, and where it stands.
+#[derive(Debug, Clone)]
+pub struct Place<'a> {
+    value: &'a Value,
+    pointer: String,
+    violations: &'a Violations,
+}
+
+/// An object of the request whose fields are being read.
+#[derive(Debug)]
+pub struct Fields<'a> {
+    map: &'a Map<String, Value>,
+    pointer: String,
+    known: RefCell<Vec<&'static str>>,
+    violations: &'a Violations,
+}
+
+/// A number shown the way a person would write it.
+fn shown(number: f64) -> String {
+    if number != 0.0 && (number.abs() >= 1e6 || number.abs() < 1e-3) {
+        format!("{number:e}")
+    } else {
+        format!("{number}")
+    }
+}
+
+/// The kind of a JSON value, as a person would name it.
+const fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "an array",
+        Value::Object(_) => "an object",
+    }
+}
+
+impl<'a> Place<'a> {
+    /// The whole request.
+    pub const fn root(value: &'a Value, violations: &'a Violations) -> Self {
+        Self { value, pointer: String::new(), violations }
+    }
+
+    /// The JSON pointer of this place.
+    pub fn pointer(&self) -> &str {
+        &self.pointer
+    }
+
+    /// The value as it stands.
+    pub const fn value(&self) -> &'a Value {
+        self.value
+    }
+
+    /// Notes a violation of `rule` here.
+    pub fn note(&self, rule: &str, detail: impl Into<String>) {
+        self.violations.note(self.pointer.clone(), rule, detail);
+    }
+
+    fn wrong_type<T>(&self, wanted: &str) -> Option<T> {
+        self.note("type", format!("this is {}; it must be {wanted}", kind(self.value)));
+        None
+    }
+
+    fn out_of_range<T>(&self, found: impl Display, low: &str, high: &str) -> Option<T> {
+        self.note("range", format!("{found} is out of range; it must be from {low} to {high}"));
+        None
+    }
+
+    /// A finite number in `range`.
+    pub fn number(&self, range: RangeInclusive<f64>) -> Option<f64> {
+        let Some(number) = self.value.as_f64() else { return self.wrong_type("a number") };
+        if range.contains(&number) {
+            Some(number)
+        } else {
+            self.out_of_range(shown(number), &shown(*range.start()), &shown(*range.end()))
+        }
+    }
+
+    /// A whole number in `range`.
+    pub fn integer(&self, range: RangeInclusive<u64>) -> Option<u64> {
+        let Value::Number(number) = self.value else { return self.wrong_type("a whole number") };
+        let low = range.start().to_string();
+        let high = range.end().to_string();
+        match number.as_u64() {
+            Some(integer) if range.contains(&integer) => Some(integer),
+            None if number.as_f64().is_some_and(|n| n.fract() != 0.0) => {
+                self.wrong_type("a whole number")
+            }
+            _ => self.out_of_range(number, &low, &high),
+        }
+    }
+
+    /// A whole number in `range` that fits 32 bits.
+    pub fn small_integer(&self, range: RangeInclusive<u32>) -> Option<u32> {
+        self.integer(u64::from(*range.start())..=u64::from(*range.end()))
+            .and_then(|integer| u32::try_from(integer).ok())
+    }
+
+    /// A string of 1 to 256 characters.
+    pub fn text(&self) -> Option<&'a str> {
+        let Value::String(text) = self.value else { return self.wrong_type("a string") };
+        if text.is_empty() || text.chars().count() > 256 {
+            self.note("length", "the string must have from 1 to 256 characters");
+            return None;
+        }
+        Some(text)
+    }
+
+    /// True or false.
+    pub fn boolean(&self) -> Option<bool> {
+        self.value.as_bool().or_else(|| self.wrong_type("true or false"))
+    }
+
+    /// One of a list of names.
+    pub fn one_of<T: Copy>(&self, names: &[(T, &'static str)]) -> Option<T> {
+        let text = self.text()?;
+        let found = names.iter().find(|(_, name)| *name == text).map(|(value, _)| *value);
+        if found.is_none() {
+            let list: Vec<&str> = names.iter().map(|(_, name)| *name).collect();
+            self.note("choice", format!("{text:?} is not one of: {}", list.join(", ")));
+        }
+        found
+    }
+
+    /// The fields of an object.
+    pub fn object(&self) -> Option<Fields<'a>> {
+        let Value::Object(map) = self.value else { return self.wrong_type("an object") };
+        Some(Fields {
+            map,
+            pointer: self.pointer.clone(),
+            known: RefCell::default(),
+            violations: self.violations,
+        })
+    }
+
+    /// The items of an array whose length is in `length`.
+    pub fn items(&self, length: RangeInclusive<usize>) -> Option<Vec<Self>> {
+        let Value::Array(items) = self.value else { return self.wrong_type("an array") };
+        if !length.contains(&items.len()) {
+            self.note(
+                "length",
+                format!(
+                    "the array has {} items; it must have from {} to {}",
+                    items.len(),
+                    length.start(),
+                    length.end()
+                ),
+            );
+            return None;
+        }
+        let place = |(index, value)| Self {
+            value,
+            pointer: format!("{}/{index}", self.pointer),
+            violations: self.violations,
+        };
+        Some(items.iter().enumerate().map(place).collect())
+    }
+
+    /// An array of numbers in `range`; `None` if any item is wrong.
+    pub fn numbers(
+        &self,
+        length: RangeInclusive<usize>,
+        range: &RangeInclusive<f64>,
+    ) -> Option<Vec<f64>> {
+        let items = self.items(length)?;
+        let read: Vec<Option<f64>> = items.iter().map(|item| item.number(range.clone())).collect();
+        read.into_iter().collect()
+    }
+}
+
+impl<'a> Fields<'a> {
+    /// A field that may be left out; `null` counts as left out.
+    pub fn get(&self, name: &'static str) -> Option<Place<'a>> {
+        self.known.borrow_mut().push(name);
+        let value = self.map.get(name).filter(|value| !value.is_null())?;
+        Some(Place {
+            value,
+            pointer: format!("{}/{name}", self.pointer),
+            violations: self.violations,
+        })
+    }
+
+    /// A field that must be there.
+    pub fn require(&self, name: &'static str) -> Option<Place<'a>> {
+        let place = self.get(name);
+        if place.is_none() {
+            self.note("required", format!("`{name}` is missing"));
+        }
+        place
+    }
+
+    /// Notes a violation of `rule` at this object.
+    pub fn note(&self, rule: &str, detail: impl Into<String>) {
+        self.violations.note(self.pointer.clone(), rule, detail);
+    }
+
+    /// The JSON pointer of this object.
+    pub fn pointer(&self) -> &str {
+        &self.pointer
+    }
+
+    /// Notes every field that nothing has asked for.
+    pub fn finish(self) {
+        let known = self.known.into_inner();
+        for name in self.map.keys().filter(|name| !known.contains(&name.as_str())) {
+            let escaped = name.replace('~', "~0").replace('/', "~1");
+            let mut names = known.clone();
+            names.sort_unstable();
+            self.violations.note(
+                format!("{}/{escaped}", self.pointer),
+                "unknown_field",
+                format!("this field is unknown here; known are: {}", names.join(", ")),
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn every_violation_is_noted_with_its_place() {
+        let value = json!({"a": "x", "b": 7.5, "c": -1, "d": [1, "y", 3], "zz": 0});
+        let violations = Violations::default();
+        let fields = Place::root(&value, &violations).object().unwrap();
+        assert_eq!(fields.require("a").and_then(|place| place.number(0.0..=1.0)), None);
+        assert_eq!(fields.require("b").and_then(|place| place.integer(1..=9)), None);
+        assert_eq!(fields.require("c").and_then(|place| place.integer(1..=9)), None);
+        assert_eq!(fields.get("d").and_then(|place| place.numbers(1..=9, &(0.0..=9.0))), None);
+        assert!(fields.require("e").is_none());
+        fields.finish();
+        let found: Vec<(String, String)> =
+            violations.into_vec().into_iter().map(|v| (v.pointer, v.rule)).collect();
+        let expected = [
+            ("/a", "type"),
+            ("/b", "type"),
+            ("/c", "range"),
+            ("/d/1", "type"),
+            ("", "required"),
+            ("/zz", "unknown_field"),
+        ];
+        let expected: Vec<(String, String)> =
+            expected.iter().map(|(p, r)| ((*p).to_owned(), (*r).to_owned())).collect();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn huge_whole_numbers_are_out_of_range_not_wrapped() {
+        let value = json!(9_223_372_036_854_775_808_u64);
+        let violations = Violations::default();
+        assert_eq!(Place::root(&value, &violations).integer(1..=16_777_216), None);
+        assert_eq!(violations.into_vec()[0].rule, "range");
+    }
+}

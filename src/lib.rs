@@ -4,6 +4,9 @@
 //! the use cases.
 
 pub mod app;
+pub mod catalog;
+pub mod cli;
 #[deny(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod domain;
+pub mod formats;
 pub mod wire;

@@ -1,3 +1,4 @@
 //! The use cases, one function each; the only room where domain, formats and store meet.
 
 pub mod advise;
+pub mod catalog;

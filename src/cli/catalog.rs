@@ -1,0 +1,183 @@
+//! `catalog list`, `catalog show ID` and `catalog check`, as tables.
+
+use std::io::{self, Write};
+
+use comfy_table::{CellAlignment, Table, presets};
+use serde_json::Value;
+
+use crate::app::catalog::{link_body, list_links, list_models, model_body};
+use crate::catalog::check::check;
+use crate::catalog::{Catalog, UnknownId, nearest};
+use crate::wire::catalog::{LinkBody, ModelBody};
+
+/// Why an entry could not be shown.
+#[derive(Debug, thiserror::Error)]
+pub enum ShowError {
+    /// Nothing has this id.
+    #[error(transparent)]
+    Unknown(#[from] UnknownId),
+    /// The output could not be written.
+    #[error("the output could not be written")]
+    Output(#[from] io::Error),
+}
+
+/// Prints every entry, kind by kind.
+pub fn list(out: &mut dyn Write, catalog: &Catalog) -> io::Result<()> {
+    let header = ["model", "name", "parameters", "active", "MoE layers", "experts", "top-k"];
+    let mut models = table(&header);
+    for ModelBody { id, name, parameters, moe_layers, experts, .. } in list_models(catalog).items {
+        models.add_row([
+            id,
+            name,
+            billions(parameters.computed),
+            billions(parameters.active_per_token),
+            moe_layers.to_string(),
+            experts.routed.to_string(),
+            experts.top_k.to_string(),
+        ]);
+    }
+    align_right(&mut models, 2..7);
+    writeln!(out, "{models}\n")?;
+    let mut links = table(&["link", "name", "GB/s per direction", "latency in µs"]);
+    for LinkBody { id, name, bandwidth_bytes_per_s, latency_s, .. } in list_links(catalog).items {
+        let bandwidth = format!("{:.0}", bandwidth_bytes_per_s / 1e9);
+        links.add_row([id, name, bandwidth, format!("{:.2}", latency_s * 1e6)]);
+    }
+    align_right(&mut links, 2..4);
+    writeln!(out, "{links}\n\ncatalog digest {}", catalog.digest())
+}
+
+/// Prints one entry of whatever kind: every number with its source.
+pub fn show(out: &mut dyn Write, catalog: &Catalog, id: &str) -> Result<(), ShowError> {
+    let body = if let Ok(model) = catalog.model(id) {
+        serde_json::to_value(model_body(model))
+    } else if let Ok(link) = catalog.link(id) {
+        serde_json::to_value(link_body(link))
+    } else {
+        return Err(unknown(catalog, id).into());
+    };
+    let body = body.map_err(io::Error::from)?;
+    let mut shown = table(&["field", "value", "source"]);
+    add_rows(&mut shown, &body, &body["sources"], "");
+    align_right(&mut shown, 1..2);
+    Ok(writeln!(out, "{shown}")?)
+}
+
+/// Prints what is wrong with the catalog, and says whether all is well.
+pub fn check_all(out: &mut dyn Write, catalog: &Catalog) -> io::Result<bool> {
+    let checks = check(catalog);
+    let mut shown = table(&["kind", "id", "computed", "published", "error in %", "problems"]);
+    for entry in &checks {
+        let [computed, published, error] = match entry.parameters {
+            Some(counts) => [
+                counts.computed.to_string(),
+                counts.published.to_string(),
+                format!("{:+.4}", counts.error() * 100.0),
+            ],
+            None => [const { String::new() }; 3],
+        };
+        let problems =
+            if entry.problems.is_empty() { "none".to_owned() } else { entry.problems.join("\n") };
+        shown.add_row([
+            entry.kind.to_owned(),
+            entry.id.clone(),
+            computed,
+            published,
+            error,
+            problems,
+        ]);
+    }
+    align_right(&mut shown, 2..5);
+    let wrong = checks.iter().filter(|entry| !entry.problems.is_empty()).count();
+    writeln!(out, "{shown}\n\n{} entries, {wrong} with problems", checks.len())?;
+    Ok(wrong == 0)
+}
+
+fn table(header: &[&str]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(header);
+    table
+}
+
+fn align_right(table: &mut Table, columns: std::ops::Range<usize>) {
+    for column in columns {
+        if let Some(column) = table.column_mut(column) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+}
+
+fn billions(parameters: u64) -> String {
+    format!("{:.2} B", parameters as f64 / 1e9)
+}
+
+/// One row for every plain value of a body, under its JSON pointer.
+fn add_rows(table: &mut Table, value: &Value, sources: &Value, at: &str) {
+    match value {
+        Value::Object(fields) => {
+            for (name, value) in fields.iter().filter(|(name, _)| *name != "sources") {
+                add_rows(table, value, sources, &format!("{at}/{name}"));
+            }
+        }
+        Value::Null => {}
+        plain => {
+            let text = plain.as_str().map_or_else(|| plain.to_string(), str::to_owned);
+            let source = sources[at].as_str().unwrap_or("");
+            table.add_row([at.trim_start_matches('/'), &text, source]);
+        }
+    }
+}
+
+/// The error for an id that nothing has, whatever the kind.
+fn unknown(catalog: &Catalog, id: &str) -> UnknownId {
+    let models = catalog.models().iter().map(|entry| entry.id.as_str());
+    let ids: Vec<_> = models.chain(catalog.links().iter().map(|entry| entry.id.as_str())).collect();
+    let hint = match nearest(id, &ids) {
+        Some(near) => format!("did you mean \"{near}\"?"),
+        None => "`catalog list` shows all ids".to_owned(),
+    };
+    UnknownId { kind: "catalog entry", id: id.chars().take(80).collect(), hint }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn printed(print: impl FnOnce(&mut Vec<u8>, &Catalog)) -> String {
+        let mut out = Vec::new();
+        print(&mut out, Catalog::embedded().unwrap());
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn the_list_has_every_kind() {
+        let text = printed(|out, catalog| list(out, catalog).unwrap());
+        assert!(text.contains("mixtral-8x7b") && text.contains("46.70 B"));
+        assert!(text.contains("nvlink3") && text.contains("8.92"));
+    }
+
+    #[test]
+    fn an_entry_is_shown_with_sources() {
+        let text = printed(|out, catalog| show(out, catalog, "gpt-oss-20b").unwrap());
+        assert!(text.contains("parameters/computed") && text.contains("20914757184"));
+        assert!(text.contains("model card"));
+    }
+
+    #[test]
+    fn the_check_passes_and_says_so() {
+        let mut all_well = false;
+        let text = printed(|out, catalog| all_well = check_all(out, catalog).unwrap());
+        assert!(all_well, "{text}");
+        assert!(text.contains("671026419200") && text.contains("0 with problems"));
+    }
+
+    #[test]
+    fn an_unknown_entry_is_named_with_its_neighbour() {
+        let catalog = Catalog::embedded().unwrap();
+        let error = show(&mut Vec::new(), catalog, "nvlink-3").unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "no catalog entry has the id \"nvlink-3\"; did you mean \"nvlink3\"?"
+        );
+    }
+}

@@ -1,0 +1,3 @@
+//! The subcommands, one file each; the only room that prints.
+
+pub mod catalog;

@@ -1,0 +1,35 @@
+//! What every catalog file has, whatever it describes, and how reading one fails.
+
+use std::collections::BTreeMap;
+
+use super::hf_config::ConfigProblem;
+
+/// One described thing of the catalog.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CatalogEntry<T> {
+    /// The id by which questions name it; equal to the file's name.
+    pub id: String,
+    /// Its name for people.
+    pub name: String,
+    /// What is described.
+    pub value: T,
+    /// JSON pointer into the file → where the numbers at and below it come from.
+    pub sources: BTreeMap<String, String>,
+}
+
+/// Why a catalog file could not be read.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum CatalogFileError {
+    /// Not TOML, or not the fields of this kind of file.
+    #[error("the file cannot be read as TOML with the expected fields")]
+    Toml(#[from] toml::de::Error),
+    /// The model configuration inside has problems.
+    #[error("the configuration has problems: {}", list(.0))]
+    Config(Vec<ConfigProblem>),
+}
+
+fn list(problems: &[ConfigProblem]) -> String {
+    let lines: Vec<_> =
+        problems.iter().map(|problem| format!("{}: {}", problem.pointer, problem.detail)).collect();
+    lines.join("; ")
+}

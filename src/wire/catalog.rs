@@ -1,0 +1,167 @@
+//! The catalog as it is shown: models and links, every number with its source.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+/// Where the numbers of a body come from: JSON pointer into the body → source.
+pub type Sources = BTreeMap<String, String>;
+
+/// All models of the catalog.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct ModelList {
+    /// The models, by id.
+    pub items: Vec<ModelBody>,
+}
+
+/// One model of the catalog.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct ModelBody {
+    /// The id by which questions name it.
+    #[schema(examples("mixtral-8x7b"))]
+    pub id: String,
+    /// Its name for people.
+    pub name: String,
+    /// The family whose configuration it has.
+    pub family: String,
+    /// Width of the residual stream.
+    pub hidden_size: u32,
+    /// Tokens in the vocabulary.
+    pub vocabulary_size: u32,
+    /// Whether input and output embedding share one table.
+    pub tied_embeddings: bool,
+    /// Layers in all; of an encoder-decoder both stacks together.
+    pub layers: u32,
+    /// Layers with routed experts.
+    pub moe_layers: u32,
+    /// Layers with a dense feed-forward block.
+    pub dense_layers: u32,
+    /// Intermediate width of the dense feed-forward block, 0 without dense layers.
+    pub dense_intermediate_size: u32,
+    /// Layers with a second attention over an encoder's output.
+    pub cross_attention_layers: u32,
+    /// Attention of every layer.
+    pub attention: AttentionBody,
+    /// Routed and shared experts of a layer that has them.
+    pub experts: ExpertsBody,
+    /// Elements one token leaves in the KV cache of one layer.
+    pub kv_elements_per_token_and_layer: u64,
+    /// Number of parameters, computed part by part and as published.
+    pub parameters: ParametersBody,
+    /// The fields of the published `config.json` from which all this follows.
+    #[schema(value_type = Object)]
+    pub config: Map<String, Value>,
+    /// Source of every number.
+    pub sources: Sources,
+}
+
+/// Attention of a layer.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum AttentionBody {
+    /// Multi-head or grouped-query attention.
+    Grouped {
+        /// Query heads.
+        heads: u32,
+        /// Key-value heads.
+        kv_heads: u32,
+        /// Width of one head.
+        head_size: u32,
+        /// Tokens a query looks back at in windowed layers.
+        window_tokens: Option<u32>,
+        /// Layers with that window.
+        windowed_layers: u32,
+    },
+    /// Multi-head latent attention.
+    Latent {
+        /// Query heads.
+        heads: u32,
+        /// Rank of the query compression.
+        query_rank: Option<u32>,
+        /// Rank of the key-value compression.
+        kv_rank: u32,
+        /// Width of a head's part without rotary positions.
+        nope_head_size: u32,
+        /// Width of the shared rotary part.
+        rope_head_size: u32,
+        /// Width of a head's value.
+        value_head_size: u32,
+    },
+}
+
+/// Experts of a layer.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct ExpertsBody {
+    /// Routed experts.
+    pub routed: u32,
+    /// Experts chosen per token.
+    pub top_k: u32,
+    /// Intermediate width of one routed expert.
+    pub intermediate_size: u32,
+    /// Three matrices (gate, up, down) or two (up, down).
+    pub gated: bool,
+    /// Intermediate width of all shared experts together.
+    pub shared_intermediate_size: u32,
+    /// Groups that limit routing, where they do.
+    pub routing_groups: Option<u32>,
+    /// Groups a token's experts may come from, where groups limit routing.
+    pub routing_groups_per_token: Option<u32>,
+}
+
+/// Number of parameters.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct ParametersBody {
+    /// As published, for the language model.
+    pub published: u64,
+    /// What the published checkpoint holds besides.
+    pub published_excludes: String,
+    /// Computed from the configuration.
+    pub computed: u64,
+    /// Computed over published, less one.
+    pub computed_error: f64,
+    /// Computed, of which one token uses; both embeddings count.
+    pub active_per_token: u64,
+    /// One layer's self-attention.
+    pub attention_per_layer: u64,
+    /// One decoder layer's attention over the encoder's output.
+    pub cross_attention_per_layer: u64,
+    /// One layer's router.
+    pub router_per_layer: u64,
+    /// One routed expert of one layer.
+    pub routed_expert: u64,
+    /// One layer's shared experts.
+    pub shared_experts_per_layer: u64,
+    /// The feed-forward block of one dense layer.
+    pub dense_ffn_per_layer: u64,
+    /// The norms of one layer.
+    pub norms_per_layer: u64,
+    /// Input and output embedding.
+    pub embeddings: u64,
+    /// Final norms, position tables, the output head's bias.
+    pub outside_layers: u64,
+}
+
+/// All links of the catalog.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct LinkList {
+    /// The links, by id.
+    pub items: Vec<LinkBody>,
+}
+
+/// One link of the catalog.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct LinkBody {
+    /// The id by which questions name it.
+    #[schema(examples("nvlink3"))]
+    pub id: String,
+    /// Its name for people.
+    pub name: String,
+    /// Bandwidth of one device's link, per direction.
+    pub bandwidth_bytes_per_s: f64,
+    /// Latency of one message.
+    pub latency_s: f64,
+    /// Source of every number.
+    pub sources: Sources,
+}

@@ -3,10 +3,12 @@
 //! No I/O, no clock, no environment, no unseeded randomness, no hash-ordered maps, no
 //! serialisation: what is serialised is a promise, and promises live in `wire`.
 
+pub mod advice;
 pub mod hardware;
 pub mod model;
 pub mod price;
 pub mod question;
+pub mod routing;
 pub mod seed;
 pub mod strategy;
 pub mod system;

@@ -197,6 +197,27 @@ pub struct Assumptions {
     pub replica_split: Option<ReplicaSplit>,
 }
 
+impl Assumptions {
+    /// The switches of a preset, before any is overridden (`cost-model` §3 and §4).
+    #[must_use]
+    pub const fn preset(preset: Preset) -> Self {
+        let paper = matches!(preset, Preset::Paper);
+        Self {
+            preset,
+            error_model: ErrorModel::Typical,
+            cap_at_baseline: false,
+            communication: if paper { Some(Communication::Paper) } else { None },
+            t2e_skips_scatter: paper,
+            predictor_overlap: PredictorOverlap::Serial,
+            overlap: Overlap::None,
+            k_comm: 1.0,
+            launch: None,
+            attention_imbalance: 1.0,
+            replica_split: None,
+        }
+    }
+}
+
 /// The preset of assumptions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Preset {

@@ -2,6 +2,9 @@
 
 use super::units::Seconds;
 
+/// How many terms there are.
+pub const TERMS: usize = 10;
+
 /// Where the time of one layer goes; the terms add up to its latency.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Terms {
@@ -34,9 +37,36 @@ impl Terms {
         self.named().into_iter().map(|(_, time)| time).sum()
     }
 
+    /// Every term times `factor`.
+    #[must_use]
+    pub fn scaled(&self, factor: f64) -> Self {
+        self.combined(&Self::default(), |term, _| term * factor)
+    }
+
+    /// The sum of two layers, term by term.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        self.combined(other, |one, two| one + two)
+    }
+
+    fn combined(&self, other: &Self, f: impl Fn(Seconds, Seconds) -> Seconds) -> Self {
+        Self {
+            attention: f(self.attention, other.attention),
+            all_reduce: f(self.all_reduce, other.all_reduce),
+            router: f(self.router, other.router),
+            dispatch: f(self.dispatch, other.dispatch),
+            expert_ffn: f(self.expert_ffn, other.expert_ffn),
+            combine: f(self.combine, other.combine),
+            predictor: f(self.predictor, other.predictor),
+            rebalance: f(self.rebalance, other.rebalance),
+            overlap_hidden: f(self.overlap_hidden, other.overlap_hidden),
+            other: f(self.other, other.other),
+        }
+    }
+
     /// Every term with its name on the wire (without the `_s`), in the order of a step.
     #[must_use]
-    pub const fn named(&self) -> [(&'static str, Seconds); 10] {
+    pub const fn named(&self) -> [(&'static str, Seconds); TERMS] {
         [
             ("attention", self.attention),
             ("all_reduce", self.all_reduce),

@@ -1,0 +1,62 @@
+//! A priced strategy.
+
+use crate::domain::price::Basis;
+use crate::domain::question::{OverheadCurve, PredictorKind, PredictorSource};
+use crate::domain::strategy::Strategy;
+use crate::domain::terms::{TERMS, Terms};
+use crate::domain::units::Seconds;
+
+/// One strategy, and for token-to-expert prediction one predictor, with its price.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// The strategy.
+    pub strategy: Strategy,
+    /// The predictor, for token-to-expert prediction.
+    pub predictor: Option<PricedPredictor>,
+    /// Why the strategy cannot be run, if it cannot.
+    pub infeasible: Option<String>,
+    /// Where one layer's time goes; `None` where there is no formula.
+    pub terms: Option<Terms>,
+    /// How far each term can be trusted.
+    pub bands: Bands,
+}
+
+/// A predictor as priced in one entry.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PricedPredictor {
+    /// Its name in the answer.
+    pub name: String,
+    /// What sort it is, where known.
+    pub kind: Option<PredictorKind>,
+    /// Mean share of a token's experts it names.
+    pub accuracy: f64,
+    /// Its time per layer and step, before any overlap.
+    pub overhead: Seconds,
+    /// Where the figures come from.
+    pub source: PredictorSource,
+    /// The curve the point was chosen on.
+    pub curve: Option<OverheadCurve>,
+}
+
+/// Relative error band and basis of every term, in the order of [`Terms::named`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Bands(pub [(f64, Basis); TERMS]);
+
+impl Bands {
+    /// Formulas taken at their word: no band.
+    pub const EXACT: Self = Self([(0.0, Basis::Roofline); TERMS]);
+}
+
+impl Entry {
+    /// The latency of one layer.
+    #[must_use]
+    pub fn latency(&self) -> Option<Seconds> {
+        self.terms.map(|terms| terms.total())
+    }
+
+    /// The latency of one layer, if the strategy can be run.
+    #[must_use]
+    pub fn feasible_latency(&self) -> Option<Seconds> {
+        if self.infeasible.is_some() { None } else { self.latency() }
+    }
+}

@@ -1,0 +1,91 @@
+//! What is known of the routing, as expected shares of the experts.
+
+pub mod forecast;
+pub mod power_law;
+pub mod sample;
+
+/// The routing of one layer: what is, and what the plan believes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LayerRouting {
+    /// Share of all assignments that each expert takes; sums to 1.
+    pub truth: Vec<f64>,
+    /// The same as forecast: what plans are made on.
+    pub forecast: Vec<f64>,
+}
+
+impl LayerRouting {
+    /// Skewness of the true shares.
+    #[must_use]
+    pub fn skewness(&self) -> f64 {
+        skewness(&self.truth)
+    }
+
+    /// Distribution error of the forecast.
+    #[must_use]
+    pub fn distribution_error(&self) -> f64 {
+        distribution_error(&self.truth, &self.forecast)
+    }
+}
+
+/// Expert skewness s = E · max p of shares that sum to 1 (`cost-model` §2).
+///
+/// ```
+/// use moe_gps::domain::routing::skewness;
+/// // Four experts, the hottest takes 75 % of the tokens: 3.0 (MoE-GPS, section 3).
+/// assert!((skewness(&[0.75, 0.15, 0.05, 0.05]) - 3.0).abs() < 1e-12);
+/// ```
+#[must_use]
+pub fn skewness(shares: &[f64]) -> f64 {
+    shares.len() as f64 * shares.iter().copied().fold(0.0, f64::max)
+}
+
+/// Distribution error `E · mean_e |p̂_e − p_e|` of a forecast (MoE-GPS, section 3).
+#[must_use]
+pub fn distribution_error(truth: &[f64], forecast: &[f64]) -> f64 {
+    truth.iter().zip(forecast).map(|(p, q)| (p - q).abs()).sum()
+}
+
+/// Shares from counts or unnormalised shares; their sum must be above zero.
+#[must_use]
+pub fn normalised(weights: &[f64]) -> Vec<f64> {
+    let sum: f64 = weights.iter().sum();
+    weights.iter().map(|weight| weight / sum).collect()
+}
+
+/// Shares of which none exceeds `cap`: what is above it goes to the others in proportion.
+///
+/// A token chooses k distinct experts, so no expert can take more than 1/k of the
+/// assignments. `cap` times the number of shares must be at least 1.
+#[must_use]
+pub fn capped(mut shares: Vec<f64>, cap: f64) -> Vec<f64> {
+    for _ in 0..shares.len() {
+        let over = |share: &f64| *share >= cap;
+        let n_capped = shares.iter().filter(|share| over(share)).count();
+        let free: f64 = shares.iter().filter(|share| !over(share)).sum();
+        let rest = 1.0 - cap * n_capped as f64;
+        if n_capped == 0 || free <= 0.0 {
+            break;
+        }
+        let scale = rest / free;
+        for share in &mut shares {
+            *share = if *share >= cap { cap } else { *share * scale };
+        }
+        if shares.iter().all(|share| *share <= cap * (1.0 + 1e-12)) {
+            break;
+        }
+    }
+    shares
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cap_moves_the_surplus_in_proportion() {
+        let shares = capped(vec![0.7, 0.2, 0.1], 0.5);
+        assert!((shares[0] - 0.5).abs() < 1e-12);
+        assert!((shares[1] - 0.5 * 2.0 / 3.0).abs() < 1e-12);
+        assert!((shares.iter().sum::<f64>() - 1.0).abs() < 1e-12);
+    }
+}

@@ -1,0 +1,214 @@
+//! Tokens per expert of one step, drawn from expected shares.
+//!
+//! A step of T tokens, each choosing k distinct experts, gives expert e a count n_e with
+//! mean T·q_e, where q_e = k·p_e is the chance that a token chooses it, and Σ n_e = T·k.
+//! The mean over devices of expected loads hides that the *busiest* device of a finite
+//! batch carries more (uniform routing, 256 experts on 32 devices: max/mean 1.53 at 64
+//! tokens), so plans are priced on drawn counts (`cost-model` §8).
+//!
+//! ```text
+//! n_e ~ Binomial(T, q_e) independently, then the sum is mended to T·k in proportion to
+//! d_e = q_e (1 − q_e)
+//! ```
+//!
+//! which gives covariances in proportion to those of rejective sampling of k distinct
+//! experts, diag d − d dᵀ / Σd (Hájek 1964). Mending takes the part d_e / Σd of each
+//! variance away, so deviates are widened by (1 − d_e / Σd)^−1/2 first. The random numbers are drawn once and kept, so that questions
+//! that differ in one parameter are priced on common random numbers.
+
+use rand_distr::{Distribution, StandardNormal};
+
+use crate::domain::seed::{Purpose, stream};
+
+/// Variance above which a binomial quantile is taken from its normal expansion.
+const NORMAL_FROM_VARIANCE: f64 = 9.0;
+
+/// The kept random numbers of a number of steps.
+#[derive(Debug, Clone)]
+pub struct Draws {
+    normals: Vec<f64>,
+    n_experts: usize,
+}
+
+impl Draws {
+    /// Numbers for `n_draws` steps (rounded up to even) over `n_experts`, in antithetic pairs.
+    #[must_use]
+    pub fn new(seed: u64, index: u64, n_draws: usize, n_experts: usize) -> Self {
+        let mut rng = stream(seed, Purpose::LoadSample, index);
+        let n_pairs = n_draws.div_ceil(2);
+        let mut normals = Vec::with_capacity(2 * n_pairs * n_experts);
+        for _ in 0..n_pairs {
+            let first = normals.len();
+            normals.extend((0..n_experts).map(|_| -> f64 { StandardNormal.sample(&mut rng) }));
+            for expert in 0..n_experts {
+                normals.push(-normals[first + expert]);
+            }
+        }
+        Self { normals, n_experts }
+    }
+
+    /// Steps that can be drawn.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.normals.len().checked_div(self.n_experts).unwrap_or(0)
+    }
+
+    /// Whether there is no step to draw.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Writes the counts of step `draw` into `counts`.
+    ///
+    /// `shares` sum to 1 and none exceeds 1/`top_k`; the counts are whole numbers from 0
+    /// to `tokens` that sum to `tokens`·`top_k`.
+    pub fn counts(&self, draw: usize, shares: &[f64], tokens: f64, top_k: u32, counts: &mut [f64]) {
+        let k = f64::from(top_k);
+        let normals = &self.normals[draw * self.n_experts..(draw + 1) * self.n_experts];
+        let total: f64 = shares.iter().map(|share| spread(k * share)).sum();
+        for ((count, share), z) in counts.iter_mut().zip(shares).zip(normals) {
+            let kept = (1.0 - spread(k * share) / total).max(0.5);
+            *count = binomial_quantile(tokens, (k * share).clamp(0.0, 1.0), *z / kept.sqrt());
+        }
+        mend_sum(counts, shares, tokens, k, total);
+    }
+}
+
+/// The count of `Binomial(tokens, chance)` at the normal deviate `z`.
+///
+/// Second-order Cornish-Fisher expansion where the variance allows, else the exact
+/// inverse of the distribution function, from the rarer side.
+fn binomial_quantile(tokens: f64, chance: f64, z: f64) -> f64 {
+    if chance > 0.5 {
+        return tokens - binomial_quantile(tokens, 1.0 - chance, -z);
+    }
+    let mean = tokens * chance;
+    let variance = mean * (1.0 - chance);
+    if variance >= NORMAL_FROM_VARIANCE {
+        let skew = (1.0 - 2.0 * chance) * (z * z - 1.0) / 6.0;
+        return (mean + variance.sqrt() * z + skew).round().clamp(0.0, tokens);
+    }
+    if mean <= 0.0 {
+        return 0.0;
+    }
+    let below = 0.5 * libm::erfc(-z / std::f64::consts::SQRT_2);
+    let odds = chance / (1.0 - chance);
+    let mut mass = (tokens * (-chance).ln_1p()).exp();
+    let mut sum = mass;
+    let mut count = 0.0;
+    while sum < below && count < tokens && mass > 1e-300 {
+        mass *= odds * (tokens - count) / (count + 1.0);
+        count += 1.0;
+        sum += mass;
+    }
+    count
+}
+
+/// Variance q·(1 − q) of one token's choice of an expert.
+fn spread(chance: f64) -> f64 {
+    let q = chance.clamp(0.0, 1.0);
+    q * (1.0 - q)
+}
+
+/// Brings the sum of `counts` to `tokens`·k, in proportion to each one's variance.
+fn mend_sum(counts: &mut [f64], shares: &[f64], tokens: f64, k: f64, total: f64) {
+    let mut missing = tokens * k - counts.iter().sum::<f64>();
+    if missing != 0.0 && total > 0.0 {
+        // Cumulative rounding: each takes its part of what is missing, and parts add up.
+        let mut owed = 0.0;
+        let wanted = missing;
+        for (count, share) in counts.iter_mut().zip(shares) {
+            owed += wanted * spread(k * share) / total;
+            let part = owed.round();
+            let mended = (*count + part).clamp(0.0, tokens);
+            owed -= part;
+            missing -= mended - *count;
+            *count = mended;
+        }
+    }
+    // What clamping left over goes, one token each, to experts that can take it.
+    while missing.abs() >= 0.5 {
+        let before = missing;
+        for (count, share) in counts.iter_mut().zip(shares) {
+            if missing >= 0.5 && *count < tokens && *share > 0.0 {
+                *count += 1.0;
+                missing -= 1.0;
+            } else if missing <= -0.5 && *count > 0.0 {
+                *count -= 1.0;
+                missing += 1.0;
+            }
+        }
+        if (missing - before).abs() < 0.5 {
+            break;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::domain::routing::power_law;
+
+    /// Mean over draws of max/mean device load, contiguous experts.
+    fn imbalance(shares: &[f64], tokens: f64, top_k: u32, devices: usize) -> f64 {
+        let draws = Draws::new(0, 0, 400, shares.len());
+        let mut counts = vec![0.0; shares.len()];
+        let mut sum = 0.0;
+        for draw in 0..draws.len() {
+            draws.counts(draw, shares, tokens, top_k, &mut counts);
+            let loads = counts.chunks(shares.len() / devices).map(|c| c.iter().sum::<f64>());
+            sum += loads.fold(0.0, f64::max);
+        }
+        sum / draws.len() as f64 / (tokens * f64::from(top_k) / devices as f64)
+    }
+
+    #[test]
+    fn finite_batches_of_uniform_routing_are_uneven() {
+        // `cost-model` §8: 256 experts on 32 devices, top 8: 1.53 at 64 tokens, 1.13 at 1024.
+        let uniform = [1.0 / 256.0; 256];
+        assert!((imbalance(&uniform, 64.0, 8, 32) - 1.53).abs() < 0.02);
+        assert!((imbalance(&uniform, 1024.0, 8, 32) - 1.13).abs() < 0.01);
+    }
+
+    #[test]
+    fn mean_and_spread_are_those_of_choosing_distinct_experts() {
+        // Two of eight equal experts, 512 tokens: mean 512·0.25 = 128, variance
+        // 512·0.25·0.75 = 96.
+        let uniform = [0.125; 8];
+        let draws = Draws::new(1, 0, 4000, 8);
+        let mut counts = vec![0.0; 8];
+        let (mut sum, mut squares) = (0.0, 0.0);
+        for draw in 0..draws.len() {
+            draws.counts(draw, &uniform, 512.0, 2, &mut counts);
+            sum += counts[0];
+            squares += counts[0] * counts[0];
+        }
+        let mean = sum / 4000.0;
+        let variance = squares / 4000.0 - mean * mean;
+        assert!((mean - 128.0).abs() < 0.5, "{mean}");
+        assert!((variance - 96.0).abs() < 6.0, "{variance}");
+    }
+
+    proptest! {
+        #[test]
+        fn tokens_are_conserved(
+            experts in 2_u32..80,
+            k in 1_u32..8,
+            tokens in 1_u64..5000,
+            at in 0.0..1.0_f64,
+            seed in 0_u64..50,
+        ) {
+            prop_assume!(k < experts);
+            let most = f64::from(experts) / f64::from(k);
+            let shares = power_law::with_skewness(experts, k, 1.0 + at * (most - 1.0));
+            let draws = Draws::new(seed, 0, 2, experts as usize);
+            let mut counts = vec![0.0; experts as usize];
+            draws.counts(1, &shares, tokens as f64, k, &mut counts);
+            prop_assert!((counts.iter().sum::<f64>() - (tokens * u64::from(k)) as f64).abs() < 1e-6);
+            prop_assert!(counts.iter().all(|n| *n >= 0.0 && *n <= tokens as f64));
+        }
+    }
+}

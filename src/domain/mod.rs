@@ -6,6 +6,7 @@
 pub mod advice;
 pub mod hardware;
 pub mod model;
+pub mod placement;
 pub mod price;
 pub mod question;
 pub mod routing;

@@ -1,5 +1,8 @@
 //! Devices, links and the fitted constants of a device profile.
 
+use std::sync::Arc;
+
+use super::comm::profile::CommunicationProfile;
 use super::units::{BytesPerSecond, Seconds};
 
 /// A kind of accelerator.
@@ -7,6 +10,8 @@ use super::units::{BytesPerSecond, Seconds};
 pub struct Device {
     /// Catalog id, or the user's own name.
     pub name: String,
+    /// Fitted communication constants, where somebody measured them.
+    pub collectives: Option<Arc<CommunicationProfile>>,
 }
 
 /// A link between devices.

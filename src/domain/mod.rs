@@ -4,6 +4,7 @@
 //! serialisation: what is serialised is a promise, and promises live in `wire`.
 
 pub mod advice;
+pub mod comm;
 pub mod hardware;
 pub mod model;
 pub mod placement;

@@ -1,0 +1,16 @@
+//! What communication costs: collectives, and the exchange of tokens with experts.
+//!
+//! [`profile`] holds the fitted constants of a device, [`link`] turns them (or, for a
+//! link nobody measured, its latency and bandwidth) into a law for one group of
+//! devices, [`collectives`] prices the four collectives over one or several nodes, and
+//! [`exchange`] prices dispatch and combine of each communication pattern.
+
+pub mod collectives;
+pub mod distinct;
+pub mod exchange;
+#[cfg(test)]
+pub(crate) mod fixtures;
+pub mod link;
+pub mod llmcompass;
+pub mod paper;
+pub mod profile;

@@ -1,0 +1,259 @@
+//! The shape of a communication law, and the fitted constants of a device profile.
+
+use std::collections::BTreeMap;
+
+use crate::domain::system::EngineName;
+use crate::domain::units::{Bytes, BytesPerSecond, Seconds};
+
+/// Time of one communication operator over the bytes that cross a device's link.
+///
+/// ```text
+/// t(x) = (floor^q + (x/W)^q)^(1/q) + Σ_i ramp_i · x / (x + half_i)
+/// ```
+///
+/// - `x` bytes through the busiest link, one direction; `W` bandwidth reached by large
+///   messages; `floor` time of an empty message; `q` ≥ 1 says how far the floor hides
+///   behind the transfer (1: not at all); a ramp is time that a larger message spends
+///   once, on filling the pipeline or on a costlier protocol, half of it at `half`.
+/// - Source: fitted, see `docs/calibration-communication.md`.
+/// - Valid for x ≥ 0; continuous, rising in x, falling in W, `floor` at x = 0.
+/// - Worked number: floor 10 µs, W 100 GB/s, q 1, one ramp of 20 µs at 1 MB:
+///   1 MB takes 10 + 10 + 10 = 30 µs.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Curve {
+    /// Time of an empty message.
+    pub floor: Seconds,
+    /// How far the floor hides behind the transfer, q: 1 is not at all.
+    pub overlap: f64,
+    /// Bandwidth that large messages reach, per direction.
+    pub bandwidth: BytesPerSecond,
+    /// Time that larger messages spend once.
+    pub ramps: [Ramp; 2],
+}
+
+/// A cost that saturates: half of `time` is paid at `half` bytes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Ramp {
+    /// What is paid in the limit.
+    pub time: Seconds,
+    /// The size at which half of it is paid; above zero.
+    pub half: Bytes,
+}
+
+impl Ramp {
+    /// No such cost.
+    pub const NONE: Self = Self { time: Seconds::ZERO, half: Bytes::new(1.0) };
+}
+
+impl Curve {
+    /// The time of `bytes` through the busiest link.
+    #[must_use]
+    pub fn time(&self, bytes: Bytes) -> Seconds {
+        let x = bytes.get();
+        let floor = self.floor.get();
+        let wire = x / self.bandwidth.get();
+        let base = if self.overlap <= 1.0 {
+            floor + wire
+        } else {
+            // The larger of the two is drawn out, so that no power overflows.
+            let (large, small) = if floor > wire { (floor, wire) } else { (wire, floor) };
+            if large > 0.0 {
+                large * (1.0 + (small / large).powf(self.overlap)).powf(1.0 / self.overlap)
+            } else {
+                0.0
+            }
+        };
+        let [a, b] = self.ramps.map(|ramp| ramp.time.get() * x / (x + ramp.half.get()));
+        Seconds::new(base + a + b)
+    }
+
+    /// The same law on a link whose bandwidth is `factor` times as large.
+    #[must_use]
+    pub fn scaled(self, factor: f64) -> Self {
+        Self { bandwidth: self.bandwidth * factor, ..self }
+    }
+}
+
+/// A curve with the errors it left.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Fitted {
+    /// The law.
+    pub curve: Curve,
+    /// Mean relative error below 1 MiB.
+    pub error_small: f64,
+    /// Mean relative error from 1 MiB on.
+    pub error_large: f64,
+}
+
+impl Fitted {
+    /// The error band at a message of `bytes`.
+    #[must_use]
+    pub fn band(&self, bytes: Bytes) -> f64 {
+        if bytes.get() < 1_048_576.0 { self.error_small } else { self.error_large }
+    }
+}
+
+/// A collective operation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Collective {
+    /// Everyone gets the sum; size is the buffer of one device.
+    AllReduce,
+    /// Everyone gets everyone's part; size is the gathered buffer.
+    AllGather,
+    /// Everyone gets its part of the sum; size is the buffer that is sent.
+    ReduceScatter,
+    /// Everyone sends a part to everyone; size is the buffer one device sends.
+    AllToAll,
+}
+
+impl Collective {
+    /// Every collective with its name in profiles.
+    pub const ALL: [(Self, &'static str); 4] = [
+        (Self::AllReduce, "all_reduce"),
+        (Self::AllGather, "all_gather"),
+        (Self::ReduceScatter, "reduce_scatter"),
+        (Self::AllToAll, "alltoall"),
+    ];
+
+    /// Share of the operation's size that crosses the link of one of `n` devices.
+    ///
+    /// (n − 1)/n, twice that for an all-reduce: the lower bound that ring algorithms
+    /// reach (Thakur et al. 2005). For 4 devices: 1.5 (all-reduce) and 0.75.
+    #[must_use]
+    pub fn wire_factor(self, n: f64) -> f64 {
+        let once = (n - 1.0).max(0.0) / n.max(1.0);
+        if self == Self::AllReduce { 2.0 * once } else { once }
+    }
+}
+
+/// The library that runs a collective.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CollectiveKernel {
+    /// NCCL.
+    Nccl,
+    /// vLLM's custom all-reduce, replayed in a CUDA graph; NCCL above its size limit.
+    Vllm,
+    /// TensorRT-LLM's all-reduce.
+    TensorRtLlm,
+}
+
+impl CollectiveKernel {
+    /// Every kernel with its name in profiles.
+    pub const ALL: [(Self, &'static str); 3] =
+        [(Self::Nccl, "nccl"), (Self::Vllm, "vllm"), (Self::TensorRtLlm, "tensorrt-llm")];
+}
+
+/// The two modes of DeepEP and kernels like it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DeepEpMode {
+    /// One copy per distinct device (or node); high throughput.
+    Normal,
+    /// One copy per token and expert; for decode.
+    LowLatency,
+}
+
+/// The two ways of an exchange.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Way {
+    /// Tokens to experts.
+    Dispatch,
+    /// Outputs back.
+    Combine,
+}
+
+/// A fitted dispatch or combine of a DeepEP-like library.
+///
+/// ```text
+/// x = (received + own_copies · own) · (d · b + header);   floor = floor_0 + floor_per_hidden · d
+/// ```
+///
+/// `received` counts what the busiest device gets from others in the mode's unit
+/// (distinct tokens; over several nodes distinct tokens per node's device; pairs in
+/// low-latency mode), `own` the tokens one device sends out.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct DeepEpFit {
+    /// The law, with the floor of a hidden size of zero.
+    pub fitted: Fitted,
+    /// What the floor grows by per element of the hidden size.
+    pub floor_per_hidden: Seconds,
+    /// Copies of its own tokens a device handles besides, as link traffic.
+    pub own_copies: f64,
+    /// Bytes that travel with every token besides its hidden state.
+    pub header: Bytes,
+}
+
+/// Which DeepEP-like rows a fit stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct DeepEpKey {
+    /// The engine whose build was measured.
+    pub stack: EngineName,
+    /// The mode.
+    pub mode: DeepEpMode,
+    /// Dispatch or combine.
+    pub way: Way,
+    /// Nodes of eight devices.
+    pub nodes: u32,
+}
+
+/// The fitted communication constants of one device.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CommunicationProfile {
+    /// The link they were measured on, by catalog id.
+    pub link: String,
+    /// That link's nominal bandwidth, per direction.
+    pub link_bandwidth: BytesPerSecond,
+    /// The link between nodes they were measured on, by catalog id.
+    pub inter_node_link: Option<String>,
+    /// Nominal bandwidth of the link between nodes.
+    pub inter_node_bandwidth: BytesPerSecond,
+    /// Collectives inside a node, by kernel, operation and devices.
+    pub collectives: BTreeMap<(CollectiveKernel, Collective, u32), Fitted>,
+    /// Dispatch and combine of DeepEP-like libraries.
+    pub deep_ep: BTreeMap<DeepEpKey, DeepEpFit>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn worked() -> Curve {
+        Curve {
+            floor: Seconds::new(10e-6),
+            overlap: 1.0,
+            bandwidth: BytesPerSecond::new(100e9),
+            ramps: [Ramp { time: Seconds::new(20e-6), half: Bytes::new(1e6) }, Ramp::NONE],
+        }
+    }
+
+    #[test]
+    fn the_worked_number_comes_out() {
+        let time = worked().time(Bytes::new(1e6)).get();
+        assert!((time - 30e-6).abs() < 1e-15, "{time}");
+        let hidden = Curve { overlap: 2.0, ..worked() }.time(Bytes::new(1e6)).get();
+        assert!((hidden - (200f64.sqrt() + 10.0) * 1e-6).abs() < 1e-15, "{hidden}");
+    }
+
+    proptest! {
+        #[test]
+        fn a_curve_rises_with_bytes_falls_with_bandwidth_and_starts_at_its_floor(
+            floor in 0.0..1e-3f64, q in 1.0..5.0f64, bandwidth in 1e6..1e13f64,
+            ramp in 0.0..1e-3f64, half in 1.0..1e9f64, x in 0.0..1e12f64,
+            more in 0.0..1e12f64, faster in 1.0..100.0f64,
+        ) {
+            let curve = Curve {
+                floor: Seconds::new(floor),
+                overlap: q,
+                bandwidth: BytesPerSecond::new(bandwidth),
+                ramps: [Ramp { time: Seconds::new(ramp), half: Bytes::new(half) }, Ramp::NONE],
+            };
+            let at = |bytes| curve.time(Bytes::new(bytes)).get();
+            let slack = 1.0 + 1e-12;
+            prop_assert!((at(0.0) - floor).abs() <= 1e-18);
+            prop_assert!(at(x) <= at(x + more) * slack);
+            prop_assert!(curve.scaled(faster).time(Bytes::new(x)).get() <= at(x) * slack);
+            let near = at(x.mul_add(1e-9, x));
+            prop_assert!((near - at(x)).abs() <= 1e-6 * at(x) + 1e-18, "a jump at {}", x);
+        }
+    }
+}

@@ -5,11 +5,14 @@
 
 pub mod advice;
 pub mod comm;
+pub mod engine;
 pub mod hardware;
+pub mod memory;
 pub mod model;
 pub mod placement;
 pub mod price;
 pub mod question;
+pub mod rebalance;
 pub mod routing;
 pub mod seed;
 pub mod strategy;

@@ -4,3 +4,4 @@
 
 mod eplb_fixtures;
 mod placement;
+mod placement_best;

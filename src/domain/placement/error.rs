@@ -38,6 +38,19 @@ pub enum PlacementError {
         /// Different experts a device may hold.
         experts: u32,
     },
+    /// The copies allowed do not fill the slots.
+    #[error(
+        "{experts} experts with at most {max_copies} replicas each cannot fill {slots} slots: \
+         use fewer slots or allow more copies"
+    )]
+    TooFewCopies {
+        /// Slots in all.
+        slots: u32,
+        /// Experts.
+        experts: u32,
+        /// Most replicas of an expert.
+        max_copies: u32,
+    },
     /// Groups, nodes, experts and devices do not divide each other.
     #[error("{what} {whole} is not a multiple of {part_name} {part}")]
     Indivisible {

@@ -6,6 +6,7 @@
 //! Every planner is a pure function: equal input, equal map.
 
 pub mod balance;
+pub mod best;
 pub mod eplb;
 pub mod moves;
 pub mod paper_greedy;

@@ -22,6 +22,8 @@ pub struct GreedyPlan {
     /// Tokens of each expert on each device, expert after expert.
     quotas: Vec<u64>,
     loads: Vec<u64>,
+    /// Replicas of every expert.
+    copies: Vec<u32>,
 }
 
 /// Runs Algorithm 1 on whole tokens per expert.
@@ -36,7 +38,7 @@ pub fn plan(tokens: &[u64], shape: Shape, max_copies: u32) -> Result<GreedyPlan,
 
 /// Algorithm 1 up to its last copy: the same [`GreedyPlan::to_slot_map`] as [`plan`] in a
 /// fraction of the time, with quotas that are not final.
-pub fn plan_copies(
+pub(super) fn plan_copies(
     tokens: &[u64],
     shape: Shape,
     max_copies: u32,
@@ -69,6 +71,7 @@ impl GreedyPlan {
             held: vec![Vec::with_capacity(shape.slots_per_device() as usize); n],
             quotas: vec![0; n * tokens.len()],
             loads: vec![0; n],
+            copies: vec![1; tokens.len()],
         };
         for (expert, (id, &count)) in (0..).zip(tokens).enumerate() {
             let home = expert * n / tokens.len();
@@ -124,6 +127,7 @@ impl GreedyPlan {
             }
             if !hosted {
                 self.held[cold].push(id);
+                self.copies[id as usize] += 1;
             }
             let moved = (self.loads[hot] - self.loads[cold]).div_ceil(2).min(tokens);
             let row = id as usize * n;
@@ -139,7 +143,7 @@ impl GreedyPlan {
     /// Replicas of an expert, the first included.
     #[must_use]
     pub fn copies(&self, expert: u32) -> u32 {
-        self.held.iter().map(|held| u32::from(held.contains(&expert))).sum()
+        self.copies.get(expert as usize).copied().unwrap_or(0)
     }
 
     /// The experts of a device: its first ones, then copies in the order they were made.
@@ -185,10 +189,7 @@ impl GreedyPlan {
         self.shape.check_load(load)?;
         let capacity = self.shape.slots_per_device() as usize;
         let mut held = self.held.clone();
-        let mut replicas = vec![0_u32; load.len()];
-        for &e in held.iter().flatten() {
-            replicas[e as usize] += 1;
-        }
+        let mut replicas = self.copies.clone();
         let share = |e: u32, replicas: &[u32]| load[e as usize] / f64::from(replicas[e as usize]);
         let mut loads: Vec<f64> =
             held.iter().map(|on| on.iter().map(|&e| share(e, &replicas)).sum()).collect();
@@ -200,11 +201,19 @@ impl GreedyPlan {
                     .filter(|&d| expert.is_none_or(|e| !held[d].contains(&e)))
                     .min_by(|&a, &b| loads[a].total_cmp(&loads[b]))
             };
-            let mut order: Vec<u32> = (0..self.shape.n_experts()).collect();
-            order.sort_by(|&a, &b| share(b, &replicas).total_cmp(&share(a, &replicas)));
-            let fits = order.iter().find_map(|&e| Some((e, lightest(Some(e), &held, &loads)?)));
-            let duplicate = || Some((*order.first()?, lightest(None, &held, &loads)?));
-            let Some((expert, device)) = fits.or_else(duplicate) else { break };
+            let heavier =
+                |a: u32, b: u32| if share(b, &replicas) > share(a, &replicas) { b } else { a };
+            let largest = (0..self.shape.n_experts()).reduce(heavier);
+            let fits = largest.and_then(|e| Some((e, lightest(Some(e), &held, &loads)?)));
+            let next_that_fits = || {
+                let mut order: Vec<u32> = (0..self.shape.n_experts()).collect();
+                order.sort_by(|&a, &b| share(b, &replicas).total_cmp(&share(a, &replicas)));
+                order.iter().find_map(|&e| Some((e, lightest(Some(e), &held, &loads)?)))
+            };
+            let duplicate = || Some((largest?, lightest(None, &held, &loads)?));
+            let Some((expert, device)) = fits.or_else(next_that_fits).or_else(duplicate) else {
+                break;
+            };
             let before = share(expert, &replicas);
             replicas[expert as usize] += 1;
             let after = share(expert, &replicas);

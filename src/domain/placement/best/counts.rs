@@ -15,6 +15,14 @@ const TENURE: usize = 4;
 /// Experts tried on either side of an exchange.
 const WIDTH: usize = 12;
 
+/// The best counts of a round that are not forbidden.
+struct Neighbour {
+    score: (f64, f64),
+    /// Who gives a replica, who gets it.
+    step: (usize, usize),
+    counts: Vec<u32>,
+}
+
 /// Improves a packing by other replica counts until the target or the end of the budget.
 pub(super) fn search(packing: &mut Packing, goal: Goal, budget: &mut usize) {
     let shape = packing.shape;
@@ -23,7 +31,7 @@ pub(super) fn search(packing: &mut Packing, goal: Goal, budget: &mut usize) {
     let mut best = score(packing);
     let per_look = packing.slots.len() * 4;
     for round in 0.. {
-        let mut next: Option<((f64, f64), (usize, usize), Vec<u32>)> = None;
+        let mut next: Option<Neighbour> = None;
         for (from, to) in exchanges(&packing.load, &current, goal.max_copies) {
             if *budget < per_look {
                 return;
@@ -45,14 +53,14 @@ pub(super) fn search(packing: &mut Packing, goal: Goal, budget: &mut usize) {
             } else if forbidden.get(&(from, to)).is_some_and(|&until| round < until) {
                 continue;
             }
-            if next.as_ref().is_none_or(|(known, ..)| value < *known) {
-                next = Some((value, (from, to), counts));
+            if next.as_ref().is_none_or(|known| value < known.score) {
+                next = Some(Neighbour { score: value, step: (from, to), counts });
             }
         }
         if best.0 <= goal.target {
             return;
         }
-        let Some((_, (from, to), counts)) = next else { return };
+        let Some(Neighbour { step: (from, to), counts, .. }) = next else { return };
         current = counts;
         forbidden.insert((to, from), round + 1 + TENURE);
     }

@@ -151,9 +151,9 @@ impl Packing {
             let e = expert as usize;
             let before = self.share[e];
             if up {
-                self.replicas[e] += 1
+                self.replicas[e] += 1;
             } else {
-                self.replicas[e] -= 1
+                self.replicas[e] -= 1;
             }
             self.share[e] = self.load[e] / f64::from(self.replicas[e]);
             let change = self.share[e] - before;

@@ -47,16 +47,16 @@ pub(super) fn pack(
     capacity: usize,
 ) -> Vec<u32> {
     debug_assert_eq!(held.len(), n_devices * capacity);
+    if capacity == 1 {
+        return held.to_vec();
+    }
     let share: Vec<f32> =
         load.iter().zip(replicas).map(|(&x, &r)| eplb::share(eplb::single(x), r)).collect();
-    let mut order: Vec<u64> = (0_u64..)
-        .zip(held)
-        .map(|(at, &e)| u64::from(descending(share[e as usize])) << 32 | at)
-        .collect();
+    let mut order: Vec<(u32, u32, u32)> =
+        (0..).zip(held).map(|(at, &e)| (descending(share[e as usize]), at, e)).collect();
     order.sort_unstable();
     let mut packs = Packs::new(n_devices, capacity);
-    for key in order {
-        let expert = held[(key & u64::from(u32::MAX)) as usize];
+    for (_, _, expert) in order {
         packs.place(expert, share[expert as usize]);
     }
     packs.slots

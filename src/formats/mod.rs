@@ -2,6 +2,7 @@
 //! no file, and names every problem it finds.
 
 pub mod catalog_entry;
+pub mod collectives_toml;
 pub mod hf_config;
 pub mod link_toml;
 pub mod model_toml;

@@ -18,7 +18,8 @@ use super::distinct::distinct_blocks;
 use super::link::{UNMEASURED_BAND, latency_and_bandwidth};
 use super::paper;
 use super::profile::{
-    Collective, CommunicationProfile, Curve, DeepEpFit, DeepEpKey, DeepEpMode, Ramp, Way,
+    Collective, CommunicationProfile, Congestion, Curve, DeepEpFit, DeepEpKey, DeepEpMode, Ramp,
+    Way,
 };
 use crate::domain::hardware::Link;
 use crate::domain::price::{Basis, Price};
@@ -104,6 +105,7 @@ impl WayLaw {
             overlap: 1.0,
             bandwidth: BytesPerSecond::new(1.0),
             ramps: [Ramp::NONE; 2],
+            congestion: Congestion::NONE,
         },
         bytes_per_token: 0.0,
         own_bytes: 0.0,
@@ -327,7 +329,7 @@ struct WayJob<'a> {
 
 impl WayJob<'_> {
     fn law(&self, link: &Link, nodes: u32, peers: u32) -> WayLaw {
-        self.measured(link, nodes).unwrap_or_else(|| WayLaw {
+        self.measured(link, nodes, peers).unwrap_or_else(|| WayLaw {
             curve: latency_and_bandwidth(Collective::AllToAll, f64::from(peers), link),
             bytes_per_token: self.bytes,
             own_bytes: 0.0,
@@ -336,7 +338,7 @@ impl WayJob<'_> {
         })
     }
 
-    fn measured(&self, link: &Link, nodes: u32) -> Option<WayLaw> {
+    fn measured(&self, link: &Link, nodes: u32, peers: u32) -> Option<WayLaw> {
         let profile = self.profile?;
         let nominal = if nodes > 1 {
             (profile.inter_node_link.as_deref() == Some(link.name.as_str()))
@@ -348,7 +350,9 @@ impl WayJob<'_> {
             .into_iter()
             .find_map(|stack| nearest(profile, stack, self.mode, self.way, nodes))?;
         let speed = link.bandwidth / nominal;
-        let exact = key.nodes == nodes && (speed - 1.0).abs() < 1e-9;
+        // Every node that was measured has eight devices.
+        let alike = key.nodes == nodes && (nodes > 1 || peers == 8);
+        let exact = alike && (speed - 1.0).abs() < 1e-9;
         let bytes = self.bytes + fit.header.get();
         let curve = fit.fitted.curve.scaled(speed);
         Some(WayLaw {

@@ -14,7 +14,9 @@
 //! Valid for 2 devices and more. Worked number: an all-gather of 32 MB over 4 devices
 //! on PCIe 4 (32 GB/s, 8.92 µs): 12.13 + 24 MB/(0.75 · 32 GB/s) = 1012.1 µs.
 
-use super::profile::{Collective, CollectiveKernel, CommunicationProfile, Curve, Fitted, Ramp};
+use super::profile::{
+    Collective, CollectiveKernel, CommunicationProfile, Congestion, Curve, Fitted, Ramp,
+};
 use crate::domain::hardware::Link;
 use crate::domain::price::{Basis, Price};
 use crate::domain::units::{Bytes, Seconds};
@@ -148,6 +150,7 @@ pub fn latency_and_bandwidth(operation: Collective, devices: f64, link: &Link) -
         overlap: 1.0,
         bandwidth: link.bandwidth * EFFICIENCY,
         ramps: [Ramp::NONE; 2],
+        congestion: Congestion::NONE,
     }
 }
 

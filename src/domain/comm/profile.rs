@@ -8,13 +8,14 @@ use crate::domain::units::{Bytes, BytesPerSecond, Seconds};
 /// Time of one communication operator over the bytes that cross a device's link.
 ///
 /// ```text
-/// t(x) = (floor^q + (x/W)^q)^(1/q) + Σ_i ramp_i · x / (x + half_i)
+/// t(x) = (floor^q + (x/W)^q)^(1/q) + Σ_i ramp_i · x / (x + half_i) + max(0, x − c)/V
 /// ```
 ///
 /// - `x` bytes through the busiest link, one direction; `W` bandwidth reached by large
 ///   messages; `floor` time of an empty message; `q` ≥ 1 says how far the floor hides
 ///   behind the transfer (1: not at all); a ramp is time that a larger message spends
-///   once, on filling the pipeline or on a costlier protocol, half of it at `half`.
+///   once, on filling the pipeline or on a costlier protocol, half of it at `half`; every
+///   byte beyond `c` costs 1/V more, where a congested fabric slows down.
 /// - Source: fitted, see `docs/calibration-communication.md`.
 /// - Valid for x ≥ 0; continuous, rising in x, falling in W, `floor` at x = 0.
 /// - Worked number: floor 10 µs, W 100 GB/s, q 1, one ramp of 20 µs at 1 MB:
@@ -29,6 +30,27 @@ pub struct Curve {
     pub bandwidth: BytesPerSecond,
     /// Time that larger messages spend once.
     pub ramps: [Ramp; 2],
+    /// What the bytes of very large messages cost more.
+    pub congestion: Congestion,
+}
+
+/// Bytes beyond a size that go slower.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Congestion {
+    /// The size, c.
+    pub from: Bytes,
+    /// Every byte beyond it costs one over this besides, V.
+    pub bandwidth: BytesPerSecond,
+}
+
+impl Congestion {
+    /// No such size.
+    pub const NONE: Self =
+        Self { from: Bytes::new(f64::INFINITY), bandwidth: BytesPerSecond::new(1.0) };
+
+    fn time(&self, bytes: f64) -> f64 {
+        (bytes - self.from.get()).max(0.0) / self.bandwidth.get()
+    }
 }
 
 /// A cost that saturates: half of `time` is paid at `half` bytes.
@@ -64,13 +86,15 @@ impl Curve {
             }
         };
         let [a, b] = self.ramps.map(|ramp| ramp.time.get() * x / (x + ramp.half.get()));
-        Seconds::new(base + a + b)
+        Seconds::new(base + a + b + self.congestion.time(x))
     }
 
     /// The same law on a link whose bandwidth is `factor` times as large.
     #[must_use]
     pub fn scaled(self, factor: f64) -> Self {
-        Self { bandwidth: self.bandwidth * factor, ..self }
+        let congestion =
+            Congestion { bandwidth: self.congestion.bandwidth * factor, ..self.congestion };
+        Self { bandwidth: self.bandwidth * factor, congestion, ..self }
     }
 }
 
@@ -223,6 +247,7 @@ mod tests {
             overlap: 1.0,
             bandwidth: BytesPerSecond::new(100e9),
             ramps: [Ramp { time: Seconds::new(20e-6), half: Bytes::new(1e6) }, Ramp::NONE],
+            congestion: Congestion::NONE,
         }
     }
 
@@ -232,6 +257,9 @@ mod tests {
         assert!((time - 30e-6).abs() < 1e-15, "{time}");
         let hidden = Curve { overlap: 2.0, ..worked() }.time(Bytes::new(1e6)).get();
         assert!((hidden - (200f64.sqrt() + 10.0) * 1e-6).abs() < 1e-15, "{hidden}");
+        let congestion = Congestion { from: Bytes::new(4e5), bandwidth: BytesPerSecond::new(60e9) };
+        let jammed = Curve { congestion, ..worked() }.time(Bytes::new(1e6)).get();
+        assert!((jammed - 40e-6).abs() < 1e-15, "{jammed}");
     }
 
     proptest! {
@@ -246,6 +274,10 @@ mod tests {
                 overlap: q,
                 bandwidth: BytesPerSecond::new(bandwidth),
                 ramps: [Ramp { time: Seconds::new(ramp), half: Bytes::new(half) }, Ramp::NONE],
+                congestion: Congestion {
+                    from: Bytes::new(half * 10.0),
+                    bandwidth: BytesPerSecond::new(bandwidth),
+                },
             };
             let at = |bytes| curve.time(Bytes::new(bytes)).get();
             let slack = 1.0 + 1e-12;

@@ -5,6 +5,7 @@
 
 pub mod advice;
 pub mod comm;
+pub mod cost;
 pub mod engine;
 pub mod hardware;
 pub mod memory;

@@ -3,6 +3,7 @@
 
 pub mod catalog_entry;
 pub mod collectives_toml;
+pub mod device_toml;
 pub mod hf_config;
 pub mod link_toml;
 pub mod model_toml;

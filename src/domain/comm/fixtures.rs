@@ -1,6 +1,7 @@
 //! A system for the tests of communication, memory and engines.
 
-use crate::domain::hardware::{Device, Link};
+use crate::domain::cost::sample;
+use crate::domain::hardware::Link;
 use crate::domain::model::{Attention, Experts, Model, SmallParameters};
 use crate::domain::system::{
     Assumptions, Cluster, Dtype, Dtypes, ErrorModel, Overlap, Parallelism, Phase, PredictorOverlap,
@@ -18,7 +19,7 @@ pub(crate) fn system(devices: u32, per_node: u32, tokens: u64) -> System {
     System {
         model: mixtral(),
         cluster: Cluster {
-            device: Device { name: "some".to_owned(), collectives: None },
+            device: sample::device(),
             n_devices: devices,
             devices_per_node: per_node,
             link: link("pcie4", 32e9),

@@ -1,0 +1,167 @@
+//! Dense matrix products C[m,n] = A[m,k]·B[k,n] of one device.
+//!
+//! # Law
+//!
+//! A kernel cuts C into tiles of `bm` × `bn` and k into `s` parts. With `S`
+//! multiprocessors and c = ceil(m/bm)·ceil(n/bn)·s tiles:
+//!
+//! ```text
+//! waves  = q·ceil(c/S) + (1−q)·max(1, c/S)
+//! tile   = max(2·bm·bn·(k/s) / (η·P/S), (bm+bn)·(k/s)·b / w) + o
+//! memory = bytes / (β·BW) + r·(n·k·b) / (n·k·b + L2)
+//! t      = t0 + ((waves·tile)⁴ + memory⁴)^¼ + [s > 1]·t_split
+//! ```
+//!
+//! minimised over the tile shapes and splits that libraries ship. Bytes are those of A,
+//! B and C once, plus the partial sums (fp32, written and read) of a split.
+//!
+//! # Symbols
+//!
+//! P peak rate (FLOP/s), BW peak memory bandwidth (bytes/s), η and β the shares of them
+//! that are reached, w what one multiprocessor can load from the cache (bytes/s), o the
+//! prologue and epilogue of a tile (s), q how strictly waves are quantised, r what
+//! reading a matrix costs beyond its bytes once it outgrows the cache (s: pipeline fill,
+//! address translation), b bytes per element.
+//!
+//! # Validity
+//!
+//! m, n, k ≥ 1; fitted for 16-bit floats, 512 ≤ n, k ≤ 16384, 1 ≤ m ≤ 32768. Other
+//! formats use their own peak rate and bytes, with a wider band.
+
+use super::band_for;
+use crate::domain::hardware::{Device, Fit};
+use crate::domain::price::{Basis, Price};
+use crate::domain::system::Dtype;
+use crate::domain::units::{BytesPerSecond, Seconds};
+
+/// Fitted constants of the GEMM law.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct GemmConstants {
+    /// Start-up of the kernel, t0.
+    pub start: Seconds,
+    /// Share of the peak rate reached within a tile, η.
+    pub compute: f64,
+    /// Share of the memory bandwidth reached, β.
+    pub memory: f64,
+    /// Load rate of one multiprocessor, w.
+    pub tile_load: BytesPerSecond,
+    /// Prologue and epilogue of a tile, o.
+    pub tile_overhead: Seconds,
+    /// Extra time of a kernel that splits k, `t_split`.
+    pub split: Seconds,
+    /// How strictly waves are quantised, q in [0, 1].
+    pub quantisation: f64,
+    /// Extra time of a matrix far larger than the cache, r.
+    pub ramp: Seconds,
+}
+
+/// Tile shapes (rows, columns) that the libraries choose from.
+const TILES: [(f64, f64); 7] = [
+    (16.0, 64.0),
+    (64.0, 64.0),
+    (64.0, 128.0),
+    (128.0, 64.0),
+    (128.0, 128.0),
+    (128.0, 256.0),
+    (256.0, 128.0),
+];
+
+/// Ways to split k.
+const SPLITS: [f64; 4] = [1.0, 2.0, 4.0, 8.0];
+
+/// The GEMM law with its constants bound to a device and number formats.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct GemmLaw {
+    start: f64,
+    /// Seconds per multiply-add pair on one multiprocessor.
+    per_pair: f64,
+    per_loaded: f64,
+    tile_overhead: f64,
+    split: f64,
+    quantisation: f64,
+    ramp: f64,
+    per_byte: f64,
+    multiprocessors: f64,
+    l2: f64,
+    weight_bytes: f64,
+    activation_bytes: f64,
+    band: f64,
+    basis: Basis,
+}
+
+impl GemmLaw {
+    /// Binds constants to a device and to the formats of B (`weights`) and A, C.
+    #[must_use]
+    pub fn bind(
+        fit: &Fit<GemmConstants>,
+        device: &Device,
+        weights: Dtype,
+        activations: Dtype,
+    ) -> Self {
+        let c = &fit.constants;
+        let multiprocessors = f64::from(device.multiprocessors);
+        let (band, basis) = band_for(fit.band, fit.basis, weights);
+        Self {
+            start: c.start.get(),
+            per_pair: 2.0 * multiprocessors / (c.compute * device.peak.of(weights).get()),
+            per_loaded: weights.bytes() / c.tile_load.get(),
+            tile_overhead: c.tile_overhead.get(),
+            split: c.split.get(),
+            quantisation: c.quantisation,
+            ramp: c.ramp.get(),
+            per_byte: 1.0 / (c.memory * device.bandwidth.get()),
+            multiprocessors,
+            l2: device.l2.get(),
+            weight_bytes: weights.bytes(),
+            activation_bytes: activations.bytes(),
+            band,
+            basis,
+        }
+    }
+
+    /// The time of C[m,n] = A[m,k]·B[k,n]; m may be an expected, fractional count.
+    ///
+    /// Nothing to multiply costs the start-up alone.
+    #[must_use]
+    pub fn time(&self, m: f64, n: f64, k: f64) -> Seconds {
+        if m <= 0.0 || n <= 0.0 || k <= 0.0 {
+            return Seconds::new(self.start);
+        }
+        let matrix = n * k * self.weight_bytes;
+        let base = (matrix + (m * k + m * n) * self.activation_bytes) * self.per_byte
+            + self.ramp * matrix / (matrix + self.l2);
+        let mut best = f64::INFINITY;
+        for split in SPLITS {
+            let part = k / split;
+            let mut tiles = f64::INFINITY;
+            for (rows, columns) in TILES {
+                let count = (m / rows).ceil() * (n / columns).ceil() * split / self.multiprocessors;
+                let waves =
+                    self.quantisation * count.ceil() + (1.0 - self.quantisation) * count.max(1.0);
+                let tile = (rows * columns * part * self.per_pair)
+                    .max((rows + columns) * part * self.per_loaded)
+                    + self.tile_overhead;
+                tiles = tiles.min(waves * tile);
+            }
+            let (memory, extra) = if split > 1.0 {
+                (base + split * m * n * 8.0 * self.per_byte, self.split)
+            } else {
+                (base, 0.0)
+            };
+            best = best.min(norm4(tiles, memory) + extra);
+        }
+        Seconds::new(self.start + best)
+    }
+
+    /// The same with its error band.
+    #[must_use]
+    pub fn price(&self, m: f64, n: f64, k: f64) -> Price {
+        Price { time: self.time(m, n, k), band: self.band, basis: self.basis }
+    }
+}
+
+/// The larger of two times that overlap except near equality: (a⁴ + b⁴)^¼.
+pub(super) fn norm4(a: f64, b: f64) -> f64 {
+    let (a, b) = (a * a, b * b);
+    (a * a + b * b).sqrt().sqrt()
+}

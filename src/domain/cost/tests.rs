@@ -1,0 +1,223 @@
+//! What holds for every law, and worked numbers of each.
+
+use approx::assert_relative_eq;
+use proptest::prelude::*;
+
+use super::attention::{Heads, Span};
+use super::experts::{ExpertLaw, ExpertShape, ExpertWork, Seen};
+use super::sample::device;
+use super::{Laws, expert_law};
+use crate::domain::hardware::Device;
+use crate::domain::price::Basis;
+use crate::domain::system::{Dtype, Dtypes};
+use crate::domain::units::{Bytes, BytesPerSecond, FlopsPerSecond};
+
+const BF16: Dtypes = Dtypes {
+    weights: Dtype::Bf16,
+    activations: Dtype::Bf16,
+    kv: Dtype::Bf16,
+    dispatch: Dtype::Bf16,
+    combine: Dtype::Bf16,
+};
+
+fn laws(device: &Device) -> Laws {
+    Laws::bind(device, &device.stacks[0], &BF16)
+}
+
+fn mixtral() -> ExpertShape {
+    ExpertShape {
+        hidden: 4096.0,
+        intermediate: 14336.0,
+        gated: true,
+        weights: Dtype::Bf16,
+        activations: Dtype::Bf16,
+    }
+}
+
+fn experts(device: &Device) -> ExpertLaw {
+    expert_law(device, &device.stacks[0], &mixtral(), Seen::Routed)
+}
+
+fn heads() -> Heads {
+    Heads { query: 32.0, kv: 8.0, qk_width: 128.0, v_width: 128.0, cached: 256.0 }
+}
+
+fn span(sequences: f64, new: f64, context: f64) -> Span {
+    Span { sequences, new, context, window: None }
+}
+
+/// The same device with its matrix units and its memory made faster.
+fn faster(compute: f64, memory: f64) -> Device {
+    let mut device = device();
+    device.peak.bf16 = FlopsPerSecond::new(device.peak.bf16.get() * compute);
+    device.bandwidth = BytesPerSecond::new(device.bandwidth.get() * memory);
+    device
+}
+
+/// Every law at one size, in seconds.
+fn all(device: &Device, tokens: f64, context: f64) -> [f64; 6] {
+    let laws = laws(device);
+    let experts = experts(device);
+    [
+        laws.gemm.time(tokens, 4096.0, 14336.0).get(),
+        laws.attention.prefill(&heads(), &span(2.0, tokens, tokens)).get(),
+        laws.attention.decode(&heads(), &span(tokens, 1.0, context)).get(),
+        experts.time(experts.piece(tokens) + experts.piece(tokens / 3.0)).get(),
+        laws.norm.norm(tokens, 4096.0).time.get(),
+        laws.top_k.price(tokens, 64.0).time.get(),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn no_law_rises_with_compute_rate_or_bandwidth(
+        tokens in 1.0..20_000.0_f64, context in 1.0..30_000.0_f64,
+        compute in 1.0..4.0_f64, memory in 1.0..4.0_f64,
+    ) {
+        let slow = all(&device(), tokens, context);
+        for fast in [faster(compute, 1.0), faster(1.0, memory), faster(compute, memory)] {
+            for (fast, slow) in all(&fast, tokens, context).into_iter().zip(slow) {
+                prop_assert!(fast <= slow * (1.0 + 1e-12));
+            }
+        }
+    }
+
+    #[test]
+    fn no_law_falls_with_tokens_or_context(
+        tokens in 0.0..20_000.0_f64, more in 0.0..500.0_f64, context in 1.0..30_000.0_f64,
+    ) {
+        let device = device();
+        let less = all(&device, tokens, context);
+        for bigger in [all(&device, tokens + more, context), all(&device, tokens, context + more)] {
+            for (bigger, less) in bigger.into_iter().zip(less) {
+                prop_assert!(bigger >= less * (1.0 - 1e-12));
+            }
+        }
+    }
+
+    #[test]
+    fn pieces_add_up_in_any_order(loads in prop::collection::vec(0.0..3_000.0_f64, 1..16)) {
+        let law = experts(&device());
+        let forward: ExpertWork = loads.iter().map(|n| law.piece(*n)).sum();
+        let backward: ExpertWork = loads.iter().rev().map(|n| law.piece(*n)).sum();
+        prop_assert!((law.time(forward) / law.time(backward) - 1.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn more_sight_costs_more(tokens in 1.0..5_000.0_f64, seen in 0.0..50_000.0_f64) {
+        let device = device();
+        let group = Seen::Group { tokens: seen, pairs: 2.0 * seen };
+        let wide = expert_law(&device, &device.stacks[0], &mixtral(), group);
+        let own = experts(&device);
+        prop_assert!(wide.time(wide.piece(tokens)) >= own.time(own.piece(tokens)));
+    }
+}
+
+#[test]
+fn nothing_to_do_costs_start_up_alone() {
+    let device = device();
+    let stack = &device.stacks[0];
+    let zero = all(&device, 0.0, 0.0);
+    let starts = [
+        stack.gemm.constants.start,
+        stack.prefill.constants.start,
+        stack.decode.constants.start,
+        stack.experts.constants.start,
+        stack.norm.constants.start,
+        stack.top_k.constants.start,
+    ];
+    for (time, start) in zero.into_iter().zip(starts) {
+        assert_relative_eq!(time, start.get());
+    }
+    assert_eq!(experts(&device).piece(0.0), ExpertWork::default());
+}
+
+// 1.5 µs + ((1 wave of 8192·8192/(128·256)/125 = 16.384 → 0.1·17 + 0.9·16.384 = 16.4456
+// waves of 2·128·256·8192/(0.8·8e12) = 83.886 + 1.4 µs)⁴ + (402.65 MB / 4.5 TB/s = 89.48
+// + 6·134.2/184.2 = 4.37 µs)⁴)^¼
+#[test]
+fn a_large_product_is_waves_of_its_best_tile() {
+    let time = laws(&device()).gemm.time(8192.0, 8192.0, 8192.0).get();
+    let tiles: f64 = 16.4456 * (83.886_08 + 1.4);
+    let memory: f64 = 89.478_5 + 6.0 * 134.217_7 / 184.217_7;
+    let expected = 1.5 + (tiles.powi(4) + memory.powi(4)).powf(0.25);
+    assert_relative_eq!(time * 1e6, expected, max_relative = 1e-5);
+}
+
+// 32 sequences × 8 heads × 4096 tokens × 512 bytes = 536.87 MB: 119.30 µs at 4.5 TB/s and
+// 20 µs of ramp; 256 streams on 125 devices: (4096·512/60e9 = 34.95 + 2) · 2.048 = 75.68.
+#[test]
+fn decode_reads_the_cache_once() {
+    let time = laws(&device()).attention.decode(&heads(), &span(32.0, 1.0, 4096.0)).get();
+    let expected = 8.0 + (139.304_6_f64.powi(4) + 75.678_9_f64.powi(4)).powf(0.25);
+    assert_relative_eq!(time * 1e6, expected, max_relative = 1e-5);
+}
+
+#[test]
+fn a_window_bounds_both_phases() {
+    let laws = laws(&device());
+    let windowed = |new, context| Span { window: Some(1024.0), ..span(4.0, new, context) };
+    let decode = |context| laws.attention.decode(&heads(), &windowed(1.0, context));
+    assert_relative_eq!(decode(1024.0).get(), decode(32_768.0).get());
+    let prefill = |span: &Span| laws.attention.prefill(&heads(), span).get();
+    assert!(prefill(&windowed(16_384.0, 16_384.0)) < 0.4 * prefill(&span(4.0, 16_384.0, 16_384.0)));
+    assert_relative_eq!(prefill(&windowed(512.0, 512.0)), prefill(&span(4.0, 512.0, 512.0)));
+}
+
+#[test]
+fn a_prompt_in_two_chunks_attends_to_as_many_blocks() {
+    let laws = laws(&device());
+    let prefill = |new, context| laws.attention.prefill(&heads(), &span(64.0, new, context)).get();
+    let whole = prefill(8192.0, 8192.0);
+    let chunked = prefill(4096.0, 4096.0) + prefill(4096.0, 8192.0);
+    assert!((chunked / whole - 1.0).abs() < 0.05, "{chunked} against {whole}");
+}
+
+// Flat while weights dominate, then linear: tripling the tokens of one expert of two.
+#[test]
+fn uneven_load_is_free_below_the_knee_and_dear_above() {
+    let law = experts(&device());
+    let ratio = |n: f64| {
+        let even = law.time(law.piece(n) + law.piece(n));
+        let uneven = law.time(law.piece(1.5 * n) + law.piece(0.5 * n));
+        let triple = law.time(law.piece(3.0 * n) + law.piece(3.0 * n));
+        (uneven / even, triple / even)
+    };
+    let (uneven, triple) = ratio(16.0);
+    assert!(uneven < 1.02 && triple < 1.05, "{uneven} {triple}");
+    let (uneven, triple) = ratio(4096.0);
+    assert!(uneven < 1.02 && triple > 2.8, "{uneven} {triple}");
+}
+
+#[test]
+fn each_active_expert_reads_its_weights_once() {
+    let law = experts(&device());
+    let one = law.time(law.piece(4.0)).get();
+    let two = law.time(law.piece(2.0) + law.piece(2.0)).get();
+    let weights = 3.0 * 4096.0 * 14336.0 * 2.0 / 4.5e12;
+    assert_relative_eq!(two - one, weights, max_relative = 0.1);
+}
+
+#[test]
+fn narrower_numbers_are_faster_and_less_sure() {
+    let device = device();
+    let fp8 = Dtypes { weights: Dtype::Fp8, kv: Dtype::Fp8, ..BF16 };
+    let narrow = Laws::bind(&device, &device.stacks[0], &fp8);
+    let (wide, narrow) =
+        (laws(&device).gemm.price(16.0, 8192.0, 8192.0), narrow.gemm.price(16.0, 8192.0, 8192.0));
+    assert!(narrow.time < wide.time);
+    assert!(narrow.band > wide.band);
+    assert_eq!(wide.basis, Basis::Fitted);
+}
+
+#[test]
+fn a_recurrent_predictor_costs_its_sequence_length() {
+    let laws = laws(&device());
+    let time = |tokens| laws.predictor_lstm(1.0, tokens, 4096.0, 64.0, 2.0).time.get();
+    assert!((time(512.0) * 1e3 - 18.3).abs() < 1.0);
+    assert!((time(2048.0) / time(512.0) - 4.0).abs() < 0.1);
+    let lookup = laws.predictor_lookup(512.0, 2.0).time;
+    let ffn = laws.predictor_ffn(512.0, &[4096.0, 128.0, 64.0, 8.0]).time;
+    assert!(lookup < ffn && ffn.get() < 30e-6);
+    assert!(laws.copy.copy(Bytes::new(1e9)).time.get() > 2e9 / 5e12);
+}

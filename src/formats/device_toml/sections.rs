@@ -1,0 +1,260 @@
+//! The sets of constants in a device file, one struct per operator, units in the names.
+
+use serde::Deserialize;
+
+use crate::domain::cost::attention::{DecodeConstants, PrefillConstants};
+use crate::domain::cost::elementwise::{RowConstants, TopKConstants};
+use crate::domain::cost::experts::ExpertConstants;
+use crate::domain::cost::gemm::GemmConstants;
+use crate::domain::hardware::{Fit, Provenance};
+use crate::domain::price::Basis;
+use crate::domain::units::{Bytes, BytesPerSecond, Seconds};
+
+/// One named set: constants and where they come from.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Section<C> {
+    framework: String,
+    version: String,
+    kernel: String,
+    source: String,
+    date: String,
+    #[serde(default)]
+    rows: u32,
+    mean_error: Option<f64>,
+    held_out_error: Option<f64>,
+    band: f64,
+    basis: BasisName,
+    constants: C,
+}
+
+#[derive(Deserialize, Clone, Copy)]
+#[serde(rename_all = "snake_case")]
+enum BasisName {
+    Fitted,
+    Roofline,
+}
+
+/// Constants as they stand in a file.
+pub(super) trait Constants {
+    /// The same in the domain.
+    type Domain;
+    /// Converts, or names the rule that is broken.
+    fn to_domain(&self) -> Result<Self::Domain, String>;
+}
+
+impl<C: Constants> Section<C> {
+    pub(super) fn to_fit(&self) -> Result<Fit<C::Domain>, String> {
+        positive("band", self.band)?;
+        Ok(Fit {
+            constants: self.constants.to_domain()?,
+            band: self.band,
+            basis: match self.basis {
+                BasisName::Fitted => Basis::Fitted,
+                BasisName::Roofline => Basis::Roofline,
+            },
+            provenance: Provenance {
+                framework: self.framework.clone(),
+                version: self.version.clone(),
+                kernel: self.kernel.clone(),
+                source: self.source.clone(),
+                date: self.date.clone(),
+                rows: self.rows,
+                mean_error: self.mean_error,
+                held_out_error: self.held_out_error,
+            },
+        })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Gemm {
+    start_s: f64,
+    compute: f64,
+    memory: f64,
+    tile_load_bytes_per_s: f64,
+    tile_overhead_s: f64,
+    split_s: f64,
+    quantisation: f64,
+    ramp_s: f64,
+}
+
+impl Constants for Gemm {
+    type Domain = GemmConstants;
+    fn to_domain(&self) -> Result<GemmConstants, String> {
+        Ok(GemmConstants {
+            start: time("start_s", self.start_s)?,
+            compute: share("compute", self.compute)?,
+            memory: share("memory", self.memory)?,
+            tile_load: rate("tile_load_bytes_per_s", self.tile_load_bytes_per_s)?,
+            tile_overhead: time("tile_overhead_s", self.tile_overhead_s)?,
+            split: time("split_s", self.split_s)?,
+            quantisation: fraction("quantisation", self.quantisation)?,
+            ramp: time("ramp_s", self.ramp_s)?,
+        })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Prefill {
+    start_s: f64,
+    compute: f64,
+    memory: f64,
+    block_overhead: f64,
+    kv_passes: f64,
+    ramp_s: f64,
+}
+
+impl Constants for Prefill {
+    type Domain = PrefillConstants;
+    fn to_domain(&self) -> Result<PrefillConstants, String> {
+        Ok(PrefillConstants {
+            start: time("start_s", self.start_s)?,
+            compute: share("compute", self.compute)?,
+            memory: positive("memory", self.memory)?,
+            block_overhead: not_negative("block_overhead", self.block_overhead)?,
+            kv_passes: not_negative("kv_passes", self.kv_passes)?,
+            ramp: time("ramp_s", self.ramp_s)?,
+        })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Decode {
+    start_s: f64,
+    memory: f64,
+    compute: f64,
+    part_load_bytes_per_s: f64,
+    part_overhead_s: f64,
+    chunk_tokens: f64,
+    ramp_s: f64,
+    ramp_bytes: f64,
+}
+
+impl Constants for Decode {
+    type Domain = DecodeConstants;
+    fn to_domain(&self) -> Result<DecodeConstants, String> {
+        Ok(DecodeConstants {
+            start: time("start_s", self.start_s)?,
+            memory: positive("memory", self.memory)?,
+            compute: share("compute", self.compute)?,
+            part_load: rate("part_load_bytes_per_s", self.part_load_bytes_per_s)?,
+            part_overhead: time("part_overhead_s", self.part_overhead_s)?,
+            chunk: positive("chunk_tokens", self.chunk_tokens)?,
+            ramp: time("ramp_s", self.ramp_s)?,
+            ramp_bytes: positive("ramp_bytes", self.ramp_bytes).map(Bytes::new)?,
+        })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Experts {
+    start_s: f64,
+    compute: f64,
+    memory: f64,
+    tile_load_bytes_per_s: f64,
+    row_memory: f64,
+    row_passes: f64,
+    seen_passes: f64,
+    quantisation: f64,
+    block_rows: [f64; 3],
+    walks_all_pairs: bool,
+}
+
+impl Constants for Experts {
+    type Domain = ExpertConstants;
+    fn to_domain(&self) -> Result<ExpertConstants, String> {
+        for rows in self.block_rows {
+            positive("block_rows", rows)?;
+        }
+        Ok(ExpertConstants {
+            start: time("start_s", self.start_s)?,
+            compute: share("compute", self.compute)?,
+            memory: share("memory", self.memory)?,
+            tile_load: rate("tile_load_bytes_per_s", self.tile_load_bytes_per_s)?,
+            row_memory: share("row_memory", self.row_memory)?,
+            row_passes: not_negative("row_passes", self.row_passes)?,
+            seen_passes: not_negative("seen_passes", self.seen_passes)?,
+            quantisation: fraction("quantisation", self.quantisation)?,
+            block_rows: self.block_rows,
+            walks_all_pairs: self.walks_all_pairs,
+        })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Rows {
+    start_s: f64,
+    per_element_s: f64,
+    memory: f64,
+}
+
+impl Constants for Rows {
+    type Domain = RowConstants;
+    fn to_domain(&self) -> Result<RowConstants, String> {
+        Ok(RowConstants {
+            start: time("start_s", self.start_s)?,
+            per_element: time("per_element_s", self.per_element_s)?,
+            memory: share("memory", self.memory)?,
+        })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TopK {
+    start_s: f64,
+    memory: f64,
+}
+
+impl Constants for TopK {
+    type Domain = TopKConstants;
+    fn to_domain(&self) -> Result<TopKConstants, String> {
+        Ok(TopKConstants {
+            start: time("start_s", self.start_s)?,
+            memory: share("memory", self.memory)?,
+        })
+    }
+}
+
+fn positive(field: &str, value: f64) -> Result<f64, String> {
+    if value.is_finite() && value > 0.0 {
+        Ok(value)
+    } else {
+        Err(format!("{field} is {value}: it must be a finite number above 0"))
+    }
+}
+
+fn not_negative(field: &str, value: f64) -> Result<f64, String> {
+    if value.is_finite() && value >= 0.0 {
+        Ok(value)
+    } else {
+        Err(format!("{field} is {value}: it must be a finite number of 0 or more"))
+    }
+}
+
+fn fraction(field: &str, value: f64) -> Result<f64, String> {
+    if (0.0..=1.0).contains(&value) {
+        Ok(value)
+    } else {
+        Err(format!("{field} is {value}: it must lie between 0 and 1"))
+    }
+}
+
+fn share(field: &str, value: f64) -> Result<f64, String> {
+    positive(field, value)?;
+    fraction(field, value)
+}
+
+fn time(field: &str, value: f64) -> Result<Seconds, String> {
+    not_negative(field, value).map(Seconds::new)
+}
+
+fn rate(field: &str, value: f64) -> Result<BytesPerSecond, String> {
+    positive(field, value).map(BytesPerSecond::new)
+}

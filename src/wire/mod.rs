@@ -3,6 +3,7 @@
 //! Field names carry units. Nothing here computes; a request becomes checked domain
 //! values by one conversion that reports every violation with its JSON pointer.
 
+pub mod answer;
 pub mod catalog;
 pub mod question;
 pub mod read;

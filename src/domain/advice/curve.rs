@@ -12,7 +12,7 @@ const TOLERANCE: f64 = 1e-9;
 ///
 /// The latency is U-shaped over accuracy where predictor time grows exponentially, but a
 /// cap or overlap may bend it: a grid finds the valley, golden sections its bottom.
-pub fn optimum(
+pub(super) fn optimum(
     curve: &OverheadCurve,
     latency: impl Fn(PredictorPoint) -> Seconds,
 ) -> PredictorPoint {

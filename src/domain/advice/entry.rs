@@ -1,7 +1,9 @@
 //! A priced strategy.
 
 use crate::domain::price::Basis;
-use crate::domain::question::{OverheadCurve, PredictorKind, PredictorSource};
+use crate::domain::question::{
+    OverheadCurve, Predictor, PredictorCost, PredictorKind, PredictorPoint, PredictorSource,
+};
 use crate::domain::strategy::Strategy;
 use crate::domain::terms::{TERMS, Terms};
 use crate::domain::units::Seconds;
@@ -36,6 +38,24 @@ pub struct PricedPredictor {
     pub source: PredictorSource,
     /// The curve the point was chosen on.
     pub curve: Option<OverheadCurve>,
+}
+
+impl PricedPredictor {
+    /// A predictor at the point it was priced at.
+    #[must_use]
+    pub fn at(predictor: &Predictor, point: PredictorPoint) -> Self {
+        Self {
+            name: predictor.name.clone(),
+            kind: predictor.kind,
+            accuracy: point.accuracy,
+            overhead: point.overhead,
+            source: predictor.source,
+            curve: match predictor.cost {
+                PredictorCost::Curve(curve) => Some(curve),
+                PredictorCost::Point(_) => None,
+            },
+        }
+    }
 }
 
 /// Relative error band and basis of every term, in the order of [`Terms::named`].

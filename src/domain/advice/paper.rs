@@ -1,7 +1,7 @@
 //! Paper mode: the formulas of MoE-GPS as they stand, one layer at a time.
 //!
 //! ```text
-//! a2a(f) = L + k_comm·T·d·b·(N−1)·f / N² / W
+//! a2a(f) as in `comm::paper`
 //! none   = attention + all_reduce + 2·a2a(s) + s·ffn
 //! DO     = attention + all_reduce + 2·a2a(s) + load(ε_DO)·ffn
 //! T2E    = attention + all_reduce + predictor + a2a(1) + load(1 − accuracy)·ffn
@@ -14,6 +14,7 @@
 //! scatter is skipped by T2E because tokens are already where their experts are.
 
 use super::entry::{Bands, Entry, PricedPredictor};
+use crate::domain::comm;
 use crate::domain::question::{Predictor, PredictorCost, PredictorPoint};
 use crate::domain::strategy::Strategy;
 use crate::domain::system::{Assumptions, ErrorModel, PredictorOverlap};
@@ -87,21 +88,13 @@ impl Paper<'_> {
             entry(Strategy::DistributionOnly, None, self.distribution_only()),
         ];
         for predictor in predictors {
-            let (point, curve) = match &predictor.cost {
-                PredictorCost::Point(point) => (*point, None),
+            let point = match &predictor.cost {
+                PredictorCost::Point(point) => *point,
                 PredictorCost::Curve(curve) => {
-                    let latency = |point: PredictorPoint| self.token_to_expert(point).total();
-                    (super::curve::optimum(curve, latency), Some(*curve))
+                    super::curve::optimum(curve, |point| self.token_to_expert(point).total())
                 }
             };
-            let priced = PricedPredictor {
-                name: predictor.name.clone(),
-                kind: predictor.kind,
-                accuracy: point.accuracy,
-                overhead: point.overhead,
-                source: predictor.source,
-                curve,
-            };
+            let priced = PricedPredictor::at(predictor, point);
             entries.push(entry(Strategy::TokenToExpert, Some(priced), self.token_to_expert(point)));
         }
         entries
@@ -164,10 +157,9 @@ impl Paper<'_> {
 
     /// One all-to-all whose busiest device receives `factor` times the mean.
     fn all_to_all(&self, factor: f64) -> Seconds {
-        let n = f64::from(self.layer.n_devices);
-        let received =
-            self.layer.activations * (self.assumptions.k_comm * (n - 1.0) * factor / (n * n));
-        self.layer.latency + received / self.layer.bandwidth
+        let PaperLayer { activations, n_devices, bandwidth, latency, .. } = self.layer;
+        let k_comm = self.assumptions.k_comm;
+        comm::paper::all_to_all(activations, n_devices, factor, k_comm, bandwidth, latency)
     }
 
     /// Load of the busiest device under forecast error `error`, balanced load being 1.

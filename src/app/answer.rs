@@ -1,0 +1,410 @@
+//! From advice to the answer on the wire.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::question::Answerable;
+use crate::catalog::Catalog;
+use crate::domain::advice::known::Known;
+use crate::domain::advice::{Advised, Entry, PlanSummary, PricedPredictor};
+use crate::domain::engine;
+use crate::domain::placement::moves::Moves;
+use crate::domain::placement::SlotMap;
+use crate::domain::price::Basis;
+use crate::domain::question::{PredictorKind, PredictorSource, Question, RebalanceMode};
+use crate::domain::strategy::Strategy;
+use crate::domain::system::{
+    Communication, Dtype, EngineName, ErrorModel, Overlap, PredictorOverlap, Preset, ReplicaSplit,
+};
+use crate::domain::terms::Terms;
+use crate::domain::units::Seconds;
+use crate::wire::answer as wire;
+use crate::wire::question::Method;
+
+/// The name of a value in its list of names.
+pub(super) fn name_of<T: PartialEq>(value: &T, names: &[(T, &'static str)]) -> &'static str {
+    names.iter().find(|(other, _)| other == value).map_or("", |(_, name)| name)
+}
+
+/// The answer, without what only a simulation knows.
+pub(super) fn result(
+    asked: &Answerable,
+    known: &Known,
+    advised: &Advised,
+    catalog: &Catalog,
+) -> wire::ResultBody {
+    let question = &asked.question;
+    let chosen = advised.chosen();
+    wire::ResultBody {
+        recommendation: recommendation(advised),
+        strategies: advised.entries.iter().map(|entry| strategy(question, advised, entry)).collect(),
+        references: advised
+            .references
+            .iter()
+            .map(|reference| wire::ReferenceBody {
+                id: reference.id,
+                description: reference.what,
+                layer_latency_s: reference.layer_latency.get(),
+            })
+            .collect(),
+        ceiling: wire::CeilingBody {
+            speedup_over_none: advised.none().and_then(Entry::latency).zip(advised.ceiling).map(
+                |(none, ceiling)| none / ceiling,
+            ),
+            layer_latency_s: advised.ceiling.map(Seconds::get),
+        },
+        flip_points: flip_points(advised),
+        routing: routing(known, advised),
+        plan: chosen
+            .and_then(|entry| advised.plan(entry.strategy))
+            .map(|plan| plan_body(question, advised, plan)),
+        confirm: confirm(question, advised),
+        warnings: asked.warnings.clone(),
+        provenance: provenance(asked, advised, catalog),
+    }
+}
+
+fn recommendation(advised: &Advised) -> wire::Recommendation {
+    let Some(choice) = &advised.choice else {
+        return wire::Recommendation {
+            strategy: None,
+            predictor: None,
+            verdict: "insufficient_evidence",
+            speedup_over_none: None,
+            speedup_over_current: None,
+            margin_over_runner_up: None,
+            margin_error_band: None,
+            runner_up: None,
+            best_runnable: None,
+            missing: vec!["a deployment that fits into memory".to_owned()],
+            reason: advised.reason.clone(),
+        };
+    };
+    let chosen = &advised.entries[choice.chosen];
+    wire::Recommendation {
+        strategy: Some(chosen.strategy.id()),
+        predictor: chosen.predictor.as_ref().map(predictor),
+        verdict: choice.verdict.id(),
+        speedup_over_none: speedup(advised, chosen),
+        speedup_over_current: None,
+        margin_over_runner_up: Some(choice.margin),
+        margin_error_band: Some(choice.margin_band),
+        runner_up: choice.runner_up.map(|index| advised.entries[index].strategy.id()),
+        best_runnable: choice.best_runnable.map(Strategy::id),
+        missing: choice.missing.clone(),
+        reason: advised.reason.clone(),
+    }
+}
+
+fn speedup(advised: &Advised, entry: &Entry) -> Option<f64> {
+    let none = advised.none()?.latency()?;
+    entry.latency().map(|latency| none / latency)
+}
+
+fn predictor(priced: &PricedPredictor) -> wire::PredictorBody {
+    wire::PredictorBody {
+        name: priced.name.clone(),
+        kind: priced.kind.map(|kind| name_of(&kind, &PredictorKind::ALL)),
+        accuracy: priced.accuracy,
+        accuracy_per_layer: None,
+        overhead_s: priced.overhead.get(),
+        source: name_of(&priced.source, &PredictorSource::ALL),
+        fit: priced
+            .curve
+            .map(|curve| wire::CurveBody { a_s: curve.at_zero.get(), c: curve.growth }),
+    }
+}
+
+fn strategy(question: &Question, advised: &Advised, entry: &Entry) -> wire::StrategyBody {
+    let support = engine::support::support(entry.strategy, &question.system);
+    let plan = advised.plans.iter().find(|plan| plan.strategy == entry.strategy);
+    let expert = crate::domain::memory::expert_bytes(&question.system);
+    wire::StrategyBody {
+        strategy: entry.strategy.id(),
+        predictor: entry.predictor.as_ref().map(predictor),
+        feasible: entry.infeasible.is_none(),
+        infeasible_reason: entry.infeasible.clone(),
+        engine_support: support
+            .into_iter()
+            .map(|support| wire::EngineSupportBody {
+                engine: name_of(&support.engine, &EngineName::ALL),
+                runnable: support.runnable,
+                because: support.because,
+            })
+            .collect(),
+        layer_latency_s: entry.latency().map(Seconds::get),
+        model_latency_s: advised.model_latency(question, entry).map(Seconds::get),
+        speedup_over_none: speedup(advised, entry),
+        terms: entry.terms.as_ref().map(terms),
+        step_latency_s: None,
+        speedup_interval_95: None,
+        imbalance_before: None,
+        imbalance_after: None,
+        moved_bytes: plan.map(|plan| plan.first_moves as f64 * expert.get()),
+        replica_bytes: plan.map(|plan| plan.memory.replicas.get()),
+        kv_tokens_lost_per_device: plan.map(|plan| plan.memory.kv_tokens_lost_to_replicas),
+    }
+}
+
+/// Terms on the wire.
+pub(super) fn terms(terms: &Terms) -> wire::TermsBody {
+    wire::TermsBody {
+        attention_s: terms.attention.get(),
+        all_reduce_s: terms.all_reduce.get(),
+        router_s: terms.router.get(),
+        dispatch_s: terms.dispatch.get(),
+        expert_ffn_s: terms.expert_ffn.get(),
+        combine_s: terms.combine.get(),
+        predictor_s: terms.predictor.get(),
+        rebalance_s: terms.rebalance.get(),
+        overlap_hidden_s: terms.overlap_hidden.get(),
+        other_s: terms.other.get(),
+    }
+}
+
+fn flip_points(advised: &Advised) -> Vec<wire::FlipPoint> {
+    let mut points: Vec<wire::FlipPoint> = advised
+        .flips
+        .iter()
+        .map(|flip| wire::FlipPoint {
+            parameter: flip.parameter.id(),
+            value: flip.at.map(|(value, _)| value),
+            becomes: flip.at.map(|(_, strategy)| strategy.id()),
+            range: Some([flip.range.0, flip.range.1]),
+            communication: None,
+        })
+        .collect();
+    points.extend(advised.other_communication.map(|(pattern, winner)| wire::FlipPoint {
+        parameter: "communication",
+        value: None,
+        becomes: Some(winner.id()),
+        range: None,
+        communication: Some(name_of(&pattern, &Communication::ALL)),
+    }));
+    points
+}
+
+fn routing(known: &Known, advised: &Advised) -> wire::RoutingBody {
+    let errors = known.paper();
+    let mean_error = errors.iter().map(|layer| layer.distribution_error).sum::<f64>()
+        / errors.len().max(1) as f64;
+    wire::RoutingBody {
+        skewness: known.skewness().and_then(wire::Summary::of),
+        distribution_error: (!errors.is_empty()).then_some(mean_error),
+        device_imbalance: device_imbalance(advised),
+    }
+}
+
+fn device_imbalance(advised: &Advised) -> Option<wire::DeviceImbalance> {
+    let drawn = |plan: &PlanSummary| -> Vec<f64> {
+        plan.imbalance.iter().map(|layer| layer.drawn).collect()
+    };
+    let before = wire::Summary::of(drawn(advised.plan(Strategy::None)?))?;
+    let plan = advised.chosen().and_then(|entry| advised.plan(entry.strategy));
+    let after = plan.and_then(|plan| wire::Summary::of(drawn(plan)));
+    let residual = plan.map(|plan| {
+        let n = plan.imbalance.len().max(1) as f64;
+        let mean = |value: &dyn Fn(&crate::domain::advice::analytic::LayerImbalance) -> f64| {
+            plan.imbalance.iter().map(value).sum::<f64>() / n
+        };
+        wire::Residual {
+            plan: mean(&|layer| layer.planned - 1.0),
+            forecast_error: mean(&|layer| layer.expected - layer.planned),
+            sampling: mean(&|layer| layer.drawn - layer.expected),
+            drift: 0.0,
+        }
+    });
+    Some(wire::DeviceImbalance {
+        balancedness_before: 1.0 / before.mean,
+        balancedness_after: after.as_ref().map(|after| 1.0 / after.mean),
+        before,
+        after,
+        residual,
+        range_over_orders: advised.orders.as_ref().map(|orders| orders.imbalance),
+    })
+}
+
+fn plan_body(question: &Question, advised: &Advised, plan: &PlanSummary) -> wire::PlanBody {
+    let total = plan.slots_per_device * question.system.parallelism.expert_parallel;
+    let memory = &plan.memory;
+    let saving = advised
+        .none()
+        .and_then(|none| advised.model_latency(question, none))
+        .zip(advised.chosen().and_then(|entry| advised.model_latency(question, entry)))
+        .map_or(Seconds::ZERO, |(none, chosen)| none - chosen);
+    wire::PlanBody {
+        slots_per_device: plan.slots_per_device,
+        redundant_experts: total.saturating_sub(question.system.model.experts.routed),
+        rebalance_mode: name_of(&question.rebalance.mode, &RebalanceMode::ALL),
+        interval_steps: question.rebalance.interval_steps,
+        break_even_steps: plan.renewal.break_even_steps(saving),
+        moved_experts: plan.first_moves,
+        memory: wire::MemoryBody {
+            capacity_bytes: memory.capacity.get(),
+            reserve_bytes: memory.reserve.get(),
+            weights_bytes: memory.weights.get(),
+            replica_bytes: memory.replicas.get(),
+            kv_needed_bytes: memory.kv_needed.get(),
+            missing_bytes: memory.missing.get(),
+            kv_tokens_lost_per_device: memory.kv_tokens_lost_to_replicas,
+            max_concurrent_sequences_before: memory.max_concurrent_sequences_before,
+            max_concurrent_sequences_after: memory.max_concurrent_sequences_after,
+        },
+    }
+}
+
+/// The forced-balance run that shows the ceiling on the user's own machines.
+fn confirm(question: &Question, advised: &Advised) -> String {
+    let Some((none, ceiling)) = advised
+        .none()
+        .and_then(Entry::latency)
+        .zip(advised.ceiling)
+        .filter(|(_, ceiling)| *ceiling > Seconds::ZERO)
+    else {
+        return "make a deployment that fits first".to_owned();
+    };
+    let how = match question.system.engine.as_ref().map(|engine| engine.name) {
+        Some(EngineName::Sglang) => "run SGLang with --ep-dispatch-algorithm fake",
+        Some(EngineName::Vllm) => {
+            "run vLLM with VLLM_MOE_ROUTING_SIMULATION_STRATEGY=uniform_random"
+        }
+        _ => "force uniform routing in your engine",
+    };
+    format!(
+        "{how} on this workload: a mixture-of-experts layer should take {:.1} µs instead of {:.1} \
+         µs ({:.1} % faster); if it does not, no balancing will help",
+        ceiling.get() * 1e6,
+        none.get() * 1e6,
+        (none / ceiling - 1.0) * 100.0
+    )
+}
+
+fn provenance(asked: &Answerable, advised: &Advised, catalog: &Catalog) -> wire::Provenance {
+    let question = &asked.question;
+    let paper = question.system.assumptions.preset == Preset::Paper;
+    let terms = Terms::default()
+        .named()
+        .into_iter()
+        .zip(advised.none().map_or(crate::domain::advice::Bands::EXACT.0, |none| none.bands.0))
+        .map(|((name, _), (error_band, basis))| {
+            let basis = if paper {
+                "paper"
+            } else {
+                match basis {
+                    Basis::Measured => "measured",
+                    Basis::Fitted => "fitted",
+                    Basis::Roofline => "roofline",
+                }
+            };
+            (format!("{name}_s"), wire::TermProvenance { basis, error_band })
+        })
+        .collect();
+    wire::Provenance {
+        version: env!("CARGO_PKG_VERSION"),
+        catalog_digest: catalog.digest().to_owned(),
+        seed: question.seed,
+        method: match asked.method {
+            Method::Analytic => "analytic",
+            Method::Simulated => "simulated",
+        },
+        assumptions: assumptions(question, advised),
+        system: system(question),
+        terms,
+        ignored_model_fields: asked.ignored_model_fields.clone(),
+        trace_ids: asked.trace_ids(),
+    }
+}
+
+/// Every switch in force.
+fn assumptions(question: &Question, advised: &Advised) -> BTreeMap<&'static str, Value> {
+    let used = &question.system.assumptions;
+    let engine_name = question.system.engine.as_ref().map(|engine| engine.name);
+    let split =
+        used.replica_split.unwrap_or_else(|| engine::defaults::defaults(engine_name).replica_split);
+    let launch = used.launch.unwrap_or_else(|| {
+        if engine::defaults::cuda_graph(&question.system) {
+            Seconds::ZERO
+        } else {
+            question.system.cluster.device.eager_launch
+        }
+    });
+    let (pattern, because) = &advised.communication;
+    BTreeMap::from([
+        ("preset", json!(name_of(&used.preset, &Preset::ALL))),
+        ("error_model", json!(name_of(&used.error_model, &ErrorModel::ALL))),
+        ("cap_at_baseline", json!(used.cap_at_baseline)),
+        ("communication", json!(name_of(pattern, &Communication::ALL))),
+        ("communication_because", json!(because)),
+        ("t2e_skips_scatter", json!(used.t2e_skips_scatter)),
+        ("predictor_overlap", json!(name_of(&used.predictor_overlap, &PredictorOverlap::ALL))),
+        ("overlap", json!(name_of(&used.overlap, &Overlap::ALL))),
+        ("k_comm", json!(used.k_comm)),
+        ("launch_s", json!(launch.get())),
+        ("attention_imbalance", json!(used.attention_imbalance)),
+        ("replica_split", json!(name_of(&split, &ReplicaSplit::ALL))),
+    ])
+}
+
+/// The system as priced, defaults filled in.
+fn system(question: &Question) -> BTreeMap<&'static str, Value> {
+    let parallelism = question.system.parallelism;
+    let workload = question.system.workload;
+    let dtype = |dtype: Dtype| json!(name_of(&dtype, &Dtype::ALL));
+    BTreeMap::from([
+        (
+            "parallelism",
+            json!({
+                "attention_tensor": parallelism.attention_tensor,
+                "attention_data": parallelism.attention_data,
+                "expert_parallel": parallelism.expert_parallel,
+                "expert_tensor": parallelism.expert_tensor,
+                "pipeline": parallelism.pipeline,
+            }),
+        ),
+        (
+            "dtypes",
+            json!({
+                "weights": dtype(workload.dtypes.weights),
+                "activations": dtype(workload.dtypes.activations),
+                "kv": dtype(workload.dtypes.kv),
+                "dispatch": dtype(workload.dtypes.dispatch),
+                "combine": dtype(workload.dtypes.combine),
+            }),
+        ),
+        ("tokens_per_step", json!(workload.tokens_per_step)),
+    ])
+}
+
+/// The plan of the chosen strategy, layer by layer; `None` in paper mode.
+pub(super) fn placement(question: &Question, advised: &Advised) -> Option<wire::PlacementBody> {
+    let strategy = advised.chosen()?.strategy;
+    let plan = advised.plan(strategy)?;
+    let before = advised.plan(Strategy::None)?;
+    let moe_layers = question.system.model.moe_layers as usize;
+    let exact = plan.layers.len() == moe_layers;
+    let shape = plan.layers.first()?.shape();
+    let layer = |index: usize, map: &SlotMap, old: &SlotMap| wire::PlacementLayer {
+        layer: index,
+        physical_to_logical: map.physical_to_logical().to_vec(),
+        replicas: map.replicas(),
+        moves: Moves::between(old, map).total(),
+        planned_imbalance: plan.imbalance.get(index).map_or(1.0, |layer| layer.planned),
+    };
+    Some(wire::PlacementBody {
+        format: "json",
+        strategy: strategy.id(),
+        n_logical_experts: shape.n_experts(),
+        n_physical_experts: shape.n_slots(),
+        devices: shape.n_devices(),
+        slots_per_device: shape.slots_per_device(),
+        layers_are_exact: exact,
+        layers: plan
+            .layers
+            .iter()
+            .zip(&before.layers)
+            .enumerate()
+            .map(|(index, (map, old))| layer(index, map, old))
+            .collect(),
+    })
+}

@@ -1,0 +1,61 @@
+//! A device given by its datasheet instead of a catalog id.
+
+use serde_json::{Map, Value};
+
+use crate::catalog::Catalog;
+use crate::domain::hardware::{Device, PeakRates};
+use crate::domain::units::{Bytes, BytesPerSecond, FlopsPerSecond, Seconds};
+use crate::wire::read::{Place, Violations};
+
+/// The catalog device whose datasheet-only stack stands in for the unknown one.
+const STAND_IN: &str = "l40s";
+
+/// Reads the datasheet figures of an inline device; its operators are priced as
+/// rooflines with the efficiencies of measured devices and their wider error band.
+pub(super) fn inline(
+    fields: &Map<String, Value>,
+    pointer: &str,
+    catalog: &Catalog,
+    violations: &Violations,
+) -> Option<Device> {
+    let value = Value::Object(fields.clone());
+    let local = Violations::default();
+    let device = read(&value, catalog, &local);
+    for violation in local.into_vec() {
+        violations.note(format!("{pointer}{}", violation.pointer), &violation.rule, violation.detail);
+    }
+    device
+}
+
+fn read(value: &Value, catalog: &Catalog, violations: &Violations) -> Option<Device> {
+    let fields = Place::root(value, violations).object()?;
+    let name = fields.get("name").and_then(|place| place.text()).unwrap_or("inline");
+    let memory = fields.require("memory_bytes").and_then(|place| place.number(1e9..=1e13));
+    let bandwidth =
+        fields.require("bandwidth_bytes_per_s").and_then(|place| place.number(1e9..=1e15));
+    let multiprocessors =
+        fields.get("multiprocessors").and_then(|place| place.small_integer(1..=4096));
+    let l2 = fields.get("l2_bytes").and_then(|place| place.number(1e5..=1e12));
+    let launch = fields.get("eager_launch_s").and_then(|place| place.number(0.0..=1e-2));
+    let peak = fields.require("peak_flop_per_s").and_then(|place| {
+        let rates = place.object()?;
+        let rate = |place: Place| place.number(1e10..=1e18).map(FlopsPerSecond::new);
+        let bf16 = rates.require("bf16").and_then(rate);
+        let fp8 = rates.get("fp8").and_then(rate);
+        let fp32 = rates.get("fp32").and_then(rate);
+        rates.finish();
+        Some(PeakRates { bf16: bf16?, fp8, fp32: fp32.or(bf16.map(|rate| rate / 2.0))? })
+    });
+    fields.finish();
+    let like = &catalog.device(STAND_IN).ok()?.value;
+    Some(Device {
+        name: name.to_owned(),
+        memory: Bytes::new(memory?),
+        bandwidth: BytesPerSecond::new(bandwidth?),
+        peak: peak?,
+        multiprocessors: multiprocessors.unwrap_or(like.multiprocessors),
+        l2: l2.map_or(like.l2, Bytes::new),
+        eager_launch: launch.map_or(like.eager_launch, Seconds::new),
+        ..like.clone()
+    })
+}

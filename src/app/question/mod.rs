@@ -1,0 +1,307 @@
+//! From the question as asked to the question as checked: ids looked up, defaults filled
+//! in, and everything refused that needs more than one field to see.
+
+mod device;
+mod routing;
+mod system;
+
+use serde_json::Value;
+
+use super::advise::{AdviceError, TraceFacts};
+use crate::catalog::Catalog;
+use crate::domain::engine;
+use crate::domain::question::{
+    Algorithm, Current, Duplication, MeasuredLayer, OverheadCurve, Predictor, PredictorCost,
+    PredictorPoint, PredictorSource, Question, Rebalance,
+};
+use crate::domain::strategy::Strategy;
+use crate::domain::system::{Assumptions, Preset};
+use crate::domain::units::Seconds;
+use crate::wire::question::{self as wire, Method, Objective};
+use crate::wire::read::Violations;
+
+pub use routing::{AskedRouting, TraceUse};
+use std::collections::BTreeMap;
+
+/// A question that can be answered, and how.
+#[derive(Debug, Clone)]
+pub struct Answerable {
+    /// The question.
+    pub question: Question,
+    /// What it says of the routing.
+    pub routing: AskedRouting,
+    /// Analytic or simulated.
+    pub method: Method,
+    /// Fields of an inline model that nothing here depends on.
+    pub ignored_model_fields: Vec<String>,
+    /// Catalog id or name of the model.
+    pub model: String,
+    /// Catalog id or name of the device.
+    pub device: String,
+    /// What the user should know although the question is answerable.
+    pub warnings: Vec<String>,
+    /// Whether the predictors were left to us, and are to be priced by the laws.
+    pub assume_predictors: bool,
+}
+
+/// Reads and checks a question, or says everything that is wrong with it.
+pub fn answerable(
+    request: &Value,
+    catalog: &Catalog,
+    traces: &BTreeMap<String, TraceFacts>,
+) -> Result<Answerable, AdviceError> {
+    let violations = Violations::default();
+    let asked = wire::read(request, &violations);
+    let checked = check(&asked, catalog, traces, &violations);
+    match checked {
+        Some(answerable) if violations.is_empty() => Ok(answerable),
+        _ => Err(AdviceError::Refused(violations.into_vec())),
+    }
+}
+
+/// Checks what was read; whatever can be checked is, even after other violations.
+fn check(
+    asked: &wire::Question,
+    catalog: &Catalog,
+    traces: &BTreeMap<String, TraceFacts>,
+    violations: &Violations,
+) -> Option<Answerable> {
+    let assumptions = assumptions(&asked.assumptions);
+    let seed = seed(asked, violations);
+    let model = system::model(asked.model.as_ref(), catalog, violations);
+    let system = system::system(asked, model.as_ref(), assumptions, catalog, violations);
+    let routing = routing::check(
+        asked,
+        model.as_ref().map(|named| &named.model),
+        traces,
+        violations,
+    );
+    let current = current(asked, model.as_ref().map(|named| &named.model), violations);
+    let predictors = predictors(asked, violations);
+    let method = method(asked, routing.as_ref(), violations);
+
+    let (named, system, routing) = (model?, system?, routing?);
+    let default = engine::defaults::defaults(system.engine.as_ref().map(|engine| engine.name)).rebalance;
+    let device = system.cluster.device.name.clone();
+    let mut warnings = routing.warnings(&named.model);
+    warnings.extend(unused(asked));
+    Some(Answerable {
+        question: Question {
+            rebalance: Rebalance {
+                mode: asked.rebalance.mode.unwrap_or(default.mode),
+                interval_steps: asked.rebalance.interval_steps.unwrap_or(default.interval_steps),
+            },
+            system,
+            predictors: predictors?,
+            measured_layer: asked.measured_layer.and_then(measured_layer),
+            duplication: Duplication {
+                slots_per_device: asked.duplication.slots_per_device,
+                max_copies: asked.duplication.max_copies,
+                algorithm: asked.duplication.algorithm.unwrap_or(Algorithm::Best),
+                allow_duplicates: asked.duplication.allow_duplicates.unwrap_or(false),
+            },
+            current: current?,
+            allowed: asked
+                .allowed_strategies
+                .clone()
+                .unwrap_or_else(|| Strategy::ALL.map(|(strategy, _)| strategy).to_vec()),
+            throughput_at_tpot: asked.objective == Some(Objective::ThroughputAtTpot),
+            measured_step: asked.measured_step_s.map(Seconds::new),
+            seed: seed?,
+        },
+        routing,
+        method: method?,
+        ignored_model_fields: named.ignored,
+        model: named.id,
+        device,
+        warnings,
+        assume_predictors: asked.predictors.as_ref().is_none_or(Vec::is_empty),
+    })
+}
+
+/// The preset with everything the question overrides.
+fn assumptions(asked: &wire::Assumptions) -> Assumptions {
+    let mut assumptions = Assumptions::preset(asked.preset.unwrap_or(Preset::Calibrated));
+    let wire::Assumptions { communication, launch_s, replica_split, .. } = *asked;
+    assumptions.communication = communication.or(assumptions.communication);
+    assumptions.launch = launch_s.map(Seconds::new).or(assumptions.launch);
+    assumptions.replica_split = replica_split.or(assumptions.replica_split);
+    let set = |value: &mut f64, asked: Option<f64>| *value = asked.unwrap_or(*value);
+    set(&mut assumptions.k_comm, asked.k_comm);
+    set(&mut assumptions.attention_imbalance, asked.attention_imbalance);
+    assumptions.error_model = asked.error_model.unwrap_or(assumptions.error_model);
+    assumptions.cap_at_baseline = asked.cap_at_baseline.unwrap_or(assumptions.cap_at_baseline);
+    assumptions.t2e_skips_scatter =
+        asked.t2e_skips_scatter.unwrap_or(assumptions.t2e_skips_scatter);
+    assumptions.predictor_overlap =
+        asked.predictor_overlap.unwrap_or(assumptions.predictor_overlap);
+    assumptions.overlap = asked.overlap.unwrap_or(assumptions.overlap);
+    assumptions
+}
+
+fn seed(asked: &wire::Question, violations: &Violations) -> Option<u64> {
+    match (asked.seed, asked.assumptions.seed) {
+        (Some(one), Some(other)) if one != other => {
+            violations.note(
+                "/assumptions/seed",
+                "exactly_one",
+                format!("`seed` is {one} and `assumptions.seed` is {other}; give one of them"),
+            );
+            None
+        }
+        (one, other) => Some(one.or(other).unwrap_or(0)),
+    }
+}
+
+fn method(
+    asked: &wire::Question,
+    routing: Option<&AskedRouting>,
+    violations: &Violations,
+) -> Option<Method> {
+    let paper = asked.assumptions.preset == Some(Preset::Paper);
+    let steps = matches!(routing, Some(AskedRouting::Trace(used)) if used.has_steps());
+    let method = asked.method.unwrap_or(if steps && !paper {
+        Method::Simulated
+    } else {
+        Method::Analytic
+    });
+    if method == Method::Simulated && routing.is_some() {
+        if paper {
+            violations.note(
+                "/method",
+                "choice",
+                "the paper preset has formulas only; use `analytic`, or the calibrated preset",
+            );
+            return None;
+        }
+        if !steps {
+            violations.note(
+                "/method",
+                "choice",
+                "a simulation replays a trace of two or more steps; give `routing.trace_id` of \
+                 such a trace, or use `analytic`",
+            );
+            return None;
+        }
+    }
+    Some(method)
+}
+
+/// Stated predictors; an empty list where they are left to us.
+fn predictors(asked: &wire::Question, violations: &Violations) -> Option<Vec<Predictor>> {
+    let Some(list) = &asked.predictors else { return Some(Vec::new()) };
+    let mut names: Vec<&str> = Vec::new();
+    let mut predictors = Vec::new();
+    for (index, predictor) in list.iter().enumerate() {
+        let at = |field: &str| format!("/predictors/{index}{field}");
+        if predictor.fit.is_some() {
+            violations.note(
+                at("/fit"),
+                "unsupported",
+                "predictors are not fitted on traces yet; state `accuracy` and `overhead_s`",
+            );
+            continue;
+        }
+        let Some(name) = predictor.name.as_deref() else { continue };
+        if names.contains(&name) {
+            violations.note(at("/name"), "unique", format!("the name {name:?} is taken"));
+        }
+        names.push(name);
+        let cost = if let Some(points) = &predictor.points {
+            let points: Option<Vec<PredictorPoint>> = points
+                .iter()
+                .map(|point| {
+                    Some(PredictorPoint {
+                        accuracy: point.accuracy?,
+                        overhead: Seconds::new(point.overhead_s?),
+                    })
+                })
+                .collect();
+            points.map(|points| PredictorCost::Curve(OverheadCurve::fit(&points)))
+        } else {
+            predictor.accuracy.zip(predictor.overhead_s).map(|(accuracy, overhead)| {
+                PredictorCost::Point(PredictorPoint { accuracy, overhead: Seconds::new(overhead) })
+            })
+        };
+        predictors.extend(cost.map(|cost| Predictor {
+            name: name.to_owned(),
+            kind: None,
+            source: PredictorSource::Stated,
+            cost,
+        }));
+    }
+    Some(predictors)
+}
+
+fn measured_layer(asked: wire::MeasuredLayer) -> Option<MeasuredLayer> {
+    Some(MeasuredLayer {
+        attention: Seconds::new(asked.attention_s?),
+        all_reduce: Seconds::new(asked.all_reduce_s?),
+        expert_ffn_balanced: Seconds::new(asked.expert_ffn_balanced_s?),
+    })
+}
+
+/// The current placement, every slot naming an expert and every expert having a slot.
+fn current(
+    asked: &wire::Question,
+    model: Option<&crate::domain::model::Model>,
+    violations: &Violations,
+) -> Option<Option<Current>> {
+    let Some(current) = &asked.current else { return Some(None) };
+    if let (Some(maps), Some(model)) = (&current.physical_to_logical, model) {
+        let experts = model.experts.routed;
+        for (layer, map) in maps.iter().enumerate() {
+            let pointer = format!("/current/physical_to_logical/{layer}");
+            if let Some(wrong) = map.iter().find(|expert| **expert >= experts) {
+                violations.note(
+                    &pointer,
+                    "range",
+                    format!("expert {wrong} does not exist; the model has {experts}"),
+                );
+            } else if let Some(absent) = (0..experts).find(|expert| !map.contains(expert)) {
+                violations.note(&pointer, "complete", format!("expert {absent} has no slot"));
+            }
+            let devices = asked.cluster.as_ref().and_then(|cluster| cluster.devices);
+            let group = asked.parallelism.expert_parallel.or(devices).unwrap_or(1) as usize;
+            if map.len() % group != 0 {
+                violations.note(
+                    &pointer,
+                    "divides",
+                    format!("{} slots do not divide evenly over {group} devices", map.len()),
+                );
+            }
+        }
+    }
+    Some(Some(Current {
+        strategy: current.strategy,
+        physical_to_logical: current.physical_to_logical.clone(),
+        slots_per_device: current.slots_per_device,
+    }))
+}
+
+/// Fields that are valid but change nothing here.
+fn unused(asked: &wire::Question) -> Vec<String> {
+    let paper = asked.assumptions.preset == Some(Preset::Paper);
+    let mut warnings = Vec::new();
+    if paper && asked.engine.is_some() {
+        warnings.push("the paper preset does not depend on `engine`".to_owned());
+    }
+    if !paper && (asked.assumptions.error_model.is_some() || asked.assumptions.k_comm.is_some()) {
+        warnings
+            .push("`error_model` and `k_comm` belong to the paper preset; not used".to_owned());
+    }
+    warnings
+}
+
+impl Answerable {
+    /// Ids of the traces the answer needs.
+    #[must_use]
+    pub fn trace_ids(&self) -> Vec<String> {
+        match &self.routing {
+            AskedRouting::Trace(used) => {
+                used.traces.iter().chain(&used.holdout).map(|trace| trace.id.clone()).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,261 @@
+//! The routing of a question, checked against the model and the stored traces.
+
+use std::collections::BTreeMap;
+
+use crate::app::advise::TraceFacts;
+use crate::domain::model::Model;
+use crate::domain::system::Preset;
+use crate::wire::question::{self as wire, Routing};
+use crate::wire::read::Violations;
+
+/// Part of a trace that plans if the question does not say.
+const TRAIN_FRACTION: f64 = 0.5;
+
+/// What a question says of the routing.
+#[derive(Debug, Clone, PartialEq)]
+pub enum AskedRouting {
+    /// Expert skewness, and the forecast's error where stated.
+    Skewness {
+        /// Skewness s.
+        skewness: f64,
+        /// Distribution error of the forecast.
+        distribution_error: Option<f64>,
+    },
+    /// Shares by the exponent of a power law.
+    PowerLaw {
+        /// The exponent.
+        exponent: f64,
+    },
+    /// Shares per layer, each summing to one.
+    Shares(Vec<Vec<f64>>),
+    /// Only the balance of devices, as an engine logs it.
+    Balancedness {
+        /// Mean over maximum of device loads.
+        balancedness: f64,
+        /// At how many devices.
+        at_devices: u32,
+    },
+    /// Stored traces.
+    Trace(TraceUse),
+}
+
+/// Which traces plan and which score.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TraceUse {
+    /// Traces whose first part (or all, with a hold-out) plans.
+    pub traces: Vec<TraceFacts>,
+    /// Share of the traces that plans.
+    pub train_fraction: f64,
+    /// A trace of its own that scores.
+    pub holdout: Option<TraceFacts>,
+}
+
+impl TraceUse {
+    /// Whether there are steps to replay: a single trace with more than one count matrix.
+    #[must_use]
+    pub fn has_steps(&self) -> bool {
+        self.traces.len() == 1 && self.traces.iter().all(|trace| trace.steps > 1)
+    }
+}
+
+impl AskedRouting {
+    /// What the user should know of this routing.
+    #[must_use]
+    pub fn warnings(&self, model: &Model) -> Vec<String> {
+        let mut warnings = Vec::new();
+        match self {
+            Self::Trace(used) => {
+                for trace in used.traces.iter().chain(&used.holdout) {
+                    if trace.layers != u64::from(model.moe_layers) {
+                        warnings.push(format!(
+                            "trace {} covers {} layers, the model has {} mixture-of-experts \
+                             layers: layer_latency_s is the mean over the trace's layers",
+                            trace.id, trace.layers, model.moe_layers
+                        ));
+                    }
+                }
+                if used.traces.len() > 1 {
+                    warnings.push(
+                        "several traces are pooled into one load; one plan is made for all"
+                            .to_owned(),
+                    );
+                }
+            }
+            Self::Shares(layers) if layers.len() as u64 != u64::from(model.moe_layers) => {
+                warnings.push(format!(
+                    "expert_shares has {} layers, the model has {} mixture-of-experts layers: \
+                     layer_latency_s is the mean over the given layers",
+                    layers.len(),
+                    model.moe_layers
+                ));
+            }
+            _ => {}
+        }
+        warnings
+    }
+}
+
+/// Checks the routing; `None` with violations noted if it cannot be used.
+pub(super) fn check(
+    asked: &wire::Question,
+    model: Option<&Model>,
+    traces: &BTreeMap<String, TraceFacts>,
+    violations: &Violations,
+) -> Option<AskedRouting> {
+    let routing = asked.routing.as_ref()?;
+    let paper = asked.assumptions.preset == Some(Preset::Paper);
+    if let Some(skewness) = routing.skewness {
+        return scalar(routing, skewness, paper, model, violations);
+    }
+    if let Some(law) = routing.power_law {
+        return Some(AskedRouting::PowerLaw { exponent: law.exponent? });
+    }
+    if let Some(shares) = &routing.expert_shares {
+        return layers(shares, model, violations);
+    }
+    if let Some(balancedness) = routing.balancedness {
+        if paper {
+            violations.note(
+                "/routing/balancedness",
+                "choice",
+                "the paper's formulas need expert skewness, which the balance of devices does \
+                 not give; state `skewness`, shares or a trace",
+            );
+            return None;
+        }
+        let at_devices = routing.at_devices?;
+        if balancedness * f64::from(at_devices) < 1.0 {
+            violations.note(
+                "/routing/balancedness",
+                "range",
+                format!("mean over maximum of {at_devices} devices is at least 1/{at_devices}"),
+            );
+            return None;
+        }
+        return Some(AskedRouting::Balancedness { balancedness, at_devices });
+    }
+    stored(routing, model, traces, violations).map(AskedRouting::Trace)
+}
+
+fn scalar(
+    routing: &Routing,
+    skewness: f64,
+    paper: bool,
+    model: Option<&Model>,
+    violations: &Violations,
+) -> Option<AskedRouting> {
+    if paper && routing.distribution_error.is_none() {
+        violations.note(
+            "/routing",
+            "required",
+            "`distribution_error` is missing; the paper's formulas need it",
+        );
+        return None;
+    }
+    if let Some(model) = model {
+        let most = f64::from(model.experts.routed) / f64::from(model.experts.top_k);
+        if skewness > most {
+            violations.note(
+                "/routing/skewness",
+                "range",
+                format!(
+                    "{skewness} is out of range; with {} experts and top-{} it must be from 1 to \
+                     {most}",
+                    model.experts.routed, model.experts.top_k
+                ),
+            );
+            return None;
+        }
+    }
+    let distribution_error = routing.distribution_error;
+    Some(AskedRouting::Skewness { skewness, distribution_error })
+}
+
+fn layers(
+    shares: &[Vec<f64>],
+    model: Option<&Model>,
+    violations: &Violations,
+) -> Option<AskedRouting> {
+    let mut whole = true;
+    if let Some(model) = model {
+        let experts = model.experts.routed as usize;
+        for (layer, row) in shares.iter().enumerate() {
+            if row.len() != experts {
+                violations.note(
+                    format!("/routing/expert_shares/{layer}"),
+                    "length",
+                    format!("the layer has {} shares; the model has {experts} experts", row.len()),
+                );
+                whole = false;
+            }
+        }
+    }
+    let normalised = shares.iter().map(|row| crate::domain::routing::normalised(row));
+    whole.then(|| AskedRouting::Shares(normalised.collect()))
+}
+
+/// The stored traces of a question, fitting the model.
+fn stored(
+    routing: &Routing,
+    model: Option<&Model>,
+    traces: &BTreeMap<String, TraceFacts>,
+    violations: &Violations,
+) -> Option<TraceUse> {
+    let mut named: Vec<(String, &String)> = Vec::new();
+    named.extend(routing.trace_id.iter().map(|id| ("/routing/trace_id".to_owned(), id)));
+    for (index, id) in routing.trace_ids.iter().flatten().enumerate() {
+        named.push((format!("/routing/trace_ids/{index}"), id));
+    }
+    if named.is_empty() {
+        return None;
+    }
+    let find = |pointer: &str, id: &String| -> Option<TraceFacts> {
+        let Some(trace) = traces.get(id) else {
+            violations.note(
+                pointer,
+                "not_found",
+                format!("no trace {id:?} is stored; upload it to /v1/traces first"),
+            );
+            return None;
+        };
+        let fits = model.is_none_or(|model| fits(trace, model, pointer, violations));
+        fits.then(|| trace.clone())
+    };
+    let found: Vec<Option<TraceFacts>> =
+        named.iter().map(|(pointer, id)| find(pointer, id)).collect();
+    let holdout = match &routing.holdout_trace_id {
+        Some(id) => Some(find("/routing/holdout_trace_id", id)?),
+        None => None,
+    };
+    Some(TraceUse {
+        traces: found.into_iter().collect::<Option<_>>()?,
+        train_fraction: routing.train_fraction.unwrap_or(TRAIN_FRACTION),
+        holdout,
+    })
+}
+
+/// Whether a trace can stand for the model's routing.
+fn fits(trace: &TraceFacts, model: &Model, pointer: &str, violations: &Violations) -> bool {
+    let experts = &model.experts;
+    let mut fits = true;
+    if trace.top_k != 0 && trace.top_k != u64::from(experts.top_k) {
+        violations.note(
+            pointer,
+            "top_k",
+            format!(
+                "the trace routes every token to {} experts, the model to {}",
+                trace.top_k, experts.top_k
+            ),
+        );
+        fits = false;
+    }
+    if trace.experts > u64::from(experts.routed) {
+        violations.note(
+            pointer,
+            "experts",
+            format!("the trace has {} experts, the model {}", trace.experts, experts.routed),
+        );
+        fits = false;
+    }
+    fits
+}

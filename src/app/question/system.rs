@@ -1,0 +1,349 @@
+//! Model, cluster, parallelism and workload of a question, looked up and made whole.
+
+use crate::catalog::{Catalog, UnknownId};
+use crate::domain::engine;
+use crate::domain::hardware::{Device, Link};
+use crate::domain::model::Model;
+use crate::domain::system::{
+    Assumptions, Cluster, Dtype, Dtypes, Engine, Parallelism, Phase, System, Workload,
+};
+use crate::domain::units::{BytesPerSecond, Seconds};
+use crate::formats::hf_config;
+use crate::wire::question::{self as wire, IdOrObject};
+use crate::wire::read::Violations;
+
+/// Tokens a step may have.
+const MOST_TOKENS: u64 = 1 << 24;
+
+/// A model with its name for lists.
+pub(super) struct NamedModel {
+    pub(super) id: String,
+    pub(super) model: Model,
+    pub(super) ignored: Vec<String>,
+}
+
+/// The model by id, or from the fields of a `config.json`.
+pub(super) fn model(
+    asked: Option<&IdOrObject>,
+    catalog: &Catalog,
+    violations: &Violations,
+) -> Option<NamedModel> {
+    match asked? {
+        IdOrObject::Id(id) => {
+            let entry = known(catalog.model(id), "/model", violations)?;
+            Some(NamedModel {
+                id: entry.id.clone(),
+                model: entry.value.model.clone(),
+                ignored: Vec::new(),
+            })
+        }
+        IdOrObject::Object(config) => match hf_config::read(config) {
+            Ok(read) => Some(NamedModel {
+                id: read.model.name.clone(),
+                model: read.model,
+                ignored: read.ignored,
+            }),
+            Err(problems) => {
+                for problem in problems {
+                    let pointer = format!("/model{}", problem.pointer);
+                    violations.note(pointer, problem.rule, problem.detail);
+                }
+                None
+            }
+        },
+    }
+}
+
+/// The entry of an id, or a violation that names the nearest one.
+fn known<T>(found: Result<T, UnknownId>, pointer: &str, violations: &Violations) -> Option<T> {
+    found.map_err(|unknown| violations.note(pointer, "not_found", unknown.to_string())).ok()
+}
+
+/// The whole system.
+pub(super) fn system(
+    asked: &wire::Question,
+    named: Option<&NamedModel>,
+    assumptions: Assumptions,
+    catalog: &Catalog,
+    violations: &Violations,
+) -> Option<System> {
+    let cluster = cluster(asked.cluster.as_ref(), catalog, violations);
+    let workload = workload(asked.workload.as_ref(), violations);
+    let (named, cluster) = (named?, cluster?);
+    let parallelism = parallelism(asked, &named.model, &cluster, violations);
+    let engine = asked.engine.as_ref().and_then(|engine| {
+        Some(Engine {
+            name: engine.name?,
+            version: engine.version.clone(),
+            all2all_backend: engine.all2all_backend.clone(),
+            moe_kernel: engine.moe_kernel.clone(),
+            cuda_graph: engine.cuda_graph,
+        })
+    });
+    Some(System {
+        model: named.model.clone(),
+        cluster,
+        parallelism: parallelism?,
+        workload: workload?,
+        engine,
+        assumptions,
+    })
+}
+
+fn cluster(
+    asked: Option<&wire::Cluster>,
+    catalog: &Catalog,
+    violations: &Violations,
+) -> Option<Cluster> {
+    let asked = asked?;
+    let device = match asked.device.as_ref() {
+        Some(IdOrObject::Id(id)) => known(catalog.device(id), "/cluster/device", violations)
+            .map(|entry| entry.value.clone()),
+        Some(IdOrObject::Object(fields)) => {
+            super::device::inline(fields, "/cluster/device", catalog, violations)
+        }
+        None => None,
+    };
+    let found_link = |asked: Option<&wire::Link>, name: &str| -> Option<Link> {
+        link(asked?, &format!("/cluster/{name}"), catalog, violations)
+    };
+    let inner = found_link(asked.link.as_ref(), "link");
+    let outer = found_link(asked.inter_node_link.as_ref(), "inter_node_link");
+    let n_devices = asked.devices?;
+    let devices_per_node = per_node(asked, n_devices, violations)?;
+    if devices_per_node < n_devices && asked.inter_node_link.is_none() {
+        violations.note(
+            "/cluster",
+            "required",
+            format!(
+                "`inter_node_link` is missing: {n_devices} devices stand in {} nodes",
+                n_devices / devices_per_node
+            ),
+        );
+        return None;
+    }
+    Some(Cluster {
+        device: device?,
+        n_devices,
+        devices_per_node,
+        link: inner?,
+        inter_node_link: outer,
+    })
+}
+
+/// Devices of one node, from `nodes` or from the size of an NVLink domain.
+fn per_node(asked: &wire::Cluster, n_devices: u32, violations: &Violations) -> Option<u32> {
+    match (asked.nodes, asked.devices_per_nvlink_domain) {
+        (Some(_), Some(_)) => {
+            violations.note(
+                "/cluster",
+                "exactly_one",
+                "give `nodes` or `devices_per_nvlink_domain`, not both",
+            );
+            None
+        }
+        (Some(nodes), None) if n_devices % nodes != 0 => {
+            violations.note(
+                "/cluster/nodes",
+                "divides",
+                format!("{nodes} nodes do not divide {n_devices} devices"),
+            );
+            None
+        }
+        (None, Some(domain)) if n_devices % domain.min(n_devices) != 0 => {
+            violations.note(
+                "/cluster/devices_per_nvlink_domain",
+                "divides",
+                format!("domains of {domain} devices do not divide {n_devices} devices"),
+            );
+            None
+        }
+        (Some(nodes), None) => Some(n_devices / nodes),
+        (None, Some(domain)) => Some(domain.min(n_devices)),
+        (None, None) => Some(n_devices),
+    }
+}
+
+fn link(
+    asked: &wire::Link,
+    pointer: &str,
+    catalog: &Catalog,
+    violations: &Violations,
+) -> Option<Link> {
+    match asked {
+        wire::Link::Id(id) => {
+            known(catalog.link(id), pointer, violations).map(|entry| entry.value.clone())
+        }
+        wire::Link::Numbers(numbers) => Some(Link {
+            name: "inline".to_owned(),
+            bandwidth: BytesPerSecond::new(numbers.bandwidth_bytes_per_s?),
+            latency: Seconds::new(numbers.latency_s?),
+        }),
+    }
+}
+
+fn workload(asked: Option<&wire::Workload>, violations: &Violations) -> Option<Workload> {
+    let asked = asked?;
+    let dtype = asked.dtype.unwrap_or(Dtype::Bf16);
+    let dtypes = Dtypes {
+        weights: asked.dtypes.weights.unwrap_or(dtype),
+        activations: asked.dtypes.activations.unwrap_or(dtype),
+        kv: asked.dtypes.kv.unwrap_or(dtype),
+        dispatch: asked.dtypes.dispatch.unwrap_or(dtype),
+        combine: asked.dtypes.combine.unwrap_or(dtype),
+    };
+    let missing = |what: &str| -> Option<Workload> {
+        violations.note("/workload", "required", what.to_owned());
+        None
+    };
+    let (sequences, tokens, context) = match asked.phase? {
+        Phase::Prefill => {
+            if asked.kv_length.is_some() {
+                violations.note("/workload/kv_length", "choice", "`kv_length` goes with decode");
+            }
+            match (asked.batch_size, asked.sequence_length, asked.tokens_per_step) {
+                (Some(batch), Some(length), tokens) => {
+                    let product = batch.saturating_mul(length);
+                    if tokens.is_some_and(|tokens| tokens != product) {
+                        violations.note(
+                            "/workload/tokens_per_step",
+                            "exactly_one",
+                            format!("batch_size times sequence_length is {product}; leave one out"),
+                        );
+                    }
+                    (batch, product, length)
+                }
+                (None, Some(length), Some(tokens)) => (tokens.div_ceil(length), tokens, length),
+                (Some(batch), None, Some(tokens)) => {
+                    (batch.min(tokens), tokens, tokens.div_ceil(batch))
+                }
+                (None, None, Some(tokens)) => (1, tokens, tokens),
+                (Some(_), None, None) => {
+                    return missing("`sequence_length` is missing (or `tokens_per_step`)");
+                }
+                (None, _, None) => {
+                    return missing("`batch_size` is missing (or `tokens_per_step`)");
+                }
+            }
+        }
+        Phase::Decode => {
+            if asked.sequence_length.is_some_and(|length| length != 1) {
+                violations.note(
+                    "/workload/sequence_length",
+                    "choice",
+                    "in decode every sequence has one new token; say how many it attends to in \
+                     `kv_length`",
+                );
+            }
+            let (Some(tokens), Some(kv_length)) =
+                (asked.tokens_per_step.or(asked.batch_size), asked.kv_length)
+            else {
+                return missing("decode needs `batch_size` (or `tokens_per_step`) and `kv_length`");
+            };
+            if asked.batch_size.is_some_and(|batch| batch != tokens) {
+                violations.note(
+                    "/workload/tokens_per_step",
+                    "exactly_one",
+                    "in decode a step has one token per sequence; leave `batch_size` or \
+                     `tokens_per_step` out",
+                );
+            }
+            (tokens, tokens, kv_length)
+        }
+    };
+    if tokens > MOST_TOKENS {
+        violations.note(
+            "/workload",
+            "range",
+            format!("a step of {tokens} tokens is out of range; it must be from 1 to {MOST_TOKENS}"),
+        );
+        return None;
+    }
+    Some(Workload { phase: asked.phase?, sequences, tokens_per_step: tokens, context, dtypes })
+}
+
+/// Parallelism as asked, the rest by the engine's habit; refused where it does not fit.
+fn parallelism(
+    asked: &wire::Question,
+    model: &Model,
+    cluster: &Cluster,
+    violations: &Violations,
+) -> Option<Parallelism> {
+    let given = &asked.parallelism;
+    let default = engine::defaults::parallelism(model, cluster);
+    let pipeline = given.pipeline.unwrap_or(default.pipeline);
+    if pipeline > cluster.n_devices || cluster.n_devices % pipeline != 0 {
+        violations.note(
+            "/parallelism/pipeline",
+            "divides",
+            format!("{pipeline} stages do not divide {} devices", cluster.n_devices),
+        );
+        return None;
+    }
+    let stage = cluster.n_devices / pipeline;
+    let (attention_tensor, attention_data) =
+        match (given.attention_tensor, given.attention_data) {
+            (Some(tensor), Some(data)) => (tensor, data),
+            (Some(tensor), None) => (tensor, (stage / tensor).max(1)),
+            (None, Some(data)) => ((stage / data).max(1), data),
+            (None, None) if pipeline == default.pipeline => {
+                (default.attention_tensor, default.attention_data)
+            }
+            (None, None) => {
+                let tensor = default.attention_tensor.min(stage);
+                (tensor, stage / tensor)
+            }
+        };
+    let expert_tensor = given.expert_tensor.unwrap_or(1);
+    let expert_parallel = given.expert_parallel.unwrap_or((stage / expert_tensor).max(1));
+    let found = Parallelism {
+        attention_tensor,
+        attention_data,
+        expert_parallel,
+        expert_tensor,
+        pipeline,
+    };
+    let mut fits = true;
+    for (name, one, other) in [
+        ("attention", attention_tensor, attention_data),
+        ("expert", expert_parallel, expert_tensor),
+    ] {
+        if one.saturating_mul(other) != stage {
+            violations.note(
+                "/parallelism",
+                "product",
+                format!(
+                    "{name} parallelism spreads over {one} x {other} devices; a pipeline stage \
+                     has {stage}"
+                ),
+            );
+            fits = false;
+        }
+    }
+    let experts = model.experts.routed;
+    let slots = asked.duplication.slots_per_device.unwrap_or(0);
+    if experts % expert_parallel != 0 && slots.saturating_mul(expert_parallel) < experts {
+        violations.note(
+            "/parallelism/expert_parallel",
+            "divides",
+            format!(
+                "{expert_parallel} devices do not divide {experts} experts; choose a divisor, or \
+                 give `duplication.slots_per_device` of {} or more",
+                experts.div_ceil(expert_parallel)
+            ),
+        );
+        fits = false;
+    } else if slots != 0 && slots.saturating_mul(expert_parallel) < experts {
+        violations.note(
+            "/duplication/slots_per_device",
+            "range",
+            format!(
+                "{slots} slots on {expert_parallel} devices cannot hold {experts} experts; at \
+                 least {} are needed",
+                experts.div_ceil(expert_parallel)
+            ),
+        );
+        fits = false;
+    }
+    fits.then_some(found)
+}

@@ -1,0 +1,140 @@
+//! Which strategy to run, and how sure that is.
+
+use super::entry::Entry;
+use super::margin::margin_band;
+use crate::domain::engine;
+use crate::domain::question::{PredictorSource, Question};
+use crate::domain::strategy::Strategy;
+use crate::domain::units::Seconds;
+
+/// Margins up to this are ties even where formulas are taken at their word.
+const EQUAL: f64 = 1e-9;
+
+/// How sure a recommendation is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// The margin is larger than its error band.
+    Recommended,
+    /// It is not: the simplest of the equals is named.
+    Tie,
+    /// Something is missing that could change the answer.
+    InsufficientEvidence,
+}
+
+impl Verdict {
+    /// The verdict's name on the wire.
+    #[must_use]
+    pub const fn id(self) -> &'static str {
+        match self {
+            Self::Recommended => "recommended",
+            Self::Tie => "tie",
+            Self::InsufficientEvidence => "insufficient_evidence",
+        }
+    }
+}
+
+/// The choice among priced strategies.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Choice {
+    /// Index of the chosen entry.
+    pub chosen: usize,
+    /// Index of the fastest entry; differs from `chosen` under a tie.
+    pub fastest: usize,
+    /// Index of the best entry of another strategy than the chosen one.
+    pub runner_up: Option<usize>,
+    /// Second fastest strategy over fastest, minus 1.
+    pub margin: f64,
+    /// Error band of that margin.
+    pub margin_band: f64,
+    /// How sure.
+    pub verdict: Verdict,
+    /// What is missing for a surer answer.
+    pub missing: Vec<String>,
+    /// The best strategy the stated engine (or, without one, any engine) can run.
+    pub best_runnable: Option<Strategy>,
+}
+
+/// The fastest entry of every strategy that may be chosen, fastest first.
+fn ranked(entries: &[Entry], allowed: &[Strategy]) -> Vec<(usize, Strategy, Seconds)> {
+    let mut best: Vec<(usize, Strategy, Seconds)> = Vec::new();
+    for (index, entry) in entries.iter().enumerate() {
+        let Some(latency) = entry.feasible_latency() else { continue };
+        if !allowed.contains(&entry.strategy) {
+            continue;
+        }
+        match best.iter_mut().find(|(_, strategy, _)| *strategy == entry.strategy) {
+            Some(known) if latency < known.2 => *known = (index, entry.strategy, latency),
+            Some(_) => {}
+            None => best.push((index, entry.strategy, latency)),
+        }
+    }
+    best.sort_by(|a, b| a.2.get().total_cmp(&b.2.get()).then(a.1.cmp(&b.1)));
+    best
+}
+
+/// Chooses among entries; `None` if none can be run.
+#[must_use]
+pub fn choose(question: &Question, entries: &[Entry]) -> Option<Choice> {
+    let ranked = ranked(entries, &question.allowed);
+    let &(fastest, _, least) = ranked.first()?;
+    let terms_of = |index: usize| entries[index].terms.unwrap_or_default();
+    let band_to = |index: usize| {
+        margin_band(&terms_of(fastest), &terms_of(index), &entries[fastest].bands).max(EQUAL)
+    };
+    let within = |&&(index, _, latency): &&(usize, Strategy, Seconds)| {
+        relative(latency, least) <= band_to(index)
+    };
+    let simplest = ranked.iter().filter(within).min_by_key(|(_, strategy, _)| *strategy);
+    let chosen = simplest.map_or(fastest, |(index, _, _)| *index);
+    let strategy = entries[chosen].strategy;
+    let second = ranked.get(1);
+    let (margin, band) = second
+        .map_or((0.0, 0.0), |(index, _, latency)| (relative(*latency, least), band_to(*index)));
+    let tie = second.is_some() && margin <= band;
+    let runner_up =
+        ranked.iter().find(|(_, other, _)| *other != strategy).map(|(index, _, _)| *index);
+    let mut missing = Vec::new();
+    if strategy == Strategy::TokenToExpert
+        && entries[chosen]
+            .predictor
+            .as_ref()
+            .is_some_and(|predictor| predictor.source == PredictorSource::Assumed)
+    {
+        missing.push(
+            "token_to_expert wins only with a predictor whose accuracy and cost are assumed; \
+             state `predictors` you have measured"
+                .to_owned(),
+        );
+    }
+    let verdict = if missing.is_empty() {
+        if tie { Verdict::Tie } else { Verdict::Recommended }
+    } else {
+        Verdict::InsufficientEvidence
+    };
+    let best_runnable = ranked
+        .iter()
+        .map(|(_, strategy, _)| *strategy)
+        .find(|strategy| runs_somewhere(*strategy, question));
+    Some(Choice {
+        chosen,
+        fastest,
+        runner_up,
+        margin,
+        margin_band: band,
+        verdict,
+        missing,
+        best_runnable,
+    })
+}
+
+/// Whether the stated engine, or without one any engine, can run a strategy.
+fn runs_somewhere(strategy: Strategy, question: &Question) -> bool {
+    let stated = question.system.engine.as_ref().map(|engine| engine.name);
+    engine::support::support(strategy, &question.system)
+        .iter()
+        .any(|support| support.runnable && stated.is_none_or(|engine| engine == support.engine))
+}
+
+fn relative(latency: Seconds, least: Seconds) -> f64 {
+    if least > Seconds::ZERO { latency / least - 1.0 } else { 0.0 }
+}

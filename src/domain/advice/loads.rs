@@ -1,0 +1,159 @@
+//! Tokens of every slot under a placement, and what they mean for the exchange.
+
+use crate::domain::comm::exchange::ExchangeLoad;
+use crate::domain::placement::SlotMap;
+use crate::domain::placement::split;
+use crate::domain::system::ReplicaSplit;
+
+/// A placement with the share of its expert's tokens that each slot takes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Placed {
+    /// Which expert every slot holds.
+    pub map: SlotMap,
+    shares: Vec<f64>,
+    devices_per_node: usize,
+}
+
+impl Placed {
+    /// Splits every expert's tokens over its replicas.
+    ///
+    /// The split of `optimal` depends on the load: it is made for `expected`.
+    #[must_use]
+    pub fn new(map: SlotMap, split: ReplicaSplit, devices_per_node: u32, expected: &[f64]) -> Self {
+        let shares = slot_shares(&map, expected, split, devices_per_node.max(1) as usize);
+        Self { map, shares, devices_per_node: devices_per_node.max(1) as usize }
+    }
+
+    /// For every device, the tokens of each of its slots.
+    pub fn devices<'a>(
+        &'a self,
+        counts: &'a [f64],
+    ) -> impl Iterator<Item = impl Iterator<Item = f64> + 'a> + 'a {
+        let slots = self.map.shape().slots_per_device() as usize;
+        self.map.physical_to_logical().chunks(slots).zip(self.shares.chunks(slots)).map(
+            move |(experts, shares)| {
+                experts.iter().zip(shares).map(move |(e, share)| counts[*e as usize] * share)
+            },
+        )
+    }
+
+    /// Tokens of the busiest device over the mean, in (token, expert) pairs.
+    #[must_use]
+    pub fn imbalance(&self, counts: &[f64]) -> f64 {
+        let mut most: f64 = 0.0;
+        let mut sum = 0.0;
+        let mut n = 0.0;
+        for tokens in self.devices(counts) {
+            let load: f64 = tokens.sum();
+            most = most.max(load);
+            sum += load;
+            n += 1.0;
+        }
+        if sum > 0.0 { most * n / sum } else { 1.0 }
+    }
+}
+
+/// The share of its expert's tokens that every slot takes.
+///
+/// `hashed`: one over the replicas. `nearest_first`: tokens come evenly from all devices,
+/// and each device uses its own replica, else those of its node, else all. `optimal`: the
+/// even shares, scaled so that devices carry the loads of the best possible split.
+fn slot_shares(
+    map: &SlotMap,
+    expected: &[f64],
+    split: ReplicaSplit,
+    devices_per_node: usize,
+) -> Vec<f64> {
+    let slots = map.shape().slots_per_device() as usize;
+    let experts = map.physical_to_logical();
+    let replicas = map.replicas();
+    let even: Vec<f64> =
+        experts.iter().map(|e| 1.0 / f64::from(replicas[*e as usize].max(1))).collect();
+    match split {
+        ReplicaSplit::Hashed => even,
+        ReplicaSplit::NearestFirst => nearest_shares(map, &replicas, even, devices_per_node),
+        ReplicaSplit::Optimal => {
+            let target = split::optimal(map, expected);
+            let mut shares = even;
+            for (device, shares) in shares.chunks_mut(slots).enumerate() {
+                let experts = &experts[device * slots..(device + 1) * slots];
+                let now: f64 =
+                    experts.iter().zip(&*shares).map(|(e, x)| expected[*e as usize] * x).sum();
+                if now > 0.0 {
+                    shares.iter_mut().for_each(|share| *share *= target[device] / now);
+                }
+            }
+            shares
+        }
+    }
+}
+
+/// Shares of slots when every device prefers its own replica, then its node's.
+fn nearest_shares(
+    map: &SlotMap,
+    replicas: &[u32],
+    mut shares: Vec<f64>,
+    devices_per_node: usize,
+) -> Vec<f64> {
+    let slots = map.shape().slots_per_device() as usize;
+    let n_devices = map.shape().n_devices() as usize;
+    let mut places: Vec<Vec<usize>> = vec![Vec::new(); replicas.len()];
+    for (slot, expert) in map.physical_to_logical().iter().enumerate() {
+        places[*expert as usize].push(slot);
+    }
+    for places in places.iter().filter(|places| places.len() > 1) {
+        let mut taken = vec![0.0; places.len()];
+        for source in 0..n_devices {
+            let at = |same: &dyn Fn(usize) -> bool| -> Vec<usize> {
+                (0..places.len()).filter(|i| same(places[*i] / slots)).collect()
+            };
+            let mut near = at(&|device| device == source);
+            if near.is_empty() {
+                near = at(&|device| device / devices_per_node == source / devices_per_node);
+            }
+            if near.is_empty() {
+                near = (0..places.len()).collect();
+            }
+            for index in &near {
+                taken[*index] += 1.0 / (n_devices * near.len()) as f64;
+            }
+        }
+        for (slot, share) in places.iter().zip(taken) {
+            shares[*slot] = share;
+        }
+    }
+    shares
+}
+
+/// What the busiest device receives from others, expected from the counts of a step.
+///
+/// A device holding experts that draw n_1, n_2, … of T tokens sees a distinct token with
+/// chance 1 − Π (1 − n_i/T), its choices taken as independent; of those, (N−1)/N come from
+/// other devices. The same over the experts of a node for what crosses nodes.
+#[must_use]
+pub fn exchange_load(placed: &Placed, counts: &[f64], tokens: f64, parts: f64) -> ExchangeLoad {
+    let n_devices = f64::from(placed.map.shape().n_devices());
+    let foreign = (n_devices - 1.0) / n_devices;
+    let n_nodes = (n_devices / placed.devices_per_node as f64).max(1.0);
+    let mut busiest = ExchangeLoad { tokens: 0.0, pairs: 0.0, node_tokens: 0.0 };
+    let mut node_missed = 1.0;
+    for (device, slots) in placed.devices(counts).enumerate() {
+        let (mut missed, mut pairs) = (1.0, 0.0);
+        for n in slots {
+            missed *= (1.0 - n / tokens).max(0.0);
+            pairs += n;
+        }
+        node_missed *= missed;
+        busiest.tokens = busiest.tokens.max(tokens * (1.0 - missed));
+        busiest.pairs = busiest.pairs.max(pairs);
+        if (device + 1) % placed.devices_per_node == 0 {
+            busiest.node_tokens = busiest.node_tokens.max(tokens * (1.0 - node_missed));
+            node_missed = 1.0;
+        }
+    }
+    ExchangeLoad {
+        tokens: busiest.tokens * foreign / parts,
+        pairs: busiest.pairs * foreign / parts,
+        node_tokens: busiest.node_tokens * (n_nodes - 1.0) / n_nodes / parts,
+    }
+}

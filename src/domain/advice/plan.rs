@@ -1,0 +1,131 @@
+//! Plans of one layer: which expert stands in which slot.
+
+use super::loads::Placed;
+use crate::domain::engine;
+use crate::domain::placement::{Groups, PlacementError, Shape, SlotMap, best, eplb, paper_greedy};
+use crate::domain::question::{Algorithm, Question};
+use crate::domain::system::{Phase, ReplicaSplit, System};
+
+/// Makes the plans of one question.
+#[derive(Debug, Clone)]
+pub struct Planner {
+    n_experts: u32,
+    n_devices: u32,
+    /// Devices of a node within the expert-parallel group.
+    devices_per_node: u32,
+    groups: Option<u32>,
+    max_copies: u32,
+    algorithm: Algorithm,
+    allow_duplicates: bool,
+    split: ReplicaSplit,
+    /// Slots a device needs for one copy of everything.
+    pub base_slots: u32,
+    /// (token, expert) pairs of a step.
+    assignments: f64,
+}
+
+impl Planner {
+    /// The planner of a question.
+    #[must_use]
+    pub fn new(question: &Question) -> Self {
+        let System { model, cluster, parallelism, workload, engine, assumptions, .. } =
+            &question.system;
+        let n_devices = parallelism.expert_parallel;
+        let devices_per_node = (cluster.devices_per_node / parallelism.expert_tensor).max(1);
+        // DeepSeek: hierarchical for prefill, global for decode.
+        let groups = model
+            .experts
+            .groups
+            .map(|groups| groups.groups)
+            .filter(|_| workload.phase == Phase::Prefill && n_devices > devices_per_node);
+        Self {
+            n_experts: model.experts.routed,
+            n_devices,
+            devices_per_node: devices_per_node.min(n_devices),
+            groups,
+            max_copies: question.duplication.max_copies.unwrap_or(n_devices),
+            algorithm: question.duplication.algorithm,
+            allow_duplicates: question.duplication.allow_duplicates,
+            split: assumptions.replica_split.unwrap_or_else(|| {
+                engine::defaults::defaults(engine.as_ref().map(|engine| engine.name)).replica_split
+            }),
+            base_slots: model.experts.routed.div_ceil(n_devices),
+            assignments: workload.tokens_per_step as f64 * f64::from(model.experts.top_k),
+        }
+    }
+
+    /// The placement without any plan: expert after expert, spare slots filled from the
+    /// first expert on, as engines start.
+    pub fn trivial(&self) -> Result<SlotMap, PlacementError> {
+        let shape = self.shape(self.base_slots)?;
+        let slots = (0..shape.n_slots()).map(|slot| slot % self.n_experts).collect();
+        SlotMap::new(shape, slots)
+    }
+
+    /// A map the user states, if it is one of whole devices that places every expert.
+    #[must_use]
+    pub fn current(&self, physical_to_logical: &[u32]) -> Option<SlotMap> {
+        let slots = u32::try_from(physical_to_logical.len()).ok()?;
+        let shape = Shape::new(self.n_experts, self.n_devices, slots).ok()?;
+        SlotMap::new(shape, physical_to_logical.to_vec()).ok()
+    }
+
+    /// A plan for the expected `shares` with that many slots on every device.
+    pub fn plan(&self, shares: &[f64], slots_per_device: u32) -> Result<SlotMap, PlacementError> {
+        let shape = self.shape(slots_per_device)?;
+        match self.algorithm {
+            Algorithm::Best => {
+                let options = best::Options {
+                    allow_duplicates: self.allow_duplicates,
+                    max_copies: Some(self.max_copies),
+                    groups: self.groups(shape).map(best::GroupRule::Hard),
+                    ..best::Options::default()
+                };
+                best::plan(shares, shape, &options)
+            }
+            Algorithm::Eplb => match self.groups(shape) {
+                Some(groups) => eplb::hierarchical(shares, shape, groups),
+                None => eplb::flat(shares, shape),
+            },
+            Algorithm::PaperGreedy => {
+                let quotas = paper_greedy::quotas(shares, self.assignments);
+                paper_greedy::plan(&quotas, shape, self.max_copies)?.to_slot_map(shares)
+            }
+        }
+    }
+
+    /// A map with every expert's tokens split over its replicas as the engine does.
+    #[must_use]
+    pub fn placed(&self, map: SlotMap, expected: &[f64]) -> Placed {
+        Placed::new(map, self.split, self.devices_per_node, expected)
+    }
+
+    /// Slots per device worth trying for duplication: what the question says, else one
+    /// more than needed, then twice as many more each time, up to twice the base.
+    #[must_use]
+    pub fn slot_choices(&self, question: &Question) -> Vec<u32> {
+        if let Some(slots) = question.duplication.slots_per_device {
+            return vec![slots.max(self.base_slots)];
+        }
+        let mut choices = Vec::new();
+        let mut extra = 1;
+        while extra <= self.base_slots.max(1) && self.base_slots + extra <= self.n_experts {
+            let slots = self.base_slots + extra;
+            if engine::support::slot_obstacles(&question.system, slots * self.n_devices).is_empty()
+            {
+                choices.push(slots);
+            }
+            extra *= 2;
+        }
+        choices
+    }
+
+    fn shape(&self, slots_per_device: u32) -> Result<Shape, PlacementError> {
+        Shape::new(self.n_experts, self.n_devices, slots_per_device * self.n_devices)
+    }
+
+    fn groups(&self, shape: Shape) -> Option<Groups> {
+        let n_nodes = self.n_devices / self.devices_per_node;
+        self.groups.and_then(|groups| Groups::new(shape, groups, n_nodes).ok())
+    }
+}

@@ -1,0 +1,392 @@
+//! The answer: what a finished recommendation holds.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::Value;
+use utoipa::ToSchema;
+
+/// The result of a recommendation.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[schema(title = "Result")]
+pub struct ResultBody {
+    /// What to run, and how sure that is.
+    pub recommendation: Recommendation,
+    /// Every strategy with its price; one `token_to_expert` entry per predictor.
+    pub strategies: Vec<StrategyBody>,
+    /// Priced beside the strategies, never recommended.
+    pub references: Vec<ReferenceBody>,
+    /// What perfect balance at no cost would give.
+    pub ceiling: CeilingBody,
+    /// Where the recommended strategy changes, all else held; the nearest change below and
+    /// above, nearer first; one entry with null where it does not change.
+    pub flip_points: Vec<FlipPoint>,
+    /// The routing the answer rests on.
+    pub routing: RoutingBody,
+    /// The plan to load, where the strategy has one; the maps are at `/placement`.
+    pub plan: Option<PlanBody>,
+    /// A run that tells whether the ceiling is real.
+    pub confirm: String,
+    /// What the user should know besides.
+    pub warnings: Vec<String>,
+    /// Where the answer comes from.
+    pub provenance: Provenance,
+}
+
+/// What to run.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Recommendation {
+    /// `none`, `replace_only`, `distribution_only` or `token_to_expert`; null if nothing runs.
+    pub strategy: Option<&'static str>,
+    /// The predictor of `token_to_expert`.
+    pub predictor: Option<PredictorBody>,
+    /// `recommended`, `tie` or `insufficient_evidence`.
+    pub verdict: &'static str,
+    /// Layer latency of `none` over that of the strategy.
+    pub speedup_over_none: Option<f64>,
+    /// The same over the current placement, where one is given.
+    pub speedup_over_current: Option<f64>,
+    /// Second fastest strategy over the fastest, minus 1.
+    pub margin_over_runner_up: Option<f64>,
+    /// Relative error band of that margin.
+    pub margin_error_band: Option<f64>,
+    /// The best other strategy.
+    pub runner_up: Option<&'static str>,
+    /// The best strategy that the engine (without one, any engine) runs today.
+    pub best_runnable: Option<&'static str>,
+    /// What is missing for a surer answer.
+    pub missing: Vec<String>,
+    /// Why, in plain words.
+    pub reason: String,
+}
+
+/// A strategy with its price.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct StrategyBody {
+    /// The strategy.
+    pub strategy: &'static str,
+    /// The predictor of `token_to_expert`.
+    pub predictor: Option<PredictorBody>,
+    /// Whether it can be run.
+    pub feasible: bool,
+    /// Why not.
+    pub infeasible_reason: Option<String>,
+    /// Which engines run it, and how.
+    pub engine_support: Vec<EngineSupportBody>,
+    /// Latency of one mixture-of-experts layer, seconds.
+    pub layer_latency_s: Option<f64>,
+    /// Latency of all layers of the model, seconds.
+    pub model_latency_s: Option<f64>,
+    /// Layer latency of `none` over this one's.
+    pub speedup_over_none: Option<f64>,
+    /// Where the time goes; adds up to `layer_latency_s`.
+    pub terms: Option<TermsBody>,
+    /// Seconds a step takes, over replayed steps (simulated).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub step_latency_s: Option<StepLatency>,
+    /// 95 % bootstrap interval of the speed-up over `none` (simulated).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub speedup_interval_95: Option<[f64; 2]>,
+    /// Device imbalance (max/mean) per layer without the strategy (simulated).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub imbalance_before: Option<Vec<f64>>,
+    /// The same with the strategy (simulated).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub imbalance_after: Option<Vec<f64>>,
+    /// Bytes of experts moved between devices over the replay (simulated), or when the
+    /// plan first takes effect.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub moved_bytes: Option<f64>,
+    /// Bytes of replicas on every device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replica_bytes: Option<f64>,
+    /// Tokens of KV cache given up on every device.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kv_tokens_lost_per_device: Option<f64>,
+}
+
+/// Step latency over replayed steps, seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
+pub struct StepLatency {
+    /// Mean.
+    pub mean: f64,
+    /// Median.
+    pub p50: f64,
+    /// 95th percentile.
+    pub p95: f64,
+    /// 99th percentile.
+    pub p99: f64,
+}
+
+/// A predictor as priced.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct PredictorBody {
+    /// Its name.
+    pub name: String,
+    /// Its kind, where known.
+    pub kind: Option<&'static str>,
+    /// Mean share of a token's experts it names.
+    pub accuracy: f64,
+    /// The same per layer, where fitted.
+    pub accuracy_per_layer: Option<Vec<f64>>,
+    /// Its time per layer and step, seconds.
+    pub overhead_s: f64,
+    /// `stated`, `fitted` or `assumed`.
+    pub source: &'static str,
+    /// The exponential through the stated points, for a curve.
+    pub fit: Option<CurveBody>,
+}
+
+/// Overhead over accuracy: t = `a_s` · exp(c · accuracy).
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+pub struct CurveBody {
+    /// Time at accuracy 0, seconds.
+    pub a_s: f64,
+    /// Growth.
+    pub c: f64,
+}
+
+/// Whether an engine runs a strategy.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct EngineSupportBody {
+    /// The engine.
+    pub engine: &'static str,
+    /// Whether it runs it in this configuration.
+    pub runnable: bool,
+    /// Why, and how it is switched on.
+    pub because: String,
+}
+
+/// Where the time of a layer goes, seconds.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
+pub struct TermsBody {
+    /// Attention with projections and norms.
+    pub attention_s: f64,
+    /// All-reduce after tensor-parallel attention.
+    pub all_reduce_s: f64,
+    /// Router and top-k.
+    pub router_s: f64,
+    /// Tokens to the experts.
+    pub dispatch_s: f64,
+    /// Experts of the slowest device.
+    pub expert_ffn_s: f64,
+    /// Outputs back.
+    pub combine_s: f64,
+    /// The predictor, as far as it is exposed.
+    pub predictor_s: f64,
+    /// Rebalancing and copies, spread over steps.
+    pub rebalance_s: f64,
+    /// What runs beside something else: zero or negative.
+    pub overlap_hidden_s: f64,
+    /// Kernel launches and the like.
+    pub other_s: f64,
+}
+
+/// A reference.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct ReferenceBody {
+    /// `tensor_experts`, `post_gate_split` or `balanced`.
+    pub id: &'static str,
+    /// What it stands for.
+    pub description: &'static str,
+    /// Latency of one layer, seconds.
+    pub layer_latency_s: f64,
+}
+
+/// The ceiling of balancing.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+pub struct CeilingBody {
+    /// Layer latency of `none` over the ceiling's.
+    pub speedup_over_none: Option<f64>,
+    /// Layer latency at the ceiling, seconds.
+    pub layer_latency_s: Option<f64>,
+}
+
+/// Where the recommended strategy changes.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct FlipPoint {
+    /// The quantity that is varied.
+    pub parameter: &'static str,
+    /// Where the strategy changes; null if it does not in `range`, or for `communication`.
+    pub value: Option<f64>,
+    /// The strategy it changes to.
+    pub becomes: Option<&'static str>,
+    /// The range searched; null for `communication`.
+    pub range: Option<[f64; 2]>,
+    /// The other pattern, for `communication`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub communication: Option<&'static str>,
+}
+
+/// The routing behind an answer.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct RoutingBody {
+    /// Hottest expert over the mean; null where only device balance is known.
+    pub skewness: Option<Summary>,
+    /// Experts times the mean absolute error of the forecast shares, mean over layers.
+    pub distribution_error: Option<f64>,
+    /// Busiest device over the mean, for the placement without and with the plan.
+    pub device_imbalance: Option<DeviceImbalance>,
+}
+
+/// Mean, largest and per-layer values.
+#[derive(Debug, Clone, PartialEq, Serialize, serde::Deserialize, ToSchema)]
+pub struct Summary {
+    /// Mean over layers.
+    pub mean: f64,
+    /// Largest of the layers.
+    pub max: f64,
+    /// Every layer.
+    pub per_layer: Vec<f64>,
+}
+
+impl Summary {
+    /// Summarises per-layer values; `None` of none.
+    pub fn of(per_layer: Vec<f64>) -> Option<Self> {
+        let mean = per_layer.iter().sum::<f64>() / per_layer.len() as f64;
+        let max = per_layer.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        (!per_layer.is_empty()).then_some(Self { mean, max, per_layer })
+    }
+}
+
+/// Device imbalance before and after, in the conventions engines use.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct DeviceImbalance {
+    /// Without the plan: max over mean of device loads in a step.
+    pub before: Summary,
+    /// With it.
+    pub after: Option<Summary>,
+    /// Mean over max without the plan, as engines log it.
+    pub balancedness_before: f64,
+    /// Mean over max with the plan.
+    pub balancedness_after: Option<f64>,
+    /// What remains with the plan, by cause.
+    pub residual: Option<Residual>,
+    /// 5 % and 95 % of the imbalance over expert orders, where only a scalar is known.
+    pub range_over_orders: Option<[f64; 2]>,
+}
+
+/// Why devices are still uneven under the plan: parts of max/mean − 1, mean over layers.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+pub struct Residual {
+    /// The plan itself: experts are not divisible at will.
+    pub plan: f64,
+    /// The forecast was not the truth.
+    pub forecast_error: f64,
+    /// Finite batches scatter.
+    pub sampling: f64,
+    /// The load moved on after planning (simulated).
+    pub drift: f64,
+}
+
+/// The plan of the recommended strategy.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct PlanBody {
+    /// Expert slots of every device and layer.
+    pub slots_per_device: u32,
+    /// Slots beyond one per expert, per layer over all devices.
+    pub redundant_experts: u32,
+    /// `startup_map`, `sync` or `async`.
+    pub rebalance_mode: &'static str,
+    /// Steps between renewals.
+    pub interval_steps: u64,
+    /// Steps after which one renewal has paid for itself; null if never.
+    pub break_even_steps: Option<f64>,
+    /// Expert copies that change devices when the plan first takes effect.
+    pub moved_experts: u64,
+    /// Memory of one device, bytes.
+    pub memory: MemoryBody,
+}
+
+/// Memory of one device under a plan, bytes unless said otherwise.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+pub struct MemoryBody {
+    /// Memory of the device.
+    pub capacity_bytes: f64,
+    /// Kept free.
+    pub reserve_bytes: f64,
+    /// Weights without replicas.
+    pub weights_bytes: f64,
+    /// Replicas of experts.
+    pub replica_bytes: f64,
+    /// KV cache the workload needs.
+    pub kv_needed_bytes: f64,
+    /// What is lacking, 0 if it fits.
+    pub missing_bytes: f64,
+    /// Tokens of KV cache given up for replicas.
+    pub kv_tokens_lost_per_device: f64,
+    /// Sequences that fit at once without replicas, over all devices.
+    pub max_concurrent_sequences_before: u64,
+    /// The same with them.
+    pub max_concurrent_sequences_after: u64,
+}
+
+/// Where an answer comes from.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Provenance {
+    /// Version of the program.
+    pub version: &'static str,
+    /// SHA-256 of the catalog.
+    pub catalog_digest: String,
+    /// Seed of every random draw.
+    pub seed: u64,
+    /// `analytic` or `simulated`.
+    pub method: &'static str,
+    /// Every switch in force.
+    #[schema(value_type = Object)]
+    pub assumptions: BTreeMap<&'static str, Value>,
+    /// The system as priced: parallelism and number formats.
+    #[schema(value_type = Object)]
+    pub system: BTreeMap<&'static str, Value>,
+    /// Every term's basis (`measured`, `fitted`, `roofline`, `paper`) and relative error band.
+    pub terms: BTreeMap<String, TermProvenance>,
+    /// Fields of an inline model that nothing here depends on.
+    pub ignored_model_fields: Vec<String>,
+    /// Traces the answer rests on.
+    pub trace_ids: Vec<String>,
+}
+
+/// How far a term can be trusted.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+pub struct TermProvenance {
+    /// `measured`, `fitted`, `roofline` or `paper`.
+    pub basis: &'static str,
+    /// Relative error band.
+    pub error_band: f64,
+}
+
+/// The plan of a recommendation, layer by layer.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct PlacementBody {
+    /// Always `json`.
+    pub format: &'static str,
+    /// The strategy the plan belongs to.
+    pub strategy: &'static str,
+    /// Routed experts per layer.
+    pub n_logical_experts: u32,
+    /// Slots per layer over all devices.
+    pub n_physical_experts: u32,
+    /// Devices the experts are dealt over.
+    pub devices: u32,
+    /// Slots of every device; device r owns slots r·n to (r+1)·n − 1.
+    pub slots_per_device: u32,
+    /// Whether every layer has a map of its own, or one stands for all.
+    pub layers_are_exact: bool,
+    /// The layers.
+    pub layers: Vec<PlacementLayer>,
+}
+
+/// The plan of one layer.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct PlacementLayer {
+    /// Index among the mixture-of-experts layers.
+    pub layer: usize,
+    /// The expert in every slot.
+    pub physical_to_logical: Vec<u32>,
+    /// Copies of every expert.
+    pub replicas: Vec<u32>,
+    /// Expert copies that enter devices, against the current map.
+    pub moves: u64,
+    /// Busiest device over the mean under the planned load.
+    pub planned_imbalance: f64,
+}

@@ -1,7 +1,7 @@
 //! The shipped descriptions of models, devices and links, embedded in the binary.
 //!
 //! The files stand in `catalog/` at the top of the repository, one per thing, each
-//! number with its source; [`files`] lists them. They are read once, on first use.
+//! number with its source; `files` lists them. They are read once, on first use.
 
 pub mod check;
 mod files;

@@ -234,7 +234,7 @@ const PUBLISHED_CONFIGS: [(&str, &str); 12] = [
 #[test]
 fn a_whole_published_configuration_reads_like_the_catalog_entry() {
     for (id, text) in PUBLISHED_CONFIGS {
-        let config: serde_json::Value = serde_json::from_str(text).unwrap();
+        let config: Value = serde_json::from_str(text).unwrap();
         let read = hf_config::read(config.as_object().unwrap()).unwrap();
         let entry = catalog().model(id).unwrap();
         let named = Model { name: id.to_owned(), ..read.model };
@@ -247,7 +247,7 @@ fn a_whole_published_configuration_reads_like_the_catalog_entry() {
 #[test]
 fn a_published_configuration_without_its_type_is_still_recognised() {
     for (id, text) in PUBLISHED_CONFIGS {
-        let mut config: serde_json::Value = serde_json::from_str(text).unwrap();
+        let mut config: Value = serde_json::from_str(text).unwrap();
         config.as_object_mut().unwrap().remove("model_type");
         let read = hf_config::read(config.as_object().unwrap()).unwrap();
         let entry = catalog().model(id).unwrap();

@@ -5,7 +5,9 @@ use std::io::{self, Write};
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::Value;
 
-use crate::app::catalog::{device_body, link_body, list_devices, list_links, list_models, model_body};
+use crate::app::catalog::{
+    device_body, link_body, list_devices, list_links, list_models, model_body,
+};
 use crate::catalog::check::check;
 use crate::catalog::{Catalog, UnknownId, nearest};
 use crate::wire::catalog::{DeviceBody, LinkBody, ModelBody};
@@ -114,7 +116,7 @@ pub fn check_all(out: &mut dyn Write, catalog: &Catalog) -> io::Result<bool> {
 
 fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(header);
+    table.load_style(presets::UTF8_BORDERS_ONLY).set_header(header);
     table
 }
 

@@ -6,4 +6,5 @@
 pub mod catalog;
 pub mod question;
 pub mod read;
+pub mod trace;
 pub mod violation;

@@ -1,16 +1,17 @@
 //! The catalog as bodies of answers.
 
-use serde::Serialize;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::catalog::Catalog;
 use crate::catalog::check::check_model;
-use crate::domain::hardware::Link;
+use crate::catalog::sources::sources_of_numbers;
+use crate::domain::hardware::{Device, Link};
 use crate::domain::model::{Attention, Experts};
+use crate::domain::units::FlopsPerSecond;
 use crate::formats::catalog_entry::CatalogEntry;
 use crate::formats::model_toml::ModelSheet;
 use crate::wire::catalog::{
-    AttentionBody, ExpertsBody, LinkBody, LinkList, ModelBody, ModelList, ParametersBody, Sources,
+    AttentionBody, DeviceBody, DeviceList, ExpertsBody, LinkBody, LinkList, ModelBody, ModelList, ParametersBody, PeakRatesBody, Sources,
 };
 
 /// Source of the figures that follow from a configuration.
@@ -26,6 +27,13 @@ pub fn list_models(catalog: &Catalog) -> ModelList {
 #[must_use]
 pub fn list_links(catalog: &Catalog) -> LinkList {
     LinkList { items: catalog.links().iter().map(link_body).collect() }
+}
+
+/// All devices.
+#[must_use]
+pub fn list_devices(catalog: &Catalog) -> DeviceList {
+    let items = catalog.devices().iter().map(|entry| device_body(catalog, entry)).collect();
+    DeviceList { items }
 }
 
 /// One model.
@@ -69,13 +77,17 @@ pub fn model_body(entry: &CatalogEntry<ModelSheet>) -> ModelBody {
         config: config.clone(),
         sources: Sources::new(),
     };
-    let stated = |pointer: &str| entry.sources.get(pointer).map_or("", String::as_str);
-    let sources = sources_of_numbers(&body, |pointer| match pointer {
-        "/parameters/published" => stated("/published/parameters"),
-        "/kv_elements_per_token_and_layer" => COMPUTED,
-        _ if pointer.starts_with("/parameters/") => COMPUTED,
-        _ => stated("/config"),
-    });
+    let stated = |pointer: &str| entry.sources.get(pointer).cloned().unwrap_or_default();
+    let origins = [
+        ("", stated("/config")),
+        ("/parameters", COMPUTED.to_owned()),
+        ("/parameters/published", stated("/published/parameters")),
+        ("/kv_elements_per_token_and_layer", COMPUTED.to_owned()),
+    ];
+    let origins = origins.map(|(pointer, source)| (pointer.to_owned(), source)).into();
+    let sources = serde_json::to_value(&body)
+        .map(|body| sources_of_numbers(&body, &origins))
+        .unwrap_or_default();
     ModelBody { sources, ..body }
 }
 
@@ -89,6 +101,39 @@ pub fn link_body(entry: &CatalogEntry<Link>) -> LinkBody {
         latency_s: entry.value.latency.get(),
         sources: entry.sources.clone(),
     }
+}
+
+/// One device: its datasheet, and the constants of its stacks as they stand in the file.
+#[must_use]
+pub fn device_body(catalog: &Catalog, entry: &CatalogEntry<Device>) -> DeviceBody {
+    let device = &entry.value;
+    let empty = Map::new();
+    let document = catalog.device_document(&entry.id).and_then(Value::as_object).unwrap_or(&empty);
+    let constants = document.iter().filter(|(name, value)| value.is_object() && *name != "sources");
+    let body = DeviceBody {
+        id: entry.id.clone(),
+        name: entry.name.clone(),
+        memory_bytes: device.memory.get(),
+        bandwidth_bytes_per_s: device.bandwidth.get(),
+        peak_flop_per_s: PeakRatesBody {
+            bf16: device.peak.bf16.get(),
+            fp8: device.peak.fp8.map(FlopsPerSecond::get),
+            fp32: device.peak.fp32.get(),
+        },
+        multiprocessors: device.multiprocessors,
+        l2_bytes: device.l2.get(),
+        eager_launch_s: device.eager_launch.get(),
+        stacks: document.get("stack").and_then(Value::as_array).cloned().unwrap_or_default(),
+        constants: constants
+            .filter(|(name, _)| *name != "peak_flop_per_s")
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect(),
+        sources: Sources::new(),
+    };
+    let sources = serde_json::to_value(&body)
+        .map(|body| sources_of_numbers(&body, &entry.sources))
+        .unwrap_or_default();
+    DeviceBody { sources, ..body }
 }
 
 fn attention_body(attention: &Attention) -> AttentionBody {
@@ -132,44 +177,19 @@ fn experts_body(experts: &Experts) -> ExpertsBody {
     }
 }
 
-/// Names a source for every number of a body, by the number's JSON pointer.
-fn sources_of_numbers<'a>(body: &impl Serialize, source: impl Fn(&str) -> &'a str) -> Sources {
-    let mut pointers = Vec::new();
-    let body = serde_json::to_value(body).unwrap_or(Value::Null);
-    collect_numbers(&body, String::new(), &mut pointers);
-    pointers.into_iter().map(|pointer| (pointer.clone(), source(&pointer).to_owned())).collect()
-}
-
-/// Collects the JSON pointers of all numbers below `value`.
-fn collect_numbers(value: &Value, at: String, pointers: &mut Vec<String>) {
-    match value {
-        Value::Number(_) => pointers.push(at),
-        Value::Object(fields) => {
-            for (name, value) in fields {
-                let name = name.replace('~', "~0").replace('/', "~1");
-                collect_numbers(value, format!("{at}/{name}"), pointers);
-            }
-        }
-        Value::Array(items) => {
-            for (index, value) in items.iter().enumerate() {
-                collect_numbers(value, format!("{at}/{index}"), pointers);
-            }
-        }
-        Value::Null | Value::Bool(_) | Value::String(_) => {}
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use serde::Serialize;
+
     use super::*;
 
     fn every_number_has_a_source(body: &impl Serialize) {
-        let body = serde_json::to_value(body).unwrap();
-        let mut pointers = Vec::new();
-        collect_numbers(&body, String::new(), &mut pointers);
-        assert!(!pointers.is_empty());
-        for pointer in pointers {
-            let source = body["sources"][&pointer].as_str().unwrap_or("");
+        let mut body = serde_json::to_value(body).unwrap();
+        let shown = body.as_object_mut().unwrap().remove("sources").unwrap();
+        let numbers = sources_of_numbers(&body, &Sources::new());
+        assert!(!numbers.is_empty());
+        for pointer in numbers.keys() {
+            let source = shown[pointer].as_str().unwrap_or("");
             assert!(!source.is_empty(), "{}: {pointer}", body["id"]);
         }
     }
@@ -178,7 +198,19 @@ mod tests {
     fn every_number_of_the_catalog_has_a_source() {
         let catalog = Catalog::embedded().unwrap();
         list_models(catalog).items.iter().for_each(every_number_has_a_source);
+        list_devices(catalog).items.iter().for_each(every_number_has_a_source);
         list_links(catalog).items.iter().for_each(every_number_has_a_source);
+    }
+
+    #[test]
+    fn a_device_is_shown_with_the_constants_of_its_stacks() {
+        let catalog = Catalog::embedded().unwrap();
+        let entry = catalog.device("h200-sxm").unwrap();
+        let body = serde_json::to_value(device_body(catalog, entry)).unwrap();
+        assert_eq!(body["memory_bytes"], 141e9);
+        assert!(body["stacks"].as_array().is_some_and(|stacks| !stacks.is_empty()));
+        assert!(body["constants"]["gemm"].is_object());
+        assert!(body["constants"]["sources"].is_null());
     }
 
     #[test]

@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use super::Catalog;
-use crate::domain::hardware::Link;
+use super::sources::sources_of_numbers;
+use crate::domain::hardware::{Device, Link};
 use crate::formats::catalog_entry::CatalogEntry;
 use crate::formats::model_toml::ModelSheet;
 
@@ -50,8 +53,11 @@ impl ParameterCheck {
 #[must_use]
 pub fn check(catalog: &Catalog) -> Vec<EntryCheck> {
     let models = catalog.models().iter().map(check_model);
+    let devices = catalog.devices().iter().map(|entry| {
+        check_device(entry, catalog.device_document(&entry.id).unwrap_or(&Value::Null))
+    });
     let links = catalog.links().iter().map(check_link);
-    models.chain(links).collect()
+    models.chain(devices).chain(links).collect()
 }
 
 /// Checks one model.
@@ -80,6 +86,29 @@ pub fn check_model(entry: &CatalogEntry<ModelSheet>) -> EntryCheck {
         problems.push("published.excluded is empty; say \"nothing\" if so".to_owned());
     }
     EntryCheck { kind: "model", id: entry.id.clone(), parameters: Some(parameters), problems }
+}
+
+/// Checks one device; `document` is its whole file.
+#[must_use]
+pub fn check_device(entry: &CatalogEntry<Device>, document: &Value) -> EntryCheck {
+    let mut problems = missing_sources(&entry.sources, &[]);
+    let device = &entry.value;
+    for (what, unit, value, range) in [
+        ("memory", "B", device.memory.get(), 1e9..=1e13),
+        ("memory bandwidth", "B/s", device.bandwidth.get(), 1e10..=1e14),
+        ("bf16 peak", "FLOP/s", device.peak.bf16.get(), 1e12..=1e17),
+        ("fp32 peak", "FLOP/s", device.peak.fp32.get(), 1e12..=1e17),
+        ("L2 cache", "B", device.l2.get(), 1e6..=1e10),
+        ("launch time", "s", device.eager_launch.get(), 1e-7..=1e-3),
+    ] {
+        if !range.contains(&value) {
+            problems.push(format!("{what} is {value} {unit}, outside {range:?}"));
+        }
+    }
+    let numbers = sources_of_numbers(document, &entry.sources);
+    let bare = numbers.iter().filter(|(_, source)| source.trim().is_empty());
+    problems.extend(bare.map(|(pointer, _)| format!("no source for {pointer}")));
+    EntryCheck { kind: "device", id: entry.id.clone(), parameters: None, problems }
 }
 
 /// Checks one link.

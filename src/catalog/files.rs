@@ -14,7 +14,7 @@ macro_rules! file {
 }
 
 /// Every file, kind by kind; what the digest covers.
-pub(super) const ALL: [&[File]; 2] = [&MODELS, &LINKS];
+pub(super) const ALL: [&[File]; 3] = [&MODELS, &DEVICES, &LINKS];
 
 /// Models.
 pub(super) const MODELS: [File; 19] = [
@@ -37,6 +37,19 @@ pub(super) const MODELS: [File; 19] = [
     file!("models/switch-base-128.toml"),
     file!("models/switch-base-16.toml"),
     file!("models/switch-base-8.toml"),
+];
+
+/// Devices.
+pub(super) const DEVICES: [File; 9] = [
+    file!("devices/a100-sxm4-40gb.toml"),
+    file!("devices/a100-sxm4-80gb.toml"),
+    file!("devices/b200-sxm.toml"),
+    file!("devices/gb200.toml"),
+    file!("devices/h100-sxm.toml"),
+    file!("devices/h20.toml"),
+    file!("devices/h200-sxm.toml"),
+    file!("devices/l40s.toml"),
+    file!("devices/mi300x.toml"),
 ];
 
 /// Links.

@@ -1,20 +1,23 @@
-//! The shipped descriptions of models and links, embedded in the binary.
+//! The shipped descriptions of models, devices and links, embedded in the binary.
 //!
 //! The files stand in `catalog/` at the top of the repository, one per thing, each
-//! number with its source; [`files`] lists them. They are read once, on first use.
+//! number with its source; `files` lists them. They are read once, on first use.
 
 pub mod check;
 mod files;
 mod nearest;
+pub mod sources;
 
+use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::domain::hardware::Link;
-use crate::formats::catalog_entry::{CatalogEntry, CatalogFileError};
+use crate::domain::hardware::{Device, Link};
+use crate::formats::catalog_entry::{self, CatalogEntry, CatalogFileError};
 use crate::formats::model_toml::ModelSheet;
-use crate::formats::{link_toml, model_toml};
+use crate::formats::{device_toml, link_toml, model_toml};
 
 pub use nearest::nearest;
 
@@ -22,6 +25,8 @@ pub use nearest::nearest;
 #[derive(Debug, Clone)]
 pub struct Catalog {
     models: Vec<CatalogEntry<ModelSheet>>,
+    devices: Vec<CatalogEntry<Device>>,
+    device_documents: BTreeMap<String, Value>,
     links: Vec<CatalogEntry<Link>>,
     digest: String,
 }
@@ -67,7 +72,12 @@ impl Catalog {
     }
 
     fn read() -> Result<Self, CatalogError> {
+        let devices = entries(&files::DEVICES, device_toml::parse)?;
+        // The constants are shown as they stand in the file, next to what was read of them.
+        let documents = entries(&files::DEVICES, catalog_entry::document)?;
         Ok(Self {
+            devices,
+            device_documents: documents.into_iter().map(|entry| (entry.id, entry.value)).collect(),
             models: entries(&files::MODELS, model_toml::parse)?,
             links: entries(&files::LINKS, link_toml::parse)?,
             digest: digest(files::ALL),
@@ -80,6 +90,12 @@ impl Catalog {
         &self.models
     }
 
+    /// All devices.
+    #[must_use]
+    pub fn devices(&self) -> &[CatalogEntry<Device>] {
+        &self.devices
+    }
+
     /// All links.
     #[must_use]
     pub fn links(&self) -> &[CatalogEntry<Link>] {
@@ -89,6 +105,17 @@ impl Catalog {
     /// The model of this id.
     pub fn model(&self, id: &str) -> Result<&CatalogEntry<ModelSheet>, UnknownId> {
         find("model", &self.models, id)
+    }
+
+    /// The device of this id.
+    pub fn device(&self, id: &str) -> Result<&CatalogEntry<Device>, UnknownId> {
+        find("device", &self.devices, id)
+    }
+
+    /// The whole file of the device of this id, as a document.
+    #[must_use]
+    pub fn device_document(&self, id: &str) -> Option<&Value> {
+        self.device_documents.get(id)
     }
 
     /// The link of this id.
@@ -137,7 +164,7 @@ fn find<'a, T>(
 }
 
 /// Hashes paths and contents with their lengths, so that no two catalogs collide.
-fn digest(kinds: [&[files::File]; 2]) -> String {
+fn digest(kinds: [&[files::File]; 3]) -> String {
     let mut hash = Sha256::new();
     for part in kinds.into_iter().flatten().flat_map(|(path, text)| [path, text]) {
         hash.update((part.len() as u64).to_le_bytes());

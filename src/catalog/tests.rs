@@ -80,6 +80,26 @@ fn active_parameters_are_near_the_names_they_give() {
 }
 
 #[test]
+fn every_device_of_the_contract_is_there() {
+    let ids: Vec<_> = catalog().devices().iter().map(|entry| entry.id.as_str()).collect();
+    let contract = [
+        "a100-sxm4-40gb",
+        "a100-sxm4-80gb",
+        "b200-sxm",
+        "gb200",
+        "h100-sxm",
+        "h20",
+        "h200-sxm",
+        "l40s",
+        "mi300x",
+    ];
+    assert_eq!(ids, contract);
+    let a100 = &catalog().device("a100-sxm4-80gb").unwrap().value;
+    assert!((a100.memory.get() - 80e9).abs() < 1.0);
+    assert!(catalog().device_document("h200-sxm").unwrap()["stack"].is_array());
+}
+
+#[test]
 fn every_link_of_the_contract_has_its_numbers() {
     let contract = [
         ("ib200", 25e9),
@@ -135,7 +155,7 @@ fn the_list_names_every_file_of_the_folders() {
     let mut listed: Vec<_> =
         files::ALL.into_iter().flatten().map(|(path, _)| (*path).to_owned()).collect();
     let mut found = Vec::new();
-    for kind in ["models", "links"] {
+    for kind in ["models", "devices", "links"] {
         for file in std::fs::read_dir(root.join("catalog").join(kind)).unwrap() {
             let name = file.unwrap().file_name().into_string().unwrap();
             found.push(format!("catalog/{kind}/{name}"));
@@ -163,10 +183,10 @@ fn an_unknown_id_is_answered_with_the_nearest() {
 
 #[test]
 fn the_digest_follows_every_byte() {
-    let digest_of = |text| digest([&[("catalog/a.toml", text)], &[]]);
+    let digest_of = |text| digest([&[("catalog/a.toml", text)], &[], &[]]);
     assert_eq!(catalog().digest().len(), 64);
     assert_ne!(digest_of("id = 1"), digest_of("id = 2"));
-    assert_ne!(digest([&[("a", "bc")], &[]]), digest([&[("ab", "c")], &[]]));
+    assert_ne!(digest([&[("a", "bc")], &[], &[]]), digest([&[("ab", "c")], &[], &[]]));
 }
 
 #[test]
@@ -214,7 +234,7 @@ const PUBLISHED_CONFIGS: [(&str, &str); 12] = [
 #[test]
 fn a_whole_published_configuration_reads_like_the_catalog_entry() {
     for (id, text) in PUBLISHED_CONFIGS {
-        let config: serde_json::Value = serde_json::from_str(text).unwrap();
+        let config: Value = serde_json::from_str(text).unwrap();
         let read = hf_config::read(config.as_object().unwrap()).unwrap();
         let entry = catalog().model(id).unwrap();
         let named = Model { name: id.to_owned(), ..read.model };
@@ -227,7 +247,7 @@ fn a_whole_published_configuration_reads_like_the_catalog_entry() {
 #[test]
 fn a_published_configuration_without_its_type_is_still_recognised() {
     for (id, text) in PUBLISHED_CONFIGS {
-        let mut config: serde_json::Value = serde_json::from_str(text).unwrap();
+        let mut config: Value = serde_json::from_str(text).unwrap();
         config.as_object_mut().unwrap().remove("model_type");
         let read = hf_config::read(config.as_object().unwrap()).unwrap();
         let entry = catalog().model(id).unwrap();

@@ -5,10 +5,12 @@ use std::io::{self, Write};
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::Value;
 
-use crate::app::catalog::{link_body, list_links, list_models, model_body};
+use crate::app::catalog::{
+    device_body, link_body, list_devices, list_links, list_models, model_body,
+};
 use crate::catalog::check::check;
 use crate::catalog::{Catalog, UnknownId, nearest};
-use crate::wire::catalog::{LinkBody, ModelBody};
+use crate::wire::catalog::{DeviceBody, LinkBody, ModelBody};
 
 /// Why an entry could not be shown.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +40,23 @@ pub fn list(out: &mut dyn Write, catalog: &Catalog) -> io::Result<()> {
     }
     align_right(&mut models, 2..7);
     writeln!(out, "{models}\n")?;
+    let mut devices = table(&["device", "name", "memory in GB", "GB/s", "bf16 TFLOP/s", "stacks"]);
+    for DeviceBody {
+        id, name, memory_bytes, bandwidth_bytes_per_s, peak_flop_per_s, stacks, ..
+    } in list_devices(catalog).items
+    {
+        let stacks = stacks.iter().filter_map(|stack| stack["name"].as_str()).collect::<Vec<_>>();
+        devices.add_row([
+            id,
+            name,
+            format!("{:.0}", memory_bytes / 1e9),
+            format!("{:.0}", bandwidth_bytes_per_s / 1e9),
+            format!("{:.0}", peak_flop_per_s.bf16 / 1e12),
+            stacks.join(", "),
+        ]);
+    }
+    align_right(&mut devices, 2..5);
+    writeln!(out, "{devices}\n")?;
     let mut links = table(&["link", "name", "GB/s per direction", "latency in µs"]);
     for LinkBody { id, name, bandwidth_bytes_per_s, latency_s, .. } in list_links(catalog).items {
         let bandwidth = format!("{:.0}", bandwidth_bytes_per_s / 1e9);
@@ -51,6 +70,8 @@ pub fn list(out: &mut dyn Write, catalog: &Catalog) -> io::Result<()> {
 pub fn show(out: &mut dyn Write, catalog: &Catalog, id: &str) -> Result<(), ShowError> {
     let body = if let Ok(model) = catalog.model(id) {
         serde_json::to_value(model_body(model))
+    } else if let Ok(device) = catalog.device(id) {
+        serde_json::to_value(device_body(catalog, device))
     } else if let Ok(link) = catalog.link(id) {
         serde_json::to_value(link_body(link))
     } else {
@@ -95,7 +116,7 @@ pub fn check_all(out: &mut dyn Write, catalog: &Catalog) -> io::Result<bool> {
 
 fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY).set_header(header);
+    table.load_style(presets::UTF8_BORDERS_ONLY).set_header(header);
     table
 }
 
@@ -119,10 +140,16 @@ fn add_rows(table: &mut Table, value: &Value, sources: &Value, at: &str) {
                 add_rows(table, value, sources, &format!("{at}/{name}"));
             }
         }
+        Value::Array(items) if items.iter().any(Value::is_object) => {
+            for (index, value) in items.iter().enumerate() {
+                add_rows(table, value, sources, &format!("{at}/{index}"));
+            }
+        }
         Value::Null => {}
         plain => {
             let text = plain.as_str().map_or_else(|| plain.to_string(), str::to_owned);
-            let source = sources[at].as_str().unwrap_or("");
+            let first = format!("{at}/0");
+            let source = sources[at].as_str().or(sources[first].as_str()).unwrap_or("");
             table.add_row([at.trim_start_matches('/'), &text, source]);
         }
     }
@@ -131,7 +158,9 @@ fn add_rows(table: &mut Table, value: &Value, sources: &Value, at: &str) {
 /// The error for an id that nothing has, whatever the kind.
 fn unknown(catalog: &Catalog, id: &str) -> UnknownId {
     let models = catalog.models().iter().map(|entry| entry.id.as_str());
-    let ids: Vec<_> = models.chain(catalog.links().iter().map(|entry| entry.id.as_str())).collect();
+    let devices = catalog.devices().iter().map(|entry| entry.id.as_str());
+    let links = catalog.links().iter().map(|entry| entry.id.as_str());
+    let ids: Vec<_> = models.chain(devices).chain(links).collect();
     let hint = match nearest(id, &ids) {
         Some(near) => format!("did you mean \"{near}\"?"),
         None => "`catalog list` shows all ids".to_owned(),
@@ -153,6 +182,7 @@ mod tests {
     fn the_list_has_every_kind() {
         let text = printed(|out, catalog| list(out, catalog).unwrap());
         assert!(text.contains("mixtral-8x7b") && text.contains("46.70 B"));
+        assert!(text.contains("h200-sxm") && text.contains("tensorrt-llm"));
         assert!(text.contains("nvlink3") && text.contains("8.92"));
     }
 
@@ -161,6 +191,8 @@ mod tests {
         let text = printed(|out, catalog| show(out, catalog, "gpt-oss-20b").unwrap());
         assert!(text.contains("parameters/computed") && text.contains("20914757184"));
         assert!(text.contains("model card"));
+        let text = printed(|out, catalog| show(out, catalog, "h200-sxm").unwrap());
+        assert!(text.contains("peak_flop_per_s/bf16") && text.contains("constants/gemm/"));
     }
 
     #[test]

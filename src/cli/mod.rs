@@ -1,3 +1,4 @@
 //! The subcommands, one file each; the only room that prints.
 
 pub mod catalog;
+pub mod trace;

@@ -19,4 +19,5 @@ pub mod seed;
 pub mod strategy;
 pub mod system;
 pub mod terms;
+pub mod trace;
 pub mod units;

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use serde::Deserialize;
+use serde_json::Value;
+
 use super::hf_config::ConfigProblem;
 
 /// One described thing of the catalog.
@@ -26,6 +29,19 @@ pub enum CatalogFileError {
     /// The model configuration inside has problems.
     #[error("the configuration has problems: {}", list(.0))]
     Config(Vec<ConfigProblem>),
+}
+
+/// Reads any catalog file as a document, without understanding it.
+pub fn document(text: &str) -> Result<CatalogEntry<Value>, CatalogFileError> {
+    #[derive(Deserialize)]
+    struct Head {
+        id: String,
+        name: String,
+        #[serde(default)]
+        sources: BTreeMap<String, String>,
+    }
+    let Head { id, name, sources } = toml::from_str(text)?;
+    Ok(CatalogEntry { id, name, value: toml::from_str(text)?, sources })
 }
 
 fn list(problems: &[ConfigProblem]) -> String {

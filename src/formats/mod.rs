@@ -7,3 +7,4 @@ pub mod device_toml;
 pub mod hf_config;
 pub mod link_toml;
 pub mod model_toml;
+pub mod trace;

@@ -1,4 +1,4 @@
-//! The catalog as it is shown: models and links, every number with its source.
+//! The catalog as it is shown: models, devices and links, every number with its source.
 
 use std::collections::BTreeMap;
 
@@ -141,6 +141,54 @@ pub struct ParametersBody {
     pub embeddings: u64,
     /// Final norms, position tables, the output head's bias.
     pub outside_layers: u64,
+}
+
+/// All devices of the catalog.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct DeviceList {
+    /// The devices, by id.
+    pub items: Vec<DeviceBody>,
+}
+
+/// One device of the catalog.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct DeviceBody {
+    /// The id by which questions name it.
+    #[schema(examples("h200-sxm"))]
+    pub id: String,
+    /// Its name for people.
+    pub name: String,
+    /// Memory of one device.
+    pub memory_bytes: f64,
+    /// Peak memory bandwidth.
+    pub bandwidth_bytes_per_s: f64,
+    /// Peak dense rates of the matrix units.
+    pub peak_flop_per_s: PeakRatesBody,
+    /// Streaming multiprocessors (compute units on AMD).
+    pub multiprocessors: u32,
+    /// Last-level cache in front of memory.
+    pub l2_bytes: f64,
+    /// Host time per kernel launch when no graph is replayed.
+    pub eager_launch_s: f64,
+    /// Software stacks: which set of constants each uses for which operator.
+    #[schema(value_type = Vec<Object>)]
+    pub stacks: Vec<Value>,
+    /// Sets of fitted constants: operator → name of the set → constants, error, origin.
+    #[schema(value_type = Object)]
+    pub constants: Map<String, Value>,
+    /// Source of every number.
+    pub sources: Sources,
+}
+
+/// Peak dense rates of the matrix units, per number format.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct PeakRatesBody {
+    /// 16-bit floats of either kind.
+    pub bf16: f64,
+    /// 8-bit floats, where the device computes in them.
+    pub fp8: Option<f64>,
+    /// 32-bit floats, in the tensor format where there is one.
+    pub fp32: f64,
 }
 
 /// All links of the catalog.

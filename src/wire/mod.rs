@@ -7,4 +7,5 @@ pub mod answer;
 pub mod catalog;
 pub mod question;
 pub mod read;
+pub mod trace;
 pub mod violation;

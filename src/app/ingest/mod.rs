@@ -1,0 +1,285 @@
+//! Takes traces in, keeps them as files of the data directory, and opens them again.
+//!
+//! A trace is named by the SHA-256 of what was uploaded, so the same bytes are kept once.
+//! A file appears under its name only when it is complete and on disk.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read, Seek};
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+use crate::domain::trace::checks::{Warning, examine};
+use crate::domain::trace::stats::{TraceStatistics, mean};
+use crate::domain::trace::{Kind, TraceHeader};
+use crate::formats::trace::inflate::{Encoding, copy_decoded};
+use crate::formats::trace::npz::Converted;
+use crate::formats::trace::stored::StoredTrace;
+use crate::formats::trace::{Declared, Format, Limits, TraceError, counts_json, ndjson, npz};
+use crate::wire::trace::{Skewness, TraceSummary};
+
+/// Beginning of the names of files that are not complete.
+const PARTIAL: &str = ".partial-";
+
+/// What comes with an upload beside its bytes.
+#[derive(Debug, Clone, Default)]
+pub struct Upload {
+    /// `Content-Type`.
+    pub content_type: String,
+    /// `Content-Encoding`.
+    pub content_encoding: Option<String>,
+    /// Name for people.
+    pub name: Option<String>,
+    /// Catalog id of the model.
+    pub model: Option<String>,
+    /// Experts of a layer and of a token: `num_experts`, or those of the model.
+    pub declared: Declared,
+}
+
+/// A trace that is now kept.
+#[derive(Debug, Clone)]
+pub struct Ingested {
+    /// What is said about it.
+    pub summary: TraceSummary,
+    /// Whether it was not kept before.
+    pub created: bool,
+    /// Bytes of the upload after decoding.
+    pub decoded_bytes: u64,
+    /// Bytes of the stored file.
+    pub stored_bytes: u64,
+}
+
+/// The directory in which traces are kept.
+#[derive(Debug, Clone)]
+pub struct TraceDirectory {
+    path: PathBuf,
+}
+
+impl TraceDirectory {
+    /// The traces of a data directory; makes the directory if need be, and removes what
+    /// uploads that never ended have left behind.
+    pub fn open(data_directory: &Path) -> io::Result<Self> {
+        let path = data_directory.join("traces");
+        fs::create_dir_all(&path)?;
+        for entry in fs::read_dir(&path)? {
+            let entry = entry?;
+            if entry.file_name().to_string_lossy().starts_with(PARTIAL) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(Self { path })
+    }
+
+    /// Where the stored form of a trace lies; `None` if no trace can have this id.
+    #[must_use]
+    pub fn trace_path(&self, id: &str) -> Option<PathBuf> {
+        is_id(id).then(|| self.path.join(format!("{id}.trace")))
+    }
+
+    /// Where the embedding of a trace lies; `None` if no trace can have this id.
+    #[must_use]
+    pub fn embedding_path(&self, id: &str) -> Option<PathBuf> {
+        is_id(id).then(|| self.path.join(format!("{id}.embedding.npy")))
+    }
+
+    /// Opens a trace; an error of kind [`io::ErrorKind::NotFound`] if it is not kept.
+    pub fn open_trace(&self, id: &str) -> io::Result<StoredTrace> {
+        let path = self.trace_path(id).ok_or(io::ErrorKind::NotFound)?;
+        StoredTrace::from_file(File::open(path)?)
+    }
+
+    /// Forgets a trace and its embedding; fine if it is not kept.
+    pub fn remove(&self, id: &str) -> io::Result<()> {
+        for path in [self.trace_path(id), self.embedding_path(id)].into_iter().flatten() {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes an upload in; blocks, and reads `body` to its end.
+    ///
+    /// The same bytes again give the same id; they are converted anew only if the number
+    /// of experts is now declared differently, which the summary then warns of.
+    pub fn ingest(
+        &self,
+        body: impl Read,
+        upload: &Upload,
+        limits: &Limits,
+    ) -> Result<Ingested, TraceError> {
+        let format = Format::from_content_type(&upload.content_type)?;
+        let encoding = Encoding::from_header(upload.content_encoding.as_deref())?;
+        let mut raw = self.scratch().map_err(TraceError::storage)?;
+        let (decoded_bytes, digest) = copy_decoded(body, encoding, limits, &mut raw)?;
+        raw.rewind().map_err(TraceError::storage)?;
+        if decoded_bytes == 0 {
+            return Err(TraceError::Unreadable("the body is empty".to_owned()));
+        }
+        let id = hex(&digest);
+        let before = self.open_trace(&id).ok().map(|trace| trace.header().clone());
+        let fits = |header: &TraceHeader| {
+            upload.declared.experts.is_none_or(|n| n == header.experts && !header.experts_inferred)
+                && upload.declared.top_k.is_none_or(|k| header.top_k == Some(k))
+        };
+        if !before.as_ref().is_some_and(fits) {
+            self.convert(format, raw, &id, digest, upload.declared, limits)?;
+        }
+        let mut summary = self.summarize(&id, upload).map_err(TraceError::storage)?;
+        if let Some(before) = before.as_ref().filter(|header| header.experts != summary.experts) {
+            summary.warnings.push(format!(
+                "this trace was kept with {} experts until now; it has {} from here on",
+                before.experts, summary.experts
+            ));
+        }
+        let path = self.trace_path(&id).unwrap_or_default();
+        let stored_bytes = fs::metadata(path).map_err(TraceError::storage)?.len();
+        Ok(Ingested { summary, created: before.is_none(), decoded_bytes, stored_bytes })
+    }
+
+    /// Takes in an embedding for a trace: a NumPy file of `[vocabulary, dimension]` floats.
+    /// Returns the SHA-256 of the file.
+    pub fn ingest_embedding(
+        &self,
+        id: &str,
+        body: impl Read,
+        content_encoding: Option<&str>,
+        limits: &Limits,
+    ) -> Result<[u8; 32], TraceError> {
+        let encoding = Encoding::from_header(content_encoding)?;
+        let mut raw = self.scratch().map_err(TraceError::storage)?;
+        let (_, digest) = copy_decoded(body, encoding, limits, &mut raw)?;
+        raw.rewind().map_err(TraceError::storage)?;
+        let mut to = self.partial().map_err(TraceError::storage)?;
+        npz::convert_embedding(&mut BufReader::new(raw), to.as_file_mut(), limits)?;
+        let path = self.embedding_path(id).unwrap_or_default();
+        self.keep(to, &path).map_err(TraceError::storage)?;
+        Ok(digest)
+    }
+
+    /// What is said about a kept trace.
+    pub fn summarize(&self, id: &str, upload: &Upload) -> io::Result<TraceSummary> {
+        let trace = self.open_trace(id)?;
+        let statistics = trace.statistics()?;
+        let has_embedding = self.embedding_path(id).is_some_and(|path| path.exists());
+        Ok(summary(trace.header(), &statistics, upload, has_embedding))
+    }
+
+    fn convert(
+        &self,
+        format: Format,
+        raw: File,
+        id: &str,
+        digest: [u8; 32],
+        declared: Declared,
+        limits: &Limits,
+    ) -> Result<(), TraceError> {
+        let scratch = || self.scratch();
+        let partial = self.partial().map_err(TraceError::storage)?;
+        let to = partial.as_file().try_clone().map_err(TraceError::storage)?;
+        let mut embedding = None;
+        match format {
+            Format::Npz => {
+                let converted: Converted =
+                    npz::convert(raw, to, &scratch, declared, limits, digest)?;
+                embedding = converted.embedding;
+            }
+            Format::Ndjson => {
+                let raw = BufReader::with_capacity(256 * 1024, raw);
+                ndjson::convert(raw, to, &scratch, declared, digest)?;
+            }
+            Format::Json => {
+                counts_json::convert(raw, to, &scratch, declared, digest)?;
+            }
+        }
+        if let Some(mut embedding) = embedding {
+            let mut to = self.partial().map_err(TraceError::storage)?;
+            io::copy(&mut embedding, to.as_file_mut()).map_err(TraceError::storage)?;
+            let path = self.embedding_path(id).unwrap_or_default();
+            self.keep(to, &path).map_err(TraceError::storage)?;
+        }
+        let path = self.trace_path(id).unwrap_or_default();
+        self.keep(partial, &path).map_err(TraceError::storage)
+    }
+
+    /// A file that vanishes when it is closed.
+    fn scratch(&self) -> io::Result<File> {
+        tempfile::tempfile_in(&self.path)
+    }
+
+    /// A file that vanishes unless it is kept.
+    fn partial(&self) -> io::Result<NamedTempFile> {
+        tempfile::Builder::new().prefix(PARTIAL).tempfile_in(&self.path)
+    }
+
+    /// Gives a complete file its name, durably.
+    fn keep(&self, file: NamedTempFile, path: &Path) -> io::Result<()> {
+        file.as_file().sync_all()?;
+        file.persist(path).map_err(|error| error.error)?;
+        File::open(&self.path)?.sync_all()
+    }
+}
+
+/// What is said about a trace.
+#[must_use]
+pub fn summary(
+    header: &TraceHeader,
+    statistics: &TraceStatistics,
+    upload: &Upload,
+    has_embedding: bool,
+) -> TraceSummary {
+    let per_layer = statistics.skewness_per_layer();
+    let routes = header.kind == Kind::Routes;
+    TraceSummary {
+        id: hex(&header.digest),
+        name: upload.name.clone(),
+        model: upload.model.clone(),
+        tokens: if routes { Some(header.tokens) } else { counted_tokens(header, statistics) },
+        sequences: routes.then_some(header.sequences),
+        steps: (!routes).then_some(header.steps),
+        layers: u32::try_from(header.n_layers()).unwrap_or(u32::MAX),
+        experts: header.experts,
+        top_k: header.top_k,
+        has_token_ids: header.has_token_ids,
+        has_embedding,
+        skewness: Skewness {
+            mean: mean(per_layer.iter().copied()).unwrap_or(1.0),
+            max: per_layer.iter().copied().fold(1.0, f64::max),
+            per_layer,
+        },
+        distribution_error: statistics.distribution_error(),
+        warnings: examine(header, statistics).iter().map(Warning::to_string).collect(),
+    }
+}
+
+/// Tokens behind counts: the mean over layers of the assignments, over k.
+fn counted_tokens(header: &TraceHeader, statistics: &TraceStatistics) -> Option<u64> {
+    let top_k = header.top_k?;
+    let per_layer = mean(statistics.total.layers().map(|layer| layer.iter().sum()))?;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "counts are not negative, and `as` saturates"
+    )]
+    let tokens = (per_layer / f64::from(top_k)).round() as u64;
+    Some(tokens)
+}
+
+/// Whether the text is an id, and so safe in a path.
+fn is_id(id: &str) -> bool {
+    id.len() == 64 && id.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// Bytes in hexadecimal.
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+#[cfg(test)]
+mod tests;

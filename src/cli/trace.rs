@@ -1,0 +1,157 @@
+//! `trace inspect FILE`: what a recording holds, as a readable table, without a server.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use comfy_table::{Table, presets};
+
+use crate::app::ingest::{Ingested, TraceDirectory, Upload};
+use crate::formats::trace::error::MAX_LISTED;
+use crate::formats::trace::{Declared, Limits, TraceError};
+use crate::wire::trace::TraceSummary;
+
+/// Shows what a recording holds.
+#[derive(Debug, Clone, Args)]
+pub struct Inspect {
+    /// The recording: .npz, .ndjson, .jsonl or .json, perhaps with .gz or .zst behind.
+    pub file: PathBuf,
+    /// Experts of a layer; without it, 1 + the largest id.
+    #[arg(long)]
+    pub num_experts: Option<u32>,
+    /// Prints the summary as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Runs `trace inspect` and writes the result to `out`.
+pub fn inspect(command: &Inspect, out: &mut dyn Write) -> Result<()> {
+    let mut upload = upload_of(&command.file)?;
+    upload.declared = Declared { experts: command.num_experts, top_k: None };
+    let file = File::open(&command.file)
+        .with_context(|| format!("cannot open {}", command.file.display()))?;
+    let scratch = tempfile::tempdir().context("cannot make a temporary directory")?;
+    let directory = TraceDirectory::open(scratch.path())?;
+    let ingested = match directory.ingest(file, &upload, &Limits::default()) {
+        Ok(ingested) => ingested,
+        Err(TraceError::Invalid { listed, unlisted }) => {
+            for flaw in &listed {
+                writeln!(out, "{}: {} ({})", flaw.pointer, flaw.detail, flaw.rule)?;
+            }
+            if unlisted > 0 {
+                writeln!(out, "… and {unlisted} more after the first {MAX_LISTED}")?;
+            }
+            bail!("{} breaks {} rule(s)", command.file.display(), listed.len() as u64 + unlisted);
+        }
+        Err(error) => return Err(error).with_context(|| command.file.display().to_string()),
+    };
+    if command.json {
+        serde_json::to_writer_pretty(&mut *out, &ingested.summary)?;
+        writeln!(out)?;
+        return Ok(());
+    }
+    write_tables(&ingested, out)
+}
+
+/// The media type a file name stands for; there is no server to be told it.
+fn upload_of(path: &Path) -> Result<Upload> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let lower = name.to_lowercase();
+    let (stem, content_encoding) = match lower.rsplit_once('.') {
+        Some((stem, "gz")) => (stem, Some("gzip")),
+        Some((stem, "zst")) => (stem, Some("zstd")),
+        _ => (lower.as_str(), None),
+    };
+    let content_type = match stem.rsplit_once('.').map(|(_, extension)| extension) {
+        Some("npz") => "application/x-npz",
+        Some("ndjson" | "jsonl") => "application/x-ndjson",
+        Some("json") => "application/json",
+        _ => bail!("{name}: the name must end in .npz, .ndjson, .jsonl or .json (and .gz or .zst)"),
+    };
+    Ok(Upload {
+        content_type: content_type.to_owned(),
+        content_encoding: content_encoding.map(str::to_owned),
+        name: Some(name),
+        ..Upload::default()
+    })
+}
+
+fn write_tables(ingested: &Ingested, out: &mut dyn Write) -> Result<()> {
+    let summary = &ingested.summary;
+    let mut facts = Table::new();
+    facts.load_style(presets::UTF8_BORDERS_ONLY);
+    for (name, value) in facts_of(summary) {
+        facts.add_row([name, value.as_str()]);
+    }
+    let kept = format!("{} bytes read, {} kept", ingested.decoded_bytes, ingested.stored_bytes);
+    facts.add_row(["size", &kept]);
+    writeln!(out, "{facts}")?;
+    let mut layers = Table::new();
+    layers.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    layers.set_header(["layer", "skewness", ""]);
+    for (layer, skewness) in summary.skewness.per_layer.iter().enumerate() {
+        layers.add_row([layer.to_string(), format!("{skewness:.3}"), bar(*skewness, summary)]);
+    }
+    writeln!(out, "{layers}")?;
+    for warning in &summary.warnings {
+        writeln!(out, "warning: {warning}")?;
+    }
+    Ok(())
+}
+
+/// One line per fact.
+fn facts_of(summary: &TraceSummary) -> Vec<(&'static str, String)> {
+    let number = |value: Option<u64>| value.map_or("not recorded".to_owned(), |n| n.to_string());
+    let error = summary.distribution_error;
+    vec![
+        ("trace", summary.name.clone().unwrap_or_default()),
+        ("id", summary.id.clone()),
+        ("tokens", number(summary.tokens)),
+        ("sequences", number(summary.sequences)),
+        ("recorded steps", number(summary.steps)),
+        ("layers with routing", summary.layers.to_string()),
+        ("experts", summary.experts.to_string()),
+        ("experts per token", number(summary.top_k.map(u64::from))),
+        ("token ids", if summary.has_token_ids { "yes" } else { "no" }.to_owned()),
+        ("embedding", if summary.has_embedding { "yes" } else { "no" }.to_owned()),
+        (
+            "skewness",
+            format!("{:.3} mean, {:.3} most", summary.skewness.mean, summary.skewness.max),
+        ),
+        (
+            "distribution error",
+            error.map_or("needs two steps".to_owned(), |e| format!("{e:.4} (half against half)")),
+        ),
+    ]
+}
+
+/// A bar from even load to the most uneven layer.
+fn bar(skewness: f64, summary: &TraceSummary) -> String {
+    const WIDTH: f64 = 30.0;
+    let share = (skewness - 1.0) / (summary.skewness.max - 1.0).max(f64::EPSILON);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a share between 0 and 1 of a small width"
+    )]
+    let length = (share.clamp(0.0, 1.0) * WIDTH).round() as usize;
+    "█".repeat(length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_tell_format_and_encoding() {
+        let of = |name: &str| upload_of(Path::new(name)).ok();
+        let upload = of("a/b.jsonl.gz").unwrap();
+        assert_eq!(upload.content_type, "application/x-ndjson");
+        assert_eq!(upload.content_encoding.as_deref(), Some("gzip"));
+        assert_eq!(of("x.NPZ").unwrap().content_type, "application/x-npz");
+        assert!(of("x.csv").is_none());
+        assert!(of("npz").is_none());
+    }
+}

@@ -1,0 +1,192 @@
+//! How many tokens each expert took, layer by layer, and the kernels that count them.
+
+/// Tokens per expert and layer, c[l, e]; one token counts once for each of its k experts.
+///
+/// Values are `f64` because some recordings hold means; sums of integers stay exact up
+/// to 2^53.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExpertCounts {
+    n_layers: usize,
+    n_experts: usize,
+    values: Vec<f64>,
+}
+
+impl ExpertCounts {
+    /// Counts of zero.
+    #[must_use]
+    pub fn zeros(n_layers: usize, n_experts: usize) -> Self {
+        Self { n_layers, n_experts, values: vec![0.0; n_layers * n_experts] }
+    }
+
+    /// Counts from their rows, layer after layer; `None` if the length does not fit.
+    #[must_use]
+    pub fn from_values(n_layers: usize, n_experts: usize, values: Vec<f64>) -> Option<Self> {
+        (values.len() == n_layers * n_experts).then_some(Self { n_layers, n_experts, values })
+    }
+
+    /// Number of layers.
+    #[must_use]
+    pub fn n_layers(&self) -> usize {
+        self.n_layers
+    }
+
+    /// Number of experts of a layer.
+    #[must_use]
+    pub fn n_experts(&self) -> usize {
+        self.n_experts
+    }
+
+    /// The counts of one layer.
+    #[must_use]
+    pub fn layer(&self, layer_idx: usize) -> &[f64] {
+        &self.values[layer_idx * self.n_experts..][..self.n_experts]
+    }
+
+    /// The counts of one layer, to be changed.
+    pub fn layer_mut(&mut self, layer_idx: usize) -> &mut [f64] {
+        &mut self.values[layer_idx * self.n_experts..][..self.n_experts]
+    }
+
+    /// The layers in order.
+    #[must_use]
+    pub fn layers(&self) -> impl ExactSizeIterator<Item = &[f64]> {
+        self.values.chunks_exact(self.n_experts.max(1))
+    }
+
+    /// Every count, layer after layer.
+    #[must_use]
+    pub fn values(&self) -> &[f64] {
+        &self.values
+    }
+
+    /// Sets every count to zero.
+    pub fn clear(&mut self) {
+        self.values.fill(0.0);
+    }
+
+    /// Adds the counts of another part of the same trace.
+    ///
+    /// # Panics
+    /// If the shapes differ.
+    pub fn add(&mut self, other: &Self) {
+        assert_eq!((self.n_layers, self.n_experts), (other.n_layers, other.n_experts));
+        for (mine, theirs) in self.values.iter_mut().zip(&other.values) {
+            *mine += theirs;
+        }
+    }
+}
+
+/// Histogram of small ids, fast enough to run at the speed of memory.
+///
+/// Equal ids in a row would make every increment wait for the one before it, so eight
+/// histograms take turns and are summed at the end.
+#[derive(Debug, Clone)]
+pub struct Histogram {
+    n_experts: usize,
+    lanes: Vec<u32>,
+}
+
+/// Histograms that take turns.
+const LANES: usize = 8;
+/// Counts of one byte.
+const BYTE: usize = 256;
+
+impl Histogram {
+    /// An empty histogram of ids below `n_experts`.
+    #[must_use]
+    pub fn new(n_experts: usize) -> Self {
+        Self { n_experts, lanes: vec![0; LANES * n_experts.max(BYTE)] }
+    }
+
+    /// Counts ids of one byte.
+    pub fn add_bytes(&mut self, ids: &[u8]) {
+        let stride = self.lanes.len() / LANES;
+        let mut rest = self.lanes.as_mut_slice();
+        let mut lanes: [&mut [u32]; LANES] = std::array::from_fn(|_| {
+            let (lane, tail) = std::mem::take(&mut rest).split_at_mut(stride);
+            rest = tail;
+            // A byte is below 256, so the compiler drops the bounds checks.
+            &mut lane[..BYTE]
+        });
+        let (chunks, tail) = ids.as_chunks::<LANES>();
+        for chunk in chunks {
+            for (lane, id) in lanes.iter_mut().zip(chunk) {
+                lane[usize::from(*id)] += 1;
+            }
+        }
+        for id in tail {
+            lanes[0][usize::from(*id)] += 1;
+        }
+    }
+
+    /// Counts ids of two bytes; ids at or above the number of experts are not counted.
+    pub fn add_words(&mut self, ids: impl Iterator<Item = u16>) {
+        let stride = self.lanes.len() / LANES;
+        for (place, id) in ids.enumerate() {
+            let id = usize::from(id);
+            if id < self.n_experts {
+                self.lanes[(place % LANES) * stride + id] += 1;
+            }
+        }
+    }
+
+    /// Adds what was counted to `totals` and starts again from zero.
+    ///
+    /// Returns how many ids were at or above the number of experts.
+    pub fn drain_into(&mut self, totals: &mut [u64]) -> u64 {
+        let stride = self.lanes.len() / LANES;
+        let mut strangers = 0;
+        for lane in self.lanes.chunks_exact(stride) {
+            for (total, count) in totals.iter_mut().zip(&lane[..self.n_experts]) {
+                *total += u64::from(*count);
+            }
+            strangers += lane[self.n_experts..].iter().map(|count| u64::from(*count)).sum::<u64>();
+        }
+        self.lanes.fill(0);
+        strangers
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn both_kernels_count_like_a_plain_loop(
+            ids in prop::collection::vec(0_u8..60, 0..300),
+        ) {
+            let mut plain = vec![0_u64; 60];
+            for id in &ids {
+                plain[usize::from(*id)] += 1;
+            }
+            let mut histogram = Histogram::new(60);
+            let mut bytes = vec![0; 60];
+            histogram.add_bytes(&ids);
+            prop_assert_eq!(histogram.drain_into(&mut bytes), 0);
+            prop_assert_eq!(&bytes, &plain);
+            let mut words = vec![0; 60];
+            histogram.add_words(ids.iter().map(|id| u16::from(*id)));
+            prop_assert_eq!(histogram.drain_into(&mut words), 0);
+            prop_assert_eq!(words, plain);
+        }
+    }
+
+    #[test]
+    fn strangers_are_reported_not_counted() {
+        let mut histogram = Histogram::new(4);
+        histogram.add_bytes(&[0, 3, 4, 255]);
+        let mut totals = vec![0; 4];
+        assert_eq!(histogram.drain_into(&mut totals), 2);
+        assert_eq!(totals, [1, 0, 0, 1]);
+    }
+
+    #[test]
+    fn layers_are_rows() {
+        let counts = ExpertCounts::from_values(2, 3, vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]).unwrap();
+        assert_eq!(counts.layer(1), [4.0, 5.0, 6.0]);
+        assert_eq!(counts.layers().len(), 2);
+        assert!(ExpertCounts::from_values(2, 3, vec![0.0; 5]).is_none());
+    }
+}

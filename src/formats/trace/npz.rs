@@ -1,0 +1,487 @@
+//! Reads a NumPy archive of routes: `routes` `[sequences, tokens, layers, top_k]`, and
+//! optionally `tokens` `[sequences, tokens]`, `embedding`, `num_experts`.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+
+use zip::unstable::read::ZipIterable;
+
+use super::error::{Flaws, TraceError};
+use super::npy::{Dtype, NpyHeader, read_header};
+use super::routes::{NO_ID, Place, RouteRecorder, check_shape};
+use super::stored::Scratch;
+use super::{Declared, Limits, fortran, shorten};
+use crate::domain::trace::{MAX_EXPERTS, MAX_LAYERS, MAX_TOP_K};
+
+/// Most members of an archive.
+const MAX_MEMBERS: usize = 256;
+/// Bytes that are taken from an array at a time, about.
+const CHUNK: usize = 256 * 1024;
+/// The members with a meaning.
+const KNOWN: [&str; 4] = ["routes", "tokens", "embedding", "num_experts"];
+
+/// A trace as stored, and the embedding that came with it, as a NumPy file.
+#[derive(Debug)]
+pub struct Converted {
+    /// The stored trace.
+    pub trace: File,
+    /// The embedding, if the archive has one.
+    pub embedding: Option<File>,
+}
+
+/// Converts an archive to a stored trace written to `to`.
+pub fn convert(
+    archive: File,
+    to: File,
+    scratch: Scratch<'_>,
+    declared: Declared,
+    limits: &Limits,
+    digest: [u8; 32],
+) -> Result<Converted, TraceError> {
+    let mut archive = Archive::open(archive, limits)?;
+    let mut flaws = Flaws::default();
+    let declared = num_experts(&mut archive, declared, &mut flaws)?;
+    let (routes, shape) = routes_header(&mut archive, declared, flaws)?;
+    let (n_layers, top_k) = (shape[2], shape[3]);
+    let id_bound = match (declared.experts, routes.dtype.size) {
+        (None, 2..) => archive.largest_id(&routes)?,
+        _ => 256,
+    };
+    let mut recorder = RouteRecorder::new(to, scratch, (n_layers, top_k), declared, id_bound)?;
+    if !archive.others.is_empty() {
+        recorder.note(format!("members {} of the archive have no meaning here", archive.others));
+    }
+    read_routes(&mut archive, &mut recorder, &routes, shape, scratch)?;
+    read_tokens(&mut archive, &mut recorder, &shape[..2], scratch)?;
+    let embedding = read_embedding(&mut archive, &mut recorder.flaws, scratch)?;
+    Ok(Converted { trace: recorder.finish(digest)?, embedding })
+}
+
+/// The archive and what may still be taken from it.
+///
+/// The archive's directory is walked, not loaded: a file may hold millions of members.
+struct Archive {
+    file: BufReader<File>,
+    index: ZipIterable<BufReader<File>>,
+    /// The members with a meaning, by their place in the directory.
+    members: BTreeMap<&'static str, usize>,
+    /// Names of members without a meaning.
+    others: String,
+    left: u64,
+    limit: u64,
+}
+
+impl Archive {
+    fn open(file: File, limits: &Limits) -> Result<Self, TraceError> {
+        let bad = |error| TraceError::unreadable(format_args!("not a readable archive: {error}"));
+        let body = file.try_clone().map_err(TraceError::storage)?;
+        let config = zip::read::Config::default();
+        let mut index = ZipIterable::try_new(BufReader::new(file), config).map_err(bad)?;
+        let mut flaws = Flaws::default();
+        if index.len() > MAX_MEMBERS {
+            let detail = format!("{} members; there may be {MAX_MEMBERS}", index.len());
+            return Err(flaws.fail("range", "", detail));
+        }
+        let mut members = BTreeMap::new();
+        let mut others = Vec::new();
+        for (place, entry) in index.files().map_err(bad)?.enumerate() {
+            let entry = entry.map_err(bad)?;
+            let name = String::from_utf8_lossy(entry.name_raw()).into_owned();
+            match KNOWN.iter().find(|known| name.strip_suffix(".npy") == Some(known)) {
+                None => others.push(shorten(&name)),
+                Some(known) => {
+                    if entry.encrypted() {
+                        return Err(TraceError::unreadable(format_args!("`{name}` is encrypted")));
+                    }
+                    if members.insert(*known, place).is_some() {
+                        flaws.note("duplicate", || {
+                            (format!("/{known}"), format!("`{name}` occurs more than once"))
+                        });
+                    }
+                }
+            }
+        }
+        flaws.into_result()?;
+        others.truncate(10);
+        Ok(Self {
+            file: BufReader::new(body),
+            index,
+            members,
+            others: others.join(", "),
+            left: limits.inflated_bytes,
+            limit: limits.inflated_bytes,
+        })
+    }
+
+    /// Opens a member, reads its header and hands both over.
+    fn member<T>(
+        &mut self,
+        name: &str,
+        read: impl FnOnce(NpyHeader, &mut Array<'_>) -> Result<T, TraceError>,
+    ) -> Result<Option<T>, TraceError> {
+        let Some(place) = self.members.get(name) else {
+            return Ok(None);
+        };
+        let bad = |error| TraceError::unreadable(format_args!("member `{name}`: {error}"));
+        let Some(entry) = self.index.files().map_err(bad)?.nth(*place) else {
+            return Ok(None);
+        };
+        let mut from = entry
+            .and_then(|entry| entry.with_reader(&mut self.file, zip::ZipReadOptions::default()))
+            .map_err(bad)?;
+        let header = read_header(&mut from, name)?;
+        let n_bytes = header.n_bytes().unwrap_or(u64::MAX);
+        if n_bytes > self.left {
+            return Err(TraceError::TooLarge {
+                what: "the data inside the archive",
+                limit_bytes: self.limit,
+            });
+        }
+        self.left -= n_bytes;
+        let mut array = Array { from: &mut from, name, left: n_bytes };
+        read(header, &mut array).map(Some)
+    }
+
+    /// One more than the largest id, by a first reading; at most the number of ids there are.
+    fn largest_id(&mut self, routes: &NpyHeader) -> Result<u32, TraceError> {
+        let budget = self.left;
+        let largest = self.member("routes", |_, array| {
+            let (mut bytes, mut ids, mut largest) = (Vec::new(), Vec::new(), 0);
+            while array.next_chunk(routes.dtype.size, &mut bytes)? {
+                routes.dtype.ids(&bytes, NO_ID, &mut ids);
+                largest = largest.max(ids.iter().copied().max().unwrap_or(0));
+            }
+            Ok(largest)
+        })?;
+        // The same bytes are not counted twice.
+        self.left = budget;
+        Ok((u32::from(largest.unwrap_or(0)) + 1).min(MAX_EXPERTS))
+    }
+}
+
+/// The numbers of one array.
+struct Array<'a> {
+    from: &'a mut dyn Read,
+    name: &'a str,
+    left: u64,
+}
+
+impl Array<'_> {
+    /// Reads the next whole `unit`s of bytes, as many as are handy; false at the end.
+    ///
+    /// At the end the archive's checksum has been compared.
+    fn next_chunk(&mut self, unit: usize, to: &mut Vec<u8>) -> Result<bool, TraceError> {
+        if self.left == 0 {
+            return self.end().map(|()| false);
+        }
+        let n = ((CHUNK / unit.max(1)).max(1) * unit.max(1)) as u64;
+        let n = usize::try_from(n.min(self.left)).unwrap_or(CHUNK);
+        to.resize(n, 0);
+        self.from.read_exact(to).map_err(|error| self.bad(&error))?;
+        self.left -= n as u64;
+        Ok(true)
+    }
+
+    fn end(&mut self) -> Result<(), TraceError> {
+        match self.from.read(&mut [0]) {
+            Ok(0) => Ok(()),
+            Ok(_) => Err(TraceError::unreadable(format_args!(
+                "array `{}` goes on after its last element",
+                self.name
+            ))),
+            Err(error) => Err(self.bad(&error)),
+        }
+    }
+
+    fn bad(&self, error: &io::Error) -> TraceError {
+        let why = match error.kind() {
+            io::ErrorKind::UnexpectedEof => "it ends too early".to_owned(),
+            _ => error.to_string(),
+        };
+        TraceError::unreadable(format_args!("array `{}`: {why}", self.name))
+    }
+
+    /// Hands over the elements chunk by chunk in C order, whatever order they are in.
+    fn in_c_order(
+        &mut self,
+        header: &NpyHeader,
+        shape: [usize; 4],
+        unit: usize,
+        scratch: Scratch<'_>,
+        mut take: impl FnMut(&[u8]) -> Result<(), TraceError>,
+    ) -> Result<(), TraceError> {
+        let mut bytes = Vec::new();
+        if !header.fortran {
+            while self.next_chunk(unit, &mut bytes)? {
+                take(&bytes)?;
+            }
+            return Ok(());
+        }
+        let mut flat = scratch().map_err(TraceError::storage)?;
+        while self.next_chunk(1, &mut bytes)? {
+            flat.write_all(&bytes).map_err(TraceError::storage)?;
+        }
+        let mut turned = scratch().map_err(TraceError::storage)?;
+        fortran::transpose(&flat, &turned, shape, header.dtype.size)
+            .map_err(TraceError::storage)?;
+        turned.seek(SeekFrom::Start(0)).map_err(TraceError::storage)?;
+        let n_bytes = header.n_bytes().unwrap_or(0);
+        let mut turned = Array { from: &mut turned, name: self.name, left: n_bytes };
+        while turned.next_chunk(unit, &mut bytes)? {
+            take(&bytes)?;
+        }
+        Ok(())
+    }
+}
+
+/// The number of experts, from the archive or the uploader, who must not disagree.
+fn num_experts(
+    archive: &mut Archive,
+    mut declared: Declared,
+    flaws: &mut Flaws,
+) -> Result<Declared, TraceError> {
+    let stated = archive.member("num_experts", |header, array| {
+        let single = header.shape.iter().product::<u64>() == 1;
+        if !single || !header.dtype.is_integer() {
+            return Ok(None);
+        }
+        let mut bytes = Vec::new();
+        array.next_chunk(header.dtype.size, &mut bytes)?;
+        let value = header.dtype.integer(&bytes);
+        array.end()?;
+        Ok(Some(value))
+    })?;
+    let pointer = || "/num_experts".to_owned();
+    match stated {
+        None => {}
+        Some(None) => flaws.note("type", || (pointer(), "must be one integer".to_owned())),
+        Some(Some(value)) => match u32::try_from(value) {
+            Ok(experts) if (1..=MAX_EXPERTS).contains(&experts) => {
+                if let Some(other) = declared.experts
+                    && other != experts
+                {
+                    flaws.note("conflict", || {
+                        let detail = format!("the archive states {experts}, the upload {other}");
+                        (pointer(), detail)
+                    });
+                }
+                declared.experts = Some(experts);
+            }
+            _ => flaws.note("range", || {
+                (pointer(), format!("is {value}; it must be from 1 to {MAX_EXPERTS}"))
+            }),
+        },
+    }
+    Ok(declared)
+}
+
+/// The header of the routes and their shape, checked.
+fn routes_header(
+    archive: &mut Archive,
+    declared: Declared,
+    mut flaws: Flaws,
+) -> Result<(NpyHeader, [usize; 4]), TraceError> {
+    let budget = archive.left;
+    let Some(header) = archive.member("routes", |header, _| Ok(header))? else {
+        return Err(flaws.fail("required", "/routes", "the archive has no member `routes.npy`"));
+    };
+    archive.left = budget;
+    if !header.dtype.is_integer() {
+        let detail = format!("elements are {}; they must be integers", header.dtype.name());
+        flaws.note("type", || ("/routes".to_owned(), detail));
+    }
+    let &[sequences, tokens, n_layers, top_k] = header.shape.as_slice() else {
+        let detail = format!(
+            "has {} dimension(s); it must have four: sequences, tokens, layers, top_k",
+            header.shape.len()
+        );
+        return Err(flaws.fail("shape", "/routes", detail));
+    };
+    if sequences == 0 || tokens == 0 {
+        flaws.note("empty", || ("/routes".to_owned(), "holds no tokens".to_owned()));
+    }
+    if tokens > u64::from(u32::MAX) {
+        let detail = format!("sequences of {tokens} tokens; at most {} fit", u32::MAX);
+        flaws.note("range", || ("/routes".to_owned(), detail));
+    }
+    check_shape(&mut flaws, "/routes", n_layers, top_k, declared);
+    flaws.into_result()?;
+    debug_assert!(n_layers <= MAX_LAYERS as u64 && top_k <= MAX_TOP_K as u64);
+    let size = |n: u64| usize::try_from(n).map_err(TraceError::unreadable);
+    let shape = [size(sequences)?, size(tokens)?, size(n_layers)?, size(top_k)?];
+    Ok((header, shape))
+}
+
+fn read_routes(
+    archive: &mut Archive,
+    recorder: &mut RouteRecorder,
+    header: &NpyHeader,
+    shape: [usize; 4],
+    scratch: Scratch<'_>,
+) -> Result<(), TraceError> {
+    let (dtype, row) = (header.dtype, shape[2] * shape[3]);
+    let n_tokens = shape[1] as u64;
+    let (mut sequence, mut position) = (0_u64, 0_u64);
+    let mut ids = Vec::new();
+    archive.member("routes", |header, array| {
+        array.in_c_order(&header, shape, row * dtype.size, scratch, |bytes| {
+            dtype.ids(bytes, NO_ID, &mut ids);
+            let raw_rows = bytes.chunks_exact(row * dtype.size);
+            for (ids, raw) in ids.chunks_exact(row).zip(raw_rows) {
+                let place = Place::Array { sequence, position };
+                let at = u32::try_from(position).unwrap_or(u32::MAX);
+                recorder.push(place, at, ids, |n| {
+                    dtype.integer(&raw[n * dtype.size..][..dtype.size]).to_string()
+                })?;
+                position += 1;
+                if position == n_tokens {
+                    recorder.end_sequence()?;
+                    (sequence, position) = (sequence + 1, 0);
+                }
+            }
+            Ok(())
+        })
+    })?;
+    Ok(())
+}
+
+fn read_tokens(
+    archive: &mut Archive,
+    recorder: &mut RouteRecorder,
+    shape: &[usize],
+    scratch: Scratch<'_>,
+) -> Result<(), TraceError> {
+    let wanted: Vec<u64> = shape.iter().map(|n| *n as u64).collect();
+    archive.member("tokens", |header, array| {
+        let dtype: Dtype = header.dtype;
+        if !dtype.is_integer() || header.shape != wanted {
+            recorder.flaws.note("shape", || {
+                let detail = format!(
+                    "is {} of {}; it must be {wanted:?} of integers, as `routes`",
+                    format_args!("{:?}", header.shape),
+                    dtype.name()
+                );
+                ("/tokens".to_owned(), detail)
+            });
+            return Ok(());
+        }
+        let shape = [shape[0], shape[1], 1, 1];
+        let mut n = 0;
+        array.in_c_order(&header, shape, dtype.size, scratch, |bytes| {
+            for token in bytes.chunks_exact(dtype.size) {
+                let value = dtype.integer(token);
+                match u32::try_from(value) {
+                    Ok(id) => recorder.push_token_id(id)?,
+                    Err(_) => recorder.flaws.note("range", || {
+                        let pointer = format!("/tokens/{}/{}", n / shape[1], n % shape[1]);
+                        (pointer, format!("token id {value}; ids must be from 0 to {}", u32::MAX))
+                    }),
+                }
+                n += 1;
+            }
+            Ok(())
+        })
+    })?;
+    Ok(())
+}
+
+/// Copies the embedding out as a file of its own.
+fn read_embedding(
+    archive: &mut Archive,
+    flaws: &mut Flaws,
+    scratch: Scratch<'_>,
+) -> Result<Option<File>, TraceError> {
+    let copied = archive.member("embedding", |header, array| {
+        if let Err(detail) = check_embedding(&header) {
+            flaws.note("shape", || ("/embedding".to_owned(), detail));
+            return Ok(None);
+        }
+        let mut file = scratch().map_err(TraceError::storage)?;
+        file.write_all(&embedding_header(&header)).map_err(TraceError::storage)?;
+        copy_finite(&header, array, flaws, &mut file)?;
+        file.seek(SeekFrom::Start(0)).map_err(TraceError::storage)?;
+        Ok(Some(file))
+    })?;
+    Ok(copied.flatten())
+}
+
+/// Checks an embedding that comes as a NumPy file of its own, and copies it to `to`.
+pub fn convert_embedding(
+    from: &mut dyn Read,
+    to: &mut impl Write,
+    limits: &Limits,
+) -> Result<(), TraceError> {
+    let mut from = from;
+    let mut flaws = Flaws::default();
+    let header = read_header(&mut from, "embedding")?;
+    if let Err(detail) = check_embedding(&header) {
+        return Err(flaws.fail("shape", "", detail));
+    }
+    let n_bytes = header.n_bytes().unwrap_or(u64::MAX);
+    if n_bytes > limits.inflated_bytes {
+        return Err(TraceError::TooLarge {
+            what: "the embedding",
+            limit_bytes: limits.inflated_bytes,
+        });
+    }
+    to.write_all(&embedding_header(&header)).map_err(TraceError::storage)?;
+    let mut array = Array { from, name: "embedding", left: n_bytes };
+    copy_finite(&header, &mut array, &mut flaws, to)?;
+    flaws.into_result()
+}
+
+fn check_embedding(header: &NpyHeader) -> Result<(), String> {
+    let float = header.dtype.kind == 'f' && matches!(header.dtype.size, 2 | 4);
+    let sized = header.shape.len() == 2 && header.shape.iter().all(|n| *n > 0);
+    if float && sized && !header.fortran && !header.dtype.big_endian {
+        return Ok(());
+    }
+    Err(format!(
+        "is {:?} of {}; it must be [vocabulary, dimension] of little-endian f2 or f4 in C order",
+        header.shape,
+        header.dtype.name()
+    ))
+}
+
+/// The header under which the embedding is kept.
+fn embedding_header(header: &NpyHeader) -> Vec<u8> {
+    let shape: Vec<String> = header.shape.iter().map(u64::to_string).collect();
+    let text = format!(
+        "{{'descr': '<f{}', 'fortran_order': False, 'shape': ({}), }}",
+        header.dtype.size,
+        shape.join(", ")
+    );
+    // NumPy pads the header with blanks so that the numbers begin at a multiple of 64.
+    let length = (text.len() + 11).next_multiple_of(64) - 10;
+    let mut out = b"\x93NUMPY\x01\x00".to_vec();
+    out.extend(u16::try_from(length).unwrap_or(u16::MAX).to_le_bytes());
+    out.extend(format!("{text:<width$}\n", width = length - 1).into_bytes());
+    out
+}
+
+/// Copies floats, noting those that are not finite.
+fn copy_finite(
+    header: &NpyHeader,
+    array: &mut Array<'_>,
+    flaws: &mut Flaws,
+    to: &mut impl Write,
+) -> Result<(), TraceError> {
+    let (size, columns) = (header.dtype.size, header.shape[1]);
+    let (mut bytes, mut n) = (Vec::new(), 0_u64);
+    while array.next_chunk(size, &mut bytes)? {
+        for value in bytes.chunks_exact(size) {
+            // All exponent bits set: infinite or not a number, in both widths.
+            let (high, low) = (value[size - 1] & 0x7f, value[size - 2]);
+            let finite = if size == 2 { high & 0x7c != 0x7c } else { high != 0x7f || low < 0x80 };
+            if !finite {
+                flaws.note("finite", || {
+                    (format!("/embedding/{}/{}", n / columns, n % columns), "is not finite".into())
+                });
+            }
+            n += 1;
+        }
+        to.write_all(&bytes).map_err(TraceError::storage)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,96 @@
+//! Counts routes at the speed of memory: blocks in parallel, one layer at a time.
+
+use std::io;
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use super::block::Block;
+use super::corrupt;
+use super::read::StoredTrace;
+use crate::domain::trace::counts::{ExpertCounts, Histogram};
+
+/// Blocks one task reads before it counts, so that a histogram is summed up rarely.
+const GROUP: u64 = 16;
+
+/// Tokens per expert and layer in a range of tokens.
+pub(super) fn count_routes(trace: &StoredTrace, range: Range<u64>) -> io::Result<ExpertCounts> {
+    let (n_layers, n_experts) = (trace.header().n_layers(), trace.header().n_experts());
+    let blocks = trace.blocks();
+    let (first, last) = (range.start / blocks.tokens, range.end.div_ceil(blocks.tokens));
+    let n_groups = last.saturating_sub(first).div_ceil(GROUP);
+    let totals = (0..n_groups)
+        .into_par_iter()
+        .try_fold(
+            || Counter::new(n_layers, n_experts),
+            |mut counter, group| {
+                let start = first + group * GROUP;
+                counter.count(trace, start..last.min(start + GROUP), &range)?;
+                Ok::<_, io::Error>(counter)
+            },
+        )
+        .map(|counter| counter.map(|counter| counter.totals))
+        // Sums of integers: the order in which threads finish does not matter.
+        .try_reduce(
+            || vec![0; n_layers * n_experts],
+            |mut a, b| {
+                for (a, b) in a.iter_mut().zip(b) {
+                    *a += b;
+                }
+                Ok(a)
+            },
+        )?;
+    let values = totals.into_iter().map(|count| count as f64).collect();
+    ExpertCounts::from_values(n_layers, n_experts, values).ok_or_else(|| corrupt("shape"))
+}
+
+struct Counter {
+    blocks: Vec<Block>,
+    histogram: Histogram,
+    totals: Vec<u64>,
+}
+
+impl Counter {
+    fn new(n_layers: usize, n_experts: usize) -> Self {
+        Self {
+            blocks: (0..GROUP).map(|_| Block::default()).collect(),
+            histogram: Histogram::new(n_experts),
+            totals: vec![0; n_layers * n_experts],
+        }
+    }
+
+    fn count(
+        &mut self,
+        trace: &StoredTrace,
+        group: Range<u64>,
+        range: &Range<u64>,
+    ) -> io::Result<()> {
+        let shape = trace.blocks();
+        let mut n_blocks = 0;
+        for (block, block_idx) in self.blocks.iter_mut().zip(group) {
+            trace.read_block(block_idx, block)?;
+            n_blocks += 1;
+        }
+        let n_experts = trace.header().n_experts();
+        for (layer_idx, layer) in trace.header().layers.iter().enumerate() {
+            let mut n_ids = 0;
+            for block in &self.blocks[..n_blocks] {
+                let ids = shape.layer(block, usize::from(*layer), range);
+                n_ids += ids.len() / shape.width;
+                if shape.width == 1 {
+                    self.histogram.add_bytes(ids);
+                } else {
+                    let words = ids.as_chunks::<2>().0;
+                    self.histogram.add_words(words.iter().map(|id| u16::from_le_bytes(*id)));
+                }
+            }
+            let totals = &mut self.totals[layer_idx * n_experts..][..n_experts];
+            let before: u64 = totals.iter().sum();
+            self.histogram.drain_into(totals);
+            if totals.iter().sum::<u64>() - before != n_ids as u64 {
+                return Err(corrupt("an id is out of range"));
+            }
+        }
+        Ok(())
+    }
+}

@@ -36,7 +36,7 @@
 use std::iter::Sum;
 use std::ops::{Add, AddAssign};
 
-use super::band_for;
+use super::{band_for, round_up};
 use crate::domain::hardware::{Device, Fit};
 use crate::domain::price::{Basis, Price};
 use crate::domain::system::Dtype;
@@ -221,7 +221,7 @@ impl ExpertLaw {
         work.tokens = tokens;
         let memory = self.weight_time + tokens * self.row_time;
         for j in 0..self.heights {
-            let blocks = (tokens * self.per_row[j]).ceil();
+            let blocks = round_up(tokens * self.per_row[j]);
             let compute = blocks * self.block_time[j];
             work.blocks[j] = blocks;
             work.sums[j] = (compute * compute + memory * memory).sqrt();
@@ -240,7 +240,7 @@ impl ExpertLaw {
                 for g in 0..2 {
                     let count = work.blocks[j] * self.tiles[g];
                     waves += self.tile_time[j][g]
-                        * (self.quantisation * count.ceil()
+                        * (self.quantisation * round_up(count)
                             + (1.0 - self.quantisation) * count.max(1.0));
                 }
             }

@@ -28,7 +28,7 @@
 //! m, n, k ≥ 1; fitted for 16-bit floats, 512 ≤ n, k ≤ 16384, 1 ≤ m ≤ 32768. Other
 //! formats use their own peak rate and bytes, with a wider band.
 
-use super::band_for;
+use super::{band_for, larger, round_up, smaller};
 use crate::domain::hardware::{Device, Fit};
 use crate::domain::price::{Basis, Price};
 use crate::domain::system::Dtype;
@@ -69,19 +69,21 @@ const TILES: [(f64, f64); 7] = [
 /// Ways to split k.
 const SPLITS: [f64; 4] = [1.0, 2.0, 4.0, 8.0];
 
+/// Partial sums are written and read once each, in 32 bits.
+const PARTIAL_BYTES: f64 = 8.0;
+
 /// The GEMM law with its constants bound to a device and number formats.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct GemmLaw {
     start: f64,
-    /// Seconds per multiply-add pair on one multiprocessor.
-    per_pair: f64,
-    per_loaded: f64,
+    /// Time of a tile per element of k, by tile shape.
+    per_depth: [f64; TILES.len()],
     tile_overhead: f64,
     split: f64,
     quantisation: f64,
     ramp: f64,
     per_byte: f64,
-    multiprocessors: f64,
+    per_multiprocessor: f64,
     l2: f64,
     weight_bytes: f64,
     activation_bytes: f64,
@@ -101,16 +103,19 @@ impl GemmLaw {
         let c = &fit.constants;
         let multiprocessors = f64::from(device.multiprocessors);
         let (band, basis) = band_for(fit.band, fit.basis, weights);
+        let per_pair = 2.0 * multiprocessors / (c.compute * device.peak.of(weights).get());
+        let per_loaded = weights.bytes() / c.tile_load.get();
         Self {
             start: c.start.get(),
-            per_pair: 2.0 * multiprocessors / (c.compute * device.peak.of(weights).get()),
-            per_loaded: weights.bytes() / c.tile_load.get(),
+            per_depth: TILES.map(|(rows, columns)| {
+                larger(rows * columns * per_pair, (rows + columns) * per_loaded)
+            }),
             tile_overhead: c.tile_overhead.get(),
             split: c.split.get(),
             quantisation: c.quantisation,
             ramp: c.ramp.get(),
             per_byte: 1.0 / (c.memory * device.bandwidth.get()),
-            multiprocessors,
+            per_multiprocessor: 1.0 / multiprocessors,
             l2: device.l2.get(),
             weight_bytes: weights.bytes(),
             activation_bytes: activations.bytes(),
@@ -130,25 +135,24 @@ impl GemmLaw {
         let matrix = n * k * self.weight_bytes;
         let base = (matrix + (m * k + m * n) * self.activation_bytes) * self.per_byte
             + self.ramp * matrix / (matrix + self.l2);
+        let partial_sums = m * n * PARTIAL_BYTES * self.per_byte;
+        // Tiles over multiprocessors, and the time of a tile without its overhead, unsplit.
+        let counts = TILES.map(|(rows, columns)| {
+            round_up(m / rows) * round_up(n / columns) * self.per_multiprocessor
+        });
+        let spans = self.per_depth.map(|per_depth| per_depth * k);
         let mut best = f64::INFINITY;
         for split in SPLITS {
-            let part = k / split;
             let mut tiles = f64::INFINITY;
-            for (rows, columns) in TILES {
-                let count = (m / rows).ceil() * (n / columns).ceil() * split / self.multiprocessors;
-                let waves =
-                    self.quantisation * count.ceil() + (1.0 - self.quantisation) * count.max(1.0);
-                let tile = (rows * columns * part * self.per_pair)
-                    .max((rows + columns) * part * self.per_loaded)
-                    + self.tile_overhead;
-                tiles = tiles.min(waves * tile);
+            for (count, span) in counts.iter().zip(spans) {
+                let count = count * split;
+                let waves = self.quantisation * round_up(count)
+                    + (1.0 - self.quantisation) * larger(count, 1.0);
+                tiles = smaller(tiles, waves * (span / split + self.tile_overhead));
             }
-            let (memory, extra) = if split > 1.0 {
-                (base + split * m * n * 8.0 * self.per_byte, self.split)
-            } else {
-                (base, 0.0)
-            };
-            best = best.min(norm4(tiles, memory) + extra);
+            let (memory, extra) =
+                if split > 1.0 { (base + split * partial_sums, self.split) } else { (base, 0.0) };
+            best = smaller(best, norm4(tiles, memory) + extra);
         }
         Seconds::new(self.start + best)
     }

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::attention::{Heads, Span};
 use super::experts::{ExpertLaw, ExpertShape, ExpertWork, Seen};
 use super::sample::device;
-use super::{Laws, expert_law};
+use super::{Laws, expert_law, round_up};
 use crate::domain::hardware::Device;
 use crate::domain::price::Basis;
 use crate::domain::system::{Dtype, Dtypes};
@@ -69,6 +69,12 @@ fn all(device: &Device, tokens: f64, context: f64) -> [f64; 6] {
 }
 
 proptest! {
+    #[test]
+    fn rounding_up_is_the_library_s(x in 0.0..1e12_f64) {
+        prop_assert!((round_up(x) - x.ceil()).abs() < 0.5);
+        prop_assert!((round_up(x.floor()) - x.floor()).abs() < 0.5);
+    }
+
     #[test]
     fn no_law_rises_with_compute_rate_or_bandwidth(
         tokens in 1.0..20_000.0_f64, context in 1.0..30_000.0_f64,

@@ -6,3 +6,4 @@ mod communication_silicon;
 mod eplb_fixtures;
 mod placement;
 mod placement_best;
+mod placement_laws;

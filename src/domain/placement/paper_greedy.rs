@@ -24,6 +24,7 @@ pub struct GreedyPlan {
     loads: Vec<u64>,
     /// Replicas of every expert.
     copies: Vec<u32>,
+    free: u32,
 }
 
 /// Runs Algorithm 1 on whole tokens per expert.
@@ -38,15 +39,36 @@ pub fn plan(tokens: &[u64], shape: Shape, max_copies: u32) -> Result<GreedyPlan,
 
 /// Algorithm 1 up to its last copy: the same [`GreedyPlan::to_slot_map`] as [`plan`] in a
 /// fraction of the time, with quotas that are not final.
+///
+/// Ends without a plan once `hopeful` (asked each time an eighth of the free slots is gone) says no.
 pub(super) fn plan_copies(
     tokens: &[u64],
     shape: Shape,
     max_copies: u32,
-) -> Result<GreedyPlan, PlacementError> {
-    let mut plan = GreedyPlan::start(tokens, shape)?;
-    let slots = shape.slots_per_device() as usize;
-    while plan.held.iter().any(|held| held.len() < slots) && plan.step(max_copies) {}
-    Ok(plan)
+    hopeful: &dyn Fn(&GreedyPlan) -> bool,
+) -> Option<GreedyPlan> {
+    let mut plan = GreedyPlan::start(tokens, shape).ok()?;
+    let mut ask_at = plan.free_slots();
+    while plan.free_slots() > 0 {
+        if plan.free_slots() <= ask_at {
+            if !hopeful(&plan) {
+                return None;
+            }
+            ask_at = (plan.free_slots() * 7 / 8).min(plan.free_slots().saturating_sub(1));
+        }
+        if !plan.step(max_copies) {
+            return Some(plan);
+        }
+    }
+    hopeful(&plan).then_some(plan)
+}
+
+/// The experts that start on a device: those e with ⌊e·N/E⌋ equal to it.
+pub(super) fn first_experts(shape: Shape, device: u32) -> std::ops::Range<u32> {
+    let (e, n) = (u64::from(shape.n_experts()), u64::from(shape.n_devices()));
+    let first = |device: u32| (u64::from(device) * e).div_ceil(n);
+    let id = |x: u64| u32::try_from(x).unwrap_or(u32::MAX);
+    id(first(device))..id(first(device + 1))
 }
 
 /// Whole tokens per expert for a forecast: round(p̂·T·k), halves away from zero.
@@ -72,12 +94,16 @@ impl GreedyPlan {
             quotas: vec![0; n * tokens.len()],
             loads: vec![0; n],
             copies: vec![1; tokens.len()],
+            free: shape.redundant(),
         };
-        for (expert, (id, &count)) in (0..).zip(tokens).enumerate() {
-            let home = expert * n / tokens.len();
-            plan.held[home].push(id);
-            plan.quotas[expert * n + home] = count;
-            plan.loads[home] += count;
+        for device in 0..shape.n_devices() {
+            let home = device as usize;
+            for id in first_experts(shape, device) {
+                let count = tokens[id as usize];
+                plan.held[home].push(id);
+                plan.quotas[id as usize * n + home] = count;
+                plan.loads[home] += count;
+            }
         }
         Ok(plan)
     }
@@ -128,6 +154,7 @@ impl GreedyPlan {
             if !hosted {
                 self.held[cold].push(id);
                 self.copies[id as usize] += 1;
+                self.free -= 1;
             }
             let moved = (self.loads[hot] - self.loads[cold]).div_ceil(2).min(tokens);
             let row = id as usize * n;
@@ -138,6 +165,11 @@ impl GreedyPlan {
             return true;
         }
         false
+    }
+
+    /// Slots that no expert has yet.
+    pub(super) const fn free_slots(&self) -> u32 {
+        self.free
     }
 
     /// Replicas of an expert, the first included.
@@ -308,7 +340,8 @@ mod tests {
             let load: Vec<f64> = tokens.iter().map(|&x| x as f64).collect();
             let map = plan.to_slot_map(&load).unwrap();
             prop_assert_eq!(map.same_device_duplicates(), 0);
-            let fast = plan_copies(&tokens, shape, max_copies).unwrap().to_slot_map(&load).unwrap();
+            let fast = plan_copies(&tokens, shape, max_copies, &|_| true)
+                .unwrap().to_slot_map(&load).unwrap();
             prop_assert_eq!(map, fast);
         }
 

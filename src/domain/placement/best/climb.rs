@@ -22,6 +22,9 @@ enum Change {
 /// Steps smaller than this share of the busiest load are rounding, not progress.
 const STEP: f64 = 1e-9;
 
+/// Lightest devices tried as partners of an exchange.
+const PARTNERS: usize = 24;
+
 /// Improves a packing until the target, a local optimum, or the end of the budget, which
 /// counts looked-at changes.
 pub(super) fn climb(packing: &mut Packing, goal: Goal, budget: &mut usize) {
@@ -32,8 +35,13 @@ pub(super) fn climb(packing: &mut Packing, goal: Goal, budget: &mut usize) {
             break;
         }
         let loads = &packing.device_load;
-        order.sort_unstable_by(|&a, &b| loads[a].total_cmp(&loads[b]).then(a.cmp(&b)));
-        let change = best_swap(packing, hot, &order, goal, budget)
+        let lighter = |&a: &usize, &b: &usize| loads[a].total_cmp(&loads[b]).then(a.cmp(&b));
+        let partners = PARTNERS.min(order.len());
+        if partners < order.len() {
+            order.select_nth_unstable_by(partners, lighter);
+        }
+        order[..partners].sort_unstable_by(lighter);
+        let change = best_swap(packing, hot, &order[..partners], goal, budget)
             .or_else(|| best_retarget(packing, hot, goal, budget));
         match change {
             Some(Change::Swap(a, b)) => packing.swap(a, b),
@@ -86,17 +94,17 @@ fn best_swap(
 fn best_retarget(packing: &Packing, hot: usize, goal: Goal, budget: &mut usize) -> Option<Change> {
     let top = packing.device_load[hot];
     let mut best = (top * (1.0 - STEP), None);
-    let hosts = hosts(packing);
+    let hosts = Hosts::of_packing(packing);
     let mut look = |slot: usize, new: u32, budget: &mut usize| {
         let (e, old) = (new as usize, packing.slots[slot]);
         let device = slot / packing.per_device();
         if packing.replicas[e] >= goal.max_copies
-            || packing.holds(device, new)
+            || !packing.may_take(new, device)
             || !packing.may_leave(old, device, None)
         {
             return;
         }
-        *budget = budget.saturating_sub(hosts[old as usize].len());
+        *budget = budget.saturating_sub(1 + hosts.of(old).len());
         if let Some(left) = after_retarget(packing, &hosts, (slot, new), hot, best.0) {
             best = (left, Some(Change::Retarget(slot, new)));
         }
@@ -118,22 +126,43 @@ fn best_retarget(packing: &Packing, hot: usize, goal: Goal, budget: &mut usize) 
     best.1
 }
 
-/// The devices of every expert.
-fn hosts(packing: &Packing) -> Vec<Vec<u32>> {
-    let mut hosts = vec![Vec::new(); packing.load.len()];
-    for (device, held) in (0..).zip(packing.slots.chunks_exact(packing.per_device())) {
-        for &e in held {
-            hosts[e as usize].push(device);
+/// The devices of every expert, in one list.
+struct Hosts {
+    first: Vec<u32>,
+    devices: Vec<u32>,
+}
+
+impl Hosts {
+    fn of_packing(packing: &Packing) -> Self {
+        let mut first = Vec::with_capacity(packing.load.len() + 1);
+        let mut sum = 0;
+        for &replicas in &packing.replicas {
+            first.push(sum);
+            sum += replicas;
         }
+        first.push(sum);
+        let mut next = first.clone();
+        let mut devices = vec![0; packing.slots.len()];
+        for (device, held) in (0..).zip(packing.slots.chunks_exact(packing.per_device())) {
+            for &e in held {
+                devices[next[e as usize] as usize] = device;
+                next[e as usize] += 1;
+            }
+        }
+        Self { first, devices }
     }
-    hosts
+
+    fn of(&self, expert: u32) -> &[u32] {
+        let e = expert as usize;
+        &self.devices[self.first[e] as usize..self.first[e + 1] as usize]
+    }
 }
 
 /// The largest load among touched devices when a slot changes its expert, where it is
 /// below `limit`.
 fn after_retarget(
     packing: &Packing,
-    hosts: &[Vec<u32>],
+    hosts: &Hosts,
     (slot, new): (usize, u32),
     hot: usize,
     limit: f64,
@@ -150,7 +179,7 @@ fn after_retarget(
     if left >= limit {
         return None;
     }
-    for &host in hosts[old].iter().filter(|&&host| host as usize != device) {
+    for &host in hosts.of(packing.slots[slot]).iter().filter(|&&host| host as usize != device) {
         let relieved = if packing.holds(host as usize, new) { relief } else { 0.0 };
         left = left.max(packing.device_load[host as usize] + burden - relieved);
         if left >= limit {

@@ -73,7 +73,7 @@ pub(super) fn soft_start(
         .iter()
         .flat_map(|held| seed::pack(held, load, &spread.replicas, devices, capacity))
         .collect();
-    Packing::new(shape, slots, load).with_homes(homes, devices)
+    Packing::new(shape, slots, load).with_homes(homes, devices, false)
 }
 
 /// Replicas of experts on nodes.
@@ -218,10 +218,11 @@ pub(super) fn hard(
     slots
 }
 
-/// Whether some node holds every expert of each group, G/M groups a node: a soft plan.
+/// The node of every expert's group in a map that has one for each, G/M groups a node; a
+/// node has a group when it holds a replica of all its experts.
 ///
-/// Homes are given to the groups in order, each the lowest node with room that has them all.
-pub(super) fn keeps_homes(map: &SlotMap, groups: Groups) -> bool {
+/// Homes are given to the groups in order, each the lowest node with room that has it.
+pub(super) fn homes_of(map: &SlotMap, groups: Groups) -> Option<Vec<u32>> {
     let shape = map.shape();
     let n_nodes = groups.n_nodes() as usize;
     let group_size = (shape.n_experts() / groups.n_groups()) as usize;
@@ -231,11 +232,12 @@ pub(super) fn keeps_homes(map: &SlotMap, groups: Groups) -> bool {
         held[e as usize * n_nodes + slot / node_slots] = true;
     }
     let mut room = vec![groups.n_groups() as usize / n_nodes; n_nodes];
-    held.chunks_exact(group_size * n_nodes).all(|group| {
-        let whole = |node: &usize| group.chunks_exact(n_nodes).all(|row| row[*node]);
-        (0..n_nodes).filter(|&node| room[node] > 0).find(whole).is_some_and(|node| {
-            room[node] -= 1;
-            true
-        })
-    })
+    let mut homes = Vec::with_capacity(shape.n_experts() as usize);
+    for group in held.chunks_exact(group_size * n_nodes) {
+        let whole = |node: &u32| group.chunks_exact(n_nodes).all(|row| row[*node as usize]);
+        let home = (0..groups.n_nodes()).filter(|&node| room[node as usize] > 0).find(whole)?;
+        room[home as usize] -= 1;
+        homes.extend(std::iter::repeat_n(home, group_size));
+    }
+    Some(homes)
 }

@@ -31,6 +31,8 @@ pub(super) struct Homes {
     pub(super) devices_per_node: usize,
     /// Replicas of every expert on its home node.
     at_home: Vec<u32>,
+    /// Whether replicas may not leave it at all (hard groups).
+    hard: bool,
 }
 
 impl Packing {
@@ -62,14 +64,19 @@ impl Packing {
         packing
     }
 
-    /// Requires a replica of every expert on the node given for it.
-    pub(super) fn with_homes(mut self, node: Vec<u32>, devices_per_node: usize) -> Self {
+    /// Requires a replica of every expert on the node given for it, or (`hard`) all.
+    pub(super) fn with_homes(
+        mut self,
+        node: Vec<u32>,
+        devices_per_node: usize,
+        hard: bool,
+    ) -> Self {
         let mut at_home = vec![0; node.len()];
         let node_slots = devices_per_node * self.per_device();
         for (slot, &e) in self.slots.iter().enumerate() {
             at_home[e as usize] += u32::from(slot / node_slots == node[e as usize] as usize);
         }
-        self.homes = Some(Homes { node, devices_per_node, at_home });
+        self.homes = Some(Homes { node, devices_per_node, at_home, hard });
         self
     }
 
@@ -114,7 +121,15 @@ impl Packing {
 
     /// Whether an expert's replica may go from one device to another, homes considered.
     pub(super) fn may_move(&self, expert: u32, from: usize, to: usize) -> bool {
-        !self.holds(to, expert) && self.may_leave(expert, from, Some(to))
+        self.may_take(expert, to) && self.may_leave(expert, from, Some(to))
+    }
+
+    /// Whether a device may be given a replica of an expert, homes considered.
+    pub(super) fn may_take(&self, expert: u32, device: usize) -> bool {
+        let strays = |homes: &Homes| {
+            homes.hard && homes.node[expert as usize] as usize != device / homes.devices_per_node
+        };
+        !self.holds(device, expert) && !self.homes.as_ref().is_some_and(strays)
     }
 
     /// Whether an expert's replica may leave a device, for another or (`None`) for good.
@@ -203,7 +218,8 @@ mod tests {
     #[test]
     fn the_last_replica_stays_on_its_home_node() {
         let shape = Shape::new(2, 2, 4).unwrap();
-        let packing = Packing::new(shape, vec![0, 1, 0, 1], &[1.0, 1.0]).with_homes(vec![0, 1], 1);
+        let packing =
+            Packing::new(shape, vec![0, 1, 0, 1], &[1.0, 1.0]).with_homes(vec![0, 1], 1, false);
         assert!(!packing.may_leave(0, 0, None));
         assert!(packing.may_leave(0, 1, None));
     }

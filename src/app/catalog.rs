@@ -11,7 +11,8 @@ use crate::domain::units::FlopsPerSecond;
 use crate::formats::catalog_entry::CatalogEntry;
 use crate::formats::model_toml::ModelSheet;
 use crate::wire::catalog::{
-    AttentionBody, DeviceBody, DeviceList, ExpertsBody, LinkBody, LinkList, ModelBody, ModelList, ParametersBody, PeakRatesBody, Sources,
+    AttentionBody, DeviceBody, DeviceList, ExpertsBody, LinkBody, LinkList, ModelBody, ModelList,
+    ParametersBody, PeakRatesBody, Sources,
 };
 
 /// Source of the figures that follow from a configuration.

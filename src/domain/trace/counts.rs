@@ -84,6 +84,8 @@ impl ExpertCounts {
 pub struct Histogram {
     n_experts: usize,
     lanes: Vec<u32>,
+    /// Whether an id was beyond the lanes.
+    overflowed: bool,
 }
 
 /// Histograms that take turns.
@@ -95,7 +97,8 @@ impl Histogram {
     /// An empty histogram of ids below `n_experts`.
     #[must_use]
     pub fn new(n_experts: usize) -> Self {
-        Self { n_experts, lanes: vec![0; LANES * n_experts.max(BYTE)] }
+        let stride = n_experts.max(BYTE).next_power_of_two();
+        Self { n_experts, lanes: vec![0; LANES * stride], overflowed: false }
     }
 
     /// Counts ids of one byte.
@@ -119,31 +122,37 @@ impl Histogram {
         }
     }
 
-    /// Counts ids of two bytes; ids at or above the number of experts are not counted.
-    pub fn add_words(&mut self, ids: impl Iterator<Item = u16>) {
+    /// Counts ids of two bytes, lowest byte first.
+    pub fn add_words(&mut self, ids: &[[u8; 2]]) {
         let stride = self.lanes.len() / LANES;
-        for (place, id) in ids.enumerate() {
-            let id = usize::from(id);
-            if id < self.n_experts {
-                self.lanes[(place % LANES) * stride + id] += 1;
-            }
+        let mask = stride - 1;
+        let mut seen = 0_u16;
+        for (place, id) in ids.iter().enumerate() {
+            let id = u16::from_le_bytes(*id);
+            seen |= id;
+            // Lanes are a power of two long: no id can leave its lane, and `seen` tells
+            // whether one would have.
+            self.lanes[(place % LANES) * stride + (usize::from(id) & mask)] += 1;
         }
+        self.overflowed |= usize::from(seen) > mask;
     }
 
     /// Adds what was counted to `totals` and starts again from zero.
     ///
-    /// Returns how many ids were at or above the number of experts.
-    pub fn drain_into(&mut self, totals: &mut [u64]) -> u64 {
+    /// Returns whether every id was below the number of experts; if not, the totals are
+    /// not to be used.
+    #[must_use]
+    pub fn drain_into(&mut self, totals: &mut [u64]) -> bool {
         let stride = self.lanes.len() / LANES;
-        let mut strangers = 0;
+        let mut strangers = std::mem::take(&mut self.overflowed);
         for lane in self.lanes.chunks_exact(stride) {
             for (total, count) in totals.iter_mut().zip(&lane[..self.n_experts]) {
                 *total += u64::from(*count);
             }
-            strangers += lane[self.n_experts..].iter().map(|count| u64::from(*count)).sum::<u64>();
+            strangers |= lane[self.n_experts..].iter().any(|count| *count > 0);
         }
         self.lanes.fill(0);
-        strangers
+        !strangers
     }
 }
 
@@ -164,22 +173,26 @@ mod tests {
             let mut histogram = Histogram::new(60);
             let mut bytes = vec![0; 60];
             histogram.add_bytes(&ids);
-            prop_assert_eq!(histogram.drain_into(&mut bytes), 0);
+            prop_assert!(histogram.drain_into(&mut bytes));
             prop_assert_eq!(&bytes, &plain);
             let mut words = vec![0; 60];
-            histogram.add_words(ids.iter().map(|id| u16::from(*id)));
-            prop_assert_eq!(histogram.drain_into(&mut words), 0);
+            let pairs: Vec<[u8; 2]> = ids.iter().map(|id| [*id, 0]).collect();
+            histogram.add_words(&pairs);
+            prop_assert!(histogram.drain_into(&mut words));
             prop_assert_eq!(words, plain);
         }
     }
 
     #[test]
-    fn strangers_are_reported_not_counted() {
+    fn strangers_are_reported() {
+        for (pair, sound) in [([3, 0], true), ([4, 0], false), ([0, 1], false), ([3, 9], false)] {
+            let mut histogram = Histogram::new(4);
+            histogram.add_words(&[[0, 0], pair]);
+            assert_eq!(histogram.drain_into(&mut [0; 4]), sound, "{pair:?}");
+        }
         let mut histogram = Histogram::new(4);
         histogram.add_bytes(&[0, 3, 4, 255]);
-        let mut totals = vec![0; 4];
-        assert_eq!(histogram.drain_into(&mut totals), 2);
-        assert_eq!(totals, [1, 0, 0, 1]);
+        assert!(!histogram.drain_into(&mut [0; 4]));
     }
 
     #[test]

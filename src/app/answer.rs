@@ -9,8 +9,8 @@ use crate::catalog::Catalog;
 use crate::domain::advice::known::Known;
 use crate::domain::advice::{Advised, Entry, PlanSummary, PricedPredictor};
 use crate::domain::engine;
-use crate::domain::placement::moves::Moves;
 use crate::domain::placement::SlotMap;
+use crate::domain::placement::moves::Moves;
 use crate::domain::price::Basis;
 use crate::domain::question::{PredictorKind, PredictorSource, Question, RebalanceMode};
 use crate::domain::strategy::Strategy;
@@ -38,7 +38,11 @@ pub(super) fn result(
     let chosen = advised.chosen();
     wire::ResultBody {
         recommendation: recommendation(advised),
-        strategies: advised.entries.iter().map(|entry| strategy(question, advised, entry)).collect(),
+        strategies: advised
+            .entries
+            .iter()
+            .map(|entry| strategy(question, advised, entry))
+            .collect(),
         references: advised
             .references
             .iter()
@@ -49,9 +53,11 @@ pub(super) fn result(
             })
             .collect(),
         ceiling: wire::CeilingBody {
-            speedup_over_none: advised.none().and_then(Entry::latency).zip(advised.ceiling).map(
-                |(none, ceiling)| none / ceiling,
-            ),
+            speedup_over_none: advised
+                .none()
+                .and_then(Entry::latency)
+                .zip(advised.ceiling)
+                .map(|(none, ceiling)| none / ceiling),
             layer_latency_s: advised.ceiling.map(Seconds::get),
         },
         flip_points: flip_points(advised),

@@ -16,6 +16,7 @@ pub mod question;
 pub mod rebalance;
 pub mod routing;
 pub mod seed;
+pub mod simulate;
 pub mod strategy;
 pub mod system;
 pub mod terms;

@@ -22,7 +22,11 @@ pub(super) fn inline(
     let local = Violations::default();
     let device = read(&value, catalog, &local);
     for violation in local.into_vec() {
-        violations.note(format!("{pointer}{}", violation.pointer), &violation.rule, violation.detail);
+        violations.note(
+            format!("{pointer}{}", violation.pointer),
+            &violation.rule,
+            violation.detail,
+        );
     }
     device
 }

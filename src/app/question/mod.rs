@@ -70,18 +70,15 @@ fn check(
     let seed = seed(asked, violations);
     let model = system::model(asked.model.as_ref(), catalog, violations);
     let system = system::system(asked, model.as_ref(), assumptions, catalog, violations);
-    let routing = routing::check(
-        asked,
-        model.as_ref().map(|named| &named.model),
-        traces,
-        violations,
-    );
+    let routing =
+        routing::check(asked, model.as_ref().map(|named| &named.model), traces, violations);
     let current = current(asked, model.as_ref().map(|named| &named.model), violations);
     let predictors = predictors(asked, violations);
     let method = method(asked, routing.as_ref(), violations);
 
     let (named, system, routing) = (model?, system?, routing?);
-    let default = engine::defaults::defaults(system.engine.as_ref().map(|engine| engine.name)).rebalance;
+    let default =
+        engine::defaults::defaults(system.engine.as_ref().map(|engine| engine.name)).rebalance;
     let device = system.cluster.device.name.clone();
     let mut warnings = routing.warnings(&named.model);
     warnings.extend(unused(asked));
@@ -160,11 +157,8 @@ fn method(
 ) -> Option<Method> {
     let paper = asked.assumptions.preset == Some(Preset::Paper);
     let steps = matches!(routing, Some(AskedRouting::Trace(used)) if used.has_steps());
-    let method = asked.method.unwrap_or(if steps && !paper {
-        Method::Simulated
-    } else {
-        Method::Analytic
-    });
+    let method =
+        asked.method.unwrap_or(if steps && !paper { Method::Simulated } else { Method::Analytic });
     if method == Method::Simulated && routing.is_some() {
         if paper {
             violations.note(
@@ -287,8 +281,7 @@ fn unused(asked: &wire::Question) -> Vec<String> {
         warnings.push("the paper preset does not depend on `engine`".to_owned());
     }
     if !paper && (asked.assumptions.error_model.is_some() || asked.assumptions.k_comm.is_some()) {
-        warnings
-            .push("`error_model` and `k_comm` belong to the paper preset; not used".to_owned());
+        warnings.push("`error_model` and `k_comm` belong to the paper preset; not used".to_owned());
     }
     warnings
 }

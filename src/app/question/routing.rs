@@ -51,10 +51,12 @@ pub struct TraceUse {
 }
 
 impl TraceUse {
-    /// Whether there are steps to replay: a single trace with more than one count matrix.
+    /// Whether there are steps to replay: a single trace of routes, or of more than one
+    /// count matrix.
     #[must_use]
     pub fn has_steps(&self) -> bool {
-        self.traces.len() == 1 && self.traces.iter().all(|trace| trace.steps > 1)
+        self.traces.len() == 1
+            && self.traces.iter().all(|trace| trace.sequences > 0 || trace.steps > 1)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::catalog::{Catalog, UnknownId};
 use crate::domain::engine;
-use crate::domain::hardware::{Device, Link};
+use crate::domain::hardware::Link;
 use crate::domain::model::Model;
 use crate::domain::system::{
     Assumptions, Cluster, Dtype, Dtypes, Engine, Parallelism, Phase, System, Workload,
@@ -255,7 +255,9 @@ fn workload(asked: Option<&wire::Workload>, violations: &Violations) -> Option<W
         violations.note(
             "/workload",
             "range",
-            format!("a step of {tokens} tokens is out of range; it must be from 1 to {MOST_TOKENS}"),
+            format!(
+                "a step of {tokens} tokens is out of range; it must be from 1 to {MOST_TOKENS}"
+            ),
         );
         return None;
     }
@@ -281,28 +283,22 @@ fn parallelism(
         return None;
     }
     let stage = cluster.n_devices / pipeline;
-    let (attention_tensor, attention_data) =
-        match (given.attention_tensor, given.attention_data) {
-            (Some(tensor), Some(data)) => (tensor, data),
-            (Some(tensor), None) => (tensor, (stage / tensor).max(1)),
-            (None, Some(data)) => ((stage / data).max(1), data),
-            (None, None) if pipeline == default.pipeline => {
-                (default.attention_tensor, default.attention_data)
-            }
-            (None, None) => {
-                let tensor = default.attention_tensor.min(stage);
-                (tensor, stage / tensor)
-            }
-        };
+    let (attention_tensor, attention_data) = match (given.attention_tensor, given.attention_data) {
+        (Some(tensor), Some(data)) => (tensor, data),
+        (Some(tensor), None) => (tensor, (stage / tensor).max(1)),
+        (None, Some(data)) => ((stage / data).max(1), data),
+        (None, None) if pipeline == default.pipeline => {
+            (default.attention_tensor, default.attention_data)
+        }
+        (None, None) => {
+            let tensor = default.attention_tensor.min(stage);
+            (tensor, stage / tensor)
+        }
+    };
     let expert_tensor = given.expert_tensor.unwrap_or(1);
     let expert_parallel = given.expert_parallel.unwrap_or((stage / expert_tensor).max(1));
-    let found = Parallelism {
-        attention_tensor,
-        attention_data,
-        expert_parallel,
-        expert_tensor,
-        pipeline,
-    };
+    let found =
+        Parallelism { attention_tensor, attention_data, expert_parallel, expert_tensor, pipeline };
     let mut fits = true;
     for (name, one, other) in [
         ("attention", attention_tensor, attention_data),

@@ -10,16 +10,17 @@ use super::loads::Placed;
 use super::margin::margin_band;
 use super::plan::Planner;
 use super::predictors;
+use super::stepwise::Stepwise;
 use crate::domain::memory::{MemoryBudget, MemoryPlan};
 use crate::domain::placement::moves::Moves;
 use crate::domain::placement::{PlacementError, SlotMap};
 use crate::domain::question::{Predictor, PredictorCost, PredictorPoint, Question};
-use crate::domain::rebalance::{RebalanceCost, copies_per_layer};
+use crate::domain::rebalance::RebalanceCost;
 use crate::domain::routing::LayerRouting;
 use crate::domain::routing::sample::Draws;
 use crate::domain::seed::{Purpose, stream};
 use crate::domain::strategy::Strategy;
-use crate::domain::system::{Communication, PredictorOverlap};
+use crate::domain::system::Communication;
 use crate::domain::terms::Terms;
 use crate::domain::units::{Bytes, Seconds};
 
@@ -31,7 +32,7 @@ pub const DRAWS: usize = 128;
 pub struct Analytic<'a> {
     question: &'a Question,
     costs: LayerCosts,
-    planner: Planner,
+    stepwise: Stepwise,
     layers: Vec<Layer<'a>>,
 }
 
@@ -159,14 +160,14 @@ impl<'a> Analytic<'a> {
                 Layer { routing, current, counts }
             })
             .collect();
-        Ok(Self { question, costs, planner, layers })
+        Ok(Self { question, costs, stepwise: Stepwise::new(question, planner), layers })
     }
 
     /// Prices every strategy.
     pub fn analyse(&self) -> Result<Analysis, AnalyticError> {
         let none = self.static_placement()?;
         let replace_only =
-            self.candidate(Strategy::ReplaceOnly, self.planner.base_slots, &none.placed)?;
+            self.candidate(Strategy::ReplaceOnly, self.stepwise.planner.base_slots, &none.placed)?;
         let duplicated = self.best_duplication(&none.placed)?;
         let mut entries = vec![self.entry(&none), self.entry(&replace_only)];
         let mut balanced = vec![none.balanced.ffn, replace_only.balanced.ffn];
@@ -185,7 +186,7 @@ impl<'a> Analytic<'a> {
 
     /// The placement in use, or expert after expert.
     fn static_placement(&self) -> Result<Candidate, AnalyticError> {
-        let trivial = self.planner.trivial()?;
+        let trivial = self.stepwise.planner.trivial()?;
         let maps = self
             .layers
             .iter()
@@ -204,7 +205,7 @@ impl<'a> Analytic<'a> {
         let maps: Result<Vec<SlotMap>, PlacementError> = self
             .layers
             .iter()
-            .map(|layer| self.planner.plan(&layer.routing.forecast, slots))
+            .map(|layer| self.stepwise.planner.plan(&layer.routing.forecast, slots))
             .collect();
         Ok(self.priced(strategy, maps?, Some(before)))
     }
@@ -212,7 +213,7 @@ impl<'a> Analytic<'a> {
     /// The duplication with the least latency; the smallest one within its error band.
     fn best_duplication(&self, before: &[Placed]) -> Result<Option<Candidate>, AnalyticError> {
         let mut best: Option<Candidate> = None;
-        for slots in self.planner.slot_choices(self.question) {
+        for slots in self.stepwise.planner.slot_choices(self.question) {
             let candidate = self.candidate(Strategy::DistributionOnly, slots, before)?;
             let better = best.as_ref().is_none_or(|best| {
                 let (new, old) = (candidate.terms.total(), best.terms.total());
@@ -239,7 +240,7 @@ impl<'a> Analytic<'a> {
         let placed: Vec<Placed> = maps
             .iter()
             .zip(&self.layers)
-            .map(|(map, layer)| self.planner.placed(map.clone(), &layer.routing.forecast))
+            .map(|(map, layer)| self.stepwise.planner.placed(map.clone(), &layer.routing.forecast))
             .collect();
         let slots_per_device = maps.first().map_or(0, |map| map.shape().slots_per_device());
         let memory = MemoryBudget::new(
@@ -296,14 +297,11 @@ impl<'a> Analytic<'a> {
         let mut n = 0.0;
         for (index, layer) in self.layers.iter().enumerate() {
             for counts in &layer.counts {
-                let routed = step(index, counts);
-                sum.ffn += routed.ffn;
-                sum.dispatch += routed.dispatch;
-                sum.combine += routed.combine;
+                sum += step(index, counts);
                 n += 1.0;
             }
         }
-        Routed { ffn: sum.ffn / n, dispatch: sum.dispatch / n, combine: sum.combine / n }
+        sum.scaled(1.0 / n)
     }
 
     fn entry(&self, candidate: &Candidate) -> Entry {
@@ -389,7 +387,6 @@ impl<'a> Analytic<'a> {
     /// Terms of token-to-expert prediction: in every step the plan made from predicted
     /// loads, or the plan of `distribution_only` where the prediction says it is better.
     fn predicted_terms(&self, point: PredictorPoint, duplicated: &Candidate) -> Terms {
-        let system = &self.question.system;
         let slots = duplicated.plan.slots_per_device;
         let mut copying = Seconds::ZERO;
         let mut sum = Routed::default();
@@ -399,41 +396,19 @@ impl<'a> Analytic<'a> {
             let kept = &duplicated.placed[index];
             for counts in &layer.counts {
                 let forecast = predictors::mispredicted(counts, point.accuracy, &mut rng);
-                let stay = self.costs.step(kept, &forecast);
-                let least = self.costs.balanced_step(kept, &forecast);
-                let one_copy = copies_per_layer(system, 1.0).time;
-                let mut routed = self.costs.step(kept, counts);
-                // A new plan cannot save more than perfect balance, nor cost less than
-                // one copy: most steps end here.
-                if stay.total() - least.total() > one_copy
-                    && let Ok(map) = self.planner.plan(&forecast, slots)
-                {
-                    let moves = Moves::between(&kept.map, &map);
-                    let placed = self.planner.placed(map, &forecast);
-                    let moved = copies_per_layer(system, f64::from(moves.most())).time;
-                    if self.costs.step(&placed, &forecast).total() + moved < stay.total() {
-                        routed = self.costs.step(&placed, counts);
-                        copying += moved;
-                    }
-                }
-                sum.ffn += routed.ffn;
-                sum.dispatch += routed.dispatch;
-                sum.combine += routed.combine;
+                let (routed, moved) =
+                    self.stepwise.step(&self.costs, kept, counts, &forecast, slots);
+                copying += moved.time;
+                sum += routed;
                 n += 1.0;
             }
         }
-        let mut routed =
-            Routed { ffn: sum.ffn / n, dispatch: sum.dispatch / n, combine: sum.combine / n };
-        if system.assumptions.t2e_skips_scatter {
-            routed.dispatch = Seconds::ZERO;
-        }
-        let mut terms = self.costs.terms(&routed);
-        terms.predictor = match system.assumptions.predictor_overlap {
-            PredictorOverlap::Serial => point.overhead,
-            PredictorOverlap::Attention => (point.overhead - terms.attention).max(Seconds::ZERO),
-        };
-        terms.rebalance = duplicated.terms.rebalance + copying / n;
-        terms
+        self.stepwise.terms(
+            &self.costs,
+            &sum.scaled(1.0 / n),
+            point,
+            duplicated.terms.rebalance + copying / n,
+        )
     }
 
     /// The fastest strategy's own formula with mean device time, balanced exchange, and

@@ -9,6 +9,8 @@
 //! ([`LayerCosts::step`]). With `two_batch` overlap the laws are bound to half the tokens
 //! and both halves are counted. Composition: `cost-model` §4.
 
+use std::ops::AddAssign;
+
 use super::attention_block::{attention_block, dense_block};
 use super::entry::Bands;
 use super::loads::{Placed, exchange_load};
@@ -59,7 +61,25 @@ pub struct Routed {
     pub combine: Seconds,
 }
 
+impl AddAssign for Routed {
+    fn add_assign(&mut self, other: Self) {
+        self.ffn += other.ffn;
+        self.dispatch += other.dispatch;
+        self.combine += other.combine;
+    }
+}
+
 impl Routed {
+    /// Every part times `factor`.
+    #[must_use]
+    pub fn scaled(&self, factor: f64) -> Self {
+        Self {
+            ffn: self.ffn * factor,
+            dispatch: self.dispatch * factor,
+            combine: self.combine * factor,
+        }
+    }
+
     /// All of it.
     #[must_use]
     pub fn total(&self) -> Seconds {

@@ -7,6 +7,7 @@ pub mod analytic;
 mod attention_block;
 pub mod choose;
 mod curve;
+mod doubts;
 pub mod entry;
 pub mod flip;
 pub mod known;
@@ -20,6 +21,7 @@ pub mod predictors;
 mod pricing;
 pub mod reason;
 mod references;
+pub mod stepwise;
 
 use analytic::AnalyticError;
 use choose::{Choice, Verdict};
@@ -29,6 +31,7 @@ use pricing::Pricing;
 
 use super::engine;
 use super::question::Question;
+use super::simulate::Replayed;
 use super::strategy::Strategy;
 use super::system::{Communication, Preset};
 use super::units::Seconds;
@@ -60,6 +63,8 @@ pub struct Advised {
     pub communication: (Communication, String),
     /// Device imbalance that a scalar routing leaves open.
     pub orders: Option<OrderRange>,
+    /// What speaks against the routing the answer rests on.
+    pub doubts: Vec<String>,
     /// One paragraph in plain words.
     pub reason: String,
 }
@@ -95,12 +100,17 @@ impl Advised {
 }
 
 /// Advises on a question by formulas on expected and drawn loads.
-pub fn advise(question: &Question, known: &Known) -> Result<Advised, AnalyticError> {
+///
+/// `missing` is what speaks against the routing before anything is priced.
+pub fn advise(
+    question: &Question,
+    known: &Known,
+    missing: Vec<String>,
+) -> Result<Advised, AnalyticError> {
     let (pattern, because) = communication(question);
     let mut pricing = Pricing::new(question, known, pattern);
     let priced = pricing.whole()?;
     pricing.vary_best_predictor(&priced.entries);
-    let (_, orders) = pricing.layers();
     let mut advised = Advised {
         choice: choose::choose(question, &priced.entries),
         entries: priced.entries,
@@ -108,27 +118,55 @@ pub fn advise(question: &Question, known: &Known) -> Result<Advised, AnalyticErr
         ceiling: priced.ceiling,
         dense_layer: priced.dense_layer,
         references: references::price(question, &pricing, priced.ceiling),
-        flips: Vec::new(),
+        flips: flips(question, &pricing),
         other_communication: None,
         communication: (pattern, because),
-        orders,
+        orders: pricing.orders.clone(),
+        doubts: missing,
         reason: String::new(),
     };
-    advised.flips = flips(question, &pricing);
     advised.other_communication = other_communication(question, known, &advised);
-    doubt(question, known, &pricing, &mut advised);
-    advised.reason = reason::reason(question, known, &advised);
+    advised.doubts.extend(doubts::of_routing(known, &pricing, &advised));
+    conclude(question, known, &mut advised);
     Ok(advised)
 }
 
-/// Adds what a simulation or its trace knows against an answer.
-pub fn doubt_more(advised: &mut Advised, missing: Vec<String>) {
-    if let Some(choice) = &mut advised.choice
-        && !missing.is_empty()
-    {
-        choice.missing.extend(missing);
-        choice.verdict = Verdict::InsufficientEvidence;
+/// Puts a replay's prices in place of the drawn ones and chooses anew.
+pub fn replayed(
+    question: &Question,
+    known: &Known,
+    advised: &mut Advised,
+    found: &[Replayed],
+    missing: Vec<String>,
+) {
+    for replayed in found {
+        advised.entries[replayed.entry].terms = Some(replayed.terms);
     }
+    advised.choice = choose::choose(question, &advised.entries);
+    let latencies = || advised.entries.iter().filter_map(Entry::feasible_latency);
+    let fastest = advised.choice.as_ref().map(|choice| choice.fastest);
+    let ceiling = found
+        .iter()
+        .find(|replayed| Some(replayed.entry) == fastest)
+        .map(|replayed| latencies().fold(replayed.balanced.total(), Seconds::min));
+    advised.ceiling = ceiling.or(advised.ceiling);
+    for reference in &mut advised.references {
+        reference.rebase(ceiling);
+    }
+    advised.doubts.extend(missing);
+    conclude(question, known, advised);
+}
+
+/// Weighs the doubts and puts the choice into words.
+fn conclude(question: &Question, known: &Known, advised: &mut Advised) {
+    let doubts = doubts::of_deployment(question, advised);
+    if let Some(choice) = &mut advised.choice {
+        choice.missing.extend(advised.doubts.iter().cloned().chain(doubts));
+        if !choice.missing.is_empty() {
+            choice.verdict = Verdict::InsufficientEvidence;
+        }
+    }
+    advised.reason = reason::reason(question, known, advised);
 }
 
 /// The communication pattern in force, and why.
@@ -169,52 +207,4 @@ fn other_communication(
     let choice = choose::choose(question, &priced.entries)?;
     let winner = priced.entries[choice.chosen].strategy;
     (winner != advised.chosen()?.strategy).then_some((other, winner))
-}
-
-/// Whatever could change the answer turns the verdict into `insufficient_evidence`.
-fn doubt(question: &Question, known: &Known, pricing: &Pricing, advised: &mut Advised) {
-    let mut missing = Vec::new();
-    if advised.none().is_some_and(|none| none.infeasible.is_some()) {
-        let reason = advised.none().and_then(|none| none.infeasible.clone()).unwrap_or_default();
-        for entry in &mut advised.entries {
-            entry.infeasible.get_or_insert_with(|| reason.clone());
-        }
-        missing.push(format!("a deployment that fits: even without any strategy it {reason}"));
-    }
-    if let Known::Balancedness { .. } = known {
-        missing.push(
-            "counts per expert: the balance of devices gives the ceiling, but no plan can be made"
-                .to_owned(),
-        );
-    }
-    if let (Some(orders), Some(chosen)) = (&advised.orders, advised.chosen()) {
-        let changed = pricing.winners_at(orders, chosen.strategy);
-        if !changed.is_empty() {
-            let names: Vec<&str> = changed.iter().map(|strategy| strategy.id()).collect();
-            missing.push(format!(
-                "counts per expert: a scalar skewness leaves device imbalance between {:.2} and \
-                 {:.2}, and inside that range {} wins as well",
-                orders.imbalance[0],
-                orders.imbalance[1],
-                names.join(" or ")
-            ));
-        }
-    }
-    if let (Some(measured), Some(none)) = (question.measured_step, advised.none())
-        && let Some(modelled) = advised.model_latency(question, none)
-    {
-        let ratio = modelled / measured;
-        if !(0.5..=2.0).contains(&ratio) {
-            missing.push(format!(
-                "a model of this deployment: a step is measured at {:.3} ms and modelled at {:.3} \
-                 ms; check engine, dtype, parallelism and link",
-                measured.get() * 1e3,
-                modelled.get() * 1e3
-            ));
-        }
-    }
-    if advised.choice.is_none() {
-        return;
-    }
-    doubt_more(advised, missing);
 }

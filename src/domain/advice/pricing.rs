@@ -23,8 +23,8 @@ pub(super) struct Pricing<'a> {
     pub(super) question: &'a Question,
     known: &'a Known,
     pub(super) pattern: Communication,
-    layers: Vec<LayerRouting>,
-    orders: Option<OrderRange>,
+    pub(super) layers: Vec<LayerRouting>,
+    pub(super) orders: Option<OrderRange>,
     varied: Option<(usize, PredictorPoint)>,
 }
 
@@ -42,11 +42,6 @@ impl<'a> Pricing<'a> {
         let (layers, orders) =
             if paper(question) { (Vec::new(), None) } else { known.layers(question) };
         Self { question, known, pattern, layers, orders, varied: None }
-    }
-
-    /// The priced routing, and the range of orders a scalar leaves open.
-    pub(super) fn layers(&self) -> (&[LayerRouting], Option<OrderRange>) {
-        (&self.layers, self.orders.clone())
     }
 
     /// The full answer.

@@ -1,0 +1,166 @@
+//! One layer of a replay: its plans in force, its past, its random streams.
+
+use crate::domain::advice::layer::{LayerCosts, Routed};
+use crate::domain::advice::loads::Placed;
+use crate::domain::advice::plan::Planner;
+use crate::domain::advice::predictors::mispredicted;
+use crate::domain::advice::stepwise::{Moved, Stepwise};
+use crate::domain::memory::expert_bytes;
+use crate::domain::placement::moves::Moves;
+use crate::domain::placement::{PlacementError, SlotMap};
+use crate::domain::question::{PredictorPoint, Question, RebalanceMode};
+use crate::domain::rebalance::RebalanceCost;
+use crate::domain::seed::{Purpose, stream};
+use crate::domain::strategy::Strategy;
+use crate::domain::trace::counts::ExpertCounts;
+
+/// The routed time of one strategy in one layer of one step.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Outcome {
+    pub(super) routed: Routed,
+    pub(super) balanced: Routed,
+    pub(super) moved: Moved,
+}
+
+/// The plan of a strategy that renews it.
+#[derive(Debug, Clone)]
+struct Plan {
+    strategy: Strategy,
+    placed: Placed,
+    /// A renewed plan that is still being moved into place, and the step it takes effect.
+    coming: Option<(u64, Placed)>,
+    /// Cost of the last renewal, per layer and step.
+    renewal: Moved,
+}
+
+/// One layer of a replay.
+#[derive(Debug, Clone)]
+pub(super) struct LayerReplay {
+    plans: Vec<Plan>,
+    /// Tokens per expert of the planning part and of all replayed steps.
+    past: Vec<f64>,
+    imbalance: Vec<f64>,
+}
+
+impl LayerReplay {
+    pub(super) fn new(
+        planner: &Planner,
+        past: Vec<f64>,
+        map_of: impl Fn(Strategy) -> Option<SlotMap>,
+    ) -> Result<Self, PlacementError> {
+        let mut plans = Vec::new();
+        for strategy in [Strategy::None, Strategy::ReplaceOnly, Strategy::DistributionOnly] {
+            let map = match map_of(strategy) {
+                Some(map) => map,
+                None if strategy == Strategy::None => planner.trivial()?,
+                None => continue,
+            };
+            plans.push(Plan {
+                strategy,
+                placed: planner.placed(map, &past),
+                coming: None,
+                renewal: Moved::default(),
+            });
+        }
+        Ok(Self { plans, past, imbalance: Vec::new() })
+    }
+
+    /// Sum over replayed steps of max/mean device load of an entry.
+    pub(super) fn imbalance(&self, entry: usize) -> f64 {
+        self.imbalance.get(entry).copied().unwrap_or(0.0)
+    }
+
+    /// Replays a batch: for every step, every wanted entry.
+    #[expect(clippy::too_many_arguments, reason = "the shared context of all layers")]
+    pub(super) fn replay(
+        &mut self,
+        question: &Question,
+        costs: &LayerCosts,
+        stepwise: &Stepwise,
+        wanted: &[(Strategy, Option<PredictorPoint>)],
+        first: u64,
+        batch: &[ExpertCounts],
+        index: usize,
+    ) -> Vec<Outcome> {
+        self.imbalance.resize(wanted.len(), 0.0);
+        let mut outcomes = Vec::with_capacity(batch.len() * wanted.len());
+        for (offset, step) in batch.iter().enumerate() {
+            let at = first + offset as u64;
+            let counts = step.layer(index);
+            self.renew(question, &stepwise.planner, at);
+            for (entry, (strategy, point)) in wanted.iter().enumerate() {
+                let outcome = match point {
+                    Some(point) => {
+                        let lane = (index as u64) << 40 | at << 8 | entry as u64;
+                        let mut rng = stream(question.seed, Purpose::Misprediction, lane);
+                        let forecast = mispredicted(counts, point.accuracy, &mut rng);
+                        self.plan(Strategy::DistributionOnly).map(|plan| {
+                            let slots = plan.placed.map.shape().slots_per_device();
+                            let (routed, mut moved) =
+                                stepwise.step(costs, &plan.placed, counts, &forecast, slots);
+                            moved.time += plan.renewal.time;
+                            moved.bytes += plan.renewal.bytes;
+                            Outcome {
+                                routed,
+                                balanced: costs.balanced_step(&plan.placed, counts),
+                                moved,
+                            }
+                        })
+                    }
+                    None => self.plan(*strategy).map(|plan| Outcome {
+                        routed: costs.step(&plan.placed, counts),
+                        balanced: costs.balanced_step(&plan.placed, counts),
+                        moved: plan.renewal,
+                    }),
+                };
+                let of = if point.is_some() { Strategy::DistributionOnly } else { *strategy };
+                self.imbalance[entry] +=
+                    self.plan(of).map_or(1.0, |plan| plan.placed.imbalance(counts));
+                outcomes.push(outcome.unwrap_or_default());
+            }
+            for (past, count) in self.past.iter_mut().zip(counts) {
+                *past += count;
+            }
+        }
+        outcomes
+    }
+
+    fn plan(&self, strategy: Strategy) -> Option<&Plan> {
+        self.plans.iter().find(|plan| plan.strategy == strategy)
+    }
+
+    /// Renews the plans at the end of an interval, and lets late ones take effect.
+    fn renew(&mut self, question: &Question, planner: &Planner, at: u64) {
+        let interval = question.rebalance.interval_steps;
+        let renews = question.rebalance.mode != RebalanceMode::StartupMap;
+        let due = renews && at > 0 && at % interval == 0;
+        for plan in self.plans.iter_mut().filter(|plan| plan.strategy != Strategy::None) {
+            if due {
+                let slots = plan.placed.map.shape().slots_per_device();
+                if let Ok(map) = planner.plan(&self.past, slots) {
+                    let moves = Moves::between(&plan.placed.map, &map);
+                    let system = &question.system;
+                    let layers = f64::from(system.model.moe_layers);
+                    let cost = RebalanceCost::new(
+                        system,
+                        question.rebalance,
+                        f64::from(moves.most()) * layers,
+                        map.shape().n_slots(),
+                    );
+                    let bytes = expert_bytes(system) * (moves.total() as f64);
+                    plan.renewal = Moved {
+                        time: cost.per_layer_and_step(system).time,
+                        bytes: bytes / interval as f64,
+                    };
+                    let placed = planner.placed(map, &self.past);
+                    plan.coming = Some((at + cost.late_steps, placed));
+                }
+            }
+            if plan.coming.as_ref().is_some_and(|(from, _)| *from <= at)
+                && let Some((_, placed)) = plan.coming.take()
+            {
+                plan.placed = placed;
+            }
+        }
+    }
+}

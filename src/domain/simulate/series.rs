@@ -1,0 +1,142 @@
+//! Step latencies over a replay, in bounded memory, and what they tell.
+
+use rand::Rng;
+
+use crate::domain::seed::{Purpose, stream};
+
+/// Values kept; beyond it every second one is dropped.
+const KEPT: usize = 1 << 16;
+/// Resamples of the bootstrap.
+const RESAMPLES: usize = 1000;
+
+/// A series of values: the exact mean, and an even subsample for quantiles.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Series {
+    values: Vec<f64>,
+    /// Every how many values one is kept: a power of two.
+    stride: u64,
+    n: u64,
+    sum: f64,
+}
+
+impl Default for Series {
+    fn default() -> Self {
+        Self { values: Vec::new(), stride: 1, n: 0, sum: 0.0 }
+    }
+}
+
+/// Mean and quantiles of a series.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepStatistics {
+    /// Mean over all steps.
+    pub mean: f64,
+    /// Median.
+    pub p50: f64,
+    /// 95th percentile.
+    pub p95: f64,
+    /// 99th percentile.
+    pub p99: f64,
+}
+
+impl Series {
+    /// Adds the next value.
+    pub fn push(&mut self, value: f64) {
+        if self.n % self.stride == 0 {
+            if self.values.len() == KEPT {
+                self.values = self.values.iter().copied().step_by(2).collect();
+                self.stride *= 2;
+            }
+            if self.n % self.stride == 0 {
+                self.values.push(value);
+            }
+        }
+        self.n += 1;
+        self.sum += value;
+    }
+
+    /// Mean and nearest-rank quantiles.
+    #[must_use]
+    pub fn statistics(&self) -> StepStatistics {
+        let mut sorted = self.values.clone();
+        sorted.sort_by(f64::total_cmp);
+        let at = |percent: usize| {
+            let rank = (sorted.len() * percent).div_ceil(100).max(1);
+            sorted.get(rank - 1).copied().unwrap_or(0.0)
+        };
+        StepStatistics {
+            mean: self.sum / (self.n as f64).max(1.0),
+            p50: at(50),
+            p95: at(95),
+            p99: at(99),
+        }
+    }
+}
+
+/// 95 % interval of mean(`none`) / mean(`other`) over steps, by a circular block
+/// bootstrap with blocks of n^(1/3) steps, which keeps what neighbours have in common
+/// (Politis and Romano 1992).
+#[must_use]
+pub(super) fn speedup_interval(none: &Series, other: &Series, seed: u64) -> [f64; 2] {
+    let n = none.values.len().min(other.values.len());
+    if n == 0 {
+        return [1.0, 1.0];
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "1 to 41")]
+    let block = (n as f64).cbrt().ceil() as usize;
+    let prefix = |values: &[f64]| -> Vec<f64> {
+        let mut sums = vec![0.0];
+        let mut sum = 0.0;
+        for value in values[..n].iter().chain(&values[..block]) {
+            sum += value;
+            sums.push(sum);
+        }
+        sums
+    };
+    let (above, below) = (prefix(&none.values), prefix(&other.values));
+    let mut rng = stream(seed, Purpose::Bootstrap, 0);
+    let mut ratios: Vec<f64> = (0..RESAMPLES)
+        .map(|_| {
+            let (mut x, mut y) = (0.0, 0.0);
+            for _ in 0..n.div_ceil(block) {
+                let start = usize::try_from(rng.next_u64() % n as u64).unwrap_or(0);
+                x += above[start + block] - above[start];
+                y += below[start + block] - below[start];
+            }
+            x / y
+        })
+        .collect();
+    ratios.sort_by(f64::total_cmp);
+    [ratios[RESAMPLES / 40], ratios[RESAMPLES - 1 - RESAMPLES / 40]]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_bounded_and_the_mean_exact() {
+        let mut series = Series::default();
+        for index in 0..200_000_u32 {
+            series.push(f64::from(index));
+        }
+        assert!(series.values.len() <= KEPT);
+        let found = series.statistics();
+        assert!((found.mean - 99_999.5).abs() < 1e-6);
+        assert!((found.p50 - 100_000.0).abs() < 10.0, "{found:?}");
+        assert!((found.p95 - 190_000.0).abs() < 10.0);
+    }
+
+    #[test]
+    fn equal_series_have_speedup_one_and_noise_widens_the_interval() {
+        let (mut flat, mut noisy) = (Series::default(), Series::default());
+        let mut rng = stream(1, Purpose::Bootstrap, 9);
+        for _ in 0..1000 {
+            flat.push(1.0);
+            noisy.push(0.5 + (rng.next_u32() % 1000) as f64 / 1000.0);
+        }
+        let [low, high] = speedup_interval(&flat, &flat, 0);
+        assert!((low - 1.0).abs() < 1e-12 && (high - 1.0).abs() < 1e-12);
+        let [low, high] = speedup_interval(&flat, &noisy, 0);
+        assert!(low < 1.0005 && high > 1.0005 - 0.01 && high - low > 0.01 && high - low < 0.1);
+    }
+}

@@ -1,5 +1,13 @@
 //! The use cases, one function each; the only room where domain, formats and store meet.
 
 pub mod advise;
+pub mod advisor;
+pub mod board;
 pub mod catalog;
+pub mod clock;
+pub mod context;
+pub mod error;
+pub mod health;
 pub mod ingest;
+pub mod recommendations;
+pub mod traces;

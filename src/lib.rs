@@ -6,7 +6,12 @@
 pub mod app;
 pub mod catalog;
 pub mod cli;
+pub mod config;
 #[deny(clippy::disallowed_methods, clippy::disallowed_types)]
 pub mod domain;
 pub mod formats;
+pub mod http;
+pub mod jobs;
+pub mod store;
+pub mod telemetry;
 pub mod wire;

@@ -1,10 +1,18 @@
 //! The use cases, one function each; the only room where domain, formats and store meet.
 
 pub mod advise;
+pub mod advisor;
 mod answer;
 mod assumed;
+pub mod board;
 pub mod catalog;
+pub mod clock;
+pub mod context;
+pub mod error;
+pub mod health;
 pub mod ingest;
 mod known;
 pub mod question;
+pub mod recommendations;
 mod replay;
+pub mod traces;

@@ -5,7 +5,11 @@
 
 pub mod answer;
 pub mod catalog;
+pub mod job;
+pub mod listing;
+pub mod problem;
 pub mod question;
 pub mod read;
+pub mod time;
 pub mod trace;
 pub mod violation;

@@ -1,9 +1,17 @@
-//! The one integration test binary.
+//! The one integration test binary: the service through its router and as a process, and
+//! the parts that are compared with recorded data.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod bad_input;
 mod communication_silicon;
 mod eplb_fixtures;
+mod jobs;
+mod operations;
 mod placement;
 mod placement_best;
 mod placement_laws;
+mod process;
+mod recommendations;
+mod support;
+mod traces;

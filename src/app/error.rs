@@ -1,0 +1,43 @@
+//! Why a use case did not do what was asked, without a word about transport.
+
+use crate::store::StoreError;
+use crate::wire::violation::Violation;
+
+/// Why a use case did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum AppError {
+    /// There is no such thing.
+    #[error("there is no {what} {id}")]
+    NotFound {
+        /// The kind of thing.
+        what: &'static str,
+        /// What was asked for.
+        id: String,
+    },
+    /// The state of things does not allow it.
+    #[error("{0}")]
+    Conflict(String),
+    /// The request is well-formed but means nothing.
+    #[error("the request breaks {} rule(s)", .0.len())]
+    Refused(Vec<Violation>),
+    /// As many jobs wait as may.
+    #[error("the queue is full: {limit} questions wait for a worker; ask again later")]
+    QueueFull {
+        /// The bound.
+        limit: u32,
+    },
+    /// The database did not do what was asked.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A stored trace could not be read.
+    #[error("trace {id} could not be read")]
+    Trace {
+        /// Which trace.
+        id: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// A bug of ours.
+    #[error("{0}")]
+    Internal(String),
+}

@@ -1,0 +1,274 @@
+//! Ask, fetch, list, cancel or delete a recommendation.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use super::advise::{AdviceError, CheckedQuestion};
+use super::advisor::KnownTraces;
+use super::clock::now_ms;
+use super::context::App;
+use super::error::AppError;
+use crate::store::StoreError;
+use crate::store::jobs::{Inserted, JobRecord, Lease};
+use crate::store::keys::KeyUse;
+use crate::store::listing::Listed;
+use crate::telemetry::metrics as names;
+use crate::wire::job::Status;
+use crate::wire::listing::{CheckedListQuery, RecommendationItem, RecommendationPage};
+use crate::wire::time::Moment;
+use crate::wire::violation::Violation;
+
+/// A question as a client asks it.
+#[derive(Debug)]
+pub struct Asked {
+    /// The body.
+    pub request: Value,
+    /// The client's own name for this request, with the digest of the body.
+    pub key: Option<(String, [u8; 32])>,
+    /// How long the client wants to wait for the result.
+    pub wait: Option<Duration>,
+}
+
+/// Stores a question, or finds the equal one, and waits for its end if asked to.
+pub async fn submit(app: &App, asked: Asked) -> Result<Arc<JobRecord>, AppError> {
+    if let Some((key, body_digest)) = &asked.key
+        && let Some(used) = app.store.find_key(key).await?
+    {
+        let job = replay(app, key, body_digest, &used).await?;
+        return wait_for_end(app, job, asked.wait).await;
+    }
+    let traces = known_traces(app, &asked.request).await?;
+    let question = app.advisor.check(&asked.request, &traces).map_err(refusal)?;
+    let (job, ended) = match app.store.find_job_by_digest(&question.digest).await? {
+        Some(job) => {
+            metrics::counter!(names::QUESTIONS, "outcome" => "reused").increment(1);
+            (job, None)
+        }
+        None => store_question(app, question, asked.wait.is_some()).await?,
+    };
+    if let Some((key, body_digest)) = asked.key {
+        let used = KeyUse { body_digest: body_digest.to_vec(), recommendation_id: job.id.clone() };
+        if !app.store.insert_key(&key, &used, now_ms()).await?
+            && let Some(earlier) = app.store.find_key(&key).await?
+        {
+            // The same key came twice at once; the first one stands.
+            replay(app, &key, &body_digest, &earlier).await?;
+        }
+    }
+    match (ended, asked.wait) {
+        (Some(ended), Some(wait)) => {
+            let job = Arc::new(job);
+            Ok(first_of(app, ended, wait).await.unwrap_or(job))
+        }
+        (_, wait) => wait_for_end(app, job, wait).await,
+    }
+}
+
+type Ended = tokio::sync::oneshot::Receiver<Arc<JobRecord>>;
+
+/// Stores a new job: running at once where a worker is idle, else queued.
+async fn store_question(
+    app: &App,
+    question: CheckedQuestion,
+    wants_end: bool,
+) -> Result<(JobRecord, Option<Ended>), AppError> {
+    let now = now_ms();
+    let slot = app.board.try_slot();
+    let lease =
+        slot.is_some().then(|| Lease { owner: &app.instance, until_ms: now + app.queue.lease_ms });
+    let trace_ids: BTreeSet<&String> = question.trace_ids.iter().collect();
+    let job = JobRecord {
+        id: Uuid::now_v7().to_string(),
+        digest: question.digest.to_vec(),
+        status: if lease.is_some() { Status::Running } else { Status::Queued },
+        model: question.model,
+        device: question.device,
+        attempt: i64::from(lease.is_some()),
+        progress: 0.0,
+        phase: None,
+        created_ms: now,
+        started_ms: lease.map(|_| now),
+        finished_ms: None,
+        trace_ids: Value::from(trace_ids.into_iter().cloned().collect::<Vec<_>>()).to_string(),
+        problem: None,
+        request: question.request.to_string(),
+        result: None,
+    };
+    let ended = wants_end.then(|| app.board.wait_for(&job.id));
+    let inserted = app.store.insert_job(&job, &question.trace_ids, lease, app.queue.limit).await;
+    match inserted {
+        Ok(Inserted::New) => {
+            metrics::counter!(names::QUESTIONS, "outcome" => "new").increment(1);
+            match slot {
+                Some(slot) => app.board.hand_over(slot, job.clone()),
+                None => app.board.ring(),
+            }
+            return Ok((job, ended));
+        }
+        Ok(Inserted::Not | Inserted::TraceGone) | Err(_) => {
+            drop(ended);
+            app.board.forget_waiters(&job.id);
+        }
+    }
+    if inserted? == Inserted::TraceGone {
+        let detail = "a trace the question names was deleted while it was asked";
+        return Err(AppError::Conflict(detail.to_owned()));
+    }
+    if let Some(job) = app.store.find_job_by_digest(&job.digest).await? {
+        // An equal question was stored since we looked.
+        return Ok((job, None));
+    }
+    metrics::counter!(names::QUESTIONS, "outcome" => "queue_full").increment(1);
+    Err(AppError::QueueFull { limit: app.queue.limit })
+}
+
+/// Waits for the end of a job that was there before, as long as asked.
+async fn wait_for_end(
+    app: &App,
+    job: JobRecord,
+    wait: Option<Duration>,
+) -> Result<Arc<JobRecord>, AppError> {
+    let Some(wait) = wait.filter(|_| !job.status.is_final()) else {
+        return Ok(Arc::new(job));
+    };
+    let ended = app.board.wait_for(&job.id);
+    // It may have ended between the look that found it and our asking to be told.
+    let job = fetch(app, &job.id).await?;
+    if job.status.is_final() {
+        app.board.forget_waiters(&job.id);
+        return Ok(Arc::new(job));
+    }
+    match first_of(app, ended, wait).await {
+        Some(job) => Ok(job),
+        None => Ok(Arc::new(fetch(app, &job.id).await?)),
+    }
+}
+
+/// The ended job, unless the time is up or the service stops before.
+async fn first_of(app: &App, ended: Ended, wait: Duration) -> Option<Arc<JobRecord>> {
+    tokio::select! {
+        job = ended => job.ok(),
+        () = tokio::time::sleep(wait) => None,
+        () = app.board.stopping.cancelled() => None,
+    }
+}
+
+async fn replay(
+    app: &App,
+    key: &str,
+    body_digest: &[u8; 32],
+    used: &KeyUse,
+) -> Result<JobRecord, AppError> {
+    if used.body_digest != body_digest {
+        let detail = format!("Idempotency-Key {key} came before with another body");
+        return Err(AppError::Refused(vec![Violation::new("", "idempotency_key", detail)]));
+    }
+    fetch(app, &used.recommendation_id).await
+}
+
+/// Digest of a body, to tell whether a key comes with the same one.
+#[must_use]
+pub fn body_digest(body: &[u8]) -> [u8; 32] {
+    Sha256::digest(body).into()
+}
+
+fn refusal(error: AdviceError) -> AppError {
+    match error {
+        AdviceError::Refused(violations) => AppError::Refused(violations),
+        AdviceError::Trace { id, source } => AppError::Trace { id, source },
+        AdviceError::Canceled => AppError::Internal("a check was canceled".to_owned()),
+    }
+}
+
+/// What is stored of the traces that the question's `routing` names.
+async fn known_traces(app: &App, request: &Value) -> Result<KnownTraces, AppError> {
+    let mut named = BTreeSet::new();
+    if let Some(routing) = request.get("routing") {
+        for field in ["trace_id", "holdout_trace_id"] {
+            named.extend(routing.get(field).and_then(Value::as_str));
+        }
+        let several = routing.get("trace_ids").and_then(Value::as_array);
+        named.extend(several.into_iter().flatten().filter_map(Value::as_str));
+    }
+    super::traces::facts(app, named).await
+}
+
+/// The recommendation with this id.
+pub async fn fetch(app: &App, id: &str) -> Result<JobRecord, AppError> {
+    let mut job = app.store.find_job(id).await?.ok_or_else(|| not_found(id))?;
+    if job.status == Status::Running
+        && let Some(live) = app.board.live(id)
+    {
+        let (progress, phase) = live.progress();
+        job.progress = progress;
+        job.phase = Some(phase.to_owned()).filter(|phase| !phase.is_empty());
+    }
+    Ok(job)
+}
+
+/// Past recommendations, newest first.
+pub async fn list(app: &App, query: CheckedListQuery) -> Result<RecommendationPage, AppError> {
+    let mut listed = app.store.list_jobs(&query).await?;
+    let more = (query.limit as usize) < listed.len();
+    listed.truncate(query.limit as usize);
+    let next_cursor = listed.last().filter(|_| more).map(|last| last.id.clone());
+    let items = listed.into_iter().map(item).collect::<Result<_, _>>()?;
+    Ok(RecommendationPage { items, next_cursor })
+}
+
+fn item(listed: Listed) -> Result<RecommendationItem, StoreError> {
+    let raw =
+        |text: String, what| RawValue::from_string(text).map_err(|_| StoreError::Corrupt { what });
+    Ok(RecommendationItem {
+        status: Status::from_stored(&listed.status),
+        created_at: Moment(listed.created_ms),
+        finished_at: listed.finished_ms.map(Moment),
+        model: listed.model,
+        device: listed.device,
+        trace_ids: raw(listed.trace_ids, "trace ids of a recommendation")?,
+        recommendation: listed
+            .recommendation
+            .map(|text| raw(text, "summary of a recommendation"))
+            .transpose()?,
+        id: listed.id,
+    })
+}
+
+/// Cancels a job that is queued or running, which is returned, or deletes an ended one.
+pub async fn cancel_or_delete(app: &App, id: &str) -> Result<Option<JobRecord>, AppError> {
+    if app.store.cancel_job(id, now_ms()).await? {
+        if let Some(live) = app.board.live(id) {
+            live.cancel();
+        }
+        let job = fetch(app, id).await?;
+        app.board.announce(&Arc::new(job.clone()));
+        return Ok(Some(job));
+    }
+    if app.store.delete_job(id).await? { Ok(None) } else { Err(not_found(id)) }
+}
+
+/// The placement plan of a finished recommendation, JSON.
+pub async fn placement(app: &App, id: &str) -> Result<String, AppError> {
+    match app.store.find_placement(id).await? {
+        None => Err(not_found(id)),
+        Some((Status::Succeeded, Some(plan))) => Ok(plan),
+        Some((Status::Succeeded, None)) => Err(AppError::NotFound {
+            what: "placement plan, because the recommended strategy moves no experts, for",
+            id: id.to_owned(),
+        }),
+        Some((status, _)) => Err(AppError::Conflict(format!(
+            "recommendation {id} is {}; a plan exists once it has succeeded",
+            status.as_str()
+        ))),
+    }
+}
+
+fn not_found(id: &str) -> AppError {
+    AppError::NotFound { what: "recommendation", id: id.to_owned() }
+}

@@ -1,0 +1,94 @@
+//! Fetch, list or delete a stored trace.
+
+use std::path::PathBuf;
+
+use serde_json::value::RawValue;
+
+use super::advise::TraceFacts;
+use super::advisor::KnownTraces;
+use super::context::App;
+use super::error::AppError;
+use crate::store::StoreError;
+use crate::store::traces::{TraceDeletion, TraceRecord};
+use crate::wire::listing::TracePage;
+
+/// The trace with this id.
+pub async fn fetch(app: &App, id: &str) -> Result<TraceRecord, AppError> {
+    app.store.find_trace(id).await?.ok_or_else(|| not_found(id))
+}
+
+/// Stored traces by id, from just after `after`.
+pub async fn list(app: &App, after: Option<&str>, limit: u32) -> Result<TracePage, AppError> {
+    let mut records = app.store.list_traces(after, limit + 1).await?;
+    let more = (limit as usize) < records.len();
+    records.truncate(limit as usize);
+    let next_cursor = records.last().filter(|_| more).map(|last| last.id.clone());
+    let corrupt = |_| StoreError::Corrupt { what: "summary of a trace" };
+    let summary = |record: TraceRecord| RawValue::from_string(record.summary).map_err(corrupt);
+    let items = records.into_iter().map(summary).collect::<Result<_, _>>()?;
+    Ok(TracePage { items, next_cursor })
+}
+
+/// Deletes a trace that no queued or running recommendation needs.
+pub async fn delete(app: &App, id: &str) -> Result<(), AppError> {
+    match app.store.delete_trace(id).await? {
+        TraceDeletion::Absent => Err(not_found(id)),
+        TraceDeletion::Needed(n) => Err(AppError::Conflict(format!(
+            "trace {id} is needed by {n} queued or running recommendation(s); \
+             cancel them or wait for their end"
+        ))),
+        TraceDeletion::Done => {
+            let path = stored_path(app, id);
+            match tokio::fs::remove_file(&path).await {
+                // The row decides; a file that stays behind is replaced by the next upload.
+                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                    tracing::warn!(trace.id = id, %error, "file of a deleted trace stays behind");
+                }
+                _ => {}
+            }
+            Ok(())
+        }
+    }
+}
+
+/// What is known of those of the named traces that are stored.
+pub async fn facts(
+    app: &App,
+    ids: impl IntoIterator<Item = &str>,
+) -> Result<KnownTraces, AppError> {
+    let mut known = KnownTraces::new();
+    for id in ids {
+        if let Some(record) = app.store.find_trace(id).await? {
+            let path = stored_path(app, id);
+            known.insert(id.to_owned(), to_facts(record, path)?);
+        }
+    }
+    Ok(known)
+}
+
+/// Where the routes of a trace lie.
+#[must_use]
+pub fn stored_path(app: &App, id: &str) -> PathBuf {
+    app.traces_dir.join(format!("{id}.trace"))
+}
+
+fn to_facts(record: TraceRecord, path: PathBuf) -> Result<TraceFacts, StoreError> {
+    let corrupt = |what| move |_| StoreError::Corrupt { what };
+    let count = |n: i64, what| u64::try_from(n).map_err(|_| StoreError::Corrupt { what });
+    Ok(TraceFacts {
+        digest: record.digest.try_into().map_err(corrupt("digest of a trace"))?,
+        layers: count(record.layers, "layers of a trace")?,
+        experts: count(record.experts, "experts of a trace")?,
+        top_k: count(record.top_k, "top_k of a trace")?,
+        tokens: count(record.tokens, "tokens of a trace")?,
+        sequences: count(record.sequences, "sequences of a trace")?,
+        steps: count(record.steps, "steps of a trace")?,
+        has_token_ids: record.has_token_ids,
+        id: record.id,
+        path,
+    })
+}
+
+fn not_found(id: &str) -> AppError {
+    AppError::NotFound { what: "trace", id: id.to_owned() }
+}

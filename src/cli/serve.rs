@@ -1,0 +1,147 @@
+//! `moe-gps serve`: from settings to a running service, and back down in order.
+//!
+//! Up: data directory, listener, first log line, database, workers, address file.
+//! Down: not ready, a pause for load balancers to notice, no new connections or jobs,
+//! requests and jobs in progress finish, the rest goes back into the queue.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::app::advisor::Advisor;
+use crate::app::board::Board;
+use crate::app::clock::now_ms;
+use crate::app::context::{App, Queue};
+use crate::config::{Jobs, Settings};
+use crate::http::state::Service;
+use crate::http::{openapi, router, serve};
+use crate::jobs::Runner;
+use crate::store::{DataDir, Store, StoreError};
+use crate::telemetry;
+
+/// How long threads that will not end may hold up the end of the process.
+const THREAD_GRACE: Duration = Duration::from_millis(500);
+
+/// Runs the service until it is told to stop.
+pub fn run(settings: &Settings, advisor: Arc<dyn Advisor>) -> anyhow::Result<()> {
+    let dir = DataDir::take(&settings.storage.data_dir)?;
+    let runtime = runtime()?;
+    let ended = runtime.block_on(serve_until_stopped(settings, &dir, advisor));
+    dir.remove_address();
+    runtime.shutdown_timeout(THREAD_GRACE);
+    ended
+}
+
+/// The runtime of all commands that need one.
+pub fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.enable_all().build().context("the runtime cannot be started")
+}
+
+async fn serve_until_stopped(
+    settings: &Settings,
+    dir: &DataDir,
+    advisor: Arc<dyn Advisor>,
+) -> anyhow::Result<()> {
+    // Signals count from here on, also while the service is still starting.
+    let told = told_to_stop()?;
+    let listen = &settings.listen;
+    let listener =
+        TcpListener::bind(listen).await.with_context(|| format!("cannot listen on {listen}"))?;
+    let address = listener.local_addr()?;
+    telemetry::logs::first_line(settings.log.log_format, address)?;
+    telemetry::logs::start(&settings.log).map_err(anyhow::Error::msg)?;
+
+    let (app, runner) = start(settings, dir, advisor).await.with_context(|| {
+        format!("data directory {} cannot be used", settings.storage.data_dir.display())
+    })?;
+    let closing = CancellationToken::new();
+    let router = router(settings, &app);
+    let serving = serve::serve(listener, router, &settings.limits, closing.clone());
+    let mut serving = std::pin::pin!(serving);
+    dir.write_address(address)?;
+    tracing::info!(
+        data_dir = %settings.storage.data_dir.display(),
+        workers = settings.jobs.n_workers(),
+        "ready; the API page is http://{address}/docs"
+    );
+    tokio::select! {
+        () = &mut serving => {}
+        () = told => {}
+    }
+    tracing::info!("told to stop");
+    app.board.draining.cancel();
+    let pause = seconds(settings.jobs.drain_delay_s);
+    let _ = tokio::time::timeout(pause, &mut serving).await;
+    closing.cancel();
+    let patience = seconds(settings.jobs.drain_timeout_s);
+    let (requests, jobs) =
+        tokio::join!(tokio::time::timeout(patience, &mut serving), runner.stop(&app, patience));
+    if requests.is_err() {
+        tracing::warn!("connections were cut off that did not end in time");
+    }
+    jobs?;
+    app.store.close().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Opens the database and starts the workers.
+pub async fn start(
+    settings: &Settings,
+    dir: &DataDir,
+    advisor: Arc<dyn Advisor>,
+) -> Result<(Arc<App>, Runner), StoreError> {
+    // Before anything is counted.
+    telemetry::metrics::recorder();
+    let store = Store::open(&dir.database(), &settings.storage).await?;
+    store.probe_write(now_ms()).await?;
+    let (board, handovers) = Board::new(settings.jobs.n_workers());
+    let app = Arc::new(App {
+        store,
+        board,
+        advisor,
+        traces_dir: dir.traces(),
+        instance: uuid::Uuid::now_v7().to_string(),
+        queue: queue(&settings.jobs),
+    });
+    let runner = Runner::start(&app, handovers).await?;
+    Ok((app, runner))
+}
+
+/// The whole surface over a started service.
+pub fn router(settings: &Settings, app: &Arc<App>) -> axum::Router {
+    router::router(Service {
+        app: Arc::clone(app),
+        limits: Arc::new(settings.limits.clone()),
+        openapi: openapi::json().into(),
+    })
+}
+
+fn queue(jobs: &Jobs) -> Queue {
+    Queue {
+        limit: jobs.queue_limit,
+        lease_ms: i64::from(jobs.lease_s.max(1)) * 1000,
+        max_attempts: jobs.max_attempts.max(1),
+    }
+}
+
+/// Ends when the process is asked to: SIGTERM, or an interrupt from the keyboard.
+fn told_to_stop() -> anyhow::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+fn seconds(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or_default()
+}

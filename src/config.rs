@@ -1,0 +1,164 @@
+//! Every setting of the service: its flag, its variable, its default and its unit.
+//!
+//! The help text of `moe-gps serve --help` is the manual. Read in `cli` only, which
+//! hands each room its own section.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+/// Everything `serve` can be told.
+#[derive(Debug, Clone, Args)]
+pub struct Settings {
+    /// Address to listen on, `host:port`; port 0 picks a free one.
+    #[arg(long, env = "MOE_GPS_LISTEN", default_value = "127.0.0.1:8080")]
+    pub listen: String,
+    /// Where answers and traces are kept.
+    #[command(flatten)]
+    pub storage: Storage,
+    /// The workers and their queue.
+    #[command(flatten)]
+    pub jobs: Jobs,
+    /// What a client may send, and how slowly.
+    #[command(flatten)]
+    pub limits: Limits,
+    /// What is logged, and how.
+    #[command(flatten)]
+    pub log: Log,
+}
+
+/// Where answers and traces are kept.
+#[derive(Debug, Clone, Args)]
+pub struct Storage {
+    /// Directory of the database, the traces and the address file; created when absent.
+    #[arg(long, env = "MOE_GPS_DATA_DIR", default_value = "./data")]
+    pub data_dir: PathBuf,
+    /// How far a commit goes before it is answered: `normal` survives the death of the
+    /// process, `full` also the loss of power.
+    #[arg(long, env = "MOE_GPS_SYNCHRONOUS", default_value = "normal")]
+    pub synchronous: Synchronous,
+    /// Size the database may grow to, bytes; 0 is without a bound.
+    #[arg(long, env = "MOE_GPS_MAX_DATABASE_BYTES", default_value_t = 0)]
+    pub max_database_bytes: u64,
+}
+
+/// How far a commit goes before it is answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Synchronous {
+    /// Written to the operating system: survives the death of the process.
+    Normal,
+    /// Flushed to the disk: survives the loss of power.
+    Full,
+}
+
+/// The workers and their queue.
+#[derive(Debug, Clone, Args)]
+pub struct Jobs {
+    /// Computations that run at once; 0 is one per processor.
+    #[arg(long, env = "MOE_GPS_WORKERS", default_value_t = 0)]
+    pub workers: usize,
+    /// Questions that may wait for a worker; the next one is answered 503.
+    #[arg(long, env = "MOE_GPS_QUEUE_LIMIT", default_value_t = 1000)]
+    pub queue_limit: u32,
+    /// How long a worker keeps a job without a sign of life, seconds.
+    #[arg(long, env = "MOE_GPS_LEASE_S", default_value_t = 30)]
+    pub lease_s: u32,
+    /// How often a job is started before it is given up.
+    #[arg(long, env = "MOE_GPS_MAX_ATTEMPTS", default_value_t = 5)]
+    pub max_attempts: u32,
+    /// How long the service goes on answering, not ready, after it was told to stop, seconds.
+    #[arg(long, env = "MOE_GPS_DRAIN_DELAY_S", default_value_t = 1.0)]
+    pub drain_delay_s: f64,
+    /// How long requests and jobs in progress may then take to finish, seconds.
+    #[arg(long, env = "MOE_GPS_DRAIN_TIMEOUT_S", default_value_t = 10.0)]
+    pub drain_timeout_s: f64,
+}
+
+/// What a client may send, and how slowly.
+#[derive(Debug, Clone, Args)]
+pub struct Limits {
+    /// Largest question, bytes.
+    #[arg(long, env = "MOE_GPS_MAX_BODY_BYTES", default_value_t = 8 << 20)]
+    pub max_body_bytes: u64,
+    /// Largest trace upload as sent, bytes.
+    #[arg(long, env = "MOE_GPS_MAX_UPLOAD_BYTES", default_value_t = 2 << 30)]
+    pub max_upload_bytes: u64,
+    /// Largest trace upload after decompression, bytes.
+    #[arg(long, env = "MOE_GPS_MAX_INFLATED_BYTES", default_value_t = 8 << 30)]
+    pub max_inflated_bytes: u64,
+    /// Connections that may be open at once; further ones wait to be accepted.
+    #[arg(long, env = "MOE_GPS_MAX_CONNECTIONS", default_value_t = 1024)]
+    pub max_connections: usize,
+    /// How long a connection may take to send a request's head, seconds.
+    #[arg(long, env = "MOE_GPS_HEADER_TIMEOUT_S", default_value_t = 15.0)]
+    pub header_timeout_s: f64,
+    /// How long a question's body may take to arrive, and a pause in an upload may last, seconds.
+    #[arg(long, env = "MOE_GPS_BODY_TIMEOUT_S", default_value_t = 30.0)]
+    pub body_timeout_s: f64,
+    /// How long a request may take apart from an upload, seconds; above the longest wait of 60.
+    #[arg(long, env = "MOE_GPS_REQUEST_TIMEOUT_S", default_value_t = 90.0)]
+    pub request_timeout_s: f64,
+}
+
+/// What is logged, and how.
+#[derive(Debug, Clone, Args)]
+pub struct Log {
+    /// Shape of the log on standard output.
+    #[arg(long, env = "MOE_GPS_LOG_FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+    /// Which events are logged, as `level` or `target=level,…`.
+    #[arg(long, env = "MOE_GPS_LOG", default_value = "info")]
+    pub log: String,
+}
+
+/// Shape of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line, for machines.
+    Json,
+}
+
+impl Jobs {
+    /// The number of workers, with 0 resolved.
+    #[must_use]
+    pub fn n_workers(&self) -> usize {
+        match self.workers {
+            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            n => n,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::{CommandFactory, Parser};
+
+    #[derive(Parser)]
+    struct Probe {
+        #[command(flatten)]
+        settings: Settings,
+    }
+
+    #[test]
+    fn every_setting_has_a_flag_a_variable_a_default_and_a_text() {
+        for arg in Probe::command().get_arguments().filter(|arg| arg.get_id() != "help") {
+            let long = arg.get_long().unwrap();
+            let variable = format!("MOE_GPS_{}", long.replace('-', "_").to_uppercase());
+            assert_eq!(arg.get_env().unwrap(), variable.as_str());
+            assert!(!arg.get_default_values().is_empty(), "{long} has no default");
+            assert!(arg.get_help().is_some(), "{long} has no text");
+        }
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_contract() {
+        let settings = Probe::parse_from(["probe"]).settings;
+        assert_eq!(settings.listen, "127.0.0.1:8080");
+        assert_eq!(settings.storage.data_dir, PathBuf::from("./data"));
+        assert_eq!(settings.jobs.queue_limit, 1000);
+        assert!(0 < settings.jobs.n_workers());
+    }
+}

@@ -1,0 +1,62 @@
+//! Probes and metrics.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::app::health;
+use crate::http::problem::Failure;
+use crate::http::state::Service;
+use crate::telemetry::metrics as names;
+use crate::wire::problem::Problem;
+
+/// How long the database may take to prove that it can be written.
+const PROBE_TIME: Duration = Duration::from_secs(2);
+
+/// What a probe answers when all is well.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Health {
+    /// `live` or `ready`.
+    #[schema(examples("ready"))]
+    pub status: &'static str,
+}
+
+/// Says that the process is alive, also while it drains.
+#[utoipa::path(get, path = "/livez", tag = "operations",
+    responses((status = 200, description = "The process is alive", body = Health)))]
+pub async fn livez() -> Json<Health> {
+    Json(Health { status: "live" })
+}
+
+/// Says whether the service takes questions: database writable, workers alive, not draining.
+#[utoipa::path(get, path = "/readyz", tag = "operations",
+    responses(
+        (status = 200, description = "The service takes questions", body = Health),
+        (status = 503, description = "It does not, with Retry-After", body = Problem,
+         content_type = "application/problem+json"),
+    ))]
+pub async fn readyz(State(service): State<Service>) -> Result<Json<Health>, Failure> {
+    match tokio::time::timeout(PROBE_TIME, health::obstacle(&service.app)).await {
+        Ok(None) => Ok(Json(Health { status: "ready" })),
+        Ok(Some(obstacle)) => Err(Failure::not_ready(obstacle)),
+        Err(_) => Err(Failure::not_ready("the database does not answer")),
+    }
+}
+
+/// Metrics as Prometheus text.
+#[utoipa::path(get, path = "/metrics", tag = "operations",
+    responses((status = 200, description = "Prometheus text", body = String,
+               content_type = "text/plain")))]
+pub async fn metrics(State(service): State<Service>) -> Result<Response, Failure> {
+    for (status, count) in health::job_counts(&service.app).await? {
+        metrics::gauge!(names::JOBS, "status" => status.as_str()).set(count as f64);
+    }
+    metrics::gauge!(names::WORKERS_IDLE).set(service.app.board.n_idle() as f64);
+    let text = names::recorder().render();
+    Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
+}

@@ -1,0 +1,5 @@
+//! The handlers, one file per resource: extract, call `app`, answer.
+
+pub mod health;
+pub mod recommendations;
+pub mod traces;

@@ -1,0 +1,195 @@
+//! Recommendations: ask, fetch, list, cancel or delete, and the placement plan.
+
+#![expect(unused_qualifications, reason = "what utoipa writes for `params` is qualified")]
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use utoipa::IntoParams;
+
+use crate::app::recommendations::{self as app, Asked};
+use crate::http::conditional::{etag, is_known};
+use crate::http::extract::{JsonBody, QueryOf};
+use crate::http::prefer::{IdempotencyKey, PREFERENCE_APPLIED, Wait};
+use crate::http::problem::Failure;
+use crate::http::state::Service;
+use crate::store::jobs::JobRecord;
+use crate::wire::job::{JobView, Status};
+use crate::wire::listing::{ListQuery, RecommendationPage};
+use crate::wire::problem::Problem;
+use crate::wire::time::Moment;
+use crate::wire::violation::Violation;
+
+/// Asks for a recommendation.
+///
+/// Equal questions share one job. With `Prefer: wait=SECONDS` (at most 60) the answer is
+/// 200 with the result if it is ready in time, else 202 with the job to follow.
+#[utoipa::path(post, path = "/v1/recommendations", tag = "recommendations",
+    params(
+        ("Prefer" = Option<String>, Header, description = "`wait=SECONDS`, at most 60"),
+        ("Idempotency-Key" = Option<String>, Header,
+         description = "The client's name for this request; sent again it leads to the same job"),
+    ),
+    request_body(content = serde_json::Value, content_type = "application/json"),
+    responses(
+        (status = 200, description = "Finished within the wait", body = JobView),
+        (status = 202, description = "Accepted; follow Location", body = JobView),
+        (status = 400, description = "Not JSON", body = Problem,
+         content_type = "application/problem+json"),
+        (status = 413, description = "Too large", body = Problem,
+         content_type = "application/problem+json"),
+        (status = 415, description = "Not sent as application/json", body = Problem,
+         content_type = "application/problem+json"),
+        (status = 422, description = "Meaningless, with every violation", body = Problem,
+         content_type = "application/problem+json"),
+        (status = 503, description = "The queue is full or the database cannot be written, \
+         with Retry-After", body = Problem, content_type = "application/problem+json"),
+    ))]
+pub async fn ask_recommendation(
+    State(service): State<Service>,
+    wait: Wait,
+    IdempotencyKey(key): IdempotencyKey,
+    body: JsonBody,
+) -> Result<Response, Failure> {
+    let key = key.map(|key| (key, app::body_digest(&body.bytes)));
+    let asked = Asked { request: body.value, key, wait: wait.duration() };
+    let job = app::submit(&service.app, asked).await?;
+    let finished = wait.duration().is_some() && job.status.is_final();
+    let status = if finished { StatusCode::OK } else { StatusCode::ACCEPTED };
+    let mut response = (status, json(view(&job)?)).into_response();
+    let headers = response.headers_mut();
+    let location = HeaderValue::try_from(format!("/v1/recommendations/{}", job.id));
+    headers.insert(header::LOCATION, location.map_err(|e| Failure::internal(e.to_string()))?);
+    if let Some(applied) = wait.applied() {
+        headers.insert(PREFERENCE_APPLIED, applied);
+    }
+    Ok(response)
+}
+
+/// Fetches a recommendation: the job and, when it has finished, the result.
+///
+/// A finished one never changes and has a strong `ETag`.
+#[utoipa::path(get, path = "/v1/recommendations/{id}", tag = "recommendations",
+    params(
+        ("id" = String, Path, description = "As the answer to the question names it"),
+        ("If-None-Match" = Option<String>, Header, description = "An `ETag` seen before"),
+    ),
+    responses(
+        (status = 200, description = "The recommendation", body = JobView),
+        (status = 304, description = "As the client knows it"),
+        (status = 404, description = "There is none", body = Problem,
+         content_type = "application/problem+json"),
+    ))]
+pub async fn get_recommendation(
+    State(service): State<Service>,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    let job = app::fetch(&service.app, &id).await?;
+    let body = view(&job)?;
+    if !job.status.is_final() {
+        return Ok(json(body).into_response());
+    }
+    let tag = etag(&body).ok_or_else(|| Failure::internal("an entity tag is no header value"))?;
+    if is_known(&headers, &tag) {
+        return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response());
+    }
+    Ok(([(header::ETAG, tag)], json(body)).into_response())
+}
+
+/// Lists past recommendations, newest first.
+#[utoipa::path(get, path = "/v1/recommendations", tag = "recommendations", params(ListQuery),
+    responses(
+        (status = 200, description = "One page", body = RecommendationPage),
+        (status = 422, description = "A filter means nothing", body = Problem,
+         content_type = "application/problem+json"),
+    ))]
+pub async fn list_recommendations(
+    State(service): State<Service>,
+    QueryOf(query): QueryOf<ListQuery>,
+) -> Result<Json<RecommendationPage>, Failure> {
+    let query = query.check().map_err(Failure::invalid)?;
+    Ok(Json(app::list(&service.app, query).await?))
+}
+
+/// Cancels a queued or running recommendation, or deletes a finished one.
+#[utoipa::path(delete, path = "/v1/recommendations/{id}", tag = "recommendations",
+    params(("id" = String, Path, description = "As the answer to the question names it")),
+    responses(
+        (status = 200, description = "Canceled", body = JobView),
+        (status = 204, description = "Deleted"),
+        (status = 404, description = "There is none", body = Problem,
+         content_type = "application/problem+json"),
+    ))]
+pub async fn delete_recommendation(
+    State(service): State<Service>,
+    Path(id): Path<String>,
+) -> Result<Response, Failure> {
+    match app::cancel_or_delete(&service.app, &id).await? {
+        Some(canceled) => Ok(json(view(&canceled)?).into_response()),
+        None => Ok(StatusCode::NO_CONTENT.into_response()),
+    }
+}
+
+/// The shape in which a plan is wanted.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct PlacementQuery {
+    /// Only `json`, which is the default.
+    pub format: Option<String>,
+}
+
+/// Fetches the placement plan of a finished recommendation.
+#[utoipa::path(get, path = "/v1/recommendations/{id}/placement", tag = "recommendations",
+    params(("id" = String, Path, description = "As the answer to the question names it"),
+           PlacementQuery),
+    responses(
+        (status = 200, description = "The plan, per layer", body = serde_json::Value),
+        (status = 404, description = "There is no such recommendation, or it has no plan",
+         body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "It has not succeeded (yet)", body = Problem,
+         content_type = "application/problem+json"),
+        (status = 422, description = "Unknown format", body = Problem,
+         content_type = "application/problem+json"),
+    ))]
+pub async fn get_placement(
+    State(service): State<Service>,
+    Path(id): Path<String>,
+    QueryOf(query): QueryOf<PlacementQuery>,
+) -> Result<Response, Failure> {
+    if let Some(format) = query.format.filter(|format| format != "json") {
+        let detail = format!("format is {format}; supported is json");
+        return Err(Failure::invalid(vec![Violation::new("/format", "one_of", detail)]));
+    }
+    let plan = app::placement(&service.app, &id).await?;
+    Ok(json(plan.into_bytes()).into_response())
+}
+
+fn json(body: Vec<u8>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "application/json")], body)
+}
+
+/// The body that shows a job.
+fn view(job: &JobRecord) -> Result<Vec<u8>, Failure> {
+    let raw = |text| serde_json::from_str::<&RawValue>(text);
+    let running = job.status == Status::Running;
+    let body = (|| {
+        serde_json::to_vec(&JobView {
+            id: &job.id,
+            status: job.status,
+            created_at: Moment(job.created_ms),
+            started_at: job.started_ms.map(Moment),
+            finished_at: job.finished_ms.map(Moment),
+            progress: running.then_some(job.progress),
+            phase: job.phase.as_deref().filter(|_| running),
+            request: raw(&job.request)?,
+            result: job.result.as_deref().map(raw).transpose()?,
+            error: job.problem.as_deref().map(raw).transpose()?,
+        })
+    })();
+    body.map_err(|error| Failure::internal(format!("stored JSON of {}: {error}", job.id)))
+}

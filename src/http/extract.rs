@@ -1,0 +1,94 @@
+//! Reads bodies and queries, and refuses them in the service's own words.
+
+use axum::body::{Body, Bytes};
+use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, header};
+use futures_util::StreamExt;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::problem::Failure;
+use super::state::Service;
+use crate::wire::violation::Violation;
+
+/// A JSON body: the value, and the bytes it was read from.
+#[derive(Debug)]
+pub struct JsonBody {
+    /// What the body says.
+    pub value: Value,
+    /// The body.
+    pub bytes: Bytes,
+}
+
+impl FromRequest<Service> for JsonBody {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, service: &Service) -> Result<Self, Failure> {
+        if !is_json(request.headers()) {
+            return Err(Failure::unsupported("the body must be sent as application/json"));
+        }
+        if request.headers().contains_key(header::CONTENT_ENCODING) {
+            return Err(Failure::unsupported("a question must be sent without Content-Encoding"));
+        }
+        let limit = service.limits.max_body_bytes;
+        let declared = content_length(request.headers());
+        if declared.is_some_and(|declared| limit < declared) {
+            return Err(Failure::too_large(limit));
+        }
+        let reading = read(request.into_body(), declared, limit);
+        let bytes = tokio::time::timeout(service.body_timeout(), reading)
+            .await
+            .map_err(|_| Failure::slow_body(service.limits.body_timeout_s))??;
+        let value = serde_json::from_slice(&bytes)
+            .map_err(|error| Failure::malformed(format!("the body is not JSON: {error}")))?;
+        Ok(Self { value, bytes })
+    }
+}
+
+async fn read(body: Body, declared: Option<u64>, limit: u64) -> Result<Bytes, Failure> {
+    let expected = declared.and_then(|n| usize::try_from(n).ok()).unwrap_or_default();
+    // A declared length is a claim; memory is taken as the body arrives.
+    let mut bytes = Vec::with_capacity(expected.min(64 << 10));
+    let mut stream = body.into_data_stream();
+    while let Some(piece) = stream.next().await {
+        let piece =
+            piece.map_err(|error| Failure::malformed(format!("the body broke off: {error}")))?;
+        if limit < (bytes.len() + piece.len()) as u64 {
+            return Err(Failure::too_large(limit));
+        }
+        bytes.extend_from_slice(&piece);
+    }
+    Ok(bytes.into())
+}
+
+/// The length a request declares.
+#[must_use]
+pub fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let Some(content_type) = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()) else {
+        return false;
+    };
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case("application/json")
+}
+
+/// A query string read into `T`; unknown names are refused.
+#[derive(Debug)]
+pub struct QueryOf<T>(pub T);
+
+impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for QueryOf<T> {
+    type Rejection = Failure;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Failure> {
+        match Query::<T>::try_from_uri(&parts.uri) {
+            Ok(Query(query)) => Ok(Self(query)),
+            Err(rejection) => {
+                Err(Failure::invalid(vec![Violation::new("", "query", rejection.body_text())]))
+            }
+        }
+    }
+}

@@ -1,0 +1,160 @@
+//! What happens to every request, outermost first.
+//!
+//! 1. request id: taken from `X-Request-Id` or made, and echoed
+//! 2. log: one event per request, in a span that carries the id
+//! 3. problem: errors get their body, their path and the id
+//! 4. metrics: count, time, in flight, by route template
+//! 5. refused bodies are read to their end
+//! 6. panic guard
+//! 7. body limit and pause limit, for uploads too; time limit, except for uploads
+
+use std::time::{Duration, Instant};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{MatchedPath, Request};
+use axum::http::{HeaderName, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use tower::ServiceBuilder;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::limit::RequestBodyLimitLayer;
+use tower_http::request_id::{
+    MakeRequestUuid, PropagateRequestIdLayer, RequestId, SetRequestIdLayer,
+};
+use tower_http::timeout::{RequestBodyTimeoutLayer, TimeoutLayer};
+use tower_http::trace::TraceLayer;
+use tracing::Span;
+
+use super::drain::drain_refused;
+use super::problem::{Failure, PROBLEM_JSON};
+use super::state::Service;
+use crate::config::Limits;
+use crate::telemetry::metrics as names;
+
+/// Request and answer header with the id under which the log tells more.
+pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// A longer id of a client's is replaced, because it goes into every log line.
+const MAX_ID_BYTES: usize = 128;
+
+/// The routes with the time limit that uploads are free of.
+pub(super) fn limit_time(routes: Router<Service>, limits: &Limits) -> Router<Service> {
+    let time = Duration::from_secs_f64(limits.request_timeout_s.max(0.001));
+    routes.layer(TimeoutLayer::with_status_code(StatusCode::SERVICE_UNAVAILABLE, time))
+}
+
+/// The routes with all that happens to every request.
+pub(super) fn wrap(routes: Router<Service>, limits: &Limits) -> Router<Service> {
+    let pause = Duration::from_secs_f64(limits.body_timeout_s.max(0.001));
+    let upload = usize::try_from(limits.max_upload_bytes).unwrap_or(usize::MAX);
+    let trace = TraceLayer::new_for_http()
+        .make_span_with(|request: &Request<Body>| {
+            tracing::info_span!(
+                "request",
+                http.id = request_id(request).unwrap_or_default(),
+                http.method = request.method().as_str(),
+                http.path = request.uri().path(),
+            )
+        })
+        .on_request(())
+        .on_failure(())
+        .on_response(|response: &Response, latency: Duration, _: &Span| {
+            tracing::info!(
+                http.status = response.status().as_u16(),
+                http.latency_s = latency.as_secs_f64(),
+                "answered"
+            );
+        });
+    routes.layer(
+        ServiceBuilder::new()
+            .layer(middleware::from_fn(drop_unfit_id))
+            .layer(SetRequestIdLayer::new(X_REQUEST_ID, MakeRequestUuid))
+            .layer(PropagateRequestIdLayer::new(X_REQUEST_ID))
+            .layer(trace)
+            .layer(middleware::from_fn(write_problem))
+            .layer(middleware::from_fn(measure))
+            .layer(middleware::from_fn(drain_refused))
+            .layer(CatchPanicLayer::custom(|panic: Box<dyn std::any::Any + Send>| {
+                let text = panic.downcast_ref::<String>().map(String::as_str);
+                let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+                Failure::internal(format!("panic: {}", text.unwrap_or("?"))).into_response()
+            }))
+            .layer(RequestBodyLimitLayer::new(upload))
+            .layer(RequestBodyTimeoutLayer::new(pause))
+            .map_request(|request: Request<_>| request.map(Body::new)),
+    )
+}
+
+fn request_id<B>(request: &Request<B>) -> Option<&str> {
+    request.extensions().get::<RequestId>()?.header_value().to_str().ok()
+}
+
+async fn drop_unfit_id(mut request: Request, next: Next) -> Response {
+    let fits = |id: &str| !id.is_empty() && id.len() <= MAX_ID_BYTES;
+    let id = request.headers().get(X_REQUEST_ID);
+    if id.is_some_and(|id| !id.to_str().is_ok_and(fits)) {
+        request.headers_mut().remove(X_REQUEST_ID);
+    }
+    next.run(request).await
+}
+
+async fn write_problem(request: Request, next: Next) -> Response {
+    let id = request_id(&request).map(str::to_owned);
+    let uri = request.uri().clone();
+    let mut response = next.run(request).await;
+    let status = response.status();
+    if status.as_u16() < 400 {
+        return response;
+    }
+    let failure = response.extensions_mut().remove::<Failure>();
+    let Failure { mut problem, cause, retry_after_s } =
+        failure.unwrap_or_else(|| Failure::of_status(status));
+    if let Some(cause) = cause {
+        if status.is_server_error() && status != StatusCode::SERVICE_UNAVAILABLE {
+            tracing::error!(cause, "the service failed");
+        } else {
+            tracing::warn!(cause, "a request was turned away");
+        }
+    }
+    problem.instance = Some(uri.path().to_owned());
+    problem.request_id = id;
+    let (mut parts, _) = response.into_parts();
+    parts.headers.insert(header::CONTENT_TYPE, PROBLEM_JSON);
+    parts.headers.remove(header::CONTENT_LENGTH);
+    if let Some(seconds) = retry_after_s {
+        parts.headers.insert(header::RETRY_AFTER, seconds.into());
+    }
+    let body = serde_json::to_vec(&problem).unwrap_or_default();
+    Response::from_parts(parts, Body::from(body))
+}
+
+async fn measure(request: Request, next: Next) -> Response {
+    let began = Instant::now();
+    let matched = request.extensions().get::<MatchedPath>();
+    // The template, never the path: a label must not grow with what clients ask for.
+    let route = matched.map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
+    let method = method_name(request.method());
+    let in_flight = metrics::gauge!(names::HTTP_IN_FLIGHT);
+    in_flight.increment(1.0);
+    let response = next.run(request).await;
+    in_flight.decrement(1.0);
+    let status = response.status().as_u16().to_string();
+    metrics::histogram!(names::HTTP_SECONDS, "method" => method, "route" => route.clone())
+        .record(began.elapsed());
+    metrics::counter!(
+        names::HTTP_REQUESTS, "method" => method, "route" => route, "status" => status
+    )
+    .increment(1);
+    response
+}
+
+fn method_name(method: &axum::http::Method) -> &'static str {
+    match method.as_str() {
+        "GET" => "GET",
+        "HEAD" => "HEAD",
+        "POST" => "POST",
+        "PUT" => "PUT",
+        "DELETE" => "DELETE",
+        _ => "other",
+    }
+}

@@ -1,0 +1,22 @@
+//! The API page at `/docs` and the description it shows, without any outside address.
+
+use axum::Router;
+use axum::extract::State;
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use utoipa_swagger_ui::{Config, SwaggerUi};
+
+use super::state::Service;
+
+/// `/docs` and `/openapi.json`.
+pub(super) fn routes() -> Router<Service> {
+    let page: Router<Service> =
+        SwaggerUi::new("/docs").config(Config::from("/openapi.json")).into();
+    page.route("/openapi.json", get(description))
+}
+
+async fn description(State(service): State<Service>) -> Response {
+    let body = service.openapi.to_string();
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}

@@ -1,0 +1,204 @@
+//! The only place where an error becomes a status.
+//!
+//! A handler ends with a [`Failure`]; it travels in the response's extensions to the
+//! outermost layer, which adds the path and the request id, writes the body and, where
+//! it is our fault, the log.
+
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+
+use crate::app::error::AppError;
+use crate::store::StoreError;
+use crate::wire::problem::Problem;
+use crate::wire::violation::Violation;
+
+/// Media type of every error.
+pub const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
+
+/// How soon a client may try again after the queue was full, seconds.
+const RETRY_QUEUE_S: u32 = 1;
+/// How soon a client may try again after the database failed to write, seconds.
+const RETRY_STORE_S: u32 = 10;
+/// How soon a client may try again while the service starts or stops, seconds.
+const RETRY_READY_S: u32 = 5;
+
+/// An error on its way to the client.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    /// What the client is told.
+    pub problem: Box<Problem>,
+    /// Seconds after which trying again makes sense.
+    pub retry_after_s: Option<u32>,
+    /// What only the log is told.
+    pub cause: Option<String>,
+}
+
+impl Failure {
+    /// A failure of the kind `slug`.
+    pub fn new(slug: &str, title: &str, status: StatusCode, detail: impl Into<String>) -> Self {
+        let problem = Problem::new(slug, title, status.as_u16(), detail);
+        Self { problem: Box::new(problem), retry_after_s: None, cause: None }
+    }
+
+    /// The body is not well-formed.
+    pub fn malformed(detail: impl Into<String>) -> Self {
+        Self::new("malformed", "The body is malformed", StatusCode::BAD_REQUEST, detail)
+    }
+
+    /// The body is larger than it may be.
+    #[must_use]
+    pub fn too_large(limit_bytes: u64) -> Self {
+        let detail = format!("the body is larger than {limit_bytes} bytes");
+        Self::new("too-large", "The body is too large", StatusCode::PAYLOAD_TOO_LARGE, detail)
+    }
+
+    /// The body has a format or encoding that is not understood here.
+    pub fn unsupported(detail: impl Into<String>) -> Self {
+        let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
+        Self::new("unsupported-format", "The format is not supported", status, detail)
+    }
+
+    /// The body did not arrive in time.
+    #[must_use]
+    pub fn slow_body(seconds: f64) -> Self {
+        let detail = format!("the body did not arrive within {seconds} s");
+        Self::new("slow-body", "The body came too slowly", StatusCode::REQUEST_TIMEOUT, detail)
+    }
+
+    /// The request is well-formed and breaks rules.
+    #[must_use]
+    pub fn invalid(violations: Vec<Violation>) -> Self {
+        let detail = match violations.as_slice() {
+            [only] => only.detail.clone(),
+            several => format!("the request breaks {} rules; see violations", several.len()),
+        };
+        let status = StatusCode::UNPROCESSABLE_ENTITY;
+        let mut failure =
+            Self::new("invalid-question", "The question cannot be answered", status, detail);
+        failure.problem.violations = violations;
+        failure
+    }
+
+    /// The service cannot take requests right now.
+    pub fn not_ready(detail: impl Into<String>) -> Self {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        let failure = Self::new("not-ready", "The service is not ready", status, detail);
+        Self { retry_after_s: Some(RETRY_READY_S), ..failure }
+    }
+
+    /// A bug of ours, with the cause for the log.
+    pub fn internal(cause: impl Into<String>) -> Self {
+        let detail = "the service failed; the log tells more under the request id";
+        let status = StatusCode::INTERNAL_SERVER_ERROR;
+        let failure = Self::new("internal", "The service failed", status, detail);
+        Self { cause: Some(cause.into()), ..failure }
+    }
+
+    /// What a bare status means that no handler has explained.
+    #[must_use]
+    pub fn of_status(status: StatusCode) -> Self {
+        match status {
+            StatusCode::NOT_FOUND => Self::new(
+                "not-found",
+                "There is no such thing",
+                status,
+                "there is nothing at this path; /docs lists what there is",
+            ),
+            StatusCode::METHOD_NOT_ALLOWED => Self::new(
+                "method-not-allowed",
+                "The method is not allowed",
+                status,
+                "this path does not answer this method; the Allow header lists those it does",
+            ),
+            StatusCode::SERVICE_UNAVAILABLE => {
+                Self::not_ready("the request took too long and was given up; try again later")
+            }
+            status if status.is_server_error() => Self::internal(status.to_string()),
+            status => {
+                let title = status.canonical_reason().unwrap_or("The request was refused");
+                Self::new("refused", title, status, "the request was refused")
+            }
+        }
+    }
+}
+
+impl From<AppError> for Failure {
+    fn from(error: AppError) -> Self {
+        let detail = error.to_string();
+        match error {
+            AppError::NotFound { .. } => Self {
+                problem: Box::new(Problem::new("not-found", "There is no such thing", 404, detail)),
+                ..Self::of_status(StatusCode::NOT_FOUND)
+            },
+            AppError::Conflict(detail) => Self::new(
+                "conflict",
+                "The state of things does not allow it",
+                StatusCode::CONFLICT,
+                detail,
+            ),
+            AppError::Refused(violations) => Self::invalid(violations),
+            AppError::QueueFull { .. } => {
+                let status = StatusCode::SERVICE_UNAVAILABLE;
+                let failure = Self::new("queue-full", "The queue is full", status, detail);
+                Self { retry_after_s: Some(RETRY_QUEUE_S), ..failure }
+            }
+            AppError::Store(error) if error.is_passing() => {
+                let status = StatusCode::SERVICE_UNAVAILABLE;
+                let failure = Self::new(
+                    "storage-unavailable",
+                    "The database cannot be written",
+                    status,
+                    format!("{error}; nothing that was accepted is lost"),
+                );
+                Self { retry_after_s: Some(RETRY_STORE_S), cause: Some(chain(&error)), ..failure }
+            }
+            other => Self::internal(chain(&other)),
+        }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        AppError::Store(error).into()
+    }
+}
+
+impl IntoResponse for Failure {
+    fn into_response(self) -> Response {
+        let status =
+            StatusCode::from_u16(self.problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let mut response = status.into_response();
+        if let Some(seconds) = self.retry_after_s {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+/// An error and all its causes, for the log.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_passes_is_503_with_retry_after_and_what_does_not_is_500() {
+        let full = Failure::from(AppError::Store(StoreError::Full(sqlx::Error::PoolClosed)));
+        assert_eq!((full.problem.status, full.retry_after_s), (503, Some(RETRY_STORE_S)));
+        let corrupt = Failure::from(AppError::Store(StoreError::Corrupt { what: "a row" }));
+        assert_eq!(corrupt.problem.status, 500);
+        assert!(!corrupt.problem.detail.contains("row"), "causes are for the log");
+        assert!(corrupt.cause.unwrap().contains("a row"));
+    }
+}

@@ -1,0 +1,55 @@
+//! The whole surface: every path the service answers.
+
+use axum::Router;
+use axum::routing::get;
+use utoipa::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use super::api::{health, recommendations, traces};
+use super::openapi::Description;
+use super::state::Service;
+use super::{layers, page};
+
+/// The documented operations except uploads, which may take their time.
+fn quick() -> OpenApiRouter<Service> {
+    OpenApiRouter::with_openapi(Description::openapi())
+        .routes(routes!(recommendations::ask_recommendation, recommendations::list_recommendations))
+        .routes(routes!(
+            recommendations::get_recommendation,
+            recommendations::delete_recommendation
+        ))
+        .routes(routes!(recommendations::get_placement))
+        .routes(routes!(traces::get_trace, traces::delete_trace))
+        .routes(routes!(health::livez))
+        .routes(routes!(health::readyz))
+        .routes(routes!(health::metrics))
+}
+
+/// Uploads and their collection.
+fn uploads() -> OpenApiRouter<Service> {
+    OpenApiRouter::new().routes(routes!(traces::list_traces))
+}
+
+/// Every documented operation.
+pub(super) fn documented() -> OpenApiRouter<Service> {
+    quick().merge(uploads())
+}
+
+/// Other names of the probes, that some cluster tools ask for.
+fn aliases() -> Router<Service> {
+    Router::new()
+        .route("/live", get(health::livez))
+        .route("/health", get(health::livez))
+        .route("/healthz", get(health::livez))
+        .route("/ready", get(health::readyz))
+}
+
+/// The service as one router.
+pub fn router(service: Service) -> Router {
+    let (quick, _) = quick().split_for_parts();
+    let (uploads, _) = uploads().split_for_parts();
+    let quick = quick.merge(aliases()).merge(page::routes());
+    let routes = layers::limit_time(quick, &service.limits).merge(uploads);
+    layers::wrap(routes, &service.limits).with_state(service)
+}

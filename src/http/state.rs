@@ -1,0 +1,26 @@
+//! What every handler works with.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::app::context::App;
+use crate::config::Limits;
+
+/// What every handler works with; cheap to clone.
+#[derive(Clone)]
+pub struct Service {
+    /// The use cases' context.
+    pub app: Arc<App>,
+    /// What a client may send.
+    pub limits: Arc<Limits>,
+    /// The API description, serialised once.
+    pub openapi: Arc<str>,
+}
+
+impl Service {
+    /// How long a question's body may take to arrive.
+    #[must_use]
+    pub fn body_timeout(&self) -> Duration {
+        Duration::from_secs_f64(self.limits.body_timeout_s.max(0.001))
+    }
+}

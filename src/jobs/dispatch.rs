@@ -1,0 +1,80 @@
+//! Brings jobs and idle workers together.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::MissedTickBehavior;
+use tokio_util::task::TaskTracker;
+
+use super::{outcome, work};
+use crate::app::board::Handover;
+use crate::app::clock::now_ms;
+use crate::app::context::App;
+use crate::store::{GiveUp, Recovered, StoreError};
+use crate::telemetry::metrics as names;
+
+/// How often the queue is looked at although nobody rang.
+const POLL: Duration = Duration::from_secs(1);
+/// How long an idempotency key is kept, milliseconds: a day.
+const KEY_KEEP_MS: i64 = 24 * 3600 * 1000;
+/// How often old keys are looked for, in polls: every ten minutes.
+const KEY_POLLS: u32 = 600;
+
+/// Hands jobs to workers until the service stops.
+pub(super) async fn dispatch(
+    app: Arc<App>,
+    tasks: TaskTracker,
+    mut handovers: mpsc::UnboundedReceiver<Handover>,
+) {
+    let mut poll = tokio::time::interval(POLL);
+    poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut polls = 0_u32;
+    let mut wanted = true;
+    loop {
+        tokio::select! {
+            () = app.board.stopping.cancelled() => break,
+            Some(handover) = handovers.recv() => {
+                tasks.spawn(work::work(Arc::clone(&app), handover.slot, Some(handover.job)));
+            }
+            () = app.board.rung() => wanted = true,
+            Some(slot) = app.board.slot(), if wanted => {
+                wanted = false;
+                tasks.spawn(work::work(Arc::clone(&app), slot, None));
+            }
+            _ = poll.tick() => {
+                app.board.beat(now_ms());
+                if let Err(error) = maintain(&app, polls).await {
+                    tracing::warn!(error = %error, "the queue could not be looked after");
+                }
+                polls = polls.wrapping_add(1);
+                app.board.ring();
+            }
+        }
+    }
+    // Jobs handed over and not begun are put back with the others by `Runner::stop`.
+}
+
+async fn maintain(app: &App, polls: u32) -> Result<(), StoreError> {
+    let problem = outcome::given_up(app.queue.max_attempts);
+    let give_up = GiveUp { max_attempts: app.queue.max_attempts, problem: &problem };
+    report(app.store.free_expired(give_up, now_ms()).await?);
+    if polls.is_multiple_of(KEY_POLLS) {
+        app.store.forget_keys(now_ms() - KEY_KEEP_MS).await?;
+    }
+    Ok(())
+}
+
+/// Says what became of jobs whose worker was gone.
+pub(super) fn report(recovered: Recovered) {
+    if recovered == Recovered::default() {
+        return;
+    }
+    metrics::counter!(names::JOBS_RECOVERED, "outcome" => "requeued").increment(recovered.requeued);
+    metrics::counter!(names::JOBS_RECOVERED, "outcome" => "given_up").increment(recovered.given_up);
+    tracing::warn!(
+        jobs.requeued = recovered.requeued,
+        jobs.given_up = recovered.given_up,
+        "jobs whose worker was gone were taken over"
+    );
+}

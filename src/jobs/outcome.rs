@@ -1,0 +1,98 @@
+//! What the end of a computation means for its job.
+
+use crate::app::advise::{Advice, AdviceError};
+use crate::app::error::AppError;
+use crate::store::jobs::Outcome;
+use crate::wire::job::Status;
+use crate::wire::problem::Problem;
+
+/// How a computation ended.
+#[derive(Debug)]
+pub(super) enum End {
+    /// With something to store.
+    Outcome(Box<Outcome>),
+    /// Early, on request.
+    Canceled,
+}
+
+/// The end that the advisor's answer means.
+pub(super) fn of(answer: Result<Advice, AdviceError>) -> End {
+    let outcome = match answer {
+        Ok(advice) => succeeded(&advice),
+        Err(AdviceError::Canceled) => return End::Canceled,
+        Err(AdviceError::Refused(violations)) => failed(
+            &Problem::new(
+                "invalid-question",
+                "The question cannot be answered",
+                422,
+                "the question was accepted but proved meaningless when it was computed",
+            )
+            .with_violations(violations),
+        ),
+        Err(AdviceError::Trace { id, .. }) => failed(&Problem::new(
+            "trace-unreadable",
+            "A stored trace cannot be read",
+            500,
+            format!("trace {id} could not be read back; upload it again and ask again"),
+        )),
+    };
+    End::Outcome(Box::new(outcome))
+}
+
+/// The end of a job that could not even be begun.
+pub(super) fn unprepared(error: &AppError) -> Outcome {
+    tracing::error!(error = %error, "a job could not be read back");
+    failed(&Problem::new(
+        "internal",
+        "The service failed",
+        500,
+        "the stored question could not be read back; ask again",
+    ))
+}
+
+/// The end of a computation that fell over.
+pub(super) fn panicked() -> Outcome {
+    failed(&Problem::new(
+        "internal",
+        "The service failed",
+        500,
+        "the computation fell over; this is a bug of the service, not of the question",
+    ))
+}
+
+/// The problem of a job that was started too often, JSON.
+pub(super) fn given_up(max_attempts: u32) -> String {
+    text(&Problem::new(
+        "given-up",
+        "The job was given up",
+        500,
+        format!("the computation was started {max_attempts} times and never ended; ask again"),
+    ))
+}
+
+fn succeeded(advice: &Advice) -> Outcome {
+    Outcome {
+        status: Status::Succeeded,
+        strategy: Some(advice.strategy.clone()),
+        recommendation: advice.result.get("recommendation").map(ToString::to_string),
+        result: Some(advice.result.to_string()),
+        placement: advice.placement.as_ref().map(ToString::to_string),
+        problem: None,
+    }
+}
+
+fn failed(problem: &Problem) -> Outcome {
+    Outcome {
+        status: Status::Failed,
+        strategy: None,
+        recommendation: None,
+        result: None,
+        placement: None,
+        problem: Some(text(problem)),
+    }
+}
+
+fn text(problem: &Problem) -> String {
+    // A struct of texts and numbers always serialises.
+    serde_json::to_string(problem).unwrap_or_default()
+}

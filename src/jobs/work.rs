@@ -1,0 +1,175 @@
+//! One worker: computes a job, stores its end, and takes the next one.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::time::MissedTickBehavior;
+
+use super::outcome::{self, End};
+use crate::app::advise::CheckedQuestion;
+use crate::app::advisor::KnownTraces;
+use crate::app::board::{LiveJob, Slot};
+use crate::app::clock::now_ms;
+use crate::app::context::App;
+use crate::app::error::AppError;
+use crate::store::StoreError;
+use crate::store::jobs::{JobRecord, Lease, Outcome};
+use crate::telemetry::metrics as names;
+
+/// Longest time between two signs of life of a job; also how soon a cancellation by
+/// another process is noticed.
+const HEARTBEAT: Duration = Duration::from_millis(500);
+/// First and longest pause before a failed write is tried again.
+const RETRY_PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
+
+/// Works on `first`, then on the queue, until it is empty or the service stops.
+pub(super) async fn work(app: Arc<App>, slot: Slot, first: Option<JobRecord>) {
+    let mut next = first;
+    // A job handed over when all stop is put back by `Runner::stop` like the others.
+    while !app.board.stopping.is_cancelled() {
+        let job = match next.take() {
+            Some(job) => job,
+            None if !app.board.take_backlog() => break,
+            None => match claim(&app).await {
+                Ok(Some(job)) => {
+                    // There may be more: for us afterwards, for an idle worker now.
+                    app.board.ring();
+                    job
+                }
+                Ok(None) => break,
+                Err(error) => {
+                    // The next poll rings again.
+                    tracing::warn!(error = %error, "no job could be claimed");
+                    break;
+                }
+            },
+        };
+        run(&app, job).await;
+    }
+    drop(slot);
+}
+
+async fn claim(app: &App) -> Result<Option<JobRecord>, StoreError> {
+    let now = now_ms();
+    let job = app.store.claim_job(lease(app), now).await?;
+    if let Some(job) = &job {
+        let waited = Duration::from_millis((now - job.created_ms).unsigned_abs());
+        metrics::histogram!(names::JOB_WAIT_SECONDS).record(waited);
+    }
+    Ok(job)
+}
+
+fn lease(app: &App) -> Lease<'_> {
+    Lease { owner: &app.instance, until_ms: now_ms() + app.queue.lease_ms }
+}
+
+async fn run(app: &Arc<App>, job: JobRecord) {
+    let began = Instant::now();
+    let live = app.board.begin(&job.id);
+    let end = match prepare(app, &job).await {
+        Ok((question, traces)) => {
+            let (advisor, following) = (Arc::clone(&app.advisor), Arc::clone(&live));
+            let computing = tokio::task::spawn_blocking(move || {
+                outcome::of(advisor.advise(&question, &traces, &*following))
+            });
+            keep_alive(app, &job, &live, computing).await
+        }
+        Err(error) => End::Outcome(Box::new(outcome::unprepared(&error))),
+    };
+    match end {
+        End::Outcome(outcome) => {
+            metrics::histogram!(names::JOB_SECONDS, "outcome" => outcome.status.as_str())
+                .record(began.elapsed());
+            store_outcome(app, job, *outcome).await;
+        }
+        // Whoever canceled it has said so in the database, or puts it back when all stop.
+        End::Canceled => app.board.end(&job.id),
+    }
+}
+
+/// What the advisor needs, from what is stored.
+async fn prepare(app: &App, job: &JobRecord) -> Result<(CheckedQuestion, KnownTraces), AppError> {
+    let corrupt = |what| StoreError::Corrupt { what };
+    let question = CheckedQuestion {
+        digest: (job.digest.clone().try_into())
+            .map_err(|_| corrupt("digest of a recommendation"))?,
+        request: serde_json::from_str(&job.request)
+            .map_err(|_| corrupt("request of a recommendation"))?,
+        model: job.model.clone(),
+        device: job.device.clone(),
+        trace_ids: serde_json::from_str(&job.trace_ids)
+            .map_err(|_| corrupt("trace ids of a recommendation"))?,
+    };
+    let traces =
+        crate::app::traces::facts(app, question.trace_ids.iter().map(String::as_str)).await?;
+    Ok((question, traces))
+}
+
+/// Waits for the computation, extending its lease, and ends it when the job is not ours.
+async fn keep_alive(
+    app: &App,
+    job: &JobRecord,
+    live: &LiveJob,
+    mut computing: tokio::task::JoinHandle<End>,
+) -> End {
+    let third = Duration::from_millis(app.queue.lease_ms.unsigned_abs() / 3);
+    let period = HEARTBEAT.min(third).max(Duration::from_millis(1));
+    let mut beat = tokio::time::interval_at(tokio::time::Instant::now() + period, period);
+    beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            end = &mut computing => {
+                return end.unwrap_or_else(|error| {
+                    tracing::error!(job.id = job.id, error = %error, "a computation fell over");
+                    End::Outcome(Box::new(outcome::panicked()))
+                });
+            }
+            _ = beat.tick() => {
+                let (progress, phase) = live.progress();
+                match app.store.extend_lease(job, lease(app), progress, phase).await {
+                    Ok(true) => {}
+                    Ok(false) => live.cancel(),
+                    Err(error) => {
+                        tracing::warn!(job.id = job.id, error = %error, "lease not extended");
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Stores the end of a job, trying again while the database cannot be written.
+async fn store_outcome(app: &App, mut job: JobRecord, outcome: Outcome) {
+    let mut pause = RETRY_PAUSE.0;
+    loop {
+        let now = now_ms();
+        match app.store.finish_job(&job, &app.instance, &outcome, now).await {
+            Ok(stored) => {
+                app.board.end(&job.id);
+                if stored {
+                    tracing::debug!(job.id, job.status = outcome.status.as_str(), "job ended");
+                    job.status = outcome.status;
+                    job.finished_ms = Some(now);
+                    job.result = outcome.result;
+                    job.problem = outcome.problem;
+                    app.board.announce(&Arc::new(job));
+                }
+                return;
+            }
+            Err(error) if app.board.stopping.is_cancelled() => {
+                // The lease brings the job to the next process.
+                tracing::error!(job.id, error = %error, "the end of a job was not stored");
+                app.board.end(&job.id);
+                return;
+            }
+            Err(error) => {
+                tracing::error!(job.id, error = %error, "the end of a job is not stored yet");
+                tokio::select! {
+                    () = tokio::time::sleep(pause) => {}
+                    () = app.board.stopping.cancelled() => {}
+                }
+                pause = (pause * 2).min(RETRY_PAUSE.1);
+            }
+        }
+    }
+}

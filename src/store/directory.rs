@@ -1,0 +1,118 @@
+//! The data directory: where things lie in it, and that only one service uses it.
+
+use std::fs::{File, TryLockError};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use super::StoreError;
+
+/// A data directory that belongs to this process until dropped.
+#[derive(Debug)]
+pub struct DataDir {
+    root: PathBuf,
+    // Locked; the operating system lets go of it when the process dies, however it dies.
+    _lock: File,
+}
+
+impl DataDir {
+    /// Creates the directory where needed and takes it for this process.
+    pub fn take(root: &Path) -> Result<Self, StoreError> {
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            |source| StoreError::Directory { path, source }
+        };
+        let traces = root.join("traces");
+        std::fs::create_dir_all(&traces).map_err(failed(root))?;
+        let path = root.join("lock");
+        let lock = File::options().create(true).append(true).open(&path).map_err(failed(&path))?;
+        match lock.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                return Err(StoreError::InUse { path: root.to_owned() });
+            }
+            Err(TryLockError::Error(source)) => {
+                return Err(StoreError::Directory { path, source });
+            }
+        }
+        let dir = Self { root: root.to_owned(), _lock: lock };
+        // Left by a killed predecessor; who reads it must not take it for ours.
+        match std::fs::remove_file(dir.address()) {
+            Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+                Err(StoreError::Directory { path: dir.address(), source })
+            }
+            _ => Ok(dir),
+        }
+    }
+
+    /// The database file.
+    #[must_use]
+    pub fn database(&self) -> PathBuf {
+        self.root.join("moe-gps.db")
+    }
+
+    /// The folder of the stored traces.
+    #[must_use]
+    pub fn traces(&self) -> PathBuf {
+        self.root.join("traces")
+    }
+
+    fn address(&self) -> PathBuf {
+        self.root.join("address")
+    }
+
+    /// Announces the address in use, whole or not at all.
+    pub fn write_address(&self, address: std::net::SocketAddr) -> Result<(), StoreError> {
+        let path = self.address();
+        let write = || -> std::io::Result<()> {
+            let mut file = tempfile::NamedTempFile::new_in(&self.root)?;
+            writeln!(file, "{address}")?;
+            // Anyone who may look into the directory may read where the service is.
+            #[cfg(unix)]
+            {
+                use std::os::unix::fs::PermissionsExt;
+                file.as_file().set_permissions(std::fs::Permissions::from_mode(0o644))?;
+            }
+            file.persist(&path)?;
+            Ok(())
+        };
+        write().map_err(|source| StoreError::Directory { path: path.clone(), source })
+    }
+
+    /// Takes the announcement back.
+    pub fn remove_address(&self) {
+        // At the end of the process nothing can be done about a failure.
+        let _ = std::fs::remove_file(self.address());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_directory_has_one_user_at_a_time() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = DataDir::take(dir.path()).unwrap();
+        assert!(matches!(DataDir::take(dir.path()), Err(StoreError::InUse { .. })));
+        drop(first);
+        DataDir::take(dir.path()).unwrap();
+    }
+
+    #[test]
+    fn an_unusable_directory_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("file");
+        std::fs::write(&file, "").unwrap();
+        let error = DataDir::take(&file.join("data")).unwrap_err().to_string();
+        assert!(error.contains("file/data") && error.contains("--data-dir"), "{error}");
+    }
+
+    #[test]
+    fn the_address_is_one_line() {
+        let dir = tempfile::tempdir().unwrap();
+        let data_dir = DataDir::take(dir.path()).unwrap();
+        data_dir.write_address("127.0.0.1:4321".parse().unwrap()).unwrap();
+        let text = std::fs::read_to_string(dir.path().join("address")).unwrap();
+        assert_eq!(text, "127.0.0.1:4321\n");
+    }
+}

@@ -1,0 +1,110 @@
+//! Why the database did not do what was asked.
+
+use std::path::PathBuf;
+
+/// Why the database did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The data directory cannot be created or written.
+    #[error("data directory {} cannot be used; choose a writable one with --data-dir", path.display())]
+    Directory {
+        /// The directory, or the file in it, that was tried.
+        path: PathBuf,
+        /// What the operating system said.
+        source: std::io::Error,
+    },
+    /// Another live service uses the data directory.
+    #[error(
+        "data directory {} is in use by another moe-gps; stop it or choose another with --data-dir",
+        path.display()
+    )]
+    InUse {
+        /// The directory.
+        path: PathBuf,
+    },
+    /// The disk, or the room the database was given, is full.
+    #[error("the database has no room left to write; free space or raise --max-database-bytes")]
+    Full(#[source] sqlx::Error),
+    /// The database may not be written.
+    #[error("the database cannot be written; check its file's permissions and the mount")]
+    ReadOnly(#[source] sqlx::Error),
+    /// The database stayed locked or out of reach for longer than its timeout.
+    #[error("the database did not answer in time")]
+    Busy(#[source] sqlx::Error),
+    /// The schema is newer than this program, or was edited.
+    #[error("the database schema does not fit this program; use the version that wrote it")]
+    Schema(#[source] sqlx::migrate::MigrateError),
+    /// A row does not hold what this program writes.
+    #[error("{what} in the database cannot be read")]
+    Corrupt {
+        /// The column that is wrong.
+        what: &'static str,
+    },
+    /// Any other failure of the database.
+    #[error("the database failed")]
+    Database(#[source] sqlx::Error),
+}
+
+impl StoreError {
+    /// Whether trying again later may succeed without a change to the program.
+    #[must_use]
+    pub fn is_passing(&self) -> bool {
+        matches!(self, Self::Full(_) | Self::ReadOnly(_) | Self::Busy(_))
+    }
+
+    /// A short name for metrics.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Directory { .. } => "directory",
+            Self::InUse { .. } => "in_use",
+            Self::Full(_) => "full",
+            Self::ReadOnly(_) => "read_only",
+            Self::Busy(_) => "busy",
+            Self::Schema(_) => "schema",
+            Self::Corrupt { .. } => "corrupt",
+            Self::Database(_) => "other",
+        }
+    }
+}
+
+/// Primary result codes of SQLite, <https://www.sqlite.org/rescode.html>.
+mod code {
+    pub(super) const BUSY: u32 = 5;
+    pub(super) const LOCKED: u32 = 6;
+    pub(super) const READONLY: u32 = 8;
+    pub(super) const IOERR: u32 = 10;
+    pub(super) const FULL: u32 = 13;
+    pub(super) const CANTOPEN: u32 = 14;
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        let error = match error {
+            sqlx::Error::PoolTimedOut => return Self::Busy(error),
+            other => other,
+        };
+        let extended = error.as_database_error().and_then(|e| e.code()?.parse::<u32>().ok());
+        // The low byte is the primary code, the rest tells variants of it apart.
+        let found = match extended.map(|code| code & 0xff) {
+            Some(code::READONLY | code::CANTOPEN) => Self::ReadOnly,
+            Some(code::BUSY | code::LOCKED) => Self::Busy,
+            // A write that fails below SQLite is a quota or a vanished disk.
+            Some(code::FULL | code::IOERR) => Self::Full,
+            _ => Self::Database,
+        };
+        let error = found(error);
+        metrics::counter!(crate::telemetry::metrics::STORE_ERRORS, "kind" => error.kind())
+            .increment(1);
+        error
+    }
+}
+
+impl From<sqlx::migrate::MigrateError> for StoreError {
+    fn from(error: sqlx::migrate::MigrateError) -> Self {
+        match error {
+            sqlx::migrate::MigrateError::Execute(error) => error.into(),
+            other => Self::Schema(other),
+        }
+    }
+}

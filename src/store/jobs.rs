@@ -1,0 +1,324 @@
+//! Recommendations as jobs: insert, claim, extend, finish, cancel, fetch, delete.
+//!
+//! A job is owned by a lease: the row says which instance works on it and until when.
+//! Finishing names the owner and the attempt, so that a worker that lost its lease
+//! changes nothing, and a result is stored once however often it was computed.
+
+use sqlx::sqlite::SqliteRow;
+use sqlx::{Executor, FromRow, Row, Sqlite};
+
+use super::{Store, StoreError};
+use crate::wire::job::Status;
+
+/// A recommendation as it is stored.
+#[derive(Debug, Clone)]
+pub struct JobRecord {
+    /// A `UUIDv7` in text form.
+    pub id: String,
+    /// Digest of all that decides the answer.
+    pub digest: Vec<u8>,
+    /// Where it stands.
+    pub status: Status,
+    /// Catalog id or name of the model.
+    pub model: String,
+    /// Catalog id or name of the device.
+    pub device: String,
+    /// How often a worker has started on it.
+    pub attempt: i64,
+    /// Share that is done, 0 to 1.
+    pub progress: f64,
+    /// What is being done.
+    pub phase: Option<String>,
+    /// When it was asked.
+    pub created_ms: i64,
+    /// When a worker first took it.
+    pub started_ms: Option<i64>,
+    /// When it ended.
+    pub finished_ms: Option<i64>,
+    /// The traces it needs, a JSON array.
+    pub trace_ids: String,
+    /// Why it failed, a JSON problem.
+    pub problem: Option<String>,
+    /// The question, JSON.
+    pub request: String,
+    /// The answer, JSON.
+    pub result: Option<String>,
+}
+
+impl FromRow<'_, SqliteRow> for JobRecord {
+    fn from_row(row: &SqliteRow) -> Result<Self, sqlx::Error> {
+        Ok(Self {
+            id: row.try_get("id")?,
+            digest: row.try_get("digest")?,
+            status: row.try_get::<&str, _>("status").map(Status::from_stored)?,
+            model: row.try_get("model")?,
+            device: row.try_get("device")?,
+            attempt: row.try_get("attempt")?,
+            progress: row.try_get("progress")?,
+            phase: row.try_get("phase")?,
+            created_ms: row.try_get("created_ms")?,
+            started_ms: row.try_get("started_ms")?,
+            finished_ms: row.try_get("finished_ms")?,
+            trace_ids: row.try_get("trace_ids")?,
+            problem: row.try_get("problem")?,
+            request: row.try_get("request")?,
+            result: row.try_get("result")?,
+        })
+    }
+}
+
+/// The lease under which a job is worked on.
+#[derive(Debug, Clone, Copy)]
+pub struct Lease<'a> {
+    /// The instance that holds it.
+    pub owner: &'a str,
+    /// Until when nobody else may take the job.
+    pub until_ms: i64,
+}
+
+/// How a job ended.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// `succeeded`, `failed` or `canceled`.
+    pub status: Status,
+    /// The recommended strategy.
+    pub strategy: Option<String>,
+    /// The part of the result that listings show, JSON.
+    pub recommendation: Option<String>,
+    /// The answer, JSON.
+    pub result: Option<String>,
+    /// The plan, JSON.
+    pub placement: Option<String>,
+    /// Why it failed, a JSON problem.
+    pub problem: Option<String>,
+}
+
+/// What became of an insert.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inserted {
+    /// The job is stored.
+    New,
+    /// A live job has the same digest, or the queue is full; a look tells which.
+    Not,
+    /// A trace it needs has gone.
+    TraceGone,
+}
+
+const INSERT: &str = "insert into recommendation
+    (id, digest, status, model, device, attempt, lease_owner, lease_until_ms,
+     created_ms, started_ms, trace_ids, request)
+    select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12
+    where $3 = 'running'
+       or (select count(*) from recommendation where status = 'queued') < $13
+    on conflict (digest) where status in ('queued', 'running', 'succeeded') do nothing";
+
+const CLAIM: &str = "update recommendation
+    set status = 'running', attempt = attempt + 1, lease_owner = $1, lease_until_ms = $2,
+        started_ms = coalesce(started_ms, $3), progress = 0, phase = null
+    where id = (select id from recommendation where status = 'queued' order by id limit 1)
+    returning *";
+
+impl Store {
+    /// Stores a new job, queued or, with a lease, already running.
+    pub async fn insert_job(
+        &self,
+        job: &JobRecord,
+        trace_ids: &[String],
+        lease: Option<Lease<'_>>,
+        queue_limit: u32,
+    ) -> Result<Inserted, StoreError> {
+        if trace_ids.is_empty() {
+            return Ok(insert(&self.writer, job, lease, queue_limit).await?);
+        }
+        let mut transaction = self.writer.begin_with("begin immediate").await?;
+        let inserted = insert(&mut *transaction, job, lease, queue_limit).await?;
+        if inserted == Inserted::New {
+            for trace_id in trace_ids {
+                let linked = sqlx::query(
+                    "insert into recommendation_trace (trace_id, recommendation_id)
+                     select id, $2 from trace where id = $1
+                     on conflict (trace_id, recommendation_id) do nothing",
+                )
+                .bind(trace_id)
+                .bind(&job.id)
+                .execute(&mut *transaction)
+                .await?;
+                if linked.rows_affected() == 0 {
+                    transaction.rollback().await?;
+                    return Ok(Inserted::TraceGone);
+                }
+            }
+        }
+        transaction.commit().await?;
+        Ok(inserted)
+    }
+
+    /// The live or finished job that answers this digest.
+    pub async fn find_job_by_digest(&self, digest: &[u8]) -> Result<Option<JobRecord>, StoreError> {
+        Ok(sqlx::query_as(
+            "select * from recommendation
+             where digest = $1 and status in ('queued', 'running', 'succeeded')",
+        )
+        .bind(digest)
+        .fetch_optional(&self.readers)
+        .await?)
+    }
+
+    /// The job with this id.
+    pub async fn find_job(&self, id: &str) -> Result<Option<JobRecord>, StoreError> {
+        Ok(sqlx::query_as("select * from recommendation where id = $1")
+            .bind(id)
+            .fetch_optional(&self.readers)
+            .await?)
+    }
+
+    /// The plan of a job: absent without such a job, empty without a plan.
+    pub async fn find_placement(
+        &self,
+        id: &str,
+    ) -> Result<Option<(Status, Option<String>)>, StoreError> {
+        let row = sqlx::query("select status, placement from recommendation where id = $1")
+            .bind(id)
+            .fetch_optional(&self.readers)
+            .await?;
+        Ok(match row {
+            None => None,
+            Some(row) => {
+                Some((Status::from_stored(row.try_get("status")?), row.try_get("placement")?))
+            }
+        })
+    }
+
+    /// Takes the oldest queued job under a lease.
+    pub async fn claim_job(
+        &self,
+        lease: Lease<'_>,
+        now_ms: i64,
+    ) -> Result<Option<JobRecord>, StoreError> {
+        Ok(sqlx::query_as(CLAIM)
+            .bind(lease.owner)
+            .bind(lease.until_ms)
+            .bind(now_ms)
+            .fetch_optional(&self.writer)
+            .await?)
+    }
+
+    /// Extends the lease and keeps the progress; false when the job is no longer ours.
+    pub async fn extend_lease(
+        &self,
+        job: &JobRecord,
+        lease: Lease<'_>,
+        progress: f64,
+        phase: &str,
+    ) -> Result<bool, StoreError> {
+        let extended = sqlx::query(
+            "update recommendation set lease_until_ms = $4, progress = $5, phase = $6
+             where id = $1 and lease_owner = $2 and attempt = $3 and status = 'running'",
+        )
+        .bind(&job.id)
+        .bind(lease.owner)
+        .bind(job.attempt)
+        .bind(lease.until_ms)
+        .bind(progress)
+        .bind(phase)
+        .execute(&self.writer)
+        .await?;
+        Ok(0 < extended.rows_affected())
+    }
+
+    /// Stores how a job ended; false when it was no longer ours to end.
+    pub async fn finish_job(
+        &self,
+        job: &JobRecord,
+        owner: &str,
+        outcome: &Outcome,
+        now_ms: i64,
+    ) -> Result<bool, StoreError> {
+        let finished = sqlx::query(
+            "update recommendation
+             set status = $4, strategy = $5, recommendation = $6, result = $7, placement = $8,
+                 problem = $9, finished_ms = $10, progress = 1, phase = null,
+                 lease_owner = null, lease_until_ms = null
+             where id = $1 and lease_owner = $2 and attempt = $3 and status = 'running'",
+        )
+        .bind(&job.id)
+        .bind(owner)
+        .bind(job.attempt)
+        .bind(outcome.status.as_str())
+        .bind(&outcome.strategy)
+        .bind(&outcome.recommendation)
+        .bind(&outcome.result)
+        .bind(&outcome.placement)
+        .bind(&outcome.problem)
+        .bind(now_ms)
+        .execute(&self.writer)
+        .await?;
+        Ok(0 < finished.rows_affected())
+    }
+
+    /// Puts back every running job of ours, as if these attempts had not been.
+    pub async fn requeue_all(&self, owner: &str) -> Result<u64, StoreError> {
+        let requeued = sqlx::query(
+            "update recommendation
+             set status = 'queued', attempt = attempt - 1, lease_owner = null,
+                 lease_until_ms = null, progress = 0, phase = null
+             where status = 'running' and lease_owner = $1",
+        )
+        .bind(owner)
+        .execute(&self.writer)
+        .await?;
+        Ok(requeued.rows_affected())
+    }
+
+    /// Ends a queued or running job as canceled; false when it had ended before.
+    pub async fn cancel_job(&self, id: &str, now_ms: i64) -> Result<bool, StoreError> {
+        let canceled = sqlx::query(
+            "update recommendation
+             set status = 'canceled', finished_ms = $2, phase = null,
+                 lease_owner = null, lease_until_ms = null
+             where id = $1 and status in ('queued', 'running')",
+        )
+        .bind(id)
+        .bind(now_ms)
+        .execute(&self.writer)
+        .await?;
+        Ok(0 < canceled.rows_affected())
+    }
+
+    /// Removes a job that has ended; false when there is none.
+    pub async fn delete_job(&self, id: &str) -> Result<bool, StoreError> {
+        let deleted = sqlx::query(
+            "delete from recommendation
+             where id = $1 and status in ('succeeded', 'failed', 'canceled')",
+        )
+        .bind(id)
+        .execute(&self.writer)
+        .await?;
+        Ok(0 < deleted.rows_affected())
+    }
+}
+
+async fn insert<'c>(
+    executor: impl Executor<'c, Database = Sqlite>,
+    job: &JobRecord,
+    lease: Option<Lease<'_>>,
+    queue_limit: u32,
+) -> Result<Inserted, sqlx::Error> {
+    let inserted = sqlx::query(INSERT)
+        .bind(&job.id)
+        .bind(&job.digest)
+        .bind(job.status.as_str())
+        .bind(&job.model)
+        .bind(&job.device)
+        .bind(job.attempt)
+        .bind(lease.map(|lease| lease.owner))
+        .bind(lease.map(|lease| lease.until_ms))
+        .bind(job.created_ms)
+        .bind(job.started_ms)
+        .bind(&job.trace_ids)
+        .bind(&job.request)
+        .bind(queue_limit)
+        .execute(executor)
+        .await?;
+    Ok(if 0 < inserted.rows_affected() { Inserted::New } else { Inserted::Not })
+}

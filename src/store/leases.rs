@@ -1,0 +1,87 @@
+//! Jobs whose worker is gone: found, put back into the queue, or given up.
+
+use super::{Store, StoreError};
+
+/// What became of the jobs whose worker is gone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Put back into the queue.
+    pub requeued: u64,
+    /// Given up after too many attempts.
+    pub given_up: u64,
+}
+
+/// When a job is given up, and what its `error` then says.
+#[derive(Debug, Clone, Copy)]
+pub struct GiveUp<'a> {
+    /// Attempts after which there is no further one.
+    pub max_attempts: u32,
+    /// A JSON problem.
+    pub problem: &'a str,
+}
+
+impl Store {
+    /// Takes over what any other owner held: right when this process alone has the database.
+    pub async fn take_over(
+        &self,
+        owner: &str,
+        give_up: GiveUp<'_>,
+        now_ms: i64,
+    ) -> Result<Recovered, StoreError> {
+        // No lease ends before the epoch, so the owner alone decides.
+        self.recover(0, Some(owner), give_up, now_ms).await
+    }
+
+    /// Frees the jobs whose lease has run out, whoever held it.
+    pub async fn free_expired(
+        &self,
+        give_up: GiveUp<'_>,
+        now_ms: i64,
+    ) -> Result<Recovered, StoreError> {
+        // Looking needs no writer, and almost always finds nothing.
+        let expired: i64 = sqlx::query_scalar(
+            "select count(*) from recommendation where status = 'running' and lease_until_ms < $1",
+        )
+        .bind(now_ms)
+        .fetch_one(&self.readers)
+        .await?;
+        match expired {
+            0 => Ok(Recovered::default()),
+            _ => self.recover(now_ms, None, give_up, now_ms).await,
+        }
+    }
+
+    async fn recover(
+        &self,
+        expired_before_ms: i64,
+        owner: Option<&str>,
+        give_up: GiveUp<'_>,
+        now_ms: i64,
+    ) -> Result<Recovered, StoreError> {
+        let given_up = sqlx::query(
+            "update recommendation
+             set status = 'failed', problem = $4, finished_ms = $5, phase = null,
+                 lease_owner = null, lease_until_ms = null
+             where status = 'running' and (lease_until_ms < $1 or lease_owner <> $2)
+               and $3 <= attempt",
+        )
+        .bind(expired_before_ms)
+        .bind(owner)
+        .bind(give_up.max_attempts)
+        .bind(give_up.problem)
+        .bind(now_ms)
+        .execute(&self.writer)
+        .await?;
+        let requeued = sqlx::query(
+            "update recommendation
+             set status = 'queued', lease_owner = null, lease_until_ms = null,
+                 progress = 0, phase = null
+             where status = 'running' and (lease_until_ms < $1 or lease_owner <> $2)",
+        )
+        .bind(expired_before_ms)
+        .bind(owner)
+        .execute(&self.writer)
+        .await?;
+        Ok(Recovered { requeued: requeued.rows_affected(), given_up: given_up.rows_affected() })
+    }
+}

@@ -1,0 +1,129 @@
+//! The database: one writer, several readers, methods named after the question.
+//!
+//! SQLite in write-ahead mode has a single writer; here it is one connection, so that
+//! writers queue in the process, in order, and never meet the busy timeout. SQL keeps to
+//! what PostgreSQL also understands: `$1` parameters, integer milliseconds, no engine
+//! functions. Nothing here decides policy or knows HTTP.
+
+mod directory;
+mod error;
+pub mod jobs;
+pub mod keys;
+mod leases;
+pub mod listing;
+pub mod traces;
+
+pub use directory::DataDir;
+pub use error::StoreError;
+pub use leases::{GiveUp, Recovered};
+
+use std::path::Path;
+use std::time::Duration;
+
+use sqlx::migrate::Migrator;
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+
+use crate::config::{Storage, Synchronous};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+
+/// Connections that only read; reads are short, so a few serve many clients.
+const READERS: u32 = 4;
+/// How long a statement waits for another process that holds the database.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// The page size SQLite uses for new databases, bytes.
+const PAGE_BYTES: u64 = 4096;
+/// Pages the write-ahead log gathers before they are moved into the database: 16 MiB, so
+/// that the flush to disk that goes with it is rare.
+const CHECKPOINT_PAGES: u32 = 4096;
+/// Size to which the write-ahead log is cut back after use, bytes.
+const JOURNAL_BYTES: u32 = 32 << 20;
+
+/// The database of one data directory.
+#[derive(Debug, Clone)]
+pub struct Store {
+    writer: SqlitePool,
+    readers: SqlitePool,
+}
+
+impl Store {
+    /// Opens the database file, creating and migrating it where needed.
+    pub async fn open(file: &Path, storage: &Storage) -> Result<Self, StoreError> {
+        let common = SqliteConnectOptions::new()
+            .filename(file)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(match storage.synchronous {
+                Synchronous::Normal => SqliteSynchronous::Normal,
+                Synchronous::Full => SqliteSynchronous::Full,
+            })
+            .foreign_keys(true)
+            .busy_timeout(BUSY_TIMEOUT)
+            .pragma("wal_autocheckpoint", CHECKPOINT_PAGES.to_string())
+            .pragma("journal_size_limit", JOURNAL_BYTES.to_string());
+        let mut writing = common.clone().create_if_missing(true);
+        if storage.max_database_bytes != 0 {
+            let pages = (storage.max_database_bytes / PAGE_BYTES).max(1);
+            writing = writing.pragma("max_page_count", pages.to_string());
+        }
+        let writer = pool(1).connect_with(writing).await?;
+        MIGRATIONS.run(&writer).await?;
+        let readers = pool(READERS).connect_with(common.pragma("query_only", "on")).await?;
+        Ok(Self { writer, readers })
+    }
+
+    /// Writes one row, to learn whether writing works.
+    pub async fn probe_write(&self, now_ms: i64) -> Result<(), StoreError> {
+        sqlx::query(
+            "insert into probe (id, written_ms) values (1, $1)
+             on conflict (id) do update set written_ms = excluded.written_ms",
+        )
+        .bind(now_ms)
+        .execute(&self.writer)
+        .await?;
+        Ok(())
+    }
+
+    /// Closes all connections after what they are doing.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+}
+
+fn pool(connections: u32) -> SqlitePoolOptions {
+    SqlitePoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(BUSY_TIMEOUT)
+        // A file does not hang up, and connections keep their prepared statements.
+        .test_before_acquire(false)
+        .idle_timeout(None)
+        .max_lifetime(None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn storage(dir: &Path, max_database_bytes: u64) -> Storage {
+        Storage { data_dir: dir.to_owned(), synchronous: Synchronous::Normal, max_database_bytes }
+    }
+
+    #[tokio::test]
+    async fn a_bound_on_the_database_is_told_as_full() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("moe-gps.db");
+        let result = Store::open(&file, &storage(dir.path(), 8 * PAGE_BYTES)).await;
+        assert!(matches!(result, Err(StoreError::Full(_))), "{result:?}");
+    }
+
+    #[tokio::test]
+    async fn readers_cannot_write() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("moe-gps.db");
+        let store = Store::open(&file, &storage(dir.path(), 0)).await.unwrap();
+        let refused = sqlx::query("delete from probe").execute(&store.readers).await.unwrap_err();
+        assert!(matches!(StoreError::from(refused), StoreError::ReadOnly(_)));
+    }
+}

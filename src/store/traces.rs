@@ -1,0 +1,125 @@
+//! Uploaded traces: what is known of each, and when one may go.
+
+use sqlx::FromRow;
+
+use super::{Store, StoreError};
+
+/// A stored trace.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+pub struct TraceRecord {
+    /// Names it in requests; derived from the digest.
+    pub id: String,
+    /// SHA-256 of its content.
+    pub digest: Vec<u8>,
+    /// What its owner calls it.
+    pub name: Option<String>,
+    /// Catalog id of the model it was recorded from.
+    pub model: Option<String>,
+    /// Routed tokens.
+    pub tokens: i64,
+    /// Sequences; 0 where only counts are known.
+    pub sequences: i64,
+    /// Steps in time.
+    pub steps: i64,
+    /// Layers with routed experts.
+    pub layers: i64,
+    /// Experts per layer.
+    pub experts: i64,
+    /// Experts per token; 0 where only counts are known.
+    pub top_k: i64,
+    /// Whether it says which token was routed.
+    pub has_token_ids: bool,
+    /// Size of the stored form, bytes.
+    pub stored_bytes: i64,
+    /// When it was first uploaded.
+    pub created_ms: i64,
+    /// The public summary, JSON.
+    pub summary: String,
+}
+
+/// What became of the wish to delete a trace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TraceDeletion {
+    /// It is gone; its file may follow.
+    Done,
+    /// There is none.
+    Absent,
+    /// So many queued or running recommendations need it.
+    Needed(i64),
+}
+
+impl Store {
+    /// Stores a trace; false when the same content is there already.
+    pub async fn insert_trace(&self, trace: &TraceRecord) -> Result<bool, StoreError> {
+        let inserted = sqlx::query(
+            "insert into trace (id, digest, name, model, tokens, sequences, steps, layers,
+                                experts, top_k, has_token_ids, stored_bytes, created_ms, summary)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+             on conflict (id) do nothing",
+        )
+        .bind(&trace.id)
+        .bind(&trace.digest)
+        .bind(&trace.name)
+        .bind(&trace.model)
+        .bind(trace.tokens)
+        .bind(trace.sequences)
+        .bind(trace.steps)
+        .bind(trace.layers)
+        .bind(trace.experts)
+        .bind(trace.top_k)
+        .bind(trace.has_token_ids)
+        .bind(trace.stored_bytes)
+        .bind(trace.created_ms)
+        .bind(&trace.summary)
+        .execute(&self.writer)
+        .await?;
+        Ok(0 < inserted.rows_affected())
+    }
+
+    /// The trace with this id.
+    pub async fn find_trace(&self, id: &str) -> Result<Option<TraceRecord>, StoreError> {
+        Ok(sqlx::query_as("select * from trace where id = $1")
+            .bind(id)
+            .fetch_optional(&self.readers)
+            .await?)
+    }
+
+    /// Traces by id, from just after `after`.
+    pub async fn list_traces(
+        &self,
+        after: Option<&str>,
+        limit: u32,
+    ) -> Result<Vec<TraceRecord>, StoreError> {
+        Ok(sqlx::query_as("select * from trace where ($1 is null or id > $1) order by id limit $2")
+            .bind(after)
+            .bind(limit)
+            .fetch_all(&self.readers)
+            .await?)
+    }
+
+    /// Deletes a trace unless a queued or running recommendation needs it.
+    pub async fn delete_trace(&self, id: &str) -> Result<TraceDeletion, StoreError> {
+        let mut transaction = self.writer.begin_with("begin immediate").await?;
+        let needed: i64 = sqlx::query_scalar(
+            "select count(*) from recommendation_trace
+             join recommendation on recommendation.id = recommendation_trace.recommendation_id
+             where recommendation_trace.trace_id = $1
+               and recommendation.status in ('queued', 'running')",
+        )
+        .bind(id)
+        .fetch_one(&mut *transaction)
+        .await?;
+        if 0 < needed {
+            return Ok(TraceDeletion::Needed(needed));
+        }
+        let deleted = sqlx::query("delete from trace where id = $1")
+            .bind(id)
+            .execute(&mut *transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(match deleted.rows_affected() {
+            0 => TraceDeletion::Absent,
+            _ => TraceDeletion::Done,
+        })
+    }
+}

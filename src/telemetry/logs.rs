@@ -1,0 +1,38 @@
+//! The log: events on standard output, as lines for people or as JSON.
+
+use std::io::Write;
+
+use tracing_subscriber::EnvFilter;
+
+use crate::config::{Log, LogFormat};
+
+/// Starts the log; a filter that cannot be read is told.
+pub fn start(settings: &Log) -> Result<(), String> {
+    let filter = EnvFilter::try_new(&settings.log)
+        .map_err(|error| format!("log filter {:?} cannot be read: {error}", settings.log))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter);
+    let started = match settings.log_format {
+        LogFormat::Text => builder.with_target(false).try_init(),
+        LogFormat::Json => builder.json().flatten_event(true).with_span_list(false).try_init(),
+    };
+    started.map_err(|error| format!("the log cannot be started: {error}"))
+}
+
+/// Writes the first line: the address in use and nothing else, whatever the filter.
+///
+/// As JSON it is the message of an event like any other.
+pub fn first_line(format: LogFormat, address: std::net::SocketAddr) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match format {
+        LogFormat::Text => writeln!(out, "{address}")?,
+        LogFormat::Json => {
+            let event = serde_json::json!({
+                "timestamp": jiff::Timestamp::now().to_string(),
+                "level": "INFO",
+                "message": address.to_string(),
+            });
+            writeln!(out, "{event}")?;
+        }
+    }
+    out.flush()
+}

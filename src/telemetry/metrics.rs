@@ -1,0 +1,112 @@
+//! All metrics, declared once: name, kind, unit and what it means.
+
+use std::sync::OnceLock;
+
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+
+/// Answered requests, by method, route template and status.
+pub const HTTP_REQUESTS: &str = "moe_gps_http_requests_total";
+/// Time to answer a request, by method and route template, seconds.
+pub const HTTP_SECONDS: &str = "moe_gps_http_request_duration_seconds";
+/// Requests that are being answered.
+pub const HTTP_IN_FLIGHT: &str = "moe_gps_http_requests_in_flight";
+/// Questions asked, by outcome: new, reused or refused by the full queue.
+pub const QUESTIONS: &str = "moe_gps_questions_total";
+/// Recommendations in the database, by status.
+pub const JOBS: &str = "moe_gps_jobs";
+/// Time from taking a job to its end, by outcome, seconds.
+pub const JOB_SECONDS: &str = "moe_gps_job_duration_seconds";
+/// Time a job was queued before a worker took it, seconds.
+pub const JOB_WAIT_SECONDS: &str = "moe_gps_job_wait_seconds";
+/// Jobs whose worker was gone, by what became of them.
+pub const JOBS_RECOVERED: &str = "moe_gps_jobs_recovered_total";
+/// Workers that are idle.
+pub const WORKERS_IDLE: &str = "moe_gps_workers_idle";
+/// Bytes of trace uploads as sent.
+pub const TRACE_UPLOAD_BYTES: &str = "moe_gps_trace_upload_bytes_total";
+/// Statements the database refused, by kind.
+pub const STORE_ERRORS: &str = "moe_gps_store_errors_total";
+/// Always 1, with the version as label.
+pub const BUILD_INFO: &str = "moe_gps_build_info";
+
+/// Kind, name, help text.
+type Declaration = (Kind, &'static str, &'static str);
+
+enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+const DECLARATIONS: [Declaration; 12] = [
+    (Kind::Counter, HTTP_REQUESTS, "Answered requests, by method, route template and status"),
+    (Kind::Histogram, HTTP_SECONDS, "Time to answer a request, by method and route template"),
+    (Kind::Gauge, HTTP_IN_FLIGHT, "Requests that are being answered"),
+    (Kind::Counter, QUESTIONS, "Questions asked: new, reused, or refused by a full queue"),
+    (Kind::Gauge, JOBS, "Recommendations in the database, by status"),
+    (Kind::Histogram, JOB_SECONDS, "Time from taking a job to its end, by outcome"),
+    (Kind::Histogram, JOB_WAIT_SECONDS, "Time a job was queued before a worker took it"),
+    (Kind::Counter, JOBS_RECOVERED, "Jobs whose worker was gone, by what became of them"),
+    (Kind::Gauge, WORKERS_IDLE, "Workers that are idle"),
+    (Kind::Counter, TRACE_UPLOAD_BYTES, "Bytes of trace uploads as sent"),
+    (Kind::Counter, STORE_ERRORS, "Statements the database refused, by kind"),
+    (Kind::Gauge, BUILD_INFO, "Always 1, with the version as label"),
+];
+
+/// Upper bounds of the histograms' buckets, seconds.
+const BUCKETS_S: [f64; 12] =
+    [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5, 10.0, 60.0];
+
+/// The process's recorder, installed on first use.
+pub fn recorder() -> &'static PrometheusHandle {
+    static HANDLE: OnceLock<PrometheusHandle> = OnceLock::new();
+    HANDLE.get_or_init(|| {
+        let suffix = Matcher::Suffix("_seconds".to_owned());
+        let recorder = PrometheusBuilder::new()
+            .set_buckets_for_metric(suffix, &BUCKETS_S)
+            .unwrap_or_default()
+            .build_recorder();
+        let handle = recorder.handle();
+        // Another recorder can only have been installed by a test; ours then stays empty.
+        let _ = metrics::set_global_recorder(recorder);
+        declare();
+        handle
+    })
+}
+
+fn declare() {
+    for (kind, name, help) in DECLARATIONS {
+        match kind {
+            Kind::Counter => metrics::describe_counter!(name, help),
+            Kind::Gauge => metrics::describe_gauge!(name, help),
+            Kind::Histogram => metrics::describe_histogram!(name, metrics::Unit::Seconds, help),
+        }
+    }
+    metrics::gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_end_in_total_and_histograms_in_a_unit() {
+        for (kind, name, help) in DECLARATIONS {
+            assert!(name.starts_with("moe_gps_") && !help.is_empty());
+            match kind {
+                Kind::Counter => assert!(name.ends_with("_total"), "{name}"),
+                Kind::Histogram => assert!(name.ends_with("_seconds"), "{name}"),
+                Kind::Gauge => assert!(!name.ends_with("_total"), "{name}"),
+            }
+        }
+    }
+
+    #[test]
+    fn recorded_values_are_rendered() {
+        let handle = recorder();
+        metrics::histogram!(JOB_WAIT_SECONDS).record(0.2);
+        let text = handle.render();
+        assert!(text.contains("moe_gps_build_info{version="), "{text}");
+        assert!(text.contains("moe_gps_job_wait_seconds_bucket{le=\"0.5\"}"), "{text}");
+    }
+}

@@ -1,0 +1,240 @@
+//! The service in a temporary directory, asked through its router without a socket.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderMap, Request, StatusCode};
+use clap::Parser;
+use http_body_util::BodyExt;
+use moe_gps::app::advise::{Advice, AdviceError, CheckedQuestion, Progress, TraceFacts};
+use moe_gps::app::advisor::Advisor;
+use moe_gps::app::context::App;
+use moe_gps::cli::serve;
+use moe_gps::config::Settings;
+use moe_gps::store::DataDir;
+use moe_gps::wire::violation::Violation;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tower::ServiceExt;
+
+/// Longest time a test waits for something that should happen at once.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Does what the question says: `{"do": "answer" | "wait" | "panic" | "refuse"}`.
+///
+/// It stands for the cost model where a test needs a computation that is slow, waits to
+/// be canceled or falls over; it counts how often it was begun.
+#[derive(Debug, Default)]
+pub struct Scripted {
+    /// Computations begun.
+    pub begun: AtomicUsize,
+}
+
+impl Advisor for Scripted {
+    fn check(
+        &self,
+        request: &Value,
+        traces: &BTreeMap<String, TraceFacts>,
+    ) -> Result<CheckedQuestion, AdviceError> {
+        if request.get("do").is_none() {
+            let violation = Violation::new("/do", "required", "do is missing");
+            return Err(AdviceError::Refused(vec![violation]));
+        }
+        Ok(CheckedQuestion {
+            digest: Sha256::digest(request.to_string()).into(),
+            request: request.clone(),
+            model: request["model"].as_str().unwrap_or("mixtral-8x7b").to_owned(),
+            device: "a100-sxm4-80gb".to_owned(),
+            trace_ids: traces.keys().cloned().collect(),
+        })
+    }
+
+    fn advise(
+        &self,
+        question: &CheckedQuestion,
+        _traces: &BTreeMap<String, TraceFacts>,
+        progress: &dyn Progress,
+    ) -> Result<Advice, AdviceError> {
+        self.begun.fetch_add(1, Ordering::SeqCst);
+        match question.request["do"].as_str() {
+            Some("wait") => {
+                let until = question.request["until"].as_str().map(Path::new);
+                progress.report(0.25, "waiting");
+                while !until.is_some_and(Path::exists) {
+                    if progress.canceled() {
+                        return Err(AdviceError::Canceled);
+                    }
+                    std::thread::sleep(Duration::from_millis(5));
+                }
+            }
+            Some("panic") => panic!("told to fall over"),
+            Some("refuse") => {
+                let violation = Violation::new("/do", "late", "refused late");
+                return Err(AdviceError::Refused(vec![violation]));
+            }
+            _ => {}
+        }
+        Ok(Advice {
+            result: json!({"recommendation": {"strategy": "none"}, "echo": question.request}),
+            strategy: "none".to_owned(),
+            placement: question.request.get("plan").cloned(),
+        })
+    }
+}
+
+/// The service in a temporary directory.
+pub struct TestApp {
+    pub router: Router,
+    pub app: Arc<App>,
+    pub advisor: Arc<Scripted>,
+    pub dir: tempfile::TempDir,
+    _data_dir: DataDir,
+    _runner: moe_gps::jobs::Runner,
+}
+
+/// An answer, read whole.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    pub body: Vec<u8>,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|_| panic!("no JSON: {:?}", String::from_utf8_lossy(&self.body)))
+    }
+
+    pub fn header(&self, name: &str) -> &str {
+        self.headers
+            .get(name)
+            .unwrap_or_else(|| panic!("no {name} in {:?}", self.headers))
+            .to_str()
+            .unwrap()
+    }
+
+    /// The problem, after a look at what all problems have.
+    pub fn problem(&self, status: u16, slug: &str) -> Value {
+        assert_eq!(self.status.as_u16(), status, "{}", String::from_utf8_lossy(&self.body));
+        assert_eq!(self.header("content-type"), "application/problem+json");
+        let problem = self.json();
+        assert_eq!(problem["type"], format!("urn:moe-gps:problem:{slug}"));
+        assert_eq!(problem["status"], status);
+        for field in ["title", "detail", "instance", "request_id"] {
+            assert!(problem[field].as_str().is_some_and(|text| !text.is_empty()), "{problem}");
+        }
+        assert_eq!(problem["request_id"], self.header("x-request-id"));
+        problem
+    }
+}
+
+#[derive(Parser)]
+struct Line {
+    #[command(flatten)]
+    settings: Settings,
+}
+
+/// The default settings with the given flags.
+pub fn settings(dir: &Path, flags: &[&str]) -> Settings {
+    let dir = dir.to_str().unwrap();
+    let line = ["test", "--listen", "127.0.0.1:0", "--data-dir", dir];
+    Line::parse_from(line.iter().chain(flags)).settings
+}
+
+impl Drop for TestApp {
+    /// Ends what is still computed; the runtime would wait for it.
+    fn drop(&mut self) {
+        self.app.board.stopping.cancel();
+        self.app.board.cancel_all();
+    }
+}
+
+impl TestApp {
+    pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// The service with these flags beside the defaults.
+    pub async fn start_with(flags: &[&str]) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), flags).await
+    }
+
+    /// The service in a directory that an earlier one may have used.
+    pub async fn start_in(dir: tempfile::TempDir, flags: &[&str]) -> Self {
+        let settings = settings(dir.path(), flags);
+        let data_dir = DataDir::take(dir.path()).unwrap();
+        let advisor = Arc::new(Scripted::default());
+        let (app, runner) =
+            serve::start(&settings, &data_dir, Arc::clone(&advisor) as Arc<dyn Advisor>)
+                .await
+                .unwrap();
+        let router = serve::router(&settings, &app);
+        Self { router, app, advisor, dir, _data_dir: data_dir, _runner: runner }
+    }
+
+    pub async fn send(&self, request: Request<Body>) -> Answer {
+        let answering = async {
+            let response = self.router.clone().oneshot(request).await.unwrap();
+            let (parts, body) = response.into_parts();
+            let body = body.collect().await.unwrap().to_bytes().to_vec();
+            Answer { status: parts.status, headers: parts.headers, body }
+        };
+        tokio::time::timeout(PATIENCE, answering).await.expect("an answer")
+    }
+
+    pub async fn call(&self, method: &str, path: &str) -> Answer {
+        let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
+        self.send(request).await
+    }
+
+    pub async fn get(&self, path: &str) -> Answer {
+        self.call("GET", path).await
+    }
+
+    /// Asks a question with these headers.
+    pub async fn ask(&self, question: &Value, headers: &[(&str, &str)]) -> Answer {
+        let mut request =
+            Request::post("/v1/recommendations").header("content-type", "application/json");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        self.send(request.body(Body::from(question.to_string())).unwrap()).await
+    }
+
+    /// Asks and waits for the end.
+    pub async fn ask_and_wait(&self, question: &Value) -> Answer {
+        self.ask(question, &[("prefer", "wait=15")]).await
+    }
+
+    /// Asks without waiting and gives the job's id.
+    pub async fn submit(&self, question: &Value) -> String {
+        let answer = self.ask(question, &[]).await;
+        assert_eq!(answer.status, 202);
+        answer.json()["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Looks until the job has this status.
+    pub async fn until(&self, id: &str, status: &str) -> Value {
+        let looking = async {
+            loop {
+                let job = self.get(&format!("/v1/recommendations/{id}")).await.json();
+                if job["status"] == status {
+                    return job;
+                }
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, looking).await.unwrap_or_else(|_| panic!("not {status}"))
+    }
+
+    /// A path whose creation lets `{"do": "wait", "until": path}` go on.
+    pub fn gate(&self, name: &str) -> String {
+        self.dir.path().join(name).to_str().unwrap().to_owned()
+    }
+}

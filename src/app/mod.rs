@@ -8,6 +8,7 @@ pub mod board;
 pub mod catalog;
 pub mod clock;
 pub mod context;
+pub mod cost_model;
 pub mod error;
 pub mod health;
 pub mod ingest;

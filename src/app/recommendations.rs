@@ -182,7 +182,7 @@ fn refusal(error: AdviceError) -> AppError {
     match error {
         AdviceError::Refused(violations) => AppError::Refused(violations),
         AdviceError::Trace { id, source } => AppError::Trace { id, source },
-        AdviceError::Canceled => AppError::Internal("a check was canceled".to_owned()),
+        other => AppError::Internal(other.to_string()),
     }
 }
 

@@ -1,16 +1,22 @@
 //! The command line: every subcommand, and how an error ends the program.
 
+pub mod advise;
+mod answer_table;
 pub mod catalog;
+mod demo;
 mod openapi;
 pub mod serve;
 pub mod trace;
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 
-use crate::config::Storage;
+use crate::app::cost_model::CostModel;
+use crate::catalog::Catalog;
+use crate::config::{Settings, Storage};
 use crate::store::{DataDir, Store};
 
 /// Which expert-load forecast, if any, makes a mixture-of-experts deployment faster.
@@ -23,14 +29,53 @@ struct Line {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run the service.
+    Serve(Serve),
+    /// Answer a question in a file, without a server.
+    Advise(advise::Advise),
     /// Print the API description.
     Openapi {
         /// Print one line per operation instead.
         #[arg(long)]
         operations: bool,
     },
+    /// Look into a routing trace without a server.
+    #[command(subcommand)]
+    Trace(TraceCommand),
+    /// Show the catalog of models, devices and links.
+    #[command(subcommand)]
+    Catalog(CatalogCommand),
     /// Create or migrate the database of a data directory, and end.
     Migrate(Storage),
+}
+
+#[derive(Debug, clap::Args)]
+struct Serve {
+    #[command(flatten)]
+    settings: Settings,
+    /// Upload the shipped recording, ask a first question over HTTP, print its answer, and
+    /// go on serving.
+    #[arg(long)]
+    demo: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum TraceCommand {
+    /// Show what a recording holds.
+    Inspect(trace::Inspect),
+}
+
+#[derive(Debug, Subcommand)]
+enum CatalogCommand {
+    /// List every model, device and link.
+    List,
+    /// Show one entry with the source of every number.
+    Show {
+        /// Catalog id.
+        id: String,
+    },
+    /// Check every entry against its published figures.
+    Check,
 }
 
 /// Runs the program; an error is one line on standard error and a status that is not 0.
@@ -47,10 +92,31 @@ pub fn main() -> ExitCode {
 }
 
 fn run(command: Command) -> anyhow::Result<()> {
+    let mut out = std::io::stdout();
     match command {
-        Command::Openapi { operations } => openapi::print(&mut std::io::stdout(), operations),
+        Command::Serve(serve) => {
+            let ready = serve.demo.then_some(demo::start as fn(std::net::SocketAddr));
+            serve::run(&serve.settings, Arc::new(CostModel), ready)
+        }
+        Command::Advise(command) => advise::run(&command, &mut out),
+        Command::Openapi { operations } => openapi::print(&mut out, operations),
+        Command::Trace(TraceCommand::Inspect(inspect)) => trace::inspect(&inspect, &mut out),
+        Command::Catalog(command) => show_catalog(&command, &mut out),
         Command::Migrate(storage) => migrate(&storage),
     }
+}
+
+fn show_catalog(command: &CatalogCommand, out: &mut impl Write) -> anyhow::Result<()> {
+    let catalog = Catalog::embedded()?;
+    match command {
+        CatalogCommand::List => catalog::list(out, catalog)?,
+        CatalogCommand::Show { id } => catalog::show(out, catalog, id)?,
+        CatalogCommand::Check => {
+            let sound = catalog::check_all(out, catalog)?;
+            anyhow::ensure!(sound, "the catalog has entries that do not hold");
+        }
+    }
+    Ok(())
 }
 
 fn migrate(storage: &Storage) -> anyhow::Result<()> {

@@ -4,6 +4,7 @@
 //! Down: not ready, a pause for load balancers to notice, no new connections or jobs,
 //! requests and jobs in progress finish, the rest goes back into the queue.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,10 +27,16 @@ use crate::telemetry;
 const THREAD_GRACE: Duration = Duration::from_millis(500);
 
 /// Runs the service until it is told to stop.
-pub fn run(settings: &Settings, advisor: Arc<dyn Advisor>) -> anyhow::Result<()> {
+///
+/// `ready` is told the address once the service answers.
+pub fn run(
+    settings: &Settings,
+    advisor: Arc<dyn Advisor>,
+    ready: Option<fn(SocketAddr)>,
+) -> anyhow::Result<()> {
     let dir = DataDir::take(&settings.storage.data_dir)?;
     let runtime = runtime()?;
-    let ended = runtime.block_on(serve_until_stopped(settings, &dir, advisor));
+    let ended = runtime.block_on(serve_until_stopped(settings, &dir, advisor, ready));
     dir.remove_address();
     runtime.shutdown_timeout(THREAD_GRACE);
     ended
@@ -45,6 +52,7 @@ async fn serve_until_stopped(
     settings: &Settings,
     dir: &DataDir,
     advisor: Arc<dyn Advisor>,
+    ready: Option<fn(SocketAddr)>,
 ) -> anyhow::Result<()> {
     // Signals count from here on, also while the service is still starting.
     let told = told_to_stop()?;
@@ -68,6 +76,9 @@ async fn serve_until_stopped(
         workers = settings.jobs.n_workers(),
         "ready; the API page is http://{address}/docs"
     );
+    if let Some(ready) = ready {
+        ready(address);
+    }
     tokio::select! {
         () = &mut serving => {}
         () = told => {}

@@ -56,7 +56,7 @@ pub fn inspect(command: &Inspect, out: &mut dyn Write) -> Result<()> {
 }
 
 /// The media type a file name stands for; there is no server to be told it.
-fn upload_of(path: &Path) -> Result<Upload> {
+pub(super) fn upload_of(path: &Path) -> Result<Upload> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let lower = name.to_lowercase();
     let (stem, content_encoding) = match lower.rsplit_once('.') {

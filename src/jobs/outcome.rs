@@ -29,12 +29,24 @@ pub(super) fn of(answer: Result<Advice, AdviceError>) -> End {
             )
             .with_violations(violations),
         ),
-        Err(AdviceError::Trace { id, .. }) => failed(&Problem::new(
-            "trace-unreadable",
-            "A stored trace cannot be read",
-            500,
-            format!("trace {id} could not be read back; upload it again and ask again"),
-        )),
+        Err(AdviceError::Trace { id, source }) => {
+            tracing::error!(trace.id = id, error = %source, "a stored trace cannot be read");
+            failed(&Problem::new(
+                "trace-unreadable",
+                "A stored trace cannot be read",
+                500,
+                format!("trace {id} could not be read back; upload it again and ask again"),
+            ))
+        }
+        Err(other) => {
+            tracing::error!(error = %other, "a computation failed");
+            failed(&Problem::new(
+                "internal",
+                "The service failed",
+                500,
+                "the computation failed; this is a bug of the service, not of the question",
+            ))
+        }
     };
     End::Outcome(Box::new(outcome))
 }

@@ -1,0 +1,143 @@
+//! `advise FILE`: a question in a file, answered without a server.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{IsTerminal, Read, Write};
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+
+use super::{answer_table, trace};
+use crate::app::advise::{self, AdviceError, Progress, TraceFacts};
+use crate::app::ingest::TraceDirectory;
+use crate::formats::trace::Limits;
+
+/// Answers a question without a server.
+#[derive(Debug, Clone, Args)]
+pub struct Advise {
+    /// The question as JSON, as it would be posted; `-` reads standard input.
+    pub file: PathBuf,
+    /// A recording that plans and scores; it becomes the question's `routing.trace_id`.
+    #[arg(long)]
+    pub trace: Option<PathBuf>,
+    /// A second recording that scores what the first has planned.
+    #[arg(long, requires = "trace")]
+    pub holdout: Option<PathBuf>,
+    /// Prints the result as JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Prints the placement plan as JSON instead.
+    #[arg(long, conflicts_with = "json")]
+    pub placement: bool,
+}
+
+/// Shows a bar on a terminal.
+struct Bar(ProgressBar);
+
+impl Progress for Bar {
+    fn report(&self, done: f64, phase: &'static str) {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 1000")]
+        self.0.set_position((done.clamp(0.0, 1.0) * 1000.0) as u64);
+        self.0.set_message(phase);
+    }
+}
+
+/// Runs `advise` and writes the answer to `out`.
+pub fn run(command: &Advise, out: &mut dyn Write) -> Result<()> {
+    let mut request = read(&command.file)?;
+    let scratch = tempfile::tempdir().context("cannot make a temporary directory")?;
+    let directory = TraceDirectory::open(scratch.path())?;
+    let mut traces = BTreeMap::new();
+    if let Some(path) = &command.trace {
+        let id = take_in(&directory, path, &mut traces)?;
+        let mut routing = json!({"trace_id": id});
+        if let Some(path) = &command.holdout {
+            routing["holdout_trace_id"] = take_in(&directory, path, &mut traces)?.into();
+        }
+        if let Some(fields) = request.as_object_mut() {
+            fields.insert("routing".to_owned(), routing);
+        }
+    }
+    let bar = Bar(bar());
+    let answered = advise::check(&request, &traces)
+        .and_then(|question| advise::advise(&question, &traces, &bar));
+    bar.0.finish_and_clear();
+    let advice = match answered {
+        Ok(advice) => advice,
+        Err(AdviceError::Refused(violations)) => {
+            for violation in &violations {
+                writeln!(out, "{}: {} ({})", violation.pointer, violation.detail, violation.rule)?;
+            }
+            bail!("the question breaks {} rule(s)", violations.len());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if command.placement {
+        let plan = advice.placement.context("the recommended strategy has no placement plan")?;
+        serde_json::to_writer_pretty(&mut *out, &plan)?;
+        writeln!(out)?;
+    } else if command.json {
+        serde_json::to_writer_pretty(&mut *out, &advice.result)?;
+        writeln!(out)?;
+    } else {
+        answer_table::write(out, &advice.result)?;
+    }
+    Ok(())
+}
+
+fn read(path: &PathBuf) -> Result<Value> {
+    let mut text = String::new();
+    if path.as_os_str() == "-" {
+        std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
+    } else {
+        File::open(path)
+            .and_then(|mut file| file.read_to_string(&mut text))
+            .with_context(|| format!("cannot read {}", path.display()))?;
+    }
+    serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))
+}
+
+/// Takes a recording in and says what a question may know of it.
+fn take_in(
+    directory: &TraceDirectory,
+    path: &PathBuf,
+    traces: &mut BTreeMap<String, TraceFacts>,
+) -> Result<String> {
+    let upload = trace::upload_of(path)?;
+    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let ingested = directory
+        .ingest(file, &upload, &Limits::default())
+        .with_context(|| path.display().to_string())?;
+    let summary = ingested.summary;
+    let id = summary.id.clone();
+    let header = directory.open_trace(&id)?.header().clone();
+    let facts = TraceFacts {
+        id: id.clone(),
+        digest: header.digest,
+        layers: header.n_layers() as u64,
+        experts: u64::from(header.experts),
+        top_k: header.top_k.map_or(0, u64::from),
+        tokens: header.tokens,
+        sequences: header.sequences,
+        steps: header.steps,
+        has_token_ids: header.has_token_ids,
+        path: directory.trace_path(&id).unwrap_or_default(),
+    };
+    traces.insert(id.clone(), facts);
+    Ok(id)
+}
+
+/// A bar where somebody watches, else nothing.
+fn bar() -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(1000);
+    if let Ok(style) = ProgressStyle::with_template("{msg:10} {bar:40} {percent:>3} % {elapsed}") {
+        bar.set_style(style);
+    }
+    bar
+}

@@ -83,58 +83,61 @@ impl ExpertCounts {
 #[derive(Debug, Clone)]
 pub struct Histogram {
     n_experts: usize,
-    lanes: Vec<u32>,
-    /// Whether an id was beyond the lanes.
+    /// Counts of each id, one per histogram; a power of two of them.
+    counts: Vec<[u32; LANES]>,
+    /// Whether an id was beyond `counts`.
     overflowed: bool,
 }
 
 /// Histograms that take turns.
 const LANES: usize = 8;
-/// Counts of one byte.
+/// Values of one byte.
 const BYTE: usize = 256;
 
 impl Histogram {
     /// An empty histogram of ids below `n_experts`.
     #[must_use]
     pub fn new(n_experts: usize) -> Self {
-        let stride = n_experts.max(BYTE).next_power_of_two();
-        Self { n_experts, lanes: vec![0; LANES * stride], overflowed: false }
+        let n_values = n_experts.max(BYTE).next_power_of_two();
+        Self { n_experts, counts: vec![[0; LANES]; n_values], overflowed: false }
     }
 
     /// Counts ids of one byte.
     pub fn add_bytes(&mut self, ids: &[u8]) {
-        let stride = self.lanes.len() / LANES;
-        let mut rest = self.lanes.as_mut_slice();
-        let mut lanes: [&mut [u32]; LANES] = std::array::from_fn(|_| {
-            let (lane, tail) = std::mem::take(&mut rest).split_at_mut(stride);
-            rest = tail;
-            // A byte is below 256, so the compiler drops the bounds checks.
-            &mut lane[..BYTE]
-        });
+        // A byte is below 256, so the compiler drops the bounds checks.
+        let counts = &mut self.counts[..BYTE];
         let (chunks, tail) = ids.as_chunks::<LANES>();
         for chunk in chunks {
-            for (lane, id) in lanes.iter_mut().zip(chunk) {
-                lane[usize::from(*id)] += 1;
+            for (lane, id) in chunk.iter().enumerate() {
+                counts[usize::from(*id)][lane] += 1;
             }
         }
         for id in tail {
-            lanes[0][usize::from(*id)] += 1;
+            counts[usize::from(*id)][0] += 1;
         }
     }
 
     /// Counts ids of two bytes, lowest byte first.
     pub fn add_words(&mut self, ids: &[[u8; 2]]) {
-        let stride = self.lanes.len() / LANES;
-        let mask = stride - 1;
-        let mut seen = 0_u16;
-        for (place, id) in ids.iter().enumerate() {
-            let id = u16::from_le_bytes(*id);
-            seen |= id;
-            // Lanes are a power of two long: no id can leave its lane, and `seen` tells
-            // whether one would have.
-            self.lanes[(place % LANES) * stride + (usize::from(id) & mask)] += 1;
+        // With the mask no id can leave the table, so no bounds are checked; `seen` tells
+        // whether one would have.
+        let mask = self.counts.len() - 1;
+        let counts = &mut self.counts[..=mask];
+        let mut seen = 0;
+        let (chunks, tail) = ids.as_chunks::<LANES>();
+        for chunk in chunks {
+            for (lane, id) in chunk.iter().enumerate() {
+                let id = usize::from(u16::from_le_bytes(*id));
+                seen |= id;
+                counts[id & mask][lane] += 1;
+            }
         }
-        self.overflowed |= usize::from(seen) > mask;
+        for id in tail {
+            let id = usize::from(u16::from_le_bytes(*id));
+            seen |= id;
+            counts[id & mask][0] += 1;
+        }
+        self.overflowed |= seen > mask;
     }
 
     /// Adds what was counted to `totals` and starts again from zero.
@@ -143,16 +146,14 @@ impl Histogram {
     /// not to be used.
     #[must_use]
     pub fn drain_into(&mut self, totals: &mut [u64]) -> bool {
-        let stride = self.lanes.len() / LANES;
-        let mut strangers = std::mem::take(&mut self.overflowed);
-        for lane in self.lanes.chunks_exact(stride) {
-            for (total, count) in totals.iter_mut().zip(&lane[..self.n_experts]) {
-                *total += u64::from(*count);
-            }
-            strangers |= lane[self.n_experts..].iter().any(|count| *count > 0);
+        let (known, strange) = self.counts.split_at(self.n_experts);
+        for (total, lanes) in totals.iter_mut().zip(known) {
+            *total += lanes.iter().map(|count| u64::from(*count)).sum::<u64>();
         }
-        self.lanes.fill(0);
-        !strangers
+        let sound = !self.overflowed && strange.iter().flatten().all(|count| *count == 0);
+        self.counts.fill([0; LANES]);
+        self.overflowed = false;
+        sound
     }
 }
 

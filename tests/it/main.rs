@@ -5,6 +5,7 @@
 
 mod bad_input;
 mod communication_silicon;
+mod documents;
 mod eplb_fixtures;
 mod jobs;
 mod operations;

@@ -1,0 +1,23 @@
+# An index of what is done often; `just --list`.
+
+# Every check, as CI runs them
+ci:
+    .ci/run
+
+test:
+    cargo test
+
+lint:
+    cargo fmt --check
+    cargo clippy --all-targets --locked -- -D warnings
+
+# Refresh the committed API description
+openapi:
+    cargo run -- openapi > openapi/moe-gps.v1.json
+    cargo run -- openapi --operations > openapi/operations.txt
+
+bench *ARGS:
+    cargo bench {{ARGS}}
+
+demo:
+    cargo run --release -- serve --demo

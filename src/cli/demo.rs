@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::answer_table;
 
 /// A recording of a small Mixtral-like model on Python source (see `examples/README.md`).
-const RECORDING: &[u8] = include_bytes!("../../examples/traces/mixtral_like_e8k2.python.test.npz");
+const RECORDING: &[u8] = include_bytes!("../../examples/traces/mixtral_like_e8k2.python.train.npz");
 
 /// The question: a Mixtral 8x7B deployment with the recorded routing.
 const QUESTION: &str = include_str!("../../examples/questions/mixtral-h100.json");
@@ -43,7 +43,7 @@ fn run(address: SocketAddr, out: &mut dyn Write) -> Result<()> {
     if asked["status"] != "succeeded" {
         bail!("the answer is not there after a minute: {asked}");
     }
-    writeln!(out, "\nuploaded examples/traces/mixtral_like_e8k2.python.test.npz as trace {id}")?;
+    writeln!(out, "\nuploaded examples/traces/mixtral_like_e8k2.python.train.npz as trace {id}")?;
     writeln!(out, "asked POST http://{address}/v1/recommendations\n{question:#}\n")?;
     answer_table::write(out, &asked["result"])?;
     let location = asked["id"].as_str().unwrap_or("");

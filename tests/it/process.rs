@@ -24,7 +24,7 @@ fn child() {
     let flags = std::env::var(FLAGS).unwrap_or_default();
     let flags: Vec<&str> = flags.split_whitespace().collect();
     let settings = settings(Path::new(&dir), &flags);
-    let ended = moe_gps::cli::serve::run(&settings, Arc::new(Scripted::default()));
+    let ended = moe_gps::cli::serve::run(&settings, Arc::new(Scripted::default()), None);
     if let Err(error) = ended {
         eprintln!("ended: {error:#}");
         std::process::exit(1);

@@ -86,6 +86,9 @@ pub struct Limits {
     /// Largest trace upload after decompression, bytes.
     #[arg(long, env = "MOE_GPS_MAX_INFLATED_BYTES", default_value_t = 8 << 30)]
     pub max_inflated_bytes: u64,
+    /// Uploads that are taken in at once; further ones wait.
+    #[arg(long, env = "MOE_GPS_UPLOADS_AT_ONCE", default_value_t = 4)]
+    pub uploads_at_once: usize,
     /// Connections that may be open at once; further ones wait to be accepted.
     #[arg(long, env = "MOE_GPS_MAX_CONNECTIONS", default_value_t = 1024)]
     pub max_connections: usize,

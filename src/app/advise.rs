@@ -40,7 +40,7 @@ pub struct TraceFacts {
     pub id: String,
     /// SHA-256 of its content: equal content, equal digest.
     pub digest: [u8; 32],
-    /// Layers with routed experts.
+    /// MoE layers it covers.
     pub layers: u64,
     /// Experts per layer.
     pub experts: u64,

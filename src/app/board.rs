@@ -69,10 +69,10 @@ impl Board {
         (board, receiver)
     }
 
-    /// An idle worker, if there is one.
+    /// An idle worker, if there is one and nobody waits in the queue for it.
     #[must_use]
     pub fn try_slot(&self) -> Option<Slot> {
-        if self.stopping.is_cancelled() {
+        if self.stopping.is_cancelled() || self.backlog.load(Ordering::Acquire) {
             return None;
         }
         Arc::clone(&self.slots).try_acquire_owned().ok()

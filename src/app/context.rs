@@ -1,10 +1,13 @@
 //! What every use case works with.
 
-use std::path::PathBuf;
 use std::sync::Arc;
+
+use tokio::sync::{Mutex, Semaphore};
 
 use super::advisor::Advisor;
 use super::board::Board;
+use super::ingest::TraceDirectory;
+use crate::formats::trace::Limits;
 use crate::store::Store;
 
 /// What every use case works with.
@@ -16,11 +19,24 @@ pub struct App {
     /// Who answers questions.
     pub advisor: Arc<dyn Advisor>,
     /// Where stored traces lie.
-    pub traces_dir: PathBuf,
+    pub traces: TraceDirectory,
+    /// The bounds of uploads.
+    pub uploads: Uploads,
     /// This process, as leases name it.
     pub instance: String,
     /// The rules of the queue.
     pub queue: Queue,
+}
+
+/// The bounds of uploads.
+#[derive(Debug)]
+pub struct Uploads {
+    /// How much of one is read.
+    pub limits: Limits,
+    /// How many are taken in at once; each has a thread and room on the disk.
+    pub at_once: Semaphore,
+    /// Held while a trace's row and file change together.
+    pub keeping: Mutex<()>,
 }
 
 /// The rules of the queue.

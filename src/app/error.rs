@@ -1,5 +1,6 @@
 //! Why a use case did not do what was asked, without a word about transport.
 
+use crate::formats::trace::TraceError;
 use crate::store::StoreError;
 use crate::wire::violation::Violation;
 
@@ -29,6 +30,9 @@ pub enum AppError {
     /// The database did not do what was asked.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// An upload could not be taken in.
+    #[error(transparent)]
+    Upload(#[from] TraceError),
     /// A stored trace could not be read.
     #[error("trace {id} could not be read")]
     Trace {

@@ -17,3 +17,4 @@ pub mod question;
 pub mod recommendations;
 mod replay;
 pub mod traces;
+pub mod uploads;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
 
 use super::advise::TraceFacts;
 use super::advisor::KnownTraces;
@@ -31,6 +32,7 @@ pub async fn list(app: &App, after: Option<&str>, limit: u32) -> Result<TracePag
 
 /// Deletes a trace that no queued or running recommendation needs.
 pub async fn delete(app: &App, id: &str) -> Result<(), AppError> {
+    let _keeping = app.uploads.keeping.lock().await;
     match app.store.delete_trace(id).await? {
         TraceDeletion::Absent => Err(not_found(id)),
         TraceDeletion::Needed(n) => Err(AppError::Conflict(format!(
@@ -38,13 +40,9 @@ pub async fn delete(app: &App, id: &str) -> Result<(), AppError> {
              cancel them or wait for their end"
         ))),
         TraceDeletion::Done => {
-            let path = stored_path(app, id);
-            match tokio::fs::remove_file(&path).await {
+            if let Err(error) = app.traces.remove(id) {
                 // The row decides; a file that stays behind is replaced by the next upload.
-                Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    tracing::warn!(trace.id = id, %error, "file of a deleted trace stays behind");
-                }
-                _ => {}
+                tracing::warn!(trace.id = id, %error, "file of a deleted trace stays behind");
             }
             Ok(())
         }
@@ -59,24 +57,17 @@ pub async fn facts(
     let mut known = KnownTraces::new();
     for id in ids {
         if let Some(record) = app.store.find_trace(id).await? {
-            let path = stored_path(app, id);
+            let path = app.traces.trace_path(id).unwrap_or_default();
             known.insert(id.to_owned(), to_facts(record, path)?);
         }
     }
     Ok(known)
 }
 
-/// Where the routes of a trace lie.
-#[must_use]
-pub fn stored_path(app: &App, id: &str) -> PathBuf {
-    app.traces_dir.join(format!("{id}.trace"))
-}
-
 fn to_facts(record: TraceRecord, path: PathBuf) -> Result<TraceFacts, StoreError> {
-    let corrupt = |what| move |_| StoreError::Corrupt { what };
     let count = |n: i64, what| u64::try_from(n).map_err(|_| StoreError::Corrupt { what });
     Ok(TraceFacts {
-        digest: record.digest.try_into().map_err(corrupt("digest of a trace"))?,
+        digest: digest(&record),
         layers: count(record.layers, "layers of a trace")?,
         experts: count(record.experts, "experts of a trace")?,
         top_k: count(record.top_k, "top_k of a trace")?,
@@ -87,6 +78,19 @@ fn to_facts(record: TraceRecord, path: PathBuf) -> Result<TraceFacts, StoreError
         id: record.id,
         path,
     })
+}
+
+/// Digest of all that the trace decides in an answer.
+///
+/// The same bytes mean another trace when the number of experts is declared differently,
+/// and the embedding is an input of learned predictors.
+fn digest(record: &TraceRecord) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(&record.digest);
+    hash.update(record.experts.to_le_bytes());
+    hash.update(record.top_k.to_le_bytes());
+    hash.update(record.embedding_digest.as_deref().unwrap_or_default());
+    hash.finalize().into()
 }
 
 fn not_found(id: &str) -> AppError {

@@ -17,10 +17,14 @@ const QUESTION: &str = include_str!("../../examples/questions/mixtral-h100.json"
 /// Asks in a thread of its own, so that the service goes on.
 pub(super) fn start(address: SocketAddr) {
     std::thread::spawn(move || {
-        let mut out = io::stdout().lock();
-        if let Err(error) = run(address, &mut out) {
-            let _ = writeln!(out, "the demonstration failed: {error:#}");
+        // Gathered first: the service logs to the same output while it answers us.
+        let mut text = Vec::new();
+        if let Err(error) = run(address, &mut text) {
+            text.extend_from_slice(format!("the demonstration failed: {error:#}\n").as_bytes());
         }
+        let mut out = io::stdout().lock();
+        // Without anybody to show it to, the service goes on.
+        let _ = out.write_all(&text).and_then(|()| out.flush());
     });
 }
 
@@ -50,7 +54,6 @@ fn run(address: SocketAddr, out: &mut dyn Write) -> Result<()> {
     writeln!(out, "\nthis answer:   http://{address}/v1/recommendations/{location}")?;
     writeln!(out, "its placement: http://{address}/v1/recommendations/{location}/placement")?;
     writeln!(out, "the API page:  http://{address}/docs")?;
-    out.flush()?;
     Ok(())
 }
 

@@ -10,12 +10,14 @@ use std::time::Duration;
 
 use anyhow::Context;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::advisor::Advisor;
 use crate::app::board::Board;
 use crate::app::clock::now_ms;
-use crate::app::context::{App, Queue};
+use crate::app::context::{App, Queue, Uploads};
+use crate::app::ingest::TraceDirectory;
 use crate::config::{Jobs, Settings};
 use crate::http::state::Service;
 use crate::http::{openapi, router, serve};
@@ -110,12 +112,22 @@ pub async fn start(
     telemetry::metrics::recorder();
     let store = Store::open(&dir.database(), &settings.storage).await?;
     store.probe_write(now_ms()).await?;
+    let traces = TraceDirectory::open(dir.root())
+        .map_err(|source| StoreError::Directory { path: dir.root().to_owned(), source })?;
     let (board, handovers) = Board::new(settings.jobs.n_workers());
     let app = Arc::new(App {
         store,
         board,
         advisor,
-        traces_dir: dir.traces(),
+        traces,
+        uploads: Uploads {
+            limits: crate::formats::trace::Limits {
+                sent_bytes: settings.limits.max_upload_bytes,
+                inflated_bytes: settings.limits.max_inflated_bytes,
+            },
+            at_once: Semaphore::new(settings.limits.uploads_at_once.max(1)),
+            keeping: tokio::sync::Mutex::new(()),
+        },
         instance: uuid::Uuid::now_v7().to_string(),
         queue: queue(&settings.jobs),
     });

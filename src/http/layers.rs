@@ -46,7 +46,9 @@ pub(super) fn limit_time(routes: Router<Service>, limits: &Limits) -> Router<Ser
 /// The routes with all that happens to every request.
 pub(super) fn wrap(routes: Router<Service>, limits: &Limits) -> Router<Service> {
     let pause = Duration::from_secs_f64(limits.body_timeout_s.max(0.001));
-    let upload = usize::try_from(limits.max_upload_bytes).unwrap_or(usize::MAX);
+    // A little above what uploads check themselves, so that their own words are heard.
+    let upload = limits.max_upload_bytes.saturating_add(1 << 16);
+    let upload = usize::try_from(upload).unwrap_or(usize::MAX);
     let trace = TraceLayer::new_for_http()
         .make_span_with(|request: &Request<Body>| {
             tracing::info_span!(

@@ -16,3 +16,4 @@ pub mod problem;
 pub mod router;
 pub mod serve;
 pub mod state;
+mod upload;

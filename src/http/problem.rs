@@ -8,6 +8,7 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use crate::app::error::AppError;
+use crate::formats::trace::{Flaw, TraceError};
 use crate::store::StoreError;
 use crate::wire::problem::Problem;
 use crate::wire::violation::Violation;
@@ -15,6 +16,8 @@ use crate::wire::violation::Violation;
 /// Media type of every error.
 pub const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
+/// Title of every 413.
+const TOO_LARGE: &str = "The body is too large";
 /// How soon a client may try again after the queue was full, seconds.
 const RETRY_QUEUE_S: u32 = 1;
 /// How soon a client may try again after the database failed to write, seconds.
@@ -49,7 +52,7 @@ impl Failure {
     #[must_use]
     pub fn too_large(limit_bytes: u64) -> Self {
         let detail = format!("the body is larger than {limit_bytes} bytes");
-        Self::new("too-large", "The body is too large", StatusCode::PAYLOAD_TOO_LARGE, detail)
+        Self::new("too-large", TOO_LARGE, StatusCode::PAYLOAD_TOO_LARGE, detail)
     }
 
     /// The body has a format or encoding that is not understood here.
@@ -63,6 +66,19 @@ impl Failure {
     pub fn slow_body(seconds: f64) -> Self {
         let detail = format!("the body did not arrive within {seconds} s");
         Self::new("slow-body", "The body came too slowly", StatusCode::REQUEST_TIMEOUT, detail)
+    }
+
+    /// There is no such thing.
+    pub fn not_found(detail: impl Into<String>) -> Self {
+        Self::new("not-found", "There is no such thing", StatusCode::NOT_FOUND, detail)
+    }
+
+    /// The database or the disk cannot be written right now.
+    fn storage(detail: &str, cause: &dyn std::error::Error) -> Self {
+        let status = StatusCode::SERVICE_UNAVAILABLE;
+        let detail = format!("{detail}; nothing that was accepted is lost");
+        let failure = Self::new("storage-unavailable", "The service cannot write", status, detail);
+        Self { retry_after_s: Some(RETRY_STORE_S), cause: Some(chain(cause)), ..failure }
     }
 
     /// The request is well-formed and breaks rules.
@@ -98,18 +114,18 @@ impl Failure {
     #[must_use]
     pub fn of_status(status: StatusCode) -> Self {
         match status {
-            StatusCode::NOT_FOUND => Self::new(
-                "not-found",
-                "There is no such thing",
-                status,
-                "there is nothing at this path; /docs lists what there is",
-            ),
+            StatusCode::NOT_FOUND => {
+                Self::not_found("there is nothing at this path; /docs lists what there is")
+            }
             StatusCode::METHOD_NOT_ALLOWED => Self::new(
                 "method-not-allowed",
                 "The method is not allowed",
                 status,
                 "this path does not answer this method; the Allow header lists those it does",
             ),
+            StatusCode::PAYLOAD_TOO_LARGE => {
+                Self::new("too-large", TOO_LARGE, status, "the body is larger than any may be")
+            }
             StatusCode::SERVICE_UNAVAILABLE => {
                 Self::not_ready("the request took too long and was given up; try again later")
             }
@@ -126,10 +142,7 @@ impl From<AppError> for Failure {
     fn from(error: AppError) -> Self {
         let detail = error.to_string();
         match error {
-            AppError::NotFound { .. } => Self {
-                problem: Box::new(Problem::new("not-found", "There is no such thing", 404, detail)),
-                ..Self::of_status(StatusCode::NOT_FOUND)
-            },
+            AppError::NotFound { .. } => Self::not_found(detail),
             AppError::Conflict(detail) => Self::new(
                 "conflict",
                 "The state of things does not allow it",
@@ -142,16 +155,8 @@ impl From<AppError> for Failure {
                 let failure = Self::new("queue-full", "The queue is full", status, detail);
                 Self { retry_after_s: Some(RETRY_QUEUE_S), ..failure }
             }
-            AppError::Store(error) if error.is_passing() => {
-                let status = StatusCode::SERVICE_UNAVAILABLE;
-                let failure = Self::new(
-                    "storage-unavailable",
-                    "The database cannot be written",
-                    status,
-                    format!("{error}; nothing that was accepted is lost"),
-                );
-                Self { retry_after_s: Some(RETRY_STORE_S), cause: Some(chain(&error)), ..failure }
-            }
+            AppError::Store(error) if error.is_passing() => Self::storage(&detail, &error),
+            AppError::Upload(error) => error.into(),
             other => Self::internal(chain(&other)),
         }
     }
@@ -160,6 +165,46 @@ impl From<AppError> for Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         AppError::Store(error).into()
+    }
+}
+
+impl From<TraceError> for Failure {
+    fn from(error: TraceError) -> Self {
+        let detail = error.to_string();
+        match error {
+            TraceError::UnknownFormat(_) | TraceError::UnknownEncoding(_) => {
+                Self::unsupported(detail)
+            }
+            TraceError::Unreadable(_) => Self::new(
+                "unreadable-trace",
+                "The trace cannot be read",
+                StatusCode::BAD_REQUEST,
+                detail,
+            ),
+            TraceError::Interrupted(error) if error.kind() == std::io::ErrorKind::TimedOut => {
+                let status = StatusCode::REQUEST_TIMEOUT;
+                let detail = "the upload paused for too long; send it again";
+                Self::new("slow-body", "The body came too slowly", status, detail)
+            }
+            TraceError::Interrupted(_) => Self::malformed(detail),
+            TraceError::TooLarge { .. } => {
+                let status = StatusCode::PAYLOAD_TOO_LARGE;
+                Self::new("too-large", TOO_LARGE, status, detail)
+            }
+            TraceError::Invalid { listed, unlisted } => {
+                let violation = |flaw: Flaw| Violation::new(flaw.pointer, flaw.rule, flaw.detail);
+                let mut failure = Self::invalid(listed.into_iter().map(violation).collect());
+                "urn:moe-gps:problem:invalid-trace".clone_into(&mut failure.problem.kind);
+                "The trace means nothing".clone_into(&mut failure.problem.title);
+                if 0 < unlisted {
+                    failure.problem.detail = format!("{detail}; the first ones are listed");
+                }
+                failure
+            }
+            TraceError::StorageFull(ref source) | TraceError::Storage(ref source) => {
+                Self::storage(&detail, source)
+            }
+        }
     }
 }
 

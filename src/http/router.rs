@@ -6,7 +6,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::api::{health, recommendations, traces};
+use super::api::{catalog, health, recommendations, traces};
 use super::openapi::Description;
 use super::state::Service;
 use super::{layers, page};
@@ -21,6 +21,12 @@ fn quick() -> OpenApiRouter<Service> {
         ))
         .routes(routes!(recommendations::get_placement))
         .routes(routes!(traces::get_trace, traces::delete_trace))
+        .routes(routes!(catalog::list_models))
+        .routes(routes!(catalog::get_model))
+        .routes(routes!(catalog::list_devices))
+        .routes(routes!(catalog::get_device))
+        .routes(routes!(catalog::list_links))
+        .routes(routes!(catalog::get_link))
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))
         .routes(routes!(health::metrics))
@@ -28,7 +34,9 @@ fn quick() -> OpenApiRouter<Service> {
 
 /// Uploads and their collection.
 fn uploads() -> OpenApiRouter<Service> {
-    OpenApiRouter::new().routes(routes!(traces::list_traces))
+    OpenApiRouter::new()
+        .routes(routes!(traces::upload_trace, traces::list_traces))
+        .routes(routes!(traces::put_embedding))
 }
 
 /// Every documented operation.

@@ -21,8 +21,7 @@ impl DataDir {
             let path = path.to_owned();
             |source| StoreError::Directory { path, source }
         };
-        let traces = root.join("traces");
-        std::fs::create_dir_all(&traces).map_err(failed(root))?;
+        std::fs::create_dir_all(root).map_err(failed(root))?;
         let path = root.join("lock");
         let lock = File::options().create(true).append(true).open(&path).map_err(failed(&path))?;
         match lock.try_lock() {
@@ -50,10 +49,10 @@ impl DataDir {
         self.root.join("moe-gps.db")
     }
 
-    /// The folder of the stored traces.
+    /// The directory itself.
     #[must_use]
-    pub fn traces(&self) -> PathBuf {
-        self.root.join("traces")
+    pub fn root(&self) -> &Path {
+        &self.root
     }
 
     fn address(&self) -> PathBuf {

@@ -15,11 +15,11 @@ pub struct TraceRecord {
     pub name: Option<String>,
     /// Catalog id of the model it was recorded from.
     pub model: Option<String>,
-    /// Routed tokens.
+    /// Routed tokens; 0 where they are not known.
     pub tokens: i64,
     /// Sequences; 0 where only counts are known.
     pub sequences: i64,
-    /// Steps in time.
+    /// Recorded steps; 0 for routes, which any step size may cut.
     pub steps: i64,
     /// Layers with routed experts.
     pub layers: i64,
@@ -29,6 +29,8 @@ pub struct TraceRecord {
     pub top_k: i64,
     /// Whether it says which token was routed.
     pub has_token_ids: bool,
+    /// SHA-256 of the embedding that was uploaded for it.
+    pub embedding_digest: Option<Vec<u8>>,
     /// Size of the stored form, bytes.
     pub stored_bytes: i64,
     /// When it was first uploaded.
@@ -49,13 +51,20 @@ pub enum TraceDeletion {
 }
 
 impl Store {
-    /// Stores a trace; false when the same content is there already.
-    pub async fn insert_trace(&self, trace: &TraceRecord) -> Result<bool, StoreError> {
-        let inserted = sqlx::query(
+    /// Stores what is known of a trace, in place of what was known before.
+    pub async fn put_trace(&self, trace: &TraceRecord) -> Result<(), StoreError> {
+        sqlx::query(
             "insert into trace (id, digest, name, model, tokens, sequences, steps, layers,
-                                experts, top_k, has_token_ids, stored_bytes, created_ms, summary)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
-             on conflict (id) do nothing",
+                                experts, top_k, has_token_ids, embedding_digest, stored_bytes,
+                                created_ms, summary)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+             on conflict (id) do update
+             set name = excluded.name, model = excluded.model, tokens = excluded.tokens,
+                 sequences = excluded.sequences, steps = excluded.steps,
+                 layers = excluded.layers, experts = excluded.experts, top_k = excluded.top_k,
+                 has_token_ids = excluded.has_token_ids,
+                 embedding_digest = excluded.embedding_digest,
+                 stored_bytes = excluded.stored_bytes, summary = excluded.summary",
         )
         .bind(&trace.id)
         .bind(&trace.digest)
@@ -68,12 +77,13 @@ impl Store {
         .bind(trace.experts)
         .bind(trace.top_k)
         .bind(trace.has_token_ids)
+        .bind(&trace.embedding_digest)
         .bind(trace.stored_bytes)
         .bind(trace.created_ms)
         .bind(&trace.summary)
         .execute(&self.writer)
         .await?;
-        Ok(0 < inserted.rows_affected())
+        Ok(())
     }
 
     /// The trace with this id.

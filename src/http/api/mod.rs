@@ -1,5 +1,6 @@
 //! The handlers, one file per resource: extract, call `app`, answer.
 
+pub mod catalog;
 pub mod health;
 pub mod recommendations;
 pub mod traces;

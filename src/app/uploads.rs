@@ -1,0 +1,229 @@
+//! Take a trace or an embedding in while it arrives.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use tokio::sync::mpsc;
+
+use super::clock::now_ms;
+use super::context::App;
+use super::error::AppError;
+use super::ingest::{Ingested, Upload};
+use crate::catalog::Catalog;
+use crate::formats::trace::{Declared, TraceError};
+use crate::store::StoreError;
+use crate::store::traces::TraceRecord;
+use crate::telemetry::metrics as names;
+use crate::wire::trace::TraceSummary;
+use crate::wire::violation::Violation;
+
+/// The body of an upload, as it arrives.
+pub type Pieces = mpsc::Receiver<io::Result<Bytes>>;
+
+/// What comes with an upload beside its bytes.
+#[derive(Debug, Clone, Default)]
+pub struct Labels {
+    /// `Content-Type`.
+    pub content_type: String,
+    /// `Content-Encoding`.
+    pub content_encoding: Option<String>,
+    /// Name for people.
+    pub name: Option<String>,
+    /// Catalog id of the model.
+    pub model: Option<String>,
+    /// Experts of a layer.
+    pub num_experts: Option<u32>,
+}
+
+/// A trace that is now kept.
+#[derive(Debug)]
+pub struct Kept {
+    /// What is said about it.
+    pub summary: TraceSummary,
+    /// Whether it was not kept before.
+    pub created: bool,
+}
+
+/// Takes a trace in.
+pub async fn take_trace(app: &Arc<App>, labels: Labels, pieces: Pieces) -> Result<Kept, AppError> {
+    let upload = Upload {
+        declared: declared(&labels)?,
+        content_type: labels.content_type,
+        content_encoding: labels.content_encoding,
+        name: labels.name,
+        model: labels.model,
+    };
+    let ingested = {
+        let app = Arc::clone(app);
+        blocking(Arc::clone(&app), move || {
+            app.traces.ingest(Arriving::new(pieces), &upload, &app.uploads.limits)
+        })
+        .await?
+    };
+    let _keeping = app.uploads.keeping.lock().await;
+    let id = &ingested.summary.id;
+    if !app.traces.trace_path(id).is_some_and(|path| path.exists()) {
+        let detail = format!("trace {id} was deleted while it was uploaded; upload it again");
+        return Err(AppError::Conflict(detail));
+    }
+    let before = app.store.find_trace(id).await?;
+    let created = before.is_none();
+    let record = record(ingested, before)?;
+    app.store.put_trace(&record.1).await?;
+    Ok(Kept { summary: record.0, created })
+}
+
+/// Takes in the embedding of a trace.
+pub async fn take_embedding(
+    app: &Arc<App>,
+    id: String,
+    content_encoding: Option<String>,
+    pieces: Pieces,
+) -> Result<(), AppError> {
+    super::traces::fetch(app, &id).await?;
+    let digest = {
+        let (app, id) = (Arc::clone(app), id.clone());
+        blocking(Arc::clone(&app), move || {
+            let encoding = content_encoding.as_deref();
+            let body = Arriving::new(pieces);
+            app.traces.ingest_embedding(&id, body, encoding, &app.uploads.limits)
+        })
+        .await?
+    };
+    let _keeping = app.uploads.keeping.lock().await;
+    let mut record = super::traces::fetch(app, &id).await?;
+    let mut summary: TraceSummary = serde_json::from_str(&record.summary)
+        .map_err(|_| StoreError::Corrupt { what: "summary of a trace" })?;
+    summary.has_embedding = true;
+    record.summary = text(&summary)?;
+    record.embedding_digest = Some(digest.to_vec());
+    app.store.put_trace(&record).await?;
+    Ok(())
+}
+
+/// Runs `work` off the async threads, with a bound on how many do at once.
+async fn blocking<T: Send + 'static>(
+    app: Arc<App>,
+    work: impl FnOnce() -> Result<T, TraceError> + Send + 'static,
+) -> Result<T, AppError> {
+    let _place = app.uploads.at_once.acquire().await;
+    let done = tokio::task::spawn_blocking(work).await;
+    Ok(done.map_err(|error| AppError::Internal(format!("an upload fell over: {error}")))??)
+}
+
+fn declared(labels: &Labels) -> Result<Declared, AppError> {
+    if labels.num_experts == Some(0) {
+        let detail = "num_experts is 0; it must be at least 1";
+        return Err(AppError::Refused(vec![Violation::new("/num_experts", "range", detail)]));
+    }
+    let Some(model) = &labels.model else {
+        return Ok(Declared { experts: labels.num_experts, top_k: None });
+    };
+    let catalog = Catalog::embedded().map_err(|error| AppError::Internal(error.to_string()))?;
+    let entry = catalog.model(model).map_err(|unknown| {
+        AppError::Refused(vec![Violation::new("/model", "catalog_id", unknown.to_string())])
+    })?;
+    let experts = &entry.value.model.experts;
+    if labels.num_experts.is_some_and(|n| n != experts.routed) {
+        let detail = format!("num_experts differs from the {} of {model}", experts.routed);
+        return Err(AppError::Refused(vec![Violation::new("/num_experts", "model", detail)]));
+    }
+    Ok(Declared { experts: Some(experts.routed), top_k: Some(experts.top_k) })
+}
+
+/// What is shown and what is stored of a trace; labels given before stay unless replaced.
+fn record(
+    ingested: Ingested,
+    before: Option<TraceRecord>,
+) -> Result<(TraceSummary, TraceRecord), AppError> {
+    let mut summary = ingested.summary;
+    let stored = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
+    let mut record = TraceRecord {
+        digest: from_hex(&summary.id),
+        id: summary.id.clone(),
+        name: None,
+        model: None,
+        tokens: stored(summary.tokens.unwrap_or_default()),
+        sequences: stored(summary.sequences.unwrap_or_default()),
+        steps: stored(summary.steps.unwrap_or_default()),
+        layers: summary.layers.into(),
+        experts: summary.experts.into(),
+        top_k: summary.top_k.unwrap_or_default().into(),
+        has_token_ids: summary.has_token_ids,
+        embedding_digest: None,
+        stored_bytes: stored(ingested.stored_bytes),
+        created_ms: now_ms(),
+        summary: String::new(),
+    };
+    if let Some(before) = before {
+        summary.name = summary.name.or(before.name);
+        summary.model = summary.model.or(before.model);
+        record.embedding_digest = before.embedding_digest;
+        record.created_ms = before.created_ms;
+    }
+    record.name.clone_from(&summary.name);
+    record.model.clone_from(&summary.model);
+    record.summary = text(&summary)?;
+    Ok((summary, record))
+}
+
+fn text(summary: &TraceSummary) -> Result<String, AppError> {
+    serde_json::to_string(summary)
+        .map_err(|error| AppError::Internal(format!("summary of a trace: {error}")))
+}
+
+fn from_hex(text: &str) -> Vec<u8> {
+    let nibble = |c: u8| char::from(c).to_digit(16).unwrap_or_default();
+    let byte = |pair: &[u8]| pair.iter().fold(0_u32, |byte, c| byte << 4 | nibble(*c));
+    text.as_bytes().chunks(2).map(|pair| byte(pair).to_le_bytes()[0]).collect()
+}
+
+/// An upload that a blocking reader reads while it arrives.
+struct Arriving {
+    pieces: Pieces,
+    piece: Bytes,
+}
+
+impl Arriving {
+    fn new(pieces: Pieces) -> Self {
+        Self { pieces, piece: Bytes::new() }
+    }
+}
+
+impl Read for Arriving {
+    fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
+        while self.piece.is_empty() {
+            match self.pieces.blocking_recv() {
+                Some(piece) => self.piece = piece?,
+                None => return Ok(0),
+            }
+        }
+        let n = to.len().min(self.piece.len());
+        to[..n].copy_from_slice(&self.piece.split_to(n));
+        metrics::counter!(names::TRACE_UPLOAD_BYTES).increment(n as u64);
+        Ok(n)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hexadecimal_is_read_back() {
+        assert_eq!(from_hex("00ff1a"), [0, 255, 26]);
+    }
+
+    #[test]
+    fn an_arriving_body_is_read_across_its_pieces() {
+        let (sender, pieces) = mpsc::channel(4);
+        for piece in ["ab", "", "cde"] {
+            sender.blocking_send(Ok(Bytes::from(piece))).unwrap();
+        }
+        drop(sender);
+        let mut text = String::new();
+        Arriving::new(pieces).read_to_string(&mut text).unwrap();
+        assert_eq!(text, "abcde");
+    }
+}

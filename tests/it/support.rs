@@ -23,16 +23,16 @@ use sha2::{Digest, Sha256};
 use tower::ServiceExt;
 
 /// Longest time a test waits for something that should happen at once.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 /// Does what the question says: `{"do": "answer" | "wait" | "panic" | "refuse"}`.
 ///
 /// It stands for the cost model where a test needs a computation that is slow, waits to
 /// be canceled or falls over; it counts how often it was begun.
 #[derive(Debug, Default)]
-pub struct Scripted {
+pub(crate) struct Scripted {
     /// Computations begun.
-    pub begun: AtomicUsize,
+    pub(crate) begun: AtomicUsize,
 }
 
 impl Advisor for Scripted {
@@ -88,30 +88,30 @@ impl Advisor for Scripted {
 }
 
 /// The service in a temporary directory.
-pub struct TestApp {
-    pub router: Router,
-    pub app: Arc<App>,
-    pub advisor: Arc<Scripted>,
-    pub dir: tempfile::TempDir,
+pub(crate) struct TestApp {
+    pub(crate) router: Router,
+    pub(crate) app: Arc<App>,
+    pub(crate) advisor: Arc<Scripted>,
+    pub(crate) dir: tempfile::TempDir,
     _data_dir: DataDir,
     _runner: moe_gps::jobs::Runner,
 }
 
 /// An answer, read whole.
 #[derive(Debug)]
-pub struct Answer {
-    pub status: StatusCode,
-    pub headers: HeaderMap,
-    pub body: Vec<u8>,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Answer {
-    pub fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_slice(&self.body)
             .unwrap_or_else(|_| panic!("no JSON: {:?}", String::from_utf8_lossy(&self.body)))
     }
 
-    pub fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers
             .get(name)
             .unwrap_or_else(|| panic!("no {name} in {:?}", self.headers))
@@ -120,7 +120,7 @@ impl Answer {
     }
 
     /// The problem, after a look at what all problems have.
-    pub fn problem(&self, status: u16, slug: &str) -> Value {
+    pub(crate) fn problem(&self, status: u16, slug: &str) -> Value {
         assert_eq!(self.status.as_u16(), status, "{}", String::from_utf8_lossy(&self.body));
         assert_eq!(self.header("content-type"), "application/problem+json");
         let problem = self.json();
@@ -141,7 +141,7 @@ struct Line {
 }
 
 /// The default settings with the given flags.
-pub fn settings(dir: &Path, flags: &[&str]) -> Settings {
+pub(crate) fn settings(dir: &Path, flags: &[&str]) -> Settings {
     let dir = dir.to_str().unwrap();
     let line = ["test", "--listen", "127.0.0.1:0", "--data-dir", dir];
     Line::parse_from(line.iter().chain(flags)).settings
@@ -156,17 +156,17 @@ impl Drop for TestApp {
 }
 
 impl TestApp {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_with(&[]).await
     }
 
     /// The service with these flags beside the defaults.
-    pub async fn start_with(flags: &[&str]) -> Self {
+    pub(crate) async fn start_with(flags: &[&str]) -> Self {
         Self::start_in(tempfile::tempdir().unwrap(), flags).await
     }
 
     /// The service in a directory that an earlier one may have used.
-    pub async fn start_in(dir: tempfile::TempDir, flags: &[&str]) -> Self {
+    pub(crate) async fn start_in(dir: tempfile::TempDir, flags: &[&str]) -> Self {
         let settings = settings(dir.path(), flags);
         let data_dir = DataDir::take(dir.path()).unwrap();
         let advisor = Arc::new(Scripted::default());
@@ -178,7 +178,7 @@ impl TestApp {
         Self { router, app, advisor, dir, _data_dir: data_dir, _runner: runner }
     }
 
-    pub async fn send(&self, request: Request<Body>) -> Answer {
+    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
         let answering = async {
             let response = self.router.clone().oneshot(request).await.unwrap();
             let (parts, body) = response.into_parts();
@@ -188,17 +188,17 @@ impl TestApp {
         tokio::time::timeout(PATIENCE, answering).await.expect("an answer")
     }
 
-    pub async fn call(&self, method: &str, path: &str) -> Answer {
+    pub(crate) async fn call(&self, method: &str, path: &str) -> Answer {
         let request = Request::builder().method(method).uri(path).body(Body::empty()).unwrap();
         self.send(request).await
     }
 
-    pub async fn get(&self, path: &str) -> Answer {
+    pub(crate) async fn get(&self, path: &str) -> Answer {
         self.call("GET", path).await
     }
 
     /// Asks a question with these headers.
-    pub async fn ask(&self, question: &Value, headers: &[(&str, &str)]) -> Answer {
+    pub(crate) async fn ask(&self, question: &Value, headers: &[(&str, &str)]) -> Answer {
         let mut request =
             Request::post("/v1/recommendations").header("content-type", "application/json");
         for (name, value) in headers {
@@ -208,19 +208,19 @@ impl TestApp {
     }
 
     /// Asks and waits for the end.
-    pub async fn ask_and_wait(&self, question: &Value) -> Answer {
+    pub(crate) async fn ask_and_wait(&self, question: &Value) -> Answer {
         self.ask(question, &[("prefer", "wait=15")]).await
     }
 
     /// Asks without waiting and gives the job's id.
-    pub async fn submit(&self, question: &Value) -> String {
+    pub(crate) async fn submit(&self, question: &Value) -> String {
         let answer = self.ask(question, &[]).await;
         assert_eq!(answer.status, 202);
         answer.json()["id"].as_str().unwrap().to_owned()
     }
 
     /// Looks until the job has this status.
-    pub async fn until(&self, id: &str, status: &str) -> Value {
+    pub(crate) async fn until(&self, id: &str, status: &str) -> Value {
         let looking = async {
             loop {
                 let job = self.get(&format!("/v1/recommendations/{id}")).await.json();
@@ -234,7 +234,7 @@ impl TestApp {
     }
 
     /// A path whose creation lets `{"do": "wait", "until": path}` go on.
-    pub fn gate(&self, name: &str) -> String {
+    pub(crate) fn gate(&self, name: &str) -> String {
         self.dir.path().join(name).to_str().unwrap().to_owned()
     }
 }

@@ -40,7 +40,7 @@ pub struct TraceFacts {
     pub id: String,
     /// SHA-256 of its content: equal content, equal digest.
     pub digest: [u8; 32],
-    /// MoE layers it covers.
+    /// Layers with routed experts.
     pub layers: u64,
     /// Experts per layer.
     pub experts: u64,

@@ -4,7 +4,7 @@
 //! idle stores its job as already running and hands it over, one statement fewer and no
 //! polling. A client that waits is told the moment the job ends.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -35,11 +35,48 @@ pub struct Board {
     backlog: AtomicBool,
     live: Mutex<BTreeMap<String, Arc<LiveJob>>>,
     waiters: Mutex<BTreeMap<String, Vec<oneshot::Sender<Arc<JobRecord>>>>>,
+    /// Digests that were asked lately.
+    pub recent: Recent,
     /// Set when the service is told to stop: not ready any more, still answering.
     pub draining: CancellationToken,
     /// Set when waiting clients are sent away and workers take nothing new.
     pub stopping: CancellationToken,
     beat_ms: AtomicI64,
+}
+
+/// Most digests that are remembered, 32 bytes each.
+const MAX_RECENT: usize = 4096;
+
+/// Digests of questions that were asked lately.
+///
+/// It guesses whether a question is worth looking for before it is stored; a wrong guess
+/// costs a statement and changes no answer.
+#[derive(Debug, Default)]
+pub struct Recent {
+    digests: Mutex<Digests>,
+}
+
+#[derive(Debug, Default)]
+struct Digests {
+    all: BTreeSet<[u8; 32]>,
+    oldest_first: VecDeque<[u8; 32]>,
+}
+
+impl Recent {
+    /// Whether this digest was asked lately; from now on it was.
+    pub fn seen(&self, digest: [u8; 32]) -> bool {
+        let mut digests = lock(&self.digests);
+        if !digests.all.insert(digest) {
+            return true;
+        }
+        digests.oldest_first.push_back(digest);
+        if MAX_RECENT < digests.oldest_first.len()
+            && let Some(oldest) = digests.oldest_first.pop_front()
+        {
+            digests.all.remove(&oldest);
+        }
+        false
+    }
 }
 
 /// A job that a worker of this process computes.
@@ -62,6 +99,7 @@ impl Board {
             backlog: AtomicBool::new(true),
             live: Mutex::default(),
             waiters: Mutex::default(),
+            recent: Recent::default(),
             draining: CancellationToken::new(),
             stopping: CancellationToken::new(),
             beat_ms: AtomicI64::new(0),
@@ -205,4 +243,25 @@ impl Progress for LiveJob {
 /// The maps stay whole whatever a holder does, so a poisoned lock is a lock.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_asked_lately_is_remembered_up_to_a_bound() {
+        let recent = Recent::default();
+        let digest = |n: u64| {
+            let mut digest = [0; 32];
+            digest[..8].copy_from_slice(&n.to_le_bytes());
+            digest
+        };
+        assert!(!recent.seen(digest(0)) && recent.seen(digest(0)));
+        for n in 1..=MAX_RECENT as u64 {
+            assert!(!recent.seen(digest(n)));
+        }
+        assert!(!recent.seen(digest(0)), "the oldest has gone");
+        assert!(recent.seen(digest(MAX_RECENT as u64)));
+    }
 }

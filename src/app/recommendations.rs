@@ -45,11 +45,13 @@ pub async fn submit(app: &App, asked: Asked) -> Result<Arc<JobRecord>, AppError>
     }
     let traces = known_traces(app, &asked.request).await?;
     let question = app.advisor.check(&asked.request, &traces).map_err(refusal)?;
-    let (job, ended) = match app.store.find_job_by_digest(&question.digest).await? {
-        Some(job) => {
-            metrics::counter!(names::QUESTIONS, "outcome" => "reused").increment(1);
-            (job, None)
-        }
+    // A question that is probably new is not looked for first: storing it tells.
+    let mut known = None;
+    if app.board.recent.seen(question.digest) {
+        known = find_equal(app, &question.digest).await?;
+    }
+    let (job, ended) = match known {
+        Some(job) => (job, None),
         None => store_question(app, question, asked.wait.is_some()).await?,
     };
     if let Some((key, body_digest)) = asked.key {
@@ -68,6 +70,15 @@ pub async fn submit(app: &App, asked: Asked) -> Result<Arc<JobRecord>, AppError>
         }
         (_, wait) => wait_for_end(app, job, wait).await,
     }
+}
+
+/// The live or finished job that answers an equal question.
+async fn find_equal(app: &App, digest: &[u8]) -> Result<Option<JobRecord>, AppError> {
+    let found = app.store.find_job_by_digest(digest).await?;
+    if found.is_some() {
+        metrics::counter!(names::QUESTIONS, "outcome" => "reused").increment(1);
+    }
+    Ok(found)
 }
 
 type Ended = tokio::sync::oneshot::Receiver<Arc<JobRecord>>;
@@ -116,13 +127,14 @@ async fn store_question(
             app.board.forget_waiters(&job.id);
         }
     }
+    // An equal question is there already; what is known is told even when nothing new
+    // can be stored.
+    if let Some(job) = find_equal(app, &job.digest).await? {
+        return Ok((job, None));
+    }
     if inserted? == Inserted::TraceGone {
         let detail = "a trace the question names was deleted while it was asked";
         return Err(AppError::Conflict(detail.to_owned()));
-    }
-    if let Some(job) = app.store.find_job_by_digest(&job.digest).await? {
-        // An equal question was stored since we looked.
-        return Ok((job, None));
     }
     metrics::counter!(names::QUESTIONS, "outcome" => "queue_full").increment(1);
     Err(AppError::QueueFull { limit: app.queue.limit })

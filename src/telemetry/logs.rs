@@ -1,6 +1,6 @@
 //! The log: events on standard output, as lines for people or as JSON.
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 
 use tracing_subscriber::EnvFilter;
 
@@ -12,7 +12,10 @@ pub fn start(settings: &Log) -> Result<(), String> {
         .map_err(|error| format!("log filter {:?} cannot be read: {error}", settings.log))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter);
     let started = match settings.log_format {
-        LogFormat::Text => builder.with_target(false).try_init(),
+        LogFormat::Text => {
+            let ansi = std::io::stdout().is_terminal();
+            builder.with_target(false).with_ansi(ansi).try_init()
+        }
         LogFormat::Json => builder.json().flatten_event(true).with_span_list(false).try_init(),
     };
     started.map_err(|error| format!("the log cannot be started: {error}"))

@@ -3,16 +3,20 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod asking;
 mod bad_input;
+mod calibrated;
 mod communication_silicon;
 mod documents;
 mod eplb_fixtures;
 mod jobs;
 mod operations;
+mod paper_mode;
 mod placement;
 mod placement_best;
 mod placement_laws;
 mod process;
+mod questions;
 mod recommendations;
 mod support;
 mod traces;

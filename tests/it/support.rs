@@ -14,6 +14,7 @@ use http_body_util::BodyExt;
 use moe_gps::app::advise::{Advice, AdviceError, CheckedQuestion, Progress, TraceFacts};
 use moe_gps::app::advisor::Advisor;
 use moe_gps::app::context::App;
+use moe_gps::app::cost_model::CostModel;
 use moe_gps::cli::serve;
 use moe_gps::config::Settings;
 use moe_gps::store::DataDir;
@@ -167,13 +168,26 @@ impl TestApp {
 
     /// The service in a directory that an earlier one may have used.
     pub(crate) async fn start_in(dir: tempfile::TempDir, flags: &[&str]) -> Self {
+        let advisor = Arc::new(Scripted::default());
+        let answering = Arc::clone(&advisor) as Arc<dyn Advisor>;
+        Self::start_advised(dir, flags, advisor, answering).await
+    }
+
+    /// The service as it is, with the cost model for an advisor.
+    pub(crate) async fn start_advising() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        Self::start_advised(dir, &[], Arc::default(), Arc::new(CostModel)).await
+    }
+
+    async fn start_advised(
+        dir: tempfile::TempDir,
+        flags: &[&str],
+        advisor: Arc<Scripted>,
+        answering: Arc<dyn Advisor>,
+    ) -> Self {
         let settings = settings(dir.path(), flags);
         let data_dir = DataDir::take(dir.path()).unwrap();
-        let advisor = Arc::new(Scripted::default());
-        let (app, runner) =
-            serve::start(&settings, &data_dir, Arc::clone(&advisor) as Arc<dyn Advisor>)
-                .await
-                .unwrap();
+        let (app, runner) = serve::start(&settings, &data_dir, answering).await.unwrap();
         let router = serve::router(&settings, &app);
         Self { router, app, advisor, dir, _data_dir: data_dir, _runner: runner }
     }

@@ -1,0 +1,85 @@
+//! Questions put to the cost model itself, without the service around it.
+
+use std::io::Cursor;
+use std::path::Path;
+
+use moe_gps::app::advise::{self, Advice, AdviceError, TraceFacts, Unobserved};
+use moe_gps::app::advisor::KnownTraces;
+use moe_gps::app::ingest::{TraceDirectory, Upload};
+use moe_gps::formats::trace::Limits;
+use moe_gps::wire::violation::Violation;
+use serde_json::Value;
+
+/// The answer to a question about these traces.
+pub(crate) fn advise(question: &Value, traces: &KnownTraces) -> Result<Advice, AdviceError> {
+    let checked = advise::check(question, traces)?;
+    advise::advise(&checked, traces, &Unobserved)
+}
+
+/// The `result` of a question about these traces.
+#[track_caller]
+pub(crate) fn result_of(question: &Value, traces: &KnownTraces) -> Value {
+    advise(question, traces).unwrap_or_else(|error| panic!("{question}: {error:?}")).result
+}
+
+/// The `result` of a question that needs no trace.
+#[track_caller]
+pub(crate) fn result(question: &Value) -> Value {
+    result_of(question, &KnownTraces::new())
+}
+
+/// What a question is refused for.
+#[track_caller]
+pub(crate) fn violations(question: &Value, traces: &KnownTraces) -> Vec<Violation> {
+    match advise(question, traces) {
+        Err(AdviceError::Refused(violations)) => violations,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+/// All entries of a strategy.
+pub(crate) fn entries<'a>(result: &'a Value, strategy: &str) -> Vec<&'a Value> {
+    let all = result["strategies"].as_array().unwrap();
+    all.iter().filter(|entry| entry["strategy"] == strategy).collect()
+}
+
+/// The first entry of a strategy.
+#[track_caller]
+pub(crate) fn entry<'a>(result: &'a Value, strategy: &str) -> &'a Value {
+    entries(result, strategy)[0]
+}
+
+/// The layer latency of a strategy's first entry.
+#[track_caller]
+pub(crate) fn latency(result: &Value, strategy: &str) -> f64 {
+    let entry = entry(result, strategy);
+    entry["layer_latency_s"].as_f64().unwrap_or_else(|| panic!("{entry}"))
+}
+
+/// Takes a trace in under `directory`, as an upload does.
+pub(crate) fn keep(directory: &Path, content_type: &str, bytes: &[u8]) -> TraceFacts {
+    let kept = TraceDirectory::open(directory).unwrap();
+    let upload = Upload { content_type: content_type.to_owned(), ..Upload::default() };
+    let ingested = kept.ingest(Cursor::new(bytes), &upload, &Limits::default()).unwrap();
+    let id = ingested.summary.id;
+    let path = kept.trace_path(&id).unwrap();
+    let trace = kept.open_trace(&id).unwrap();
+    let header = trace.header();
+    TraceFacts {
+        digest: header.digest,
+        layers: header.n_layers() as u64,
+        experts: u64::from(header.experts),
+        top_k: header.top_k.map_or(0, u64::from),
+        tokens: header.tokens,
+        sequences: header.sequences,
+        steps: header.steps,
+        has_token_ids: header.has_token_ids,
+        id,
+        path,
+    }
+}
+
+/// Traces by id.
+pub(crate) fn known(traces: &[&TraceFacts]) -> KnownTraces {
+    traces.iter().map(|facts| (facts.id.clone(), (*facts).clone())).collect()
+}

@@ -72,11 +72,11 @@ impl Series {
     }
 }
 
-/// 95 % interval of mean(`none`) / mean(`other`) over steps, by a circular block
-/// bootstrap with blocks of n^(1/3) steps, which keeps what neighbours have in common
-/// (Politis and Romano 1992).
+/// 95 % interval of mean(`none`) / mean(`other`) over steps, both less the `fixed` time
+/// that is no part of what is compared, by a circular block bootstrap with blocks of
+/// n^(1/3) steps, which keeps what neighbours have in common (Politis and Romano 1992).
 #[must_use]
-pub(super) fn speedup_interval(none: &Series, other: &Series, seed: u64) -> [f64; 2] {
+pub(super) fn speedup_interval(none: &Series, other: &Series, fixed: f64, seed: u64) -> [f64; 2] {
     let n = none.values.len().min(other.values.len());
     if n == 0 {
         return [1.0, 1.0];
@@ -87,7 +87,7 @@ pub(super) fn speedup_interval(none: &Series, other: &Series, seed: u64) -> [f64
         let mut sums = vec![0.0];
         let mut sum = 0.0;
         for value in values[..n].iter().chain(&values[..block]) {
-            sum += value;
+            sum += value - fixed;
             sums.push(sum);
         }
         sums
@@ -134,9 +134,21 @@ mod tests {
             flat.push(1.0);
             noisy.push(0.5 + (rng.next_u32() % 1000) as f64 / 1000.0);
         }
-        let [low, high] = speedup_interval(&flat, &flat, 0);
+        let [low, high] = speedup_interval(&flat, &flat, 0.0, 0);
         assert!((low - 1.0).abs() < 1e-12 && (high - 1.0).abs() < 1e-12);
-        let [low, high] = speedup_interval(&flat, &noisy, 0);
+        let [low, high] = speedup_interval(&flat, &noisy, 0.0, 0);
         assert!(low < 1.0005 && high > 1.0005 - 0.01 && high - low > 0.01 && high - low < 0.1);
+    }
+
+    #[test]
+    fn what_is_fixed_is_no_part_of_the_speedup() {
+        let (mut slow, mut fast) = (Series::default(), Series::default());
+        for _ in 0..50 {
+            slow.push(3.0);
+            fast.push(2.0);
+        }
+        // (3 − 1) / (2 − 1) = 2.
+        let [low, high] = speedup_interval(&slow, &fast, 1.0, 0);
+        assert!((low - 2.0).abs() < 1e-12 && (high - 2.0).abs() < 1e-12);
     }
 }

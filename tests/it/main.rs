@@ -18,5 +18,6 @@ mod placement_laws;
 mod process;
 mod questions;
 mod recommendations;
+mod simulation;
 mod support;
 mod traces;

@@ -141,12 +141,13 @@ fn plan(out: &mut dyn Write, result: &Value) -> io::Result<()> {
     let imbalance = &result["routing"]["device_imbalance"];
     if let Some(before) = imbalance["before"]["mean"].as_f64() {
         write!(out, "busiest device over mean: {before:.3} as it is")?;
-        if let Some(after) = imbalance["after"]["mean"].as_f64() {
+        let moved = result["recommendation"]["strategy"] != "none";
+        if let Some(after) = imbalance["after"]["mean"].as_f64().filter(|_| moved) {
             write!(out, ", {after:.3} with the plan")?;
         }
         writeln!(out)?;
     }
-    if plan.is_object() {
+    if plan.is_object() && result["recommendation"]["strategy"] != "none" {
         writeln!(
             out,
             "plan: {} slots on every device ({} redundant experts a layer), {} moves, {} GB of \

@@ -5,10 +5,17 @@ use super::margin::margin_band;
 use crate::domain::engine;
 use crate::domain::question::{PredictorSource, Question};
 use crate::domain::strategy::Strategy;
+use crate::domain::system::Preset;
 use crate::domain::units::Seconds;
 
 /// Margins up to this are ties even where formulas are taken at their word.
 const EQUAL: f64 = 1e-9;
+
+/// Margins up to this are ties in calibrated mode, however small the differing terms.
+///
+/// Sums over a layer are known to 2 to 12 % (`operator-costs` §10); most of that is common
+/// to all strategies, and what does not cancel is taken as 1 %.
+const UNRESOLVED: f64 = 0.01;
 
 /// How sure a recommendation is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,9 +84,13 @@ fn ranked(entries: &[Entry], allowed: &[Strategy]) -> Vec<(usize, Strategy, Seco
 pub fn choose(question: &Question, entries: &[Entry]) -> Option<Choice> {
     let ranked = ranked(entries, &question.allowed);
     let &(fastest, _, least) = ranked.first()?;
+    let floor = match question.system.assumptions.preset {
+        Preset::Paper => EQUAL,
+        Preset::Calibrated => UNRESOLVED,
+    };
     let terms_of = |index: usize| entries[index].terms.unwrap_or_default();
     let band_to = |index: usize| {
-        margin_band(&terms_of(fastest), &terms_of(index), &entries[fastest].bands).max(EQUAL)
+        margin_band(&terms_of(fastest), &terms_of(index), &entries[fastest].bands).max(floor)
     };
     let within = |&&(index, _, latency): &&(usize, Strategy, Seconds)| {
         relative(latency, least) <= band_to(index)

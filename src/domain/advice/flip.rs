@@ -114,7 +114,11 @@ pub fn flips<T: PartialEq + Copy>(
     if found.is_empty() {
         return vec![Flip { parameter, at: None, range }];
     }
-    let flip = |(_, value, becomes)| Flip { parameter, at: Some((value, becomes)), range };
+    // Tokens are whole; the bracket's changed end lies less than a token beyond the change.
+    let shown = |value: f64| {
+        if parameter == Parameter::TokensPerStep { value.round() } else { value }
+    };
+    let flip = |(_, value, becomes)| Flip { parameter, at: Some((shown(value), becomes)), range };
     found.into_iter().map(flip).collect()
 }
 

@@ -124,11 +124,10 @@ fn better_reference(advised: &Advised, choice: &Choice) -> Option<String> {
     let gain = fastest / reference.layer_latency - 1.0;
     (gain > choice.margin_band.max(0.02)).then(|| {
         format!(
-            "Without expert parallelism ({}) a layer would be {:.1} % faster than under any \
-             strategy here: {}.",
+            "Consider serving without expert parallelism first: with every expert sharded over \
+             all devices ({}) a layer would be {:.1} % faster than under any strategy here.",
             reference.id,
-            gain * 100.0,
-            reference.what
+            gain * 100.0
         )
     })
 }

@@ -6,6 +6,11 @@ use moe_gps::domain::placement::{Groups, PlacementError, Shape, SlotMap, eplb};
 use std::hint::black_box;
 
 #[path = "../tests/it/eplb_fixtures.rs"]
+#[expect(
+    clippy::unwrap_used,
+    dead_code,
+    reason = "shared with the tests, which also read the reference maps"
+)]
 mod eplb_fixtures;
 
 type Plans = Result<Vec<SlotMap>, PlacementError>;

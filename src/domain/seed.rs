@@ -1,6 +1,6 @@
 //! Named random streams: every draw of the program comes from one of these.
 //!
-//! A stream is a ChaCha8 generator whose key is the question's seed and whose
+//! A stream is a `ChaCha8` generator whose key is the question's seed and whose
 //! stream number is derived from a purpose and an index. Equal seed, purpose and
 //! index give equal draws on every machine, and no stream depends on how many
 //! numbers another one has drawn.

@@ -78,11 +78,13 @@ impl<'a> Place<'a> {
     }
 
     /// The JSON pointer of this place.
+    #[must_use]
     pub fn pointer(&self) -> &str {
         &self.pointer
     }
 
     /// The value as it stands.
+    #[must_use]
     pub const fn value(&self) -> &'a Value {
         self.value
     }
@@ -103,6 +105,7 @@ impl<'a> Place<'a> {
     }
 
     /// A finite number in `range`.
+    #[must_use]
     pub fn number(&self, range: RangeInclusive<f64>) -> Option<f64> {
         let Some(number) = self.value.as_f64() else { return self.wrong_type("a number") };
         if range.contains(&number) {
@@ -113,6 +116,7 @@ impl<'a> Place<'a> {
     }
 
     /// A whole number in `range`.
+    #[must_use]
     pub fn integer(&self, range: RangeInclusive<u64>) -> Option<u64> {
         let Value::Number(number) = self.value else { return self.wrong_type("a whole number") };
         let low = range.start().to_string();
@@ -127,12 +131,14 @@ impl<'a> Place<'a> {
     }
 
     /// A whole number in `range` that fits 32 bits.
+    #[must_use]
     pub fn small_integer(&self, range: RangeInclusive<u32>) -> Option<u32> {
         self.integer(u64::from(*range.start())..=u64::from(*range.end()))
             .and_then(|integer| u32::try_from(integer).ok())
     }
 
     /// A string of 1 to 256 characters.
+    #[must_use]
     pub fn text(&self) -> Option<&'a str> {
         let Value::String(text) = self.value else { return self.wrong_type("a string") };
         if text.is_empty() || text.chars().count() > 256 {
@@ -143,6 +149,7 @@ impl<'a> Place<'a> {
     }
 
     /// True or false.
+    #[must_use]
     pub fn boolean(&self) -> Option<bool> {
         self.value.as_bool().or_else(|| self.wrong_type("true or false"))
     }
@@ -159,6 +166,7 @@ impl<'a> Place<'a> {
     }
 
     /// The fields of an object.
+    #[must_use]
     pub fn object(&self) -> Option<Fields<'a>> {
         let Value::Object(map) = self.value else { return self.wrong_type("an object") };
         Some(Fields {
@@ -170,6 +178,7 @@ impl<'a> Place<'a> {
     }
 
     /// The items of an array whose length is in `length`.
+    #[must_use]
     pub fn items(&self, length: RangeInclusive<usize>) -> Option<Vec<Self>> {
         let Value::Array(items) = self.value else { return self.wrong_type("an array") };
         if !length.contains(&items.len()) {
@@ -193,6 +202,7 @@ impl<'a> Place<'a> {
     }
 
     /// An array of numbers in `range`; `None` if any item is wrong.
+    #[must_use]
     pub fn numbers(
         &self,
         length: RangeInclusive<usize>,

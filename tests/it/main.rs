@@ -1,8 +1,15 @@
 //! The one integration test binary: the service through its router and as a process, and
 //! the parts that are compared with recorded data.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![expect(
+    clippy::print_stdout,
+    clippy::exit,
+    reason = "a skipped check says so; a child process ends"
+)]
+#![expect(clippy::maybe_infinite_iter, reason = "waiting for a process ends by patience")]
 
+mod advice_laws;
 mod asking;
 mod bad_input;
 mod calibrated;

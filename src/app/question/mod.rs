@@ -89,7 +89,7 @@ fn check(
                 interval_steps: asked.rebalance.interval_steps.unwrap_or(default.interval_steps),
             },
             system,
-            predictors: predictors?,
+            predictors,
             measured_layer: asked.measured_layer.and_then(measured_layer),
             duplication: Duplication {
                 slots_per_device: asked.duplication.slots_per_device,
@@ -97,7 +97,7 @@ fn check(
                 algorithm: asked.duplication.algorithm.unwrap_or(Algorithm::Best),
                 allow_duplicates: asked.duplication.allow_duplicates.unwrap_or(false),
             },
-            current: current?,
+            current,
             allowed: asked
                 .allowed_strategies
                 .clone()
@@ -182,8 +182,8 @@ fn method(
 }
 
 /// Stated predictors; an empty list where they are left to us.
-fn predictors(asked: &wire::Question, violations: &Violations) -> Option<Vec<Predictor>> {
-    let Some(list) = &asked.predictors else { return Some(Vec::new()) };
+fn predictors(asked: &wire::Question, violations: &Violations) -> Vec<Predictor> {
+    let Some(list) = &asked.predictors else { return Vec::new() };
     let mut names: Vec<&str> = Vec::new();
     let mut predictors = Vec::new();
     for (index, predictor) in list.iter().enumerate() {
@@ -224,7 +224,7 @@ fn predictors(asked: &wire::Question, violations: &Violations) -> Option<Vec<Pre
             cost,
         }));
     }
-    Some(predictors)
+    predictors
 }
 
 fn measured_layer(asked: wire::MeasuredLayer) -> Option<MeasuredLayer> {
@@ -240,8 +240,8 @@ fn current(
     asked: &wire::Question,
     model: Option<&crate::domain::model::Model>,
     violations: &Violations,
-) -> Option<Option<Current>> {
-    let Some(current) = &asked.current else { return Some(None) };
+) -> Option<Current> {
+    let current = asked.current.as_ref()?;
     if let (Some(maps), Some(model)) = (&current.physical_to_logical, model) {
         let experts = model.experts.routed;
         for (layer, map) in maps.iter().enumerate() {
@@ -266,11 +266,11 @@ fn current(
             }
         }
     }
-    Some(Some(Current {
+    Some(Current {
         strategy: current.strategy,
         physical_to_logical: current.physical_to_logical.clone(),
         slots_per_device: current.slots_per_device,
-    }))
+    })
 }
 
 /// Fields that are valid but change nothing here.

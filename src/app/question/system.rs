@@ -142,7 +142,7 @@ fn per_node(asked: &wire::Cluster, n_devices: u32, violations: &Violations) -> O
             );
             None
         }
-        (Some(nodes), None) if n_devices % nodes != 0 => {
+        (Some(nodes), None) if !n_devices.is_multiple_of(nodes) => {
             violations.note(
                 "/cluster/nodes",
                 "divides",
@@ -150,7 +150,7 @@ fn per_node(asked: &wire::Cluster, n_devices: u32, violations: &Violations) -> O
             );
             None
         }
-        (None, Some(domain)) if n_devices % domain.min(n_devices) != 0 => {
+        (None, Some(domain)) if !n_devices.is_multiple_of(domain.min(n_devices)) => {
             violations.note(
                 "/cluster/devices_per_nvlink_domain",
                 "divides",
@@ -274,7 +274,7 @@ fn parallelism(
     let given = &asked.parallelism;
     let default = engine::defaults::parallelism(model, cluster);
     let pipeline = given.pipeline.unwrap_or(default.pipeline);
-    if pipeline > cluster.n_devices || cluster.n_devices % pipeline != 0 {
+    if pipeline > cluster.n_devices || !cluster.n_devices.is_multiple_of(pipeline) {
         violations.note(
             "/parallelism/pipeline",
             "divides",
@@ -318,7 +318,7 @@ fn parallelism(
     }
     let experts = model.experts.routed;
     let slots = asked.duplication.slots_per_device.unwrap_or(0);
-    if experts % expert_parallel != 0 && slots.saturating_mul(expert_parallel) < experts {
+    if !experts.is_multiple_of(expert_parallel) && slots.saturating_mul(expert_parallel) < experts {
         violations.note(
             "/parallelism/expert_parallel",
             "divides",

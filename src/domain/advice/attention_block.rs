@@ -3,8 +3,9 @@
 use crate::domain::cost::Laws;
 use crate::domain::cost::attention::{Heads, Span};
 use crate::domain::model::Attention;
-use crate::domain::price::Price;
+use crate::domain::price::{Basis, Price};
 use crate::domain::system::{Phase, System};
+use crate::domain::units::Seconds;
 
 /// The sum of prices; bands weighted by time, basis the worst.
 pub(super) fn sum(prices: &[Price]) -> Price {
@@ -13,8 +14,8 @@ pub(super) fn sum(prices: &[Price]) -> Price {
     let weighted: f64 = prices.iter().map(|price| price.band * price.time.get()).sum();
     Price {
         time,
-        band: if time > Default::default() { weighted / time.get() } else { 0.0 },
-        basis: basis.unwrap_or(crate::domain::price::Basis::Fitted),
+        band: if time > Seconds::ZERO { weighted / time.get() } else { 0.0 },
+        basis: basis.unwrap_or(Basis::Fitted),
     }
 }
 

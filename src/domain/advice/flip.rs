@@ -87,8 +87,9 @@ pub fn flips<T: PartialEq + Copy>(
     effort: Effort,
     answer: impl Fn(f64) -> T,
 ) -> Vec<Flip<T>> {
-    let (to, from): (fn(f64) -> f64, fn(f64) -> f64) =
-        if parameter.in_ratios() { (f64::ln, f64::exp) } else { (|x| x, |x| x) };
+    let ratios = parameter.in_ratios();
+    let to = |x: f64| if ratios { x.ln() } else { x };
+    let from = |x: f64| if ratios { x.exp() } else { x };
     let (low, high) = (to(range.0), to(range.1));
     let start = to(now.clamp(range.0, range.1));
     let held = answer(now);

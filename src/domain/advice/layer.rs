@@ -90,6 +90,7 @@ impl Routed {
 impl LayerCosts {
     /// Binds every law to the question's system.
     #[must_use]
+    #[expect(clippy::too_many_lines, reason = "one operator after another, in the order of a step")]
     pub fn new(
         system: &System,
         pattern: Communication,

@@ -80,7 +80,9 @@ fn slot_shares(
                 let now: f64 =
                     experts.iter().zip(&*shares).map(|(e, x)| expected[*e as usize] * x).sum();
                 if now > 0.0 {
-                    shares.iter_mut().for_each(|share| *share *= target[device] / now);
+                    for share in shares.iter_mut() {
+                        *share *= target[device] / now;
+                    }
                 }
             }
             shares
@@ -127,8 +129,8 @@ fn nearest_shares(
 
 /// What the busiest device receives from others, expected from the counts of a step.
 ///
-/// A device holding experts that draw n_1, n_2, … of T tokens sees a distinct token with
-/// chance 1 − Π (1 − n_i/T), its choices taken as independent; of those, (N−1)/N come from
+/// A device holding experts that draw `n_1`, `n_2`, … of T tokens sees a distinct token with
+/// chance 1 − Π (1 − `n_i/T`), its choices taken as independent; of those, (N−1)/N come from
 /// other devices. The same over the experts of a node for what crosses nodes.
 #[must_use]
 pub fn exchange_load(placed: &Placed, counts: &[f64], tokens: f64, parts: f64) -> ExchangeLoad {

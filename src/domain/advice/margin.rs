@@ -9,7 +9,7 @@ use crate::domain::terms::Terms;
 /// band = sqrt( Σ_t (b_t · (x_t − y_t))² ) / min(Σ x, Σ y)
 /// ```
 ///
-/// x_t, y_t the terms, b_t their relative bands. A term's law errs in the same direction
+/// `x_t`, `y_t` the terms, `b_t` their relative bands. A term's law errs in the same direction
 /// for both strategies, so only the difference of the two carries the error: linearised
 /// propagation with errors shared within a term and independent between terms.
 /// Worked number: expert terms 1.0 and 1.2 ms of layers of 2.0 and 2.2 ms, band 10 %:

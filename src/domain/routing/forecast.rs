@@ -29,9 +29,9 @@ pub fn sampling_error(shares: &[f64]) -> f64 {
 
 /// A forecast drawn around `truth` whose distribution error is `error`.
 ///
-/// The direction of the error is drawn: d_e = p_e·(z_e − Σ p·z) with z uniform in
+/// The direction of the error is drawn: `d_e` = `p_e·(z_e` − Σ p·z) with z uniform in
 /// [−1, 1], which sums to zero and spares cold experts; it is scaled so that
-/// Σ|d_e| = `error`. Where a share would fall below zero it is cut and the error scaled
+/// `Σ|d_e`| = `error`. Where a share would fall below zero it is cut and the error scaled
 /// anew. The largest reachable error is returned if `error` cannot be had.
 #[must_use]
 pub fn drawn_around(truth: &[f64], error: f64, rng: &mut impl Rng) -> Vec<f64> {

@@ -1,7 +1,7 @@
 //! Tokens per expert of one step, drawn from expected shares.
 //!
-//! A step of T tokens, each choosing k distinct experts, gives expert e a count n_e with
-//! mean T·q_e, where q_e = k·p_e is the chance that a token chooses it, and Σ n_e = T·k.
+//! A step of T tokens, each choosing k distinct experts, gives expert e a count `n_e` with
+//! mean `T·q_e`, where `q_e` = `k·p_e` is the chance that a token chooses it, and Σ `n_e` = T·k.
 //! The mean over devices of expected loads hides that the *busiest* device of a finite
 //! batch carries more (uniform routing, 256 experts on 32 devices: max/mean 1.53 at 64
 //! tokens), so plans are priced on drawn counts (`cost-model` §8).
@@ -12,8 +12,8 @@
 //! ```
 //!
 //! which gives covariances in proportion to those of rejective sampling of k distinct
-//! experts, diag d − d dᵀ / Σd (Hájek 1964). Mending takes the part d_e / Σd of each
-//! variance away, so deviates are widened by (1 − d_e / Σd)^−1/2 first. The random numbers are drawn once and kept, so that questions
+//! experts, diag d − d dᵀ / Σd (Hájek 1964). Mending takes the part `d_e` / Σd of each
+//! variance away, so deviates are widened by (1 − `d_e` / Σd)^−1/2 first. The random numbers are drawn once and kept, so that questions
 //! that differ in one parameter are priced on common random numbers.
 
 use rand_distr::{Distribution, StandardNormal};

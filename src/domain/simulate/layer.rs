@@ -133,7 +133,7 @@ impl LayerReplay {
     fn renew(&mut self, question: &Question, planner: &Planner, at: u64) {
         let interval = question.rebalance.interval_steps;
         let renews = question.rebalance.mode != RebalanceMode::StartupMap;
-        let due = renews && at > 0 && at % interval == 0;
+        let due = renews && at > 0 && at.is_multiple_of(interval);
         for plan in self.plans.iter_mut().filter(|plan| plan.strategy != Strategy::None) {
             if due {
                 let slots = plan.placed.map.shape().slots_per_device();

@@ -41,12 +41,12 @@ pub struct StepStatistics {
 impl Series {
     /// Adds the next value.
     pub fn push(&mut self, value: f64) {
-        if self.n % self.stride == 0 {
+        if self.n.is_multiple_of(self.stride) {
             if self.values.len() == KEPT {
                 self.values = self.values.iter().copied().step_by(2).collect();
                 self.stride *= 2;
             }
-            if self.n % self.stride == 0 {
+            if self.n.is_multiple_of(self.stride) {
                 self.values.push(value);
             }
         }
@@ -132,7 +132,7 @@ mod tests {
         let mut rng = stream(1, Purpose::Bootstrap, 9);
         for _ in 0..1000 {
             flat.push(1.0);
-            noisy.push(0.5 + (rng.next_u32() % 1000) as f64 / 1000.0);
+            noisy.push(0.5 + f64::from(rng.next_u32() % 1000) / 1000.0);
         }
         let [low, high] = speedup_interval(&flat, &flat, 0.0, 0);
         assert!((low - 1.0).abs() < 1e-12 && (high - 1.0).abs() < 1e-12);

@@ -1,0 +1,193 @@
+//! How fast a question is answered: by formulas with flip points, and by replaying a trace.
+//!
+//! `advise` is the whole use case without HTTP and database: question as JSON in, answer as
+//! JSON out. `replay` reports routed tokens (token × layer × k) a second over all four
+//! strategies, read from the stored form; the traces are made by seeded streams.
+
+#![expect(clippy::expect_used, reason = "a bench that cannot be set up has nothing to measure")]
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::hint::black_box;
+use std::path::Path;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use moe_gps::app::advise::{TraceFacts, Unobserved, advise, check};
+use moe_gps::domain::seed::{Purpose, stream};
+use moe_gps::domain::trace::{Kind, TraceHeader};
+use moe_gps::formats::trace::stored::RouteWriter;
+use rand::RngExt as _;
+use serde_json::{Value, json};
+
+type Traces = BTreeMap<String, TraceFacts>;
+
+const PAPER: &str = include_str!("../examples/questions/paper-mixtral-a100.json");
+
+/// Mixtral on four H100, a scalar skewness, predictors as given.
+fn calibrated(predictors: Option<Value>) -> Value {
+    let mut question = json!({
+        "model": "mixtral-8x7b",
+        "cluster": {"device": "h100-sxm", "devices": 4, "link": "nvlink4"},
+        "workload": {"phase": "prefill", "batch_size": 1, "sequence_length": 512, "dtype": "bf16"},
+        "routing": {"skewness": 1.39}
+    });
+    if let Some(predictors) = predictors {
+        question["predictors"] = predictors;
+    }
+    question
+}
+
+fn analytic(c: &mut Criterion) {
+    let paper: Value = serde_json::from_str(PAPER).expect("JSON");
+    let point = json!([{"name": "ffn", "accuracy": 0.85, "overhead_s": 0.000_153}]);
+    let curve = json!([{"name": "family", "points": [
+        {"accuracy": 0.7, "overhead_s": 1e-5}, {"accuracy": 0.9, "overhead_s": 1e-4}
+    ]}]);
+    let mut decode = calibrated(Some(point.clone()));
+    decode["workload"] = json!({"phase": "decode", "batch_size": 64, "kv_length": 2048});
+    let mut engine = calibrated(None);
+    engine["engine"] = json!({"name": "vllm"});
+    let traces = Traces::new();
+    let mut group = c.benchmark_group("advise");
+    for (name, request) in [
+        ("paper", paper),
+        ("calibrated_stated", calibrated(Some(point))),
+        ("calibrated_assumed", calibrated(None)),
+        ("calibrated_curve", calibrated(Some(curve))),
+        ("calibrated_decode", decode),
+        ("calibrated_vllm", engine),
+    ] {
+        let question = check(&request, &traces).expect("answerable");
+        group.bench_function(name, |b| {
+            b.iter(|| black_box(advise(&question, &traces, &Unobserved).expect("an answer")));
+        });
+    }
+    let request = calibrated(None);
+    group.bench_function("check_only", |b| {
+        b.iter(|| black_box(check(&request, &traces).expect("answerable")));
+    });
+    group.finish();
+}
+
+/// Shape of a model's routing.
+#[derive(Clone, Copy)]
+struct Routing {
+    n_layers: u16,
+    experts: u16,
+    top_k: u16,
+}
+
+/// A stored trace of `n_tokens` tokens in sequences of 512, skewed towards low ids.
+fn stored(directory: &Path, routing: Routing, n_tokens: u32) -> (String, TraceFacts) {
+    let Routing { n_layers, experts, top_k } = routing;
+    let path = directory.join(format!("{n_layers}-{experts}-{n_tokens}"));
+    let file = File::create_new(&path).expect("a file");
+    let scratch = || tempfile::tempfile();
+    let (layers, k) = (usize::from(n_layers), usize::from(top_k));
+    let mut writer =
+        RouteWriter::new(file, &scratch, layers, k, u32::from(experts)).expect("a writer");
+    let mut rng = stream(1, Purpose::LoadSample, 0);
+    let mut ids: Vec<u16> = Vec::new();
+    for token in 0..n_tokens {
+        ids.clear();
+        for _ in 0..layers {
+            let start = ids.len();
+            while ids.len() < start + k {
+                let u: f32 = rng.random();
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "a share of a small number"
+                )]
+                let id = (u.powf(1.2) * f32::from(experts)) as u16;
+                if id < experts && !ids[start..].contains(&id) {
+                    ids.push(id);
+                }
+            }
+        }
+        writer.push(token % 512, &ids).expect("room");
+        if token % 512 == 511 {
+            writer.end_sequence().expect("room");
+        }
+    }
+    let header = TraceHeader {
+        kind: Kind::Routes,
+        digest: [0; 32],
+        tokens: 0,
+        sequences: 0,
+        steps: 0,
+        layers: (0..n_layers).collect(),
+        experts: u32::from(experts),
+        top_k: None,
+        has_token_ids: false,
+        has_positions: false,
+        experts_inferred: false,
+        repeated_rows: 0,
+        longest_repeat: 0,
+        notes: Vec::new(),
+    };
+    writer.finish(header).expect("room");
+    let id = "tr_bench".to_owned();
+    let facts = TraceFacts {
+        id: id.clone(),
+        digest: [0; 32],
+        layers: u64::from(n_layers),
+        experts: u64::from(experts),
+        top_k: u64::from(top_k),
+        tokens: u64::from(n_tokens),
+        sequences: u64::from(n_tokens / 512),
+        steps: 0,
+        has_token_ids: false,
+        path,
+    };
+    (id, facts)
+}
+
+fn replay(c: &mut Criterion) {
+    let directory = tempfile::tempdir().expect("a directory");
+    let mixtral = Routing { n_layers: 32, experts: 8, top_k: 2 };
+    let deepseek = Routing { n_layers: 58, experts: 256, top_k: 8 };
+    let point = json!([{"name": "ffn", "accuracy": 0.85, "overhead_s": 1e-5}]);
+    let cases = [
+        ("mixtral_prefill_512", mixtral, 1 << 17, "mixtral-8x7b", 4, (1, 512)),
+        ("mixtral_prefill_8192", mixtral, 1 << 18, "mixtral-8x7b", 4, (16, 512)),
+        ("deepseek_prefill_16384", deepseek, 1 << 17, "deepseek-v3", 32, (32, 512)),
+        ("deepseek_decode_256", deepseek, 1 << 15, "deepseek-v3", 32, (256, 0)),
+    ];
+    let mut group = c.benchmark_group("replay");
+    group.sample_size(10);
+    for (name, routing, n_tokens, model, devices, (batch, length)) in cases {
+        let (id, facts) = stored(directory.path(), routing, n_tokens);
+        let workload = if length > 0 {
+            json!({"phase": "prefill", "batch_size": batch, "sequence_length": length})
+        } else {
+            json!({"phase": "decode", "batch_size": batch, "kv_length": 2048})
+        };
+        let cluster = if devices > 8 {
+            json!({"device": "h200-sxm", "devices": devices, "link": "nvlink4",
+                   "nodes": 4, "inter_node_link": "ib400"})
+        } else {
+            json!({"device": "h100-sxm", "devices": devices, "link": "nvlink4"})
+        };
+        let request = json!({
+            "model": model, "cluster": cluster, "workload": workload, "method": "simulated",
+            "routing": {"trace_id": id, "train_fraction": 0.25}, "predictors": point,
+        });
+        let traces = Traces::from([(id, facts)]);
+        let question = match check(&request, &traces) {
+            Ok(question) => question,
+            Err(error) => panic!("{name}: {error:?}"),
+        };
+        let routed =
+            u64::from(n_tokens / 4 * 3) * u64::from(routing.n_layers) * u64::from(routing.top_k);
+        group.throughput(Throughput::Elements(routed));
+        group.bench_function(BenchmarkId::from_parameter(name), |b| {
+            b.iter(|| black_box(advise(&question, &traces, &Unobserved).expect("an answer")));
+        });
+        std::fs::remove_file(&traces["tr_bench"].path).expect("our file");
+    }
+    group.finish();
+}
+
+criterion_group!(benches, analytic, replay);
+criterion_main!(benches);

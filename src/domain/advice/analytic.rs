@@ -4,6 +4,9 @@
 //! for every strategy, so that differences are not noise. Plans are made on the forecast
 //! shares and priced on draws from the true ones.
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
 use super::entry::{Bands, Entry, PricedPredictor};
 use super::layer::{LayerCosts, Routed};
 use super::loads::Placed;
@@ -24,6 +27,9 @@ use crate::domain::system::Communication;
 use crate::domain::terms::Terms;
 use crate::domain::units::{Bytes, Seconds};
 
+/// Plans already made, by slots per device: they depend on the forecast alone.
+pub type Plans = RefCell<BTreeMap<u32, Vec<SlotMap>>>;
+
 /// Draws over all layers that an answer is priced on.
 pub const DRAWS: usize = 128;
 
@@ -34,6 +40,7 @@ pub struct Analytic<'a> {
     costs: LayerCosts,
     stepwise: Stepwise,
     layers: Vec<Layer<'a>>,
+    plans: &'a Plans,
 }
 
 /// One layer's routing with its drawn steps.
@@ -130,13 +137,18 @@ impl<'a> Analytic<'a> {
         question: &'a Question,
         pattern: Communication,
         layers: &'a [LayerRouting],
+        plans: &'a Plans,
         n_draws: usize,
-        tokens: f64,
     ) -> Result<Self, AnalyticError> {
         let system = &question.system;
+        let tokens = system.workload.tokens_per_step as f64;
         let costs = LayerCosts::new(system, pattern, question.measured_layer.as_ref(), tokens)
             .ok_or(AnalyticError::NoProfile)?;
-        let planner = Planner::new(question);
+        let planner = if n_draws < DRAWS {
+            Planner::new(question).without_search()
+        } else {
+            Planner::new(question)
+        };
         let top_k = system.model.experts.top_k;
         let per_layer = (n_draws / layers.len()).clamp(4, n_draws.max(4));
         let current =
@@ -147,10 +159,19 @@ impl<'a> Analytic<'a> {
             .map(|(index, routing)| {
                 let n_experts = routing.truth.len();
                 let draws = Draws::new(question.seed, index as u64, per_layer, n_experts);
+                // Random numbers belong to ranks of popularity, not to ids: renamed experts
+                // draw the same loads.
+                let mut by_rank: Vec<usize> = (0..n_experts).collect();
+                by_rank.sort_by(|a, b| routing.truth[*b].total_cmp(&routing.truth[*a]));
+                let ranked: Vec<f64> = by_rank.iter().map(|e| routing.truth[*e]).collect();
+                let mut drawn = vec![0.0; n_experts];
                 let counts = (0..draws.len())
                     .map(|draw| {
+                        draws.counts(draw, &ranked, tokens, top_k, &mut drawn);
                         let mut counts = vec![0.0; n_experts];
-                        draws.counts(draw, &routing.truth, tokens, top_k, &mut counts);
+                        for (expert, count) in by_rank.iter().zip(&drawn) {
+                            counts[*expert] = *count;
+                        }
                         counts
                     })
                     .collect();
@@ -160,7 +181,7 @@ impl<'a> Analytic<'a> {
                 Layer { routing, current, counts }
             })
             .collect();
-        Ok(Self { question, costs, stepwise: Stepwise::new(question, planner), layers })
+        Ok(Self { question, costs, stepwise: Stepwise::new(question, planner), layers, plans })
     }
 
     /// Prices every strategy.
@@ -168,7 +189,7 @@ impl<'a> Analytic<'a> {
         let none = self.static_placement()?;
         let replace_only =
             self.candidate(Strategy::ReplaceOnly, self.stepwise.planner.base_slots, &none.placed)?;
-        let duplicated = self.best_duplication(&none.placed)?;
+        let duplicated = self.best_duplication(&none.placed);
         let mut entries = vec![self.entry(&none), self.entry(&replace_only)];
         let mut balanced = vec![none.balanced.ffn, replace_only.balanced.ffn];
         let mut plans = vec![none.plan, replace_only.plan];
@@ -202,19 +223,27 @@ impl<'a> Analytic<'a> {
         slots: u32,
         before: &[Placed],
     ) -> Result<Candidate, AnalyticError> {
-        let maps: Result<Vec<SlotMap>, PlacementError> = self
-            .layers
-            .iter()
-            .map(|layer| self.stepwise.planner.plan(&layer.routing.forecast, slots))
-            .collect();
-        Ok(self.priced(strategy, maps?, Some(before)))
+        let made = self.plans.borrow().get(&slots).cloned();
+        let maps = if let Some(maps) = made {
+            maps
+        } else {
+            let plan = |layer: &Layer| self.stepwise.planner.plan(&layer.routing.forecast, slots);
+            let maps: Vec<SlotMap> =
+                self.layers.iter().map(plan).collect::<Result<_, PlacementError>>()?;
+            self.plans.borrow_mut().insert(slots, maps.clone());
+            maps
+        };
+        Ok(self.priced(strategy, maps, Some(before)))
     }
 
     /// The duplication with the least latency; the smallest one within its error band.
-    fn best_duplication(&self, before: &[Placed]) -> Result<Option<Candidate>, AnalyticError> {
+    fn best_duplication(&self, before: &[Placed]) -> Option<Candidate> {
         let mut best: Option<Candidate> = None;
         for slots in self.stepwise.planner.slot_choices(self.question) {
-            let candidate = self.candidate(Strategy::DistributionOnly, slots, before)?;
+            // A number of slots no planner can fill is no choice.
+            let Ok(candidate) = self.candidate(Strategy::DistributionOnly, slots, before) else {
+                continue;
+            };
             let better = best.as_ref().is_none_or(|best| {
                 let (new, old) = (candidate.terms.total(), best.terms.total());
                 let gain = (old - new) / new;
@@ -227,7 +256,7 @@ impl<'a> Analytic<'a> {
                 best = Some(candidate);
             }
         }
-        Ok(best)
+        best
     }
 
     fn priced(

@@ -76,14 +76,14 @@ pub struct Effort {
     pub halvings: usize,
 }
 
-/// The nearest changes of `answer` below and above `now`, the nearer first; one flip
+/// The nearest values below and above `now` at which `answer` is not `held`, the nearer first; one flip
 /// without a value if there is none.
 ///
 /// A change between two neighbouring grid values that changes back in between is missed.
 pub fn flips<T: PartialEq + Copy>(
     parameter: Parameter,
     range: (f64, f64),
-    now: f64,
+    (now, held): (f64, T),
     effort: Effort,
     answer: impl Fn(f64) -> T,
 ) -> Vec<Flip<T>> {
@@ -92,7 +92,6 @@ pub fn flips<T: PartialEq + Copy>(
     let from = |x: f64| if ratios { x.exp() } else { x };
     let (low, high) = (to(range.0), to(range.1));
     let start = to(now.clamp(range.0, range.1));
-    let held = answer(now);
     let step = (high - low) / effort.grid as f64;
     let search = |direction: f64, end: f64| -> Option<(f64, f64, T)> {
         let mut near = start;
@@ -163,7 +162,7 @@ mod tests {
                 2
             }
         };
-        let found = flips(Parameter::Skewness, (1.0, 4.0), 1.4, EFFORT, answer);
+        let found = flips(Parameter::Skewness, (1.0, 4.0), (1.4, 1), EFFORT, answer);
         let values: Vec<(f64, i32)> = found.iter().filter_map(|flip| flip.at).collect();
         assert!((values[0].0 - 1.2).abs() < 1e-9 && values[0].1 == 0);
         assert!((values[1].0 - 2.5).abs() < 1e-9 && values[1].1 == 2);
@@ -171,7 +170,7 @@ mod tests {
 
     #[test]
     fn no_change_is_said_with_its_range() {
-        let found = flips(Parameter::LinkBandwidth, (1e9, 2e12), 3e11, EFFORT, |_| 7);
+        let found = flips(Parameter::LinkBandwidth, (1e9, 2e12), (3e11, 7), EFFORT, |_| 7);
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].at, None);
     }

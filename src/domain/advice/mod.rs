@@ -118,13 +118,16 @@ pub fn advise(
         ceiling: priced.ceiling,
         dense_layer: priced.dense_layer,
         references: references::price(question, &pricing, priced.ceiling),
-        flips: flips(question, &pricing),
+        flips: Vec::new(),
         other_communication: None,
         communication: (pattern, because),
         orders: pricing.orders.clone(),
         doubts: missing,
         reason: String::new(),
     };
+    if let Some(chosen) = advised.chosen() {
+        advised.flips = flips(question, &pricing, chosen.strategy);
+    }
     advised.other_communication = other_communication(question, known, &advised);
     advised.doubts.extend(doubts::of_routing(known, &pricing, &advised));
     conclude(question, known, &mut advised);
@@ -139,10 +142,18 @@ pub fn replayed(
     found: &[Replayed],
     missing: Vec<String>,
 ) {
+    let drawn = advised.chosen().map(|entry| entry.strategy);
     for replayed in found {
         advised.entries[replayed.entry].terms = Some(replayed.terms);
     }
     advised.choice = choose::choose(question, &advised.entries);
+    if let Some(chosen) = advised.chosen().map(|entry| entry.strategy)
+        && Some(chosen) != drawn
+    {
+        let mut pricing = Pricing::new(question, known, advised.communication.0);
+        pricing.vary_best_predictor(&advised.entries);
+        advised.flips = flips(question, &pricing, chosen);
+    }
     let latencies = || advised.entries.iter().filter_map(Entry::feasible_latency);
     let fastest = advised.choice.as_ref().map(|choice| choice.fastest);
     let ceiling = found
@@ -175,8 +186,8 @@ fn communication(question: &Question) -> (Communication, String) {
     (choice.pattern, choice.because.to_owned())
 }
 
-/// Where the chosen strategy changes, one parameter at a time.
-fn flips(question: &Question, pricing: &Pricing) -> Vec<Flip<Strategy>> {
+/// Where the strategy `held` is no longer chosen, one parameter at a time.
+fn flips(question: &Question, pricing: &Pricing, held: Strategy) -> Vec<Flip<Strategy>> {
     let experts = &question.system.model.experts;
     let most_skewed = f64::from(experts.routed) / f64::from(experts.top_k);
     let paper = question.system.assumptions.preset == Preset::Paper;
@@ -188,7 +199,8 @@ fn flips(question: &Question, pricing: &Pricing) -> Vec<Flip<Strategy>> {
             let range = parameter.range(most_skewed);
             match pricing.now(parameter) {
                 Some(now) => {
-                    flip::flips(parameter, range, now, effort, |v| pricing.winner(parameter, v))
+                    let answer = |value| pricing.winner(parameter, value);
+                    flip::flips(parameter, range, (now, held), effort, answer)
                 }
                 None => vec![Flip { parameter, at: None, range }],
             }

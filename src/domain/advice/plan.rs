@@ -22,6 +22,8 @@ pub struct Planner {
     pub base_slots: u32,
     /// (token, expert) pairs of a step.
     assignments: f64,
+    /// How hard `best` searches.
+    effort: u32,
 }
 
 impl Planner {
@@ -51,7 +53,15 @@ impl Planner {
             }),
             base_slots: model.experts.routed.div_ceil(n_devices),
             assignments: workload.tokens_per_step as f64 * f64::from(model.experts.top_k),
+            effort: best::Options::default().effort,
         }
+    }
+
+    /// The same, planning quickly: for the many variants that flip points are searched in.
+    #[must_use]
+    pub const fn without_search(mut self) -> Self {
+        self.effort = 0;
+        self
     }
 
     /// The placement without any plan: expert after expert, spare slots filled from the
@@ -79,6 +89,7 @@ impl Planner {
                     allow_duplicates: self.allow_duplicates,
                     max_copies: Some(self.max_copies),
                     groups: self.groups(shape).map(best::GroupRule::Hard),
+                    effort: self.effort,
                     ..best::Options::default()
                 };
                 best::plan(shares, shape, &options)
@@ -101,23 +112,32 @@ impl Planner {
     }
 
     /// Slots per device worth trying for duplication: what the question says, else one
-    /// more than needed, then twice as many more each time, up to twice the base.
+    /// more than needed, then twice as many more each time, up to twice the base; never
+    /// more slots than the allowed copies can fill.
     #[must_use]
     pub fn slot_choices(&self, question: &Question) -> Vec<u32> {
         if let Some(slots) = question.duplication.slots_per_device {
-            return vec![slots.max(self.base_slots)];
+            let slots = slots.max(self.base_slots);
+            return if self.fillable(slots) { vec![slots] } else { Vec::new() };
         }
         let mut choices = Vec::new();
         let mut extra = 1;
         while extra <= self.base_slots.max(1) && self.base_slots + extra <= self.n_experts {
             let slots = self.base_slots + extra;
-            if engine::support::slot_obstacles(&question.system, slots * self.n_devices).is_empty()
-            {
+            let obstacles =
+                engine::support::slot_obstacles(&question.system, slots * self.n_devices);
+            if obstacles.is_empty() && self.fillable(slots) {
                 choices.push(slots);
             }
             extra *= 2;
         }
         choices
+    }
+
+    /// Whether the allowed copies fill so many slots on every device.
+    fn fillable(&self, slots_per_device: u32) -> bool {
+        let slots = u64::from(slots_per_device) * u64::from(self.n_devices);
+        slots <= u64::from(self.n_experts) * u64::from(self.max_copies)
     }
 
     fn shape(&self, slots_per_device: u32) -> Result<Shape, PlacementError> {

@@ -1,6 +1,6 @@
 //! One way to price a question whatever the preset, whole or with one quantity changed.
 
-use super::analytic::{Analytic, AnalyticError, DRAWS, PlanSummary};
+use super::analytic::{Analytic, AnalyticError, DRAWS, PlanSummary, Plans};
 use super::choose::choose;
 use super::entry::Entry;
 use super::flip::Parameter;
@@ -26,6 +26,7 @@ pub(super) struct Pricing<'a> {
     pub(super) layers: Vec<LayerRouting>,
     pub(super) orders: Option<OrderRange>,
     varied: Option<(usize, PredictorPoint)>,
+    plans: Plans,
 }
 
 /// All strategies priced.
@@ -41,12 +42,12 @@ impl<'a> Pricing<'a> {
     pub(super) fn new(question: &'a Question, known: &'a Known, pattern: Communication) -> Self {
         let (layers, orders) =
             if paper(question) { (Vec::new(), None) } else { known.layers(question) };
-        Self { question, known, pattern, layers, orders, varied: None }
+        Self { question, known, pattern, layers, orders, varied: None, plans: Plans::default() }
     }
 
     /// The full answer.
     pub(super) fn whole(&self) -> Result<Priced, AnalyticError> {
-        self.price(self.question, self.known, &self.layers, DRAWS)
+        self.price(self.question, self.known, &self.layers, &self.plans, DRAWS)
     }
 
     fn price(
@@ -54,13 +55,13 @@ impl<'a> Pricing<'a> {
         question: &Question,
         known: &Known,
         layers: &[LayerRouting],
+        plans: &Plans,
         draws: usize,
     ) -> Result<Priced, AnalyticError> {
         if paper(question) {
             return Ok(by_paper(question, known));
         }
-        let tokens = question.system.workload.tokens_per_step as f64;
-        let analysis = Analytic::new(question, self.pattern, layers, draws, tokens)?.analyse()?;
+        let analysis = Analytic::new(question, self.pattern, layers, plans, draws)?.analyse()?;
         let mut entries = analysis.entries;
         if let Known::Balancedness { .. } = known {
             only_none(&mut entries);
@@ -126,9 +127,9 @@ impl<'a> Pricing<'a> {
         let priced = match &known {
             Some(known) => {
                 let layers = if paper(&question) { Vec::new() } else { known.layers(&question).0 };
-                self.price(&question, known, &layers, FLIP_DRAWS)
+                self.price(&question, known, &layers, &Plans::default(), FLIP_DRAWS)
             }
-            None => self.price(&question, self.known, &self.layers, FLIP_DRAWS),
+            None => self.price(&question, self.known, &self.layers, &self.plans, FLIP_DRAWS),
         };
         priced
             .ok()
@@ -145,7 +146,9 @@ impl<'a> Pricing<'a> {
         let mut winners = Vec::new();
         for layer in &orders.layers {
             let layers = std::slice::from_ref(layer);
-            let Ok(priced) = self.price(self.question, self.known, layers, DRAWS) else {
+            let Ok(priced) =
+                self.price(self.question, self.known, layers, &Plans::default(), DRAWS)
+            else {
                 continue;
             };
             let Some(choice) = choose(self.question, &priced.entries) else { continue };

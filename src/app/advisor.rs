@@ -11,7 +11,7 @@ pub type KnownTraces = BTreeMap<String, TraceFacts>;
 
 /// Who reads questions and answers them.
 ///
-/// The service has one, [`CostModel`]; tests of the service bring others that are slow,
+/// The service has one, [`super::cost_model::CostModel`]; tests of the service bring others that are slow,
 /// wait to be canceled or fall over.
 pub trait Advisor: Send + Sync {
     /// Reads a question and finds it answerable; fast, because the client waits.

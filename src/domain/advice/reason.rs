@@ -73,8 +73,9 @@ fn verdict_sentence(advised: &Advised, choice: &Choice) -> String {
         }
         _ => format!("{id} is {:.1} % slower than none", (1.0 / speedup - 1.0) * 100.0),
     };
-    let runner_up = choice.runner_up.map(|index| named(&advised.entries[index]));
-    match (choice.verdict, runner_up) {
+    let runner_up = choice.runner_up.map(|index| &advised.entries[index]);
+    let against_none = runner_up.is_some_and(|entry| entry.strategy == Strategy::None);
+    match (choice.verdict, runner_up.map(named)) {
         (_, None) => format!("{gain}; nothing else can be run."),
         (Verdict::Tie, Some(runner_up)) => format!(
             "{gain}. {runner_up} is equal within the error band (margin {:.2} %, band {:.2} %), so \
@@ -82,6 +83,10 @@ fn verdict_sentence(advised: &Advised, choice: &Choice) -> String {
             choice.margin * 100.0,
             choice.margin_band * 100.0
         ),
+        // The gain over `none` is the margin already.
+        (_, Some(_)) if against_none && choice.chosen == choice.fastest => {
+            format!("{gain} (error band {:.2} %).", choice.margin_band * 100.0)
+        }
         (_, Some(runner_up)) => format!(
             "{gain}, and {:.1} % ahead of {runner_up} (error band {:.2} %).",
             choice.margin * 100.0,

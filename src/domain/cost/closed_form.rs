@@ -49,7 +49,7 @@ pub const LLMCOMPASS_SOFTMAX_LAUNCH: Seconds = Seconds::new(12e-6);
 pub const LLMCOMPASS_ROW_LAUNCH: Seconds = Seconds::new(45e-6);
 
 impl ClosedForm {
-    /// The time of C[m,n] = A[m,k]·B[k,n].
+    /// The time of `C[m,n] = A[m,k]·B[k,n]`.
     #[must_use]
     pub fn time(&self, m: f64, n: f64, k: f64) -> Seconds {
         let compute = 2.0 * m * n * k / self.rate.get();

@@ -1,4 +1,4 @@
-//! Dense matrix products C[m,n] = A[m,k]·B[k,n] of one device.
+//! Dense matrix products `C[m,n] = A[m,k]·B[k,n]` of one device.
 //!
 //! # Law
 //!
@@ -124,7 +124,7 @@ impl GemmLaw {
         }
     }
 
-    /// The time of C[m,n] = A[m,k]·B[k,n]; m may be an expected, fractional count.
+    /// The time of `C[m,n] = A[m,k]·B[k,n]`; m may be an expected, fractional count.
     ///
     /// Nothing to multiply costs the start-up alone.
     #[must_use]

@@ -266,8 +266,9 @@ proptest! {
         let after = priced(&question, &layers);
         for (before, after) in before.entries.iter().zip(&after.entries) {
             let (Some(old), Some(new)) = (before.latency(), after.latency()) else { continue };
-            // A stated placement is priced to the last digit; planners break ties by id.
-            let tolerance = if after.strategy == Ways::None { 1e-9 } else { 1e-2 };
+            // A stated placement is priced to the last digit. Planners start from the ids and
+            // stop at a local optimum, so another naming may find another plan, as good.
+            let tolerance = if after.strategy == Ways::None { 1e-9 } else { 5e-2 };
             prop_assert!(
                 (new / old - 1.0).abs() < tolerance, "{:?}: {old:?} {new:?}", after.strategy
             );

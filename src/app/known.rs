@@ -7,7 +7,9 @@ use super::advise::{AdviceError, TraceFacts};
 use super::question::{Answerable, AskedRouting, TraceUse};
 use crate::domain::advice::known::Known;
 use crate::domain::model::Model;
-use crate::domain::routing::{LayerRouting, capped, forecast, normalised, power_law};
+use crate::domain::routing::{
+    LayerRouting, by_expert, by_share, capped, forecast, in_order, normalised, power_law,
+};
 use crate::domain::seed::{Purpose, stream};
 use crate::domain::system::{Phase, Workload};
 use crate::domain::trace::Kind;
@@ -46,10 +48,9 @@ pub(super) fn load(asked: &Answerable) -> Result<Loaded, AdviceError> {
                     u64::try_from(index).unwrap_or(0),
                 );
                 let error = forecast::sampling_error(truth);
-                LayerRouting {
-                    forecast: forecast::drawn_around(truth, error, &mut rng),
-                    truth: truth.clone(),
-                }
+                let order = by_share(truth);
+                let drawn = forecast::drawn_around(&in_order(truth, &order), error, &mut rng);
+                LayerRouting { forecast: by_expert(&drawn, &order), truth: truth.clone() }
             };
             Known::Layers(layers.iter().enumerate().map(believed).collect())
         }

@@ -7,10 +7,10 @@
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 
+use super::by_accuracy::ByAccuracy;
 use super::entry::{Bands, Entry, PricedPredictor};
 use super::layer::{LayerCosts, Routed};
 use super::loads::Placed;
-use super::margin::margin_band;
 use super::plan::Planner;
 use super::predictors;
 use super::stepwise::Stepwise;
@@ -19,8 +19,8 @@ use crate::domain::placement::moves::Moves;
 use crate::domain::placement::{PlacementError, SlotMap};
 use crate::domain::question::{Predictor, PredictorCost, PredictorPoint, Question};
 use crate::domain::rebalance::RebalanceCost;
-use crate::domain::routing::LayerRouting;
 use crate::domain::routing::sample::Draws;
+use crate::domain::routing::{self, LayerRouting};
 use crate::domain::seed::{Purpose, stream};
 use crate::domain::strategy::Strategy;
 use crate::domain::system::Communication;
@@ -47,6 +47,8 @@ pub struct Analytic<'a> {
 #[derive(Debug)]
 struct Layer<'a> {
     routing: &'a LayerRouting,
+    /// Experts by their true share.
+    order: Vec<usize>,
     current: Option<SlotMap>,
     counts: Vec<Vec<f64>>,
 }
@@ -161,24 +163,19 @@ impl<'a> Analytic<'a> {
                 let draws = Draws::new(question.seed, index as u64, per_layer, n_experts);
                 // Random numbers belong to ranks of popularity, not to ids: renamed experts
                 // draw the same loads.
-                let mut by_rank: Vec<usize> = (0..n_experts).collect();
-                by_rank.sort_by(|a, b| routing.truth[*b].total_cmp(&routing.truth[*a]));
-                let ranked: Vec<f64> = by_rank.iter().map(|e| routing.truth[*e]).collect();
+                let order = routing::by_share(&routing.truth);
+                let ranked = routing::in_order(&routing.truth, &order);
                 let mut drawn = vec![0.0; n_experts];
                 let counts = (0..draws.len())
                     .map(|draw| {
                         draws.counts(draw, &ranked, tokens, top_k, &mut drawn);
-                        let mut counts = vec![0.0; n_experts];
-                        for (expert, count) in by_rank.iter().zip(&drawn) {
-                            counts[*expert] = *count;
-                        }
-                        counts
+                        routing::by_expert(&drawn, &order)
                     })
                     .collect();
                 let current = current
                     .and_then(|maps| maps.get(index).or_else(|| maps.first()))
                     .and_then(|map| planner.current(map));
-                Layer { routing, current, counts }
+                Layer { routing, order, current, counts }
             })
             .collect();
         Ok(Self { question, costs, stepwise: Stepwise::new(question, planner), layers, plans })
@@ -187,12 +184,22 @@ impl<'a> Analytic<'a> {
     /// Prices every strategy.
     pub fn analyse(&self) -> Result<Analysis, AnalyticError> {
         let none = self.static_placement()?;
-        let replace_only =
-            self.candidate(Strategy::ReplaceOnly, self.stepwise.planner.base_slots, &none.placed)?;
+        let base_slots = self.stepwise.planner.base_slots;
+        let replace_only = self.candidate(Strategy::ReplaceOnly, base_slots, &none.placed);
         let duplicated = self.best_duplication(&none.placed);
-        let mut entries = vec![self.entry(&none), self.entry(&replace_only)];
-        let mut balanced = vec![none.balanced.ffn, replace_only.balanced.ffn];
-        let mut plans = vec![none.plan, replace_only.plan];
+        let mut entries = vec![self.entry(&none)];
+        let mut balanced = vec![none.balanced.ffn];
+        let mut plans = vec![none.plan];
+        match replace_only {
+            Ok(replace_only) => {
+                entries.push(self.entry(&replace_only));
+                balanced.push(replace_only.balanced.ffn);
+                plans.push(replace_only.plan);
+            }
+            Err(obstacle) => {
+                entries.push(impossible(Strategy::ReplaceOnly, None, obstacle.to_string()));
+            }
+        }
         if let Some(duplicated) = duplicated {
             balanced.push(duplicated.balanced.ffn);
             entries.push(self.entry(&duplicated));
@@ -236,7 +243,10 @@ impl<'a> Analytic<'a> {
         Ok(self.priced(strategy, maps, Some(before)))
     }
 
-    /// The duplication with the least latency; the smallest one within its error band.
+    /// The duplication with the least latency of those that fit; the smallest of equals.
+    ///
+    /// Taken at its word, without an error band: the least of latencies that fall with the
+    /// link's and the device's rates falls with them, a choice by a band would jump.
     fn best_duplication(&self, before: &[Placed]) -> Option<Candidate> {
         let mut best: Option<Candidate> = None;
         for slots in self.stepwise.planner.slot_choices(self.question) {
@@ -245,12 +255,8 @@ impl<'a> Analytic<'a> {
                 continue;
             };
             let better = best.as_ref().is_none_or(|best| {
-                let (new, old) = (candidate.terms.total(), best.terms.total());
-                let gain = (old - new) / new;
-                let smaller_fails = !best.plan.memory.fits();
                 candidate.plan.memory.fits()
-                    && (smaller_fails
-                        || gain > margin_band(&candidate.terms, &best.terms, &self.costs.bands))
+                    && (!best.plan.memory.fits() || candidate.terms.total() < best.terms.total())
             });
             if better {
                 best = Some(candidate);
@@ -364,14 +370,10 @@ impl<'a> Analytic<'a> {
 
     /// Entries for the strategies that copy, where there is no slot to copy into.
     fn nothing_to_duplicate(&self) -> Vec<Entry> {
-        let entry = |strategy, predictor| Entry {
-            strategy,
-            predictor,
-            infeasible: Some(
-                "no number of expert slots suits the experts, the devices and the engine".into(),
-            ),
-            terms: None,
-            bands: Bands::EXACT,
+        let entry = |strategy, predictor| {
+            let why = "no number of expert slots suits the experts, the devices, the engine and \
+                       the copies allowed";
+            impossible(strategy, predictor, why.to_owned())
         };
         let mut entries = vec![entry(Strategy::DistributionOnly, None)];
         for predictor in &self.question.predictors {
@@ -384,20 +386,33 @@ impl<'a> Analytic<'a> {
 
     /// One entry per predictor.
     fn token_to_expert(&self, duplicated: &Candidate) -> Vec<Entry> {
+        if self.question.predictors.is_empty() {
+            return Vec::new();
+        }
+        let kept = self.kept_terms(duplicated);
+        let by_accuracy =
+            ByAccuracy::new(kept, |accuracy| self.unpredicted_terms(accuracy, duplicated));
         self.question
             .predictors
             .iter()
-            .map(|predictor| self.predicted(predictor, duplicated))
+            .map(|predictor| self.predicted(predictor, duplicated, &by_accuracy))
             .collect()
     }
 
-    fn predicted(&self, predictor: &Predictor, duplicated: &Candidate) -> Entry {
+    fn predicted(
+        &self,
+        predictor: &Predictor,
+        duplicated: &Candidate,
+        by_accuracy: &ByAccuracy,
+    ) -> Entry {
         let system = &self.question.system;
+        let terms =
+            |point: PredictorPoint| self.stepwise.predicted(by_accuracy.at(point.accuracy), point);
         let point = match &predictor.cost {
             PredictorCost::Point(point) => *point,
-            PredictorCost::Curve(curve) => super::curve::optimum(curve, |point| {
-                self.predicted_terms(point, duplicated).total()
-            }),
+            PredictorCost::Curve(curve) => {
+                super::curve::optimum(curve, |point| terms(point).total())
+            }
         };
         let memory = MemoryBudget::new(
             system,
@@ -408,14 +423,22 @@ impl<'a> Analytic<'a> {
             strategy: Strategy::TokenToExpert,
             predictor: Some(PricedPredictor::at(predictor, point)),
             infeasible: self.lacking(&memory),
-            terms: Some(self.predicted_terms(point, duplicated)),
+            terms: Some(terms(point)),
             bands: self.costs.bands,
         }
     }
 
-    /// Terms of token-to-expert prediction: in every step the plan made from predicted
-    /// loads, or the plan of `distribution_only` where the prediction says it is better.
-    fn predicted_terms(&self, point: PredictorPoint, duplicated: &Candidate) -> Terms {
+    /// Terms where the plan of `distribution_only` is kept in every step.
+    fn kept_terms(&self, duplicated: &Candidate) -> Terms {
+        let kept =
+            self.mean_step(|layer, counts| self.costs.step(&duplicated.placed[layer], counts));
+        self.stepwise.unpredicted(&self.costs, &kept, duplicated.terms.rebalance)
+    }
+
+    /// Terms of token-to-expert prediction but for the predictor: in every step the plan
+    /// made from predicted loads, or the plan of `distribution_only` where the prediction
+    /// says it is better.
+    fn unpredicted_terms(&self, accuracy: f64, duplicated: &Candidate) -> Terms {
         let slots = duplicated.plan.slots_per_device;
         let mut copying = Seconds::ZERO;
         let mut sum = Routed::default();
@@ -424,7 +447,9 @@ impl<'a> Analytic<'a> {
             let mut rng = stream(self.question.seed, Purpose::Misprediction, index as u64);
             let kept = &duplicated.placed[index];
             for counts in &layer.counts {
-                let forecast = predictors::mispredicted(counts, point.accuracy, &mut rng);
+                let ranked = routing::in_order(counts, &layer.order);
+                let told = predictors::mispredicted(&ranked, accuracy, &mut rng);
+                let forecast = routing::by_expert(&told, &layer.order);
                 let (routed, moved) =
                     self.stepwise.step(&self.costs, kept, counts, &forecast, slots);
                 copying += moved.time;
@@ -432,12 +457,8 @@ impl<'a> Analytic<'a> {
                 n += 1.0;
             }
         }
-        self.stepwise.terms(
-            &self.costs,
-            &sum.scaled(1.0 / n),
-            point,
-            duplicated.terms.rebalance + copying / n,
-        )
+        let rebalance = duplicated.terms.rebalance + copying / n;
+        self.stepwise.unpredicted(&self.costs, &sum.scaled(1.0 / n), rebalance)
     }
 
     /// The fastest strategy's own formula with mean device time, balanced exchange, and
@@ -454,4 +475,9 @@ impl<'a> Analytic<'a> {
         }
         feasible().map(|(latency, _)| latency).fold(self.costs.terms(&routed).total(), Seconds::min)
     }
+}
+
+/// A strategy that cannot be planned.
+fn impossible(strategy: Strategy, predictor: Option<PricedPredictor>, why: String) -> Entry {
+    Entry { strategy, predictor, infeasible: Some(why), terms: None, bands: Bands::EXACT }
 }

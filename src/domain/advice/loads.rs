@@ -79,7 +79,8 @@ fn slot_shares(
                 let experts = &experts[device * slots..(device + 1) * slots];
                 let now: f64 =
                     experts.iter().zip(&*shares).map(|(e, x)| expected[*e as usize] * x).sum();
-                if now > 0.0 {
+                // A device that carries its target keeps whole tokens whole.
+                if now > 0.0 && (target[device] / now - 1.0).abs() > 1e-9 {
                     for share in shares.iter_mut() {
                         *share *= target[device] / now;
                     }

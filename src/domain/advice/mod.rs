@@ -5,6 +5,7 @@
 
 pub mod analytic;
 mod attention_block;
+mod by_accuracy;
 pub mod choose;
 mod curve;
 mod doubts;
@@ -38,6 +39,7 @@ use super::units::Seconds;
 
 pub use analytic::PlanSummary;
 pub use entry::{Bands, Entry, PricedPredictor};
+pub use pricing::Priced;
 pub use references::Reference;
 
 /// Everything an answer is written from.
@@ -132,6 +134,11 @@ pub fn advise(
     advised.doubts.extend(doubts::of_routing(known, &pricing, &advised));
     conclude(question, known, &mut advised);
     Ok(advised)
+}
+
+/// Prices every strategy under the question's communication pattern, and no more.
+pub fn price(question: &Question, known: &Known) -> Result<Priced, AnalyticError> {
+    Pricing::new(question, known, communication(question).0).whole()
 }
 
 /// Puts a replay's prices in place of the drawn ones and chooses anew.

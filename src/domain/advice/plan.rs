@@ -4,6 +4,7 @@ use super::loads::Placed;
 use crate::domain::engine;
 use crate::domain::placement::{Groups, PlacementError, Shape, SlotMap, best, eplb, paper_greedy};
 use crate::domain::question::{Algorithm, Question};
+use crate::domain::routing::{by_share, in_order};
 use crate::domain::system::{Phase, ReplicaSplit, System};
 
 /// Makes the plans of one question.
@@ -85,14 +86,23 @@ impl Planner {
         let shape = self.shape(slots_per_device)?;
         match self.algorithm {
             Algorithm::Best => {
+                let groups = self.groups(shape);
                 let options = best::Options {
                     allow_duplicates: self.allow_duplicates,
                     max_copies: Some(self.max_copies),
-                    groups: self.groups(shape).map(best::GroupRule::Hard),
+                    groups: groups.map(best::GroupRule::Hard),
                     effort: self.effort,
                     ..best::Options::default()
                 };
-                best::plan(shares, shape, &options)
+                if groups.is_some() {
+                    return best::plan(shares, shape, &options);
+                }
+                // Hottest first, so that ties do not depend on what experts are called.
+                let order = by_share(shares);
+                let map = best::plan(&in_order(shares, &order), shape, &options)?;
+                let renamed = map.physical_to_logical().iter().map(|rank| order[*rank as usize]);
+                let ids = renamed.filter_map(|expert| u32::try_from(expert).ok());
+                SlotMap::new(shape, ids.collect())
             }
             Algorithm::Eplb => match self.groups(shape) {
                 Some(groups) => eplb::hierarchical(shares, shape, groups),

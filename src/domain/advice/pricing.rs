@@ -31,11 +31,15 @@ pub(super) struct Pricing<'a> {
 
 /// All strategies priced.
 #[derive(Debug)]
-pub(super) struct Priced {
-    pub(super) entries: Vec<Entry>,
-    pub(super) plans: Vec<PlanSummary>,
-    pub(super) ceiling: Option<Seconds>,
-    pub(super) dense_layer: Seconds,
+pub struct Priced {
+    /// Every strategy with its price.
+    pub entries: Vec<Entry>,
+    /// The plans behind the entries (calibrated mode).
+    pub plans: Vec<PlanSummary>,
+    /// Layer latency no balancing can beat.
+    pub ceiling: Option<Seconds>,
+    /// Latency of one dense layer.
+    pub dense_layer: Seconds,
 }
 
 impl<'a> Pricing<'a> {

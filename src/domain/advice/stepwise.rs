@@ -65,25 +65,23 @@ impl Stepwise {
         (costs.step(kept, counts), Moved::default())
     }
 
-    /// The terms of a layer under a predictor, from its mean routed part.
+    /// The terms of a layer from its mean routed part, before the predictor's own time.
     #[must_use]
-    pub fn terms(
-        &self,
-        costs: &LayerCosts,
-        routed: &Routed,
-        point: PredictorPoint,
-        rebalance: Seconds,
-    ) -> Terms {
+    pub fn unpredicted(&self, costs: &LayerCosts, routed: &Routed, rebalance: Seconds) -> Terms {
         let mut routed = *routed;
         if self.system.assumptions.t2e_skips_scatter {
             routed.dispatch = Seconds::ZERO;
         }
-        let mut terms = costs.terms(&routed);
-        terms.predictor = match self.system.assumptions.predictor_overlap {
+        Terms { rebalance, ..costs.terms(&routed) }
+    }
+
+    /// The same with the time of a predictor, as far as it is exposed.
+    #[must_use]
+    pub fn predicted(&self, terms: Terms, point: PredictorPoint) -> Terms {
+        let predictor = match self.system.assumptions.predictor_overlap {
             PredictorOverlap::Serial => point.overhead,
             PredictorOverlap::Attention => (point.overhead - terms.attention).max(Seconds::ZERO),
         };
-        terms.rebalance = rebalance;
-        terms
+        Terms { predictor, ..terms }
     }
 }

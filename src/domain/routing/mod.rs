@@ -52,6 +52,32 @@ pub fn normalised(weights: &[f64]) -> Vec<f64> {
     weights.iter().map(|weight| weight / sum).collect()
 }
 
+/// Experts by share, the largest first, equals by id.
+///
+/// What is drawn for experts is drawn in this order, so that their names do not matter.
+#[must_use]
+pub fn by_share(shares: &[f64]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..shares.len()).collect();
+    order.sort_by(|a, b| shares[*b].total_cmp(&shares[*a]));
+    order
+}
+
+/// Values of experts in `order`.
+#[must_use]
+pub fn in_order(values: &[f64], order: &[usize]) -> Vec<f64> {
+    order.iter().map(|expert| values[*expert]).collect()
+}
+
+/// The reverse of [`in_order`]: values by expert from values in `order`.
+#[must_use]
+pub fn by_expert(values: &[f64], order: &[usize]) -> Vec<f64> {
+    let mut by_expert = vec![0.0; values.len()];
+    for (expert, value) in order.iter().zip(values) {
+        by_expert[*expert] = *value;
+    }
+    by_expert
+}
+
 /// Shares of which none exceeds `cap`: what is above it goes to the others in proportion.
 ///
 /// A token chooses k distinct experts, so no expert can take more than 1/k of the
@@ -80,6 +106,15 @@ pub fn capped(mut shares: Vec<f64>, cap: f64) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn orders_are_undone() {
+        let shares = [0.2, 0.5, 0.1, 0.2];
+        let order = by_share(&shares);
+        assert_eq!(order, [1, 0, 3, 2]);
+        assert_eq!(in_order(&shares, &order), [0.5, 0.2, 0.2, 0.1]);
+        assert_eq!(by_expert(&in_order(&shares, &order), &order), shares);
+    }
 
     #[test]
     fn a_cap_moves_the_surplus_in_proportion() {

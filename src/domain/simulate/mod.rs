@@ -231,7 +231,7 @@ impl Track {
         moving: Seconds,
     ) -> Terms {
         match self.point {
-            Some(point) => stepwise.terms(costs, routed, point, moving),
+            Some(point) => stepwise.predicted(stepwise.unpredicted(costs, routed, moving), point),
             None => Terms { rebalance: moving, ..costs.terms(routed) },
         }
     }

@@ -152,7 +152,7 @@ fn replay(c: &mut Criterion) {
         ("mixtral_prefill_512", mixtral, 1 << 17, "mixtral-8x7b", 4, (1, 512)),
         ("mixtral_prefill_8192", mixtral, 1 << 18, "mixtral-8x7b", 4, (16, 512)),
         ("deepseek_prefill_16384", deepseek, 1 << 17, "deepseek-v3", 32, (32, 512)),
-        ("deepseek_decode_256", deepseek, 1 << 15, "deepseek-v3", 32, (256, 0)),
+        ("deepseek_decode_64", deepseek, 1 << 16, "deepseek-v3", 32, (64, 0)),
     ];
     let mut group = c.benchmark_group("replay");
     group.sample_size(10);

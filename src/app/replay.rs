@@ -105,7 +105,7 @@ pub(super) fn replay(
             question.system.workload.tokens_per_step
         ));
     }
-    advice::replayed(question, known, advised, &entries, missing);
+    advice::replayed(question, known, advised, &entries, missing)?;
     Ok(Replayed { entries })
 }
 

@@ -79,29 +79,53 @@ fn ranked(entries: &[Entry], allowed: &[Strategy]) -> Vec<(usize, Strategy, Seco
     best
 }
 
-/// Chooses among entries; `None` if none can be run.
-#[must_use]
-pub fn choose(question: &Question, entries: &[Entry]) -> Option<Choice> {
+/// The strategies in order, and the one among them that is taken.
+struct Pick {
+    ranked: Vec<(usize, Strategy, Seconds)>,
+    chosen: usize,
+    /// Smallest margin that counts.
+    floor: f64,
+}
+
+fn pick(question: &Question, entries: &[Entry]) -> Option<Pick> {
     let ranked = ranked(entries, &question.allowed);
     let &(fastest, _, least) = ranked.first()?;
     let floor = match question.system.assumptions.preset {
         Preset::Paper => EQUAL,
         Preset::Calibrated => UNRESOLVED,
     };
-    let terms_of = |index: usize| entries[index].terms.unwrap_or_default();
-    let band_to = |index: usize| {
-        margin_band(&terms_of(fastest), &terms_of(index), &entries[fastest].bands).max(floor)
-    };
     let within = |&&(index, _, latency): &&(usize, Strategy, Seconds)| {
-        relative(latency, least) <= band_to(index)
+        relative(latency, least) <= band(entries, fastest, index, floor)
     };
     let simplest = ranked.iter().filter(within).min_by_key(|(_, strategy, _)| *strategy);
     let chosen = simplest.map_or(fastest, |(index, _, _)| *index);
+    Some(Pick { ranked, chosen, floor })
+}
+
+/// The error band of the margin between two entries.
+fn band(entries: &[Entry], fastest: usize, other: usize, floor: f64) -> f64 {
+    let terms_of = |index: usize| entries[index].terms.unwrap_or_default();
+    margin_band(&terms_of(fastest), &terms_of(other), &entries[fastest].bands).max(floor)
+}
+
+/// The strategy chosen among entries and the fastest one; `None` if none can be run.
+#[must_use]
+pub fn winner(question: &Question, entries: &[Entry]) -> Option<(Strategy, Strategy)> {
+    let Pick { ranked, chosen, .. } = pick(question, entries)?;
+    Some((entries[chosen].strategy, ranked.first()?.1))
+}
+
+/// Chooses among entries; `None` if none can be run.
+#[must_use]
+pub fn choose(question: &Question, entries: &[Entry]) -> Option<Choice> {
+    let Pick { ranked, chosen, floor } = pick(question, entries)?;
+    let &(fastest, _, least) = ranked.first()?;
     let strategy = entries[chosen].strategy;
     let second = ranked.get(1);
-    let (margin, band) = second
-        .map_or((0.0, 0.0), |(index, _, latency)| (relative(*latency, least), band_to(*index)));
-    let tie = second.is_some() && margin <= band;
+    let (margin, margin_band) = second.map_or((0.0, 0.0), |(index, _, latency)| {
+        (relative(*latency, least), band(entries, fastest, *index, floor))
+    });
+    let tie = second.is_some() && margin <= margin_band;
     let runner_up =
         ranked.iter().find(|(_, other, _)| *other != strategy).map(|(index, _, _)| *index);
     let mut missing = Vec::new();
@@ -131,7 +155,7 @@ pub fn choose(question: &Question, entries: &[Entry]) -> Option<Choice> {
         fastest,
         runner_up,
         margin,
-        margin_band: band,
+        margin_band,
         verdict,
         missing,
         best_runnable,

@@ -20,9 +20,10 @@ pub(super) fn optimum(
     let at =
         |index: usize| curve.lowest + (curve.highest - curve.lowest) * index as f64 / GRID as f64;
     let cost = |accuracy| latency(point(accuracy)).get();
+    let costs: Vec<f64> = (0..=GRID).map(|index| cost(at(index))).collect();
     let mut best = 0;
     for index in 1..=GRID {
-        if cost(at(index)) < cost(at(best)) {
+        if costs[index] < costs[best] {
             best = index;
         }
     }

@@ -85,7 +85,7 @@ pub fn flips<T: PartialEq + Copy>(
     range: (f64, f64),
     (now, held): (f64, T),
     effort: Effort,
-    answer: impl Fn(f64) -> T,
+    mut answer: impl FnMut(f64) -> T,
 ) -> Vec<Flip<T>> {
     let ratios = parameter.in_ratios();
     let to = |x: f64| if ratios { x.ln() } else { x };
@@ -93,7 +93,7 @@ pub fn flips<T: PartialEq + Copy>(
     let (low, high) = (to(range.0), to(range.1));
     let start = to(now.clamp(range.0, range.1));
     let step = (high - low) / effort.grid as f64;
-    let search = |direction: f64, end: f64| -> Option<(f64, f64, T)> {
+    let mut search = |direction: f64, end: f64| -> Option<(f64, f64, T)> {
         let mut near = start;
         let n_steps = ((end - start).abs() / step).ceil();
         let mut index = 1.0;
@@ -101,7 +101,7 @@ pub fn flips<T: PartialEq + Copy>(
             let far = if index < n_steps { start + direction * step * index } else { end };
             let found = answer(from(far));
             if found != held {
-                return Some(bracket(near, far, held, found, effort.halvings, &from, &answer));
+                return Some(bracket(near, far, held, found, effort.halvings, &from, &mut answer));
             }
             near = far;
             index += 1.0;
@@ -130,7 +130,7 @@ fn bracket<T: PartialEq + Copy>(
     mut becomes: T,
     halvings: usize,
     from: &impl Fn(f64) -> f64,
-    answer: &impl Fn(f64) -> T,
+    answer: &mut impl FnMut(f64) -> T,
 ) -> (f64, f64, T) {
     for _ in 0..halvings {
         let middle = f64::midpoint(near, far);

@@ -8,7 +8,7 @@ use crate::domain::routing::{self, LayerRouting, forecast, power_law};
 use crate::domain::seed::{Purpose, stream};
 
 /// Orders of the experts that are tried where only a scalar is known.
-const ORDERS: u64 = 256;
+const ORDERS: usize = 256;
 
 /// What is known of the routing.
 #[derive(Debug, Clone, PartialEq)]
@@ -41,15 +41,45 @@ pub struct OrderRange {
     pub layers: [LayerRouting; 2],
 }
 
+/// The orders of the experts that are tried where only a scalar is known.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Orders {
+    /// One order after the other.
+    experts: Vec<u32>,
+}
+
+impl Orders {
+    /// The orders of a question's experts; none where experts are known.
+    #[must_use]
+    pub fn new(question: &Question, known: &Known) -> Self {
+        if !matches!(known, Known::Scalar { .. }) {
+            return Self::default();
+        }
+        let n_experts = question.system.model.experts.routed;
+        let mut rng = stream(question.seed, Purpose::ExpertOrder, 0);
+        let mut order: Vec<u32> = (0..n_experts).collect();
+        let mut experts = Vec::with_capacity(ORDERS * order.len());
+        for _ in 0..ORDERS {
+            order.shuffle(&mut rng);
+            experts.extend_from_slice(&order);
+        }
+        Self { experts }
+    }
+}
+
 impl Known {
     /// The routing of every priced layer, and the range of orders where only a scalar is
     /// known. The order of median device imbalance answers.
     #[must_use]
-    pub fn layers(&self, question: &Question) -> (Vec<LayerRouting>, Option<OrderRange>) {
+    pub fn layers(
+        &self,
+        question: &Question,
+        orders: &Orders,
+    ) -> (Vec<LayerRouting>, Option<OrderRange>) {
         match self {
             Self::Layers(layers) => (layers.clone(), None),
             Self::Scalar { shares, distribution_error } => {
-                let (layer, range) = ordered(question, shares, *distribution_error);
+                let (layer, range) = ordered(question, orders, shares, *distribution_error);
                 (vec![layer], Some(range))
             }
             Self::Balancedness { balancedness, at_devices } => {
@@ -152,6 +182,7 @@ fn power_for(layers: &[LayerRouting], skewness: f64, cap: f64) -> f64 {
 /// The layer of the order with median device imbalance, and those at 5 % and 95 %.
 fn ordered(
     question: &Question,
+    orders: &Orders,
     shares: &[f64],
     distribution_error: Option<f64>,
 ) -> (LayerRouting, OrderRange) {
@@ -160,25 +191,22 @@ fn ordered(
     let believed = forecast::drawn_around(shares, error, &mut rng);
     let n_devices = question.system.parallelism.expert_parallel as usize;
     let per_device = shares.len().div_ceil(n_devices);
-    let mut order: Vec<usize> = (0..shares.len()).collect();
-    let mut tried: Vec<(f64, Vec<usize>)> = (0..ORDERS)
-        .map(|index| {
-            order.sort_unstable();
-            order.shuffle(&mut stream(question.seed, Purpose::ExpertOrder, index));
-            let load = |device: &[usize]| device.iter().map(|e| shares[*e]).sum::<f64>();
-            let most = order.chunks(per_device).map(load).fold(0.0, f64::max);
-            (most * n_devices as f64, order.clone())
-        })
-        .collect();
-    tried.sort_by(|a, b| a.0.total_cmp(&b.0));
-    let layer = |index: usize| LayerRouting {
-        truth: tried[index].1.iter().map(|e| shares[*e]).collect(),
-        forecast: tried[index].1.iter().map(|e| believed[*e]).collect(),
+    let imbalance = |order: &[u32]| {
+        let load = |device: &[u32]| device.iter().map(|e| shares[*e as usize]).sum::<f64>();
+        order.chunks(per_device).map(load).fold(0.0, f64::max) * n_devices as f64
     };
-    let (low, high) = (tried.len() / 20, tried.len() - 1 - tried.len() / 20);
-    let range =
-        OrderRange { imbalance: [tried[low].0, tried[high].0], layers: [layer(low), layer(high)] };
-    (layer(tried.len() / 2), range)
+    let mut tried: Vec<(f64, &[u32])> =
+        orders.experts.chunks(shares.len()).map(|order| (imbalance(order), order)).collect();
+    let mut at = |rank: usize| {
+        *tried.select_nth_unstable_by(rank, |a, b| a.0.total_cmp(&b.0).then(a.1.cmp(b.1))).1
+    };
+    let [low, middle, high] = [ORDERS / 20, ORDERS / 2, ORDERS - 1 - ORDERS / 20].map(&mut at);
+    let layer = |(_, order): (f64, &[u32])| LayerRouting {
+        truth: order.iter().map(|e| shares[*e as usize]).collect(),
+        forecast: order.iter().map(|e| believed[*e as usize]).collect(),
+    };
+    let range = OrderRange { imbalance: [low.0, high.0], layers: [layer(low), layer(high)] };
+    (layer(middle), range)
 }
 
 /// Shares under which one of `devices` contiguous groups of experts carries `imbalance`

@@ -6,7 +6,7 @@
 //!
 //! What does not depend on routing is priced once ([`LayerCosts::new`]); the slowest
 //! device's experts and the busiest device's exchange are priced for every step's loads
-//! ([`LayerCosts::step`]). With `two_batch` overlap the laws are bound to half the tokens
+//! ([`LayerCosts::loaded`], then [`LayerCosts::routed`]). With `two_batch` overlap the laws are bound to half the tokens
 //! and both halves are counted. Composition: `cost-model` §4.
 
 use std::ops::AddAssign;
@@ -15,7 +15,7 @@ use super::attention_block::{attention_block, dense_block};
 use super::entry::Bands;
 use super::loads::{Placed, exchange_load};
 use crate::domain::comm::collectives::CollectiveLaw;
-use crate::domain::comm::exchange::Exchange;
+use crate::domain::comm::exchange::{Exchange, ExchangeLoad};
 use crate::domain::comm::profile::Collective;
 use crate::domain::cost::experts::{ExpertLaw, ExpertShape, ExpertWork, Seen};
 use crate::domain::cost::{Laws, expert_law, launches};
@@ -59,6 +59,17 @@ pub struct Routed {
     pub dispatch: Seconds,
     /// Outputs back.
     pub combine: Seconds,
+}
+
+/// One layer of one step under a placement, before any link carries it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Loaded {
+    /// Experts' time of the slowest device.
+    pub slowest: Seconds,
+    /// Mean over devices of the experts' time.
+    pub mean: Seconds,
+    /// What the busiest device receives.
+    pub exchange: ExchangeLoad,
 }
 
 impl AddAssign for Routed {
@@ -216,40 +227,42 @@ impl LayerCosts {
         self.exchange.depends_on_routing()
     }
 
-    /// The routed time of a step's `counts` under a placement: the slowest device's
-    /// experts, the busiest device's exchange.
+    /// What a step's `counts` are to the devices of a placement; no link's speed is in it.
     #[must_use]
-    pub fn step(&self, placed: &Placed, counts: &[f64]) -> Routed {
-        let slowest = placed
-            .devices(counts)
-            .map(|tokens| self.device_ffn(tokens))
-            .fold(Seconds::ZERO, Seconds::max);
-        self.with_exchange(placed, counts, slowest)
+    pub fn loaded(&self, placed: &Placed, counts: &[f64]) -> Loaded {
+        let (mut slowest, mut sum, mut n) = (Seconds::ZERO, Seconds::ZERO, 0.0);
+        for tokens in placed.devices(counts) {
+            let time = self.device_ffn(tokens);
+            slowest = slowest.max(time);
+            sum += time;
+            n += 1.0;
+        }
+        let exchange = if self.exchange.depends_on_routing() {
+            exchange_load(placed, counts, self.tokens, self.halves)
+        } else {
+            self.exchange.balanced()
+        };
+        Loaded { slowest, mean: sum / n, exchange }
+    }
+
+    /// The routed time of a step: the slowest device's experts, the busiest device's
+    /// exchange.
+    #[must_use]
+    pub fn routed(&self, loaded: &Loaded) -> Routed {
+        self.with_exchange(loaded.slowest, &loaded.exchange)
     }
 
     /// The same with every device taking the mean over devices of the experts' time, and
     /// balanced communication: what no balancing can beat.
     #[must_use]
-    pub fn balanced_step(&self, placed: &Placed, counts: &[f64]) -> Routed {
-        let mut n = 0.0;
-        let mut sum = Seconds::ZERO;
-        for tokens in placed.devices(counts) {
-            sum += self.device_ffn(tokens);
-            n += 1.0;
-        }
-        let (dispatch, combine) = self.exchange.time(&self.exchange.balanced());
-        Routed { ffn: sum / n, dispatch: dispatch * self.halves, combine: combine * self.halves }
+    pub fn balanced(&self, loaded: &Loaded) -> Routed {
+        self.with_exchange(loaded.mean, &self.exchange.balanced())
     }
 
     /// The routed time where one group of devices holds every expert.
     #[must_use]
     pub fn one_device_step(&self, counts: &[f64]) -> Routed {
-        let (dispatch, combine) = self.exchange.time(&self.exchange.balanced());
-        Routed {
-            ffn: self.device_ffn(counts.iter().copied()),
-            dispatch: dispatch * self.halves,
-            combine: combine * self.halves,
-        }
+        self.with_exchange(self.device_ffn(counts.iter().copied()), &self.exchange.balanced())
     }
 
     /// The experts of one device for the tokens of each of its slots.
@@ -261,13 +274,8 @@ impl LayerCosts {
         self.experts.time(work) * (self.expert_scale * self.halves)
     }
 
-    fn with_exchange(&self, placed: &Placed, counts: &[f64], ffn: Seconds) -> Routed {
-        let load = if self.exchange.depends_on_routing() {
-            exchange_load(placed, counts, self.tokens, self.halves)
-        } else {
-            self.exchange.balanced()
-        };
-        let (dispatch, combine) = self.exchange.time(&load);
+    fn with_exchange(&self, ffn: Seconds, load: &ExchangeLoad) -> Routed {
+        let (dispatch, combine) = self.exchange.time(load);
         Routed { ffn, dispatch: dispatch * self.halves, combine: combine * self.halves }
     }
 

@@ -9,6 +9,7 @@ mod by_accuracy;
 pub mod choose;
 mod curve;
 mod doubts;
+mod drawn;
 pub mod entry;
 pub mod flip;
 pub mod known;
@@ -17,18 +18,21 @@ pub mod loads;
 pub mod margin;
 pub mod paper;
 mod paper_layer;
+mod placements;
 pub mod plan;
 pub mod predictors;
 mod pricing;
 pub mod reason;
 mod references;
 pub mod stepwise;
+mod vary;
 
 use analytic::AnalyticError;
 use choose::{Choice, Verdict};
 use flip::{Effort, Flip, Parameter};
 use known::{Known, OrderRange};
 use pricing::Pricing;
+use vary::Variation;
 
 use super::engine;
 use super::question::Question;
@@ -110,9 +114,8 @@ pub fn advise(
     missing: Vec<String>,
 ) -> Result<Advised, AnalyticError> {
     let (pattern, because) = communication(question);
-    let mut pricing = Pricing::new(question, known, pattern);
+    let pricing = Pricing::new(question, known, pattern);
     let priced = pricing.whole()?;
-    pricing.vary_best_predictor(&priced.entries);
     let mut advised = Advised {
         choice: choose::choose(question, &priced.entries),
         entries: priced.entries,
@@ -128,9 +131,9 @@ pub fn advise(
         reason: String::new(),
     };
     if let Some(chosen) = advised.chosen() {
-        advised.flips = flips(question, &pricing, chosen.strategy);
+        advised.flips = flips(&pricing, &advised.entries, chosen.strategy)?;
     }
-    advised.other_communication = other_communication(question, known, &advised);
+    advised.other_communication = other_communication(question, &pricing, &advised);
     advised.doubts.extend(doubts::of_routing(known, &pricing, &advised));
     conclude(question, known, &mut advised);
     Ok(advised)
@@ -148,7 +151,7 @@ pub fn replayed(
     advised: &mut Advised,
     found: &[Replayed],
     missing: Vec<String>,
-) {
+) -> Result<(), AnalyticError> {
     let drawn = advised.chosen().map(|entry| entry.strategy);
     for replayed in found {
         advised.entries[replayed.entry].terms = Some(replayed.terms);
@@ -157,9 +160,8 @@ pub fn replayed(
     if let Some(chosen) = advised.chosen().map(|entry| entry.strategy)
         && Some(chosen) != drawn
     {
-        let mut pricing = Pricing::new(question, known, advised.communication.0);
-        pricing.vary_best_predictor(&advised.entries);
-        advised.flips = flips(question, &pricing, chosen);
+        let pricing = Pricing::new(question, known, advised.communication.0);
+        advised.flips = flips(&pricing, &advised.entries, chosen)?;
     }
     let latencies = || advised.entries.iter().filter_map(Entry::feasible_latency);
     let fastest = advised.choice.as_ref().map(|choice| choice.fastest);
@@ -173,6 +175,7 @@ pub fn replayed(
     }
     advised.doubts.extend(missing);
     conclude(question, known, advised);
+    Ok(())
 }
 
 /// Weighs the doubts and puts the choice into words.
@@ -194,36 +197,26 @@ fn communication(question: &Question) -> (Communication, String) {
 }
 
 /// Where the strategy `held` is no longer chosen, one parameter at a time.
-fn flips(question: &Question, pricing: &Pricing, held: Strategy) -> Vec<Flip<Strategy>> {
-    let experts = &question.system.model.experts;
-    let most_skewed = f64::from(experts.routed) / f64::from(experts.top_k);
-    let paper = question.system.assumptions.preset == Preset::Paper;
+fn flips(
+    pricing: &Pricing,
+    entries: &[Entry],
+    held: Strategy,
+) -> Result<Vec<Flip<Strategy>>, AnalyticError> {
+    let variation = Variation::new(pricing, entries)?;
+    let paper = pricing.question.system.assumptions.preset == Preset::Paper;
     let effort =
         if paper { Effort { grid: 64, halvings: 60 } } else { Effort { grid: 12, halvings: 12 } };
-    Parameter::ALL
-        .into_iter()
-        .flat_map(|parameter| {
-            let range = parameter.range(most_skewed);
-            match pricing.now(parameter) {
-                Some(now) => {
-                    let answer = |value| pricing.winner(parameter, value);
-                    flip::flips(parameter, range, (now, held), effort, answer)
-                }
-                None => vec![Flip { parameter, at: None, range }],
-            }
-        })
-        .collect()
+    let along = |parameter| variation.flips(parameter, held, effort);
+    Ok(Parameter::ALL.into_iter().flat_map(along).collect())
 }
 
 /// Where no engine is named, the winner under the other likely pattern if it differs.
 fn other_communication(
     question: &Question,
-    known: &Known,
+    pricing: &Pricing,
     advised: &Advised,
 ) -> Option<(Communication, Strategy)> {
     let other = engine::defaults::communication(&question.system).alternative?;
-    let priced = Pricing::new(question, known, other).whole().ok()?;
-    let choice = choose::choose(question, &priced.entries)?;
-    let winner = priced.entries[choice.chosen].strategy;
+    let winner = pricing.winner_under(other)?;
     (winner != advised.chosen()?.strategy).then_some((other, winner))
 }

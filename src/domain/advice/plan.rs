@@ -23,8 +23,6 @@ pub struct Planner {
     pub base_slots: u32,
     /// (token, expert) pairs of a step.
     assignments: f64,
-    /// How hard `best` searches.
-    effort: u32,
 }
 
 impl Planner {
@@ -54,15 +52,7 @@ impl Planner {
             }),
             base_slots: model.experts.routed.div_ceil(n_devices),
             assignments: workload.tokens_per_step as f64 * f64::from(model.experts.top_k),
-            effort: best::Options::default().effort,
         }
-    }
-
-    /// The same, planning quickly: for the many variants that flip points are searched in.
-    #[must_use]
-    pub const fn without_search(mut self) -> Self {
-        self.effort = 0;
-        self
     }
 
     /// The placement without any plan: expert after expert, spare slots filled from the
@@ -83,6 +73,24 @@ impl Planner {
 
     /// A plan for the expected `shares` with that many slots on every device.
     pub fn plan(&self, shares: &[f64], slots_per_device: u32) -> Result<SlotMap, PlacementError> {
+        self.plan_with(shares, slots_per_device, best::Options::default().effort)
+    }
+
+    /// The same without a search, as there is no time for one between two layers.
+    pub fn quick_plan(
+        &self,
+        shares: &[f64],
+        slots_per_device: u32,
+    ) -> Result<SlotMap, PlacementError> {
+        self.plan_with(shares, slots_per_device, 0)
+    }
+
+    fn plan_with(
+        &self,
+        shares: &[f64],
+        slots_per_device: u32,
+        effort: u32,
+    ) -> Result<SlotMap, PlacementError> {
         let shape = self.shape(slots_per_device)?;
         match self.algorithm {
             Algorithm::Best => {
@@ -91,7 +99,7 @@ impl Planner {
                     allow_duplicates: self.allow_duplicates,
                     max_copies: Some(self.max_copies),
                     groups: groups.map(best::GroupRule::Hard),
-                    effort: self.effort,
+                    effort,
                     ..best::Options::default()
                 };
                 if groups.is_some() {
@@ -113,6 +121,12 @@ impl Planner {
                 paper_greedy::plan(&quotas, shape, self.max_copies)?.to_slot_map(shares)
             }
         }
+    }
+
+    /// Whether plans differ by the number of tokens, not only by their shares.
+    #[must_use]
+    pub const fn counts_tokens(&self) -> bool {
+        matches!(self.algorithm, Algorithm::PaperGreedy)
     }
 
     /// A map with every expert's tokens split over its replicas as the engine does.

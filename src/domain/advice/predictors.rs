@@ -13,9 +13,13 @@ use crate::domain::question::{PredictorCost, PredictorPoint};
 #[must_use]
 pub fn mispredicted(counts: &[f64], accuracy: f64, rng: &mut impl Rng) -> Vec<f64> {
     let others = (counts.len() as f64 - 1.0).max(1.0);
-    let wrong: Vec<f64> = counts.iter().map(|n| binomial(n.round(), 1.0 - accuracy, rng)).collect();
-    let total: f64 = wrong.iter().sum();
-    counts.iter().zip(&wrong).map(|(n, lost)| n - lost + (total - lost) / others).collect()
+    let mut told: Vec<f64> =
+        counts.iter().map(|n| binomial(n.round(), 1.0 - accuracy, rng)).collect();
+    let total: f64 = told.iter().sum();
+    for (lost, n) in told.iter_mut().zip(counts) {
+        *lost = n - *lost + (total - *lost) / others;
+    }
+    told
 }
 
 /// A binomial draw in its normal approximation, clamped; exact at the ends.

@@ -1,9 +1,9 @@
 //! Token-to-expert prediction, step by step: a new plan where it pays, else the old one.
 
-use super::layer::{LayerCosts, Routed};
-use super::loads::Placed;
+use super::layer::{LayerCosts, Loaded, Routed};
 use super::plan::Planner;
 use crate::domain::memory::expert_bytes;
+use crate::domain::placement::SlotMap;
 use crate::domain::placement::moves::Moves;
 use crate::domain::question::{PredictorPoint, Question};
 use crate::domain::rebalance::copies_per_layer;
@@ -13,10 +13,10 @@ use crate::domain::units::{Bytes, Seconds};
 
 /// Decides every step of token-to-expert prediction.
 #[derive(Debug, Clone)]
-pub struct Stepwise {
+pub struct Stepwise<'a> {
     /// Makes the plans.
     pub planner: Planner,
-    system: System,
+    system: &'a System,
     one_copy: Seconds,
 }
 
@@ -29,40 +29,49 @@ pub struct Moved {
     pub bytes: Bytes,
 }
 
-impl Stepwise {
+/// One layer of one step, as it is and as a predictor tells it.
+#[derive(Debug, Clone, Copy)]
+pub struct Told<'a> {
+    /// Tokens per expert.
+    pub counts: &'a [f64],
+    /// Tokens per expert by the predictor.
+    pub forecast: &'a [f64],
+    /// `counts` under the kept plan.
+    pub true_load: Loaded,
+    /// `forecast` under the kept plan.
+    pub told_load: Loaded,
+}
+
+impl<'a> Stepwise<'a> {
     /// For one question.
     #[must_use]
-    pub fn new(question: &Question, planner: Planner) -> Self {
+    pub fn new(question: &'a Question, planner: Planner) -> Self {
         let one_copy = copies_per_layer(&question.system, 1.0).time;
-        Self { planner, system: question.system.clone(), one_copy }
+        Self { planner, system: &question.system, one_copy }
     }
 
-    /// One layer of one step: the plan made from the `forecast` loads if the forecast says
-    /// that it saves more than its copies cost, else the kept one; priced on true `counts`.
+    /// One layer of one step: the plan made from the forecast loads if the forecast says
+    /// that it saves more than its copies cost, else the kept one; priced on true counts.
     #[must_use]
-    pub fn step(
-        &self,
-        costs: &LayerCosts,
-        kept: &Placed,
-        counts: &[f64],
-        forecast: &[f64],
-        slots: u32,
-    ) -> (Routed, Moved) {
-        let stay = costs.step(kept, forecast).total();
+    pub fn step(&self, costs: &LayerCosts, kept: &SlotMap, told: &Told) -> (Routed, Moved) {
+        let stay = costs.routed(&told.told_load).total();
+        let slots = kept.shape().slots_per_device();
         // A plan cannot save more than perfect balance nor cost less than one copy: most
         // steps end here, without planning.
-        if stay - costs.balanced_step(kept, forecast).total() > self.one_copy
-            && let Ok(map) = self.planner.plan(forecast, slots)
+        if stay - costs.balanced(&told.told_load).total() > self.one_copy
+            && let Ok(map) = self.planner.quick_plan(told.forecast, slots)
         {
-            let moves = Moves::between(&kept.map, &map);
-            let placed = self.planner.placed(map, forecast);
-            let time = copies_per_layer(&self.system, f64::from(moves.most())).time;
-            if costs.step(&placed, forecast).total() + time < stay {
-                let bytes = expert_bytes(&self.system) * (moves.total() as f64);
-                return (costs.step(&placed, counts), Moved { time, bytes });
+            let moves = Moves::between(kept, &map);
+            let placed = self.planner.placed(map, told.forecast);
+            let time = copies_per_layer(self.system, f64::from(moves.most())).time;
+            let moved = costs.routed(&costs.loaded(&placed, told.forecast)).total();
+            if moved + time < stay {
+                let bytes = expert_bytes(self.system) * (moves.total() as f64);
+                let routed = costs.routed(&costs.loaded(&placed, told.counts));
+                return (routed, Moved { time, bytes });
             }
         }
-        (costs.step(kept, counts), Moved::default())
+        (costs.routed(&told.true_load), Moved::default())
     }
 
     /// The terms of a layer from its mean routed part, before the predictor's own time.

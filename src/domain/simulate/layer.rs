@@ -1,10 +1,10 @@
 //! One layer of a replay: its plans in force, its past, its random streams.
 
-use crate::domain::advice::layer::{LayerCosts, Routed};
+use crate::domain::advice::layer::{LayerCosts, Loaded, Routed};
 use crate::domain::advice::loads::Placed;
 use crate::domain::advice::plan::Planner;
 use crate::domain::advice::predictors::mispredicted;
-use crate::domain::advice::stepwise::{Moved, Stepwise};
+use crate::domain::advice::stepwise::{Moved, Stepwise, Told};
 use crate::domain::memory::expert_bytes;
 use crate::domain::placement::moves::Moves;
 use crate::domain::placement::{PlacementError, SlotMap};
@@ -31,6 +31,40 @@ struct Plan {
     coming: Option<(u64, Placed)>,
     /// Cost of the last renewal, per layer and step.
     renewal: Moved,
+}
+
+/// A plan under one step's loads.
+struct InForce<'a> {
+    plan: &'a Plan,
+    loaded: Loaded,
+    /// The step under the plan as it is.
+    outcome: Outcome,
+    imbalance: f64,
+}
+
+impl<'a> InForce<'a> {
+    fn new(plan: &'a Plan, costs: &LayerCosts, counts: &[f64]) -> Self {
+        let loaded = costs.loaded(&plan.placed, counts);
+        let (routed, balanced) = (costs.routed(&loaded), costs.balanced(&loaded));
+        let outcome = Outcome { routed, balanced, moved: plan.renewal };
+        Self { plan, loaded, outcome, imbalance: plan.placed.imbalance(counts) }
+    }
+
+    /// The step where a predictor may replace the plan.
+    fn predicted(
+        &self,
+        costs: &LayerCosts,
+        stepwise: &Stepwise,
+        counts: &[f64],
+        forecast: &[f64],
+    ) -> Outcome {
+        let told_load = costs.loaded(&self.plan.placed, forecast);
+        let told = Told { counts, forecast, true_load: self.loaded, told_load };
+        let (routed, mut moved) = stepwise.step(costs, &self.plan.placed.map, &told);
+        moved.time += self.plan.renewal.time;
+        moved.bytes += self.plan.renewal.bytes;
+        Outcome { routed, moved, ..self.outcome }
+    }
 }
 
 /// One layer of a replay.
@@ -88,45 +122,31 @@ impl LayerReplay {
             let at = first + offset as u64;
             let counts = step.layer(index);
             self.renew(question, &stepwise.planner, at);
+            let plans: Vec<InForce> =
+                self.plans.iter().map(|plan| InForce::new(plan, costs, counts)).collect();
             for (entry, (strategy, point)) in wanted.iter().enumerate() {
-                let outcome = match point {
+                let of = if point.is_some() { Strategy::DistributionOnly } else { *strategy };
+                let Some(kept) = plans.iter().find(|kept| kept.plan.strategy == of) else {
+                    self.imbalance[entry] += 1.0;
+                    outcomes.push(Outcome::default());
+                    continue;
+                };
+                self.imbalance[entry] += kept.imbalance;
+                outcomes.push(match point {
                     Some(point) => {
                         let lane = (index as u64) << 40 | at << 8 | entry as u64;
                         let mut rng = stream(question.seed, Purpose::Misprediction, lane);
                         let forecast = mispredicted(counts, point.accuracy, &mut rng);
-                        self.plan(Strategy::DistributionOnly).map(|plan| {
-                            let slots = plan.placed.map.shape().slots_per_device();
-                            let (routed, mut moved) =
-                                stepwise.step(costs, &plan.placed, counts, &forecast, slots);
-                            moved.time += plan.renewal.time;
-                            moved.bytes += plan.renewal.bytes;
-                            Outcome {
-                                routed,
-                                balanced: costs.balanced_step(&plan.placed, counts),
-                                moved,
-                            }
-                        })
+                        kept.predicted(costs, stepwise, counts, &forecast)
                     }
-                    None => self.plan(*strategy).map(|plan| Outcome {
-                        routed: costs.step(&plan.placed, counts),
-                        balanced: costs.balanced_step(&plan.placed, counts),
-                        moved: plan.renewal,
-                    }),
-                };
-                let of = if point.is_some() { Strategy::DistributionOnly } else { *strategy };
-                self.imbalance[entry] +=
-                    self.plan(of).map_or(1.0, |plan| plan.placed.imbalance(counts));
-                outcomes.push(outcome.unwrap_or_default());
+                    None => kept.outcome,
+                });
             }
             for (past, count) in self.past.iter_mut().zip(counts) {
                 *past += count;
             }
         }
         outcomes
-    }
-
-    fn plan(&self, strategy: Strategy) -> Option<&Plan> {
-        self.plans.iter().find(|plan| plan.strategy == strategy)
     }
 
     /// Renews the plans at the end of an interval, and lets late ones take effect.

@@ -33,7 +33,7 @@ pub const BATCH: usize = 64;
 pub struct Simulator<'a> {
     question: &'a Question,
     costs: LayerCosts,
-    stepwise: Stepwise,
+    stepwise: Stepwise<'a>,
     layers: Vec<LayerReplay>,
     tracks: Vec<Track>,
     steps: u64,

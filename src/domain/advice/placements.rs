@@ -1,0 +1,112 @@
+//! The placements that are priced: the one in use, the re-placed one, every duplication.
+//!
+//! They are made from forecast shares alone, so one set serves every price that differs in
+//! tokens, link or predictor.
+
+use super::loads::Placed;
+use super::plan::Planner;
+use crate::domain::placement::moves::Moves;
+use crate::domain::placement::{PlacementError, SlotMap};
+use crate::domain::question::Question;
+use crate::domain::routing::LayerRouting;
+use crate::domain::strategy::Strategy;
+
+/// One placement of every priced layer.
+#[derive(Debug, Clone)]
+pub(super) struct Placement {
+    /// The strategy it belongs to; `distribution_only` may have several.
+    pub(super) strategy: Strategy,
+    /// Slots of every device and layer.
+    pub(super) slots_per_device: u32,
+    /// The map of every layer.
+    pub(super) layers: Vec<Placed>,
+    /// Experts that leave or enter devices when the placement in use gives way to it.
+    pub(super) first_moves: u64,
+    /// Experts the busiest device then receives, summed over layers.
+    pub(super) most_moves: f64,
+}
+
+/// How hard plans are searched for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Care {
+    /// Plans to be used.
+    Searched,
+    /// Plans that only show where an answer changes.
+    Quick,
+}
+
+/// The index of the placement in use.
+pub(super) const IN_USE: usize = 0;
+
+/// All placements of a question: the one in use, the re-placed one, then duplications,
+/// fewest slots first.
+#[derive(Debug, Clone)]
+pub(super) struct Placements {
+    pub(super) all: Vec<Placement>,
+    /// The index of the re-placed one, or why there is none.
+    pub(super) replaced: Result<usize, PlacementError>,
+}
+
+impl Placements {
+    /// The indices of the duplications.
+    pub(super) fn duplications(&self) -> impl Iterator<Item = usize> {
+        let of =
+            |(_, placement): &(usize, &Placement)| placement.strategy == Strategy::DistributionOnly;
+        self.all.iter().enumerate().filter(of).map(|(index, _)| index)
+    }
+}
+
+/// Makes all placements of a question.
+pub(super) fn placements(
+    question: &Question,
+    planner: &Planner,
+    layers: &[LayerRouting],
+    care: Care,
+) -> Result<Placements, PlacementError> {
+    let trivial = planner.trivial()?;
+    let stated = question.current.as_ref().and_then(|current| current.physical_to_logical.as_ref());
+    let in_use = |index: usize| {
+        stated
+            .and_then(|maps| maps.get(index).or_else(|| maps.first()))
+            .and_then(|map| planner.current(map))
+            .unwrap_or_else(|| trivial.clone())
+    };
+    let current: Vec<SlotMap> = (0..layers.len()).map(in_use).collect();
+    let make = |strategy, maps: Vec<SlotMap>| {
+        let (mut first_moves, mut most_moves) = (0, 0.0);
+        for (old, new) in current.iter().zip(&maps) {
+            let moves = Moves::between(old, new);
+            first_moves += moves.total();
+            most_moves += f64::from(moves.most());
+        }
+        let placed = |(map, layer): (SlotMap, &LayerRouting)| planner.placed(map, &layer.forecast);
+        Placement {
+            strategy,
+            slots_per_device: maps.first().map_or(0, |map| map.shape().slots_per_device()),
+            layers: maps.into_iter().zip(layers).map(placed).collect(),
+            first_moves,
+            most_moves,
+        }
+    };
+    let planned = |slots: u32| -> Result<Vec<SlotMap>, PlacementError> {
+        layers
+            .iter()
+            .map(|layer| match care {
+                Care::Searched => planner.plan(&layer.forecast, slots),
+                Care::Quick => planner.quick_plan(&layer.forecast, slots),
+            })
+            .collect()
+    };
+    let mut all = vec![make(Strategy::None, current.clone())];
+    let replaced = planned(planner.base_slots).map(|maps| {
+        all.push(make(Strategy::ReplaceOnly, maps));
+        all.len() - 1
+    });
+    for slots in planner.slot_choices(question) {
+        // A number of slots no planner can fill is no choice.
+        if let Ok(maps) = planned(slots) {
+            all.push(make(Strategy::DistributionOnly, maps));
+        }
+    }
+    Ok(Placements { all, replaced })
+}

@@ -21,6 +21,8 @@ pub enum Purpose {
     Misprediction,
     /// Blocks of steps resampled for an interval.
     Bootstrap,
+    /// First weights and order of batches of a learned predictor.
+    PredictorFit,
 }
 
 /// The random stream of one purpose and index under a question's seed.

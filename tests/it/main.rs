@@ -22,6 +22,7 @@ mod paper_mode;
 mod placement;
 mod placement_best;
 mod placement_laws;
+mod predictors;
 mod process;
 mod questions;
 mod recommendations;

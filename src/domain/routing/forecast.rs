@@ -7,14 +7,9 @@ use super::distribution_error;
 /// Planning assignments on which a forecast is assumed to rest if nothing is said.
 const PLANNING_ASSIGNMENTS: f64 = 65_536.0;
 
-/// The distribution error of a maximum-likelihood forecast from counted assignments.
+/// The distribution error of a maximum-likelihood forecast where nothing is said of it.
 ///
-/// ```text
-/// ε = sqrt(2/π) · Σ_e sqrt(p_e (1 − p_e) / n)          n = 65,536 assignments
-/// ```
-///
-/// The mean absolute deviation of a binomial share in its normal limit, summed over
-/// experts (`cost-model` §5).
+/// [`sampling_error_of`] 65,536 assignments.
 ///
 /// ```
 /// use moe_gps::domain::routing::forecast::sampling_error;
@@ -23,7 +18,20 @@ const PLANNING_ASSIGNMENTS: f64 = 65_536.0;
 /// ```
 #[must_use]
 pub fn sampling_error(shares: &[f64]) -> f64 {
-    let deviation = |p: &f64| (p * (1.0 - p) / PLANNING_ASSIGNMENTS).max(0.0).sqrt();
+    sampling_error_of(shares, PLANNING_ASSIGNMENTS)
+}
+
+/// The distribution error of a maximum-likelihood forecast from n counted assignments.
+///
+/// ```text
+/// ε = sqrt(2/π) · Σ_e sqrt(p_e (1 − p_e) / n)
+/// ```
+///
+/// The mean absolute deviation of a binomial share in its normal limit, summed over
+/// experts (`cost-model` §5).
+#[must_use]
+pub fn sampling_error_of(shares: &[f64], assignments: f64) -> f64 {
+    let deviation = |p: &f64| (p * (1.0 - p) / assignments).max(0.0).sqrt();
     (2.0 / std::f64::consts::PI).sqrt() * shares.iter().map(deviation).sum::<f64>()
 }
 

@@ -5,6 +5,7 @@
 //! program ever reads an uploaded format.
 
 pub mod counts_json;
+pub mod embedding;
 pub mod error;
 mod fortran;
 pub mod inflate;

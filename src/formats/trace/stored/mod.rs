@@ -25,6 +25,7 @@ mod lanes;
 mod read;
 mod steps;
 mod tally;
+mod tokens;
 mod write;
 
 pub use read::StoredTrace;

@@ -6,6 +6,7 @@
 pub mod advice;
 pub mod comm;
 pub mod cost;
+pub mod duplication_pays;
 pub mod engine;
 pub mod forecast;
 pub mod hardware;

@@ -23,6 +23,8 @@ pub enum Purpose {
     Bootstrap,
     /// First weights and order of batches of a learned predictor.
     PredictorFit,
+    /// Loads of measured tables, drawn again.
+    PowerLawLoads,
 }
 
 /// The random stream of one purpose and index under a question's seed.

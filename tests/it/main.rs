@@ -15,6 +15,7 @@ mod bad_input;
 mod calibrated;
 mod communication_silicon;
 mod documents;
+mod duplication_pays;
 mod eplb_fixtures;
 mod jobs;
 mod operations;

@@ -16,6 +16,10 @@ openapi:
     cargo run -- openapi > openapi/moe-gps.v1.json
     cargo run -- openapi --operations > openapi/operations.txt
 
+# Refresh the measured errors in the documentation
+accuracy:
+    cargo run --release -- validate measurements --markdown docs/accuracy.md
+
 bench *ARGS:
     cargo bench {{ARGS}}
 

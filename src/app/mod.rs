@@ -18,3 +18,4 @@ pub mod recommendations;
 mod replay;
 pub mod traces;
 pub mod uploads;
+pub mod validate;

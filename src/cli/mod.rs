@@ -7,6 +7,8 @@ mod demo;
 mod openapi;
 pub mod serve;
 pub mod trace;
+pub mod validate;
+pub mod validate_markdown;
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -15,6 +17,7 @@ use std::sync::Arc;
 use clap::{Parser, Subcommand};
 
 use crate::app::cost_model::CostModel;
+use crate::app::validate::ValidateError;
 use crate::catalog::Catalog;
 use crate::config::{Settings, Storage};
 use crate::store::{DataDir, Store};
@@ -45,6 +48,8 @@ enum Command {
     /// Show the catalog of models, devices and links.
     #[command(subcommand)]
     Catalog(CatalogCommand),
+    /// Price tables of measured operators and say how far off that is.
+    Validate(validate::Validate),
     /// Create or migrate the database of a data directory, and end.
     Migrate(Storage),
 }
@@ -86,7 +91,10 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Nothing is left to tell a failure here to.
             let _ = writeln!(std::io::stderr(), "moe-gps: {error:#}");
-            ExitCode::FAILURE
+            match error.downcast_ref() {
+                Some(ValidateError::NoFolder(_)) => ExitCode::from(2),
+                _ => ExitCode::FAILURE,
+            }
         }
     }
 }
@@ -102,6 +110,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Openapi { operations } => openapi::print(&mut out, operations),
         Command::Trace(TraceCommand::Inspect(inspect)) => trace::inspect(&inspect, &mut out),
         Command::Catalog(command) => show_catalog(&command, &mut out),
+        Command::Validate(command) => validate::run(&command, &mut out),
         Command::Migrate(storage) => migrate(&storage),
     }
 }

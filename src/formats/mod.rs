@@ -7,4 +7,5 @@ pub mod device_toml;
 pub mod hf_config;
 pub mod link_toml;
 pub mod model_toml;
+pub mod silicon;
 pub mod trace;

@@ -12,4 +12,5 @@ pub mod question;
 pub mod read;
 pub mod time;
 pub mod trace;
+pub mod validation;
 pub mod violation;

@@ -9,6 +9,7 @@
 )]
 #![expect(clippy::maybe_infinite_iter, reason = "waiting for a process ends by patience")]
 
+mod accuracy;
 mod advice_laws;
 mod asking;
 mod bad_input;

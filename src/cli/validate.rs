@@ -1,0 +1,179 @@
+//! `validate DIR`: how far the shipped profiles are from tables of measurements.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use clap::Args;
+use comfy_table::{CellAlignment, Table, presets};
+
+use super::validate_markdown::markdown;
+use crate::app::validate::{Errors, Report, ReportGroup, TableSummary, validate};
+
+/// Prices every row of every known table in a folder and says how far off that is.
+#[derive(Debug, Clone, Args)]
+pub struct Validate {
+    /// The folder: tables of measured operators by their file names, `.csv` or `.csv.gz`.
+    pub dir: PathBuf,
+    /// Prints one JSON object per line instead.
+    #[arg(long)]
+    pub json: bool,
+    /// Writes the result into the generated part of a Markdown file instead.
+    #[arg(long, value_name = "FILE", conflicts_with = "json")]
+    pub markdown: Option<PathBuf>,
+}
+
+/// Runs `validate`; the errors it finds are its answer, not its failure.
+pub fn run(command: &Validate, out: &mut dyn Write) -> Result<()> {
+    let report = validate(&command.dir)?;
+    let mut aside = std::io::stderr();
+    if command.json {
+        for group in &report.groups {
+            serde_json::to_writer(&mut *out, &group.line)?;
+            writeln!(out)?;
+        }
+        return write_leftovers(&report, &mut aside);
+    }
+    if let Some(file) = &command.markdown {
+        write_into(file, &markdown(&report))?;
+        return write_leftovers(&report, &mut aside);
+    }
+    write_tables(&report, out)?;
+    write_leftovers(&report, out)
+}
+
+/// Where the generated part of a Markdown file begins.
+pub const BEGIN: &str = "<!-- validate:begin -->\n";
+
+/// Where it ends.
+pub const END: &str = "<!-- validate:end -->";
+
+/// Replaces what stands between the two marks of `file`.
+fn write_into(file: &Path, generated: &str) -> Result<()> {
+    let text =
+        std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let (before, rest) = text
+        .split_once(BEGIN)
+        .with_context(|| format!("{} has no line {}", file.display(), BEGIN.trim()))?;
+    let (_, after) =
+        rest.split_once(END).with_context(|| format!("{} has no line {END}", file.display()))?;
+    std::fs::write(file, format!("{before}{BEGIN}{generated}{END}{after}"))
+        .with_context(|| format!("cannot write {}", file.display()))
+}
+
+/// A share as a percentage with one decimal.
+pub(super) fn percent(share: f64) -> String {
+    format!("{:.1}", 100.0 * share)
+}
+
+/// A share as a percentage with its sign.
+pub(super) fn signed(share: f64) -> String {
+    // No "-0.0" for what rounds to nothing.
+    let text = format!("{:+.1}", 100.0 * share);
+    if text == "-0.0" { "+0.0".to_owned() } else { text }
+}
+
+fn table(header: &[&str], left: usize) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING).set_header(header);
+    for column in table.column_iter_mut().skip(left) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    table
+}
+
+fn write_tables(report: &Report, out: &mut dyn Write) -> Result<()> {
+    let mut groups = table(
+        &[
+            "table", "device", "stack", "op", "subset", "rows", "unpriced", "mean %", "median",
+            "p90", "max", "signed", "",
+        ],
+        5,
+    );
+    for ReportGroup { line, notes } in &report.groups {
+        groups.add_row([
+            line.table.clone(),
+            line.device.clone(),
+            line.stack.clone(),
+            line.op.to_owned(),
+            line.subset.to_owned(),
+            line.rows.to_string(),
+            line.unpriced.to_string(),
+            percent(line.mean),
+            percent(line.median),
+            percent(line.p90),
+            percent(line.max),
+            signed(line.signed_mean),
+            notes.join("; "),
+        ]);
+    }
+    if let Some(column) = groups.column_mut(12) {
+        column.set_cell_alignment(CellAlignment::Left);
+    }
+    writeln!(out, "relative errors, predicted / measured - 1, in percent\n\n{groups}")?;
+    for (table, errors) in &report.skew {
+        writeln!(
+            out,
+            "\n{table}: time(uneven)/time(even) off by {} % on average over {} pairs ({} % at most)",
+            percent(errors.mean),
+            errors.rows,
+            percent(errors.max)
+        )?;
+    }
+    for (table, duels) in &report.duels {
+        writeln!(
+            out,
+            "\n{table}: of {} pairs with and without a plan, {} of {} that the plan wins by more \
+             than 5 % are named, {} of {} that it loses",
+            duels.pairs,
+            duels.plan_wins_named,
+            duels.plan_wins,
+            duels.plan_loses_named,
+            duels.plan_loses
+        )?;
+    }
+    write_simulator(report, out)
+}
+
+fn write_simulator(report: &Report, out: &mut dyn Write) -> Result<()> {
+    if report.simulator.is_empty() {
+        return Ok(());
+    }
+    let mut lines = table(
+        &["op", "rows", "LLMCompass %", "ours %", "ours as LLMCompass %", "that to LLMCompass %"],
+        1,
+    );
+    for line in &report.simulator {
+        let optional =
+            |errors: Option<Errors>| errors.map_or_else(String::new, |errors| percent(errors.mean));
+        lines.add_row([
+            line.op.to_owned(),
+            line.simulator.rows.to_string(),
+            percent(line.simulator.mean),
+            percent(line.laws.mean),
+            optional(line.assumed),
+            optional(line.assumed_to_simulator),
+        ]);
+    }
+    writeln!(
+        out,
+        "\nbeside LLMCompass, mean distance from silicon; the last two columns are our laws with \
+         its launch time and link, from silicon and from its answers\n\n{lines}"
+    )?;
+    Ok(())
+}
+
+/// What is left: rows without a price, and files nobody read.
+fn write_leftovers(report: &Report, out: &mut dyn Write) -> Result<()> {
+    writeln!(out)?;
+    for TableSummary { table, rows, priced, reasons } in &report.tables {
+        writeln!(out, "{table}: {priced} of {rows} rows priced")?;
+        for (reason, (count, line)) in reasons {
+            writeln!(out, "  not priced: {count}, first in line {line}: {reason}")?;
+        }
+    }
+    for (name, reason) in &report.skipped {
+        writeln!(out, "skipped {name}: {reason}")?;
+    }
+    Ok(())
+}

@@ -1,0 +1,156 @@
+//! The result of `validate` as Markdown: the generated part of `docs/accuracy.md`.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+
+use super::validate::{percent, signed};
+use crate::app::validate::{Report, ReportGroup};
+use crate::wire::validation::ValidationLine;
+
+/// The generated part: errors by operator, pairs, and what has no price.
+#[must_use]
+pub fn markdown(report: &Report) -> String {
+    let mut text = String::new();
+    let mut ops: BTreeMap<&str, Vec<&ReportGroup>> = BTreeMap::new();
+    let mut order: Vec<&str> = Vec::new();
+    for group in &report.groups {
+        if !order.contains(&group.line.op) {
+            order.push(group.line.op);
+        }
+        ops.entry(group.line.op).or_default().push(group);
+    }
+    for op in order {
+        section(&mut text, op, &ops[op]);
+    }
+    pairs(&mut text, report);
+    rows(&mut text, report);
+    text
+}
+
+/// Appends a line; writing to a string cannot fail.
+fn line(text: &mut String, line: std::fmt::Arguments) {
+    let _ = text.write_fmt(line);
+    text.push('\n');
+}
+
+fn section(text: &mut String, op: &str, groups: &[&ReportGroup]) {
+    line(text, format_args!("\n### `{op}`\n"));
+    line(
+        text,
+        format_args!(
+            "| device | measured | subset | rows | mean | aim | median | p90 | max | signed | constants |"
+        ),
+    );
+    line(text, format_args!("| --- | --- | --- | --: | --: | --- | --: | --: | --: | --: | --- |"));
+    for ReportGroup { line: row, notes } in groups {
+        line(
+            text,
+            format_args!(
+                "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+                row.device,
+                row.stack,
+                row.subset,
+                row.rows,
+                percent(row.mean),
+                judged(row),
+                percent(row.median),
+                percent(row.p90),
+                percent(row.max),
+                signed(row.signed_mean),
+                if notes.is_empty() { "its own".to_owned() } else { notes.join("; ") }
+            ),
+        );
+    }
+}
+
+/// The mean error this project aims at, where it aims at one.
+///
+/// A profile is asked of, not a mode of a library it has no constants for; rows that were
+/// drawn at random or are known to be wrong are not judged.
+fn aim(row: &ValidationLine) -> Option<f64> {
+    match (row.table.as_str(), row.op, row.subset) {
+        ("h200_ops_bf16.csv", "gemm", _) => Some(0.09),
+        ("nvidia_gemm_bf16.csv" | "nvidia_attention_prefill_bf16.csv", _, _) => Some(0.05),
+        ("nvidia_attention_decode_bf16.csv", _, _) => Some(0.06),
+        ("nvidia_grouped_expert_ffn_bf16.csv", _, "balanced")
+            if row.stack.starts_with("TRTLLM") && row.device != "a100_sxm" =>
+        {
+            Some(0.08)
+        }
+        ("nvidia_nccl_collectives.csv", _, "ge_1mib") => Some(0.08),
+        ("nvidia_nccl_collectives.csv", _, "lt_1mib") => Some(0.2),
+        ("nvidia_deepep_all_to_all.csv", _, _) => Some(0.15),
+        _ => None,
+    }
+}
+
+fn judged(row: &ValidationLine) -> String {
+    aim(row).map_or_else(String::new, |aim| {
+        let verdict = if row.mean <= aim { "met" } else { "**missed**" };
+        format!("{:.0}, {verdict}", 100.0 * aim)
+    })
+}
+
+fn pairs(text: &mut String, report: &Report) {
+    if !report.skew.is_empty() {
+        line(text, format_args!("\n### Skew response\n"));
+    }
+    for (table, errors) in &report.skew {
+        line(
+            text,
+            format_args!(
+                "`{table}`: time(Zipf)/time(uniform) of equal shapes and numbers of tokens, predicted \
+                 against measured: mean error {} %, median {} %, 90th percentile {} %, maximum {} %, \
+                 signed mean {} % over {} pairs.",
+                percent(errors.mean),
+                percent(errors.median),
+                percent(errors.p90),
+                percent(errors.max),
+                signed(errors.signed_mean),
+                errors.rows
+            ),
+        );
+    }
+    if !report.duels.is_empty() {
+        line(text, format_args!("\n### Does a plan pay\n"));
+    }
+    for (table, duels) in &report.duels {
+        let share = |named: u64, of: u64| percent(named as f64 / of.max(1) as f64);
+        line(
+            text,
+            format_args!(
+                "`{table}`: {} pairs of rows with and without EPLB's plan. Where the plan is more than \
+                 5 % faster the model names it in {} of {} ({} %), where it is more than 5 % slower the \
+                 model names no plan in {} of {} ({} %).",
+                duels.pairs,
+                duels.plan_wins_named,
+                duels.plan_wins,
+                share(duels.plan_wins_named, duels.plan_wins),
+                duels.plan_loses_named,
+                duels.plan_loses,
+                share(duels.plan_loses_named, duels.plan_loses)
+            ),
+        );
+    }
+}
+
+fn rows(text: &mut String, report: &Report) {
+    line(text, format_args!("\n### Rows\n"));
+    line(text, format_args!("| table | rows | priced | not priced |"));
+    line(text, format_args!("| --- | --: | --: | --- |"));
+    for table in &report.tables {
+        let reasons: Vec<String> =
+            table.reasons.iter().map(|(why, (count, _))| format!("{count}: {why}")).collect();
+        line(
+            text,
+            format_args!(
+                "| `{}` | {} | {} | {} |",
+                table.table,
+                table.rows,
+                table.priced,
+                reasons.join("; ")
+            ),
+        );
+    }
+    text.push('\n');
+}

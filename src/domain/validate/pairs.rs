@@ -1,0 +1,176 @@
+//! Rows that differ in one thing only: uneven against even loads, with and without a plan.
+
+use std::collections::BTreeMap;
+
+use super::measured::{Case, Loads, Measured};
+use super::price::{Estimate, Unpriced};
+
+/// Times of one row: measured, predicted.
+type Times = (f64, f64);
+
+/// Relative errors of time(uneven)/time(even), over the rows of experts with known loads
+/// that have an even counterpart of the same shape and number of tokens.
+#[must_use]
+pub fn skew_response(rows: &[Measured], estimates: &[Result<Estimate, Unpriced>]) -> Vec<f64> {
+    let mut even: BTreeMap<_, Times> = BTreeMap::new();
+    let mut uneven: Vec<(_, Times)> = Vec::new();
+    for (row, estimate) in rows.iter().zip(estimates) {
+        let (Case::Experts(case), Ok(estimate)) = (&row.case, estimate) else { continue };
+        let Loads::Counts { tokens, zipf } = &case.loads else { continue };
+        let shape = [case.hidden, case.intermediate, tokens.iter().sum()].map(f64::to_bits);
+        let key = (&row.device, &row.software, &case.model, shape, tokens.len(), case.looped);
+        let times = (row.time.get(), estimate.time.get());
+        if *zipf > 0.0 {
+            uneven.push((key, times));
+        } else {
+            even.insert(key, times);
+        }
+    }
+    uneven
+        .into_iter()
+        .filter_map(|(key, (measured, predicted))| {
+            let (even_measured, even_predicted) = even.get(&key)?;
+            Some((predicted / even_predicted) / (measured / even_measured) - 1.0)
+        })
+        .collect()
+}
+
+/// Differences below this are not a verdict.
+const CLEAR: f64 = 0.05;
+
+/// How often the faster side of a pair was named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Duels {
+    /// Pairs, clear or not.
+    pub pairs: u64,
+    /// Clear pairs that the plan wins, by measurement.
+    pub plan_wins: u64,
+    /// Those of them that the model gives to the plan.
+    pub plan_wins_named: u64,
+    /// Clear pairs that the plan loses.
+    pub plan_loses: u64,
+    /// Those of them that the model gives to no plan.
+    pub plan_loses_named: u64,
+}
+
+/// Experts placed by EPLB against contiguous experts, under equal loads.
+#[must_use]
+pub fn duels(rows: &[Measured], estimates: &[Result<Estimate, Unpriced>]) -> Duels {
+    let mut without: BTreeMap<_, Times> = BTreeMap::new();
+    let mut with: Vec<(_, Times)> = Vec::new();
+    for (row, estimate) in rows.iter().zip(estimates) {
+        let (Case::Experts(case), Ok(estimate)) = (&row.case, estimate) else { continue };
+        let Loads::Drawn(drawn) = &case.loads else { continue };
+        let (exponent, [tokens, top_k, experts, devices, plan]) = drawn.key();
+        let key = (
+            &row.device,
+            &row.software,
+            exponent,
+            [tokens, top_k, experts, devices],
+            case.hidden.to_bits(),
+        );
+        let times = (row.time.get(), estimate.time.get());
+        if plan > 0 {
+            with.push((key, times));
+        } else {
+            without.insert(key, times);
+        }
+    }
+    let mut duels = Duels::default();
+    for (key, (measured, predicted)) in with {
+        let Some((bare_measured, bare_predicted)) = without.get(&key) else { continue };
+        duels.pairs += 1;
+        let gain = bare_measured / measured - 1.0;
+        let named = predicted < *bare_predicted;
+        if gain > CLEAR {
+            duels.plan_wins += 1;
+            duels.plan_wins_named += u64::from(named);
+        } else if measured / bare_measured - 1.0 > CLEAR {
+            duels.plan_loses += 1;
+            duels.plan_loses_named += u64::from(!named);
+        }
+    }
+    duels
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::system::Dtype;
+    use crate::domain::units::Seconds;
+    use crate::domain::validate::draws::Drawn;
+    use crate::domain::validate::measured::{ExpertCase, Launch, Op, Software, Subset};
+
+    fn row(loads: Loads, time: f64) -> Measured {
+        Measured {
+            line: 2,
+            device: "d".to_owned(),
+            software: Software::default(),
+            op: Op::GroupedExpertFfn,
+            subset: Subset::All,
+            case: Case::Experts(ExpertCase {
+                model: "m".to_owned(),
+                hidden: 4096.0,
+                intermediate: 14336.0,
+                weights: Dtype::Bf16,
+                group_tokens: None,
+                group_pairs: 0.0,
+                loads,
+                looped: false,
+            }),
+            time: Seconds::new(time),
+            launch: Launch::None,
+            simulated: None,
+        }
+    }
+
+    fn estimates(times: &[f64]) -> Vec<Result<Estimate, Unpriced>> {
+        let priced = |&time| Ok(Estimate { time: Seconds::new(time), note: None });
+        times.iter().map(priced).collect()
+    }
+
+    #[test]
+    fn ratios_are_compared_with_ratios() {
+        let counts = |tokens: [f64; 2], zipf| Loads::Counts { tokens: tokens.to_vec(), zipf };
+        let rows = [
+            row(counts([4.0, 4.0], 0.0), 1.0),
+            row(counts([6.0, 2.0], 1.0), 1.5),
+            row(counts([9.0, 2.0], 1.0), 1.5),
+        ];
+        // Measured 1.5 times as long, predicted 2.0/1.25 = 1.6 times; the last has no partner.
+        let errors = skew_response(&rows, &estimates(&[1.25, 2.0, 9.0]));
+        assert_eq!(errors.len(), 1);
+        assert!((errors[0] - (1.6 / 1.5 - 1.0)).abs() < 1e-12);
+    }
+
+    #[test]
+    fn clear_pairs_are_won_or_lost() {
+        let loads = |tokens, plan_slots| {
+            Loads::Drawn(Drawn {
+                exponent: 1.2,
+                tokens,
+                top_k: 8,
+                experts: 64,
+                devices: 8,
+                plan_slots,
+            })
+        };
+        let rows = [
+            row(loads(1, None), 1.0),
+            row(loads(1, Some(64)), 0.5),
+            row(loads(1, Some(72)), 1.2),
+            row(loads(2, None), 1.0),
+            row(loads(2, Some(64)), 1.02),
+            row(loads(3, Some(64)), 1.0),
+        ];
+        let found = duels(&rows, &estimates(&[2.0, 1.0, 1.5, 2.0, 1.0, 1.0]));
+        let expected = Duels {
+            pairs: 3,
+            plan_wins: 1,
+            plan_wins_named: 1,
+            plan_loses: 1,
+            plan_loses_named: 0,
+        };
+        assert_eq!(found, expected);
+    }
+}

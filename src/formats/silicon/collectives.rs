@@ -1,0 +1,56 @@
+//! `nvidia_nccl_collectives.csv` and `nvidia_custom_all_reduce_bf16.csv`.
+
+use super::record::{Record, RowError, unknown};
+use crate::domain::comm::profile::{Collective, CollectiveKernel};
+use crate::domain::units::Bytes;
+use crate::domain::validate::measured::{Case, Launch, Measured, Op, Software, Subset};
+
+pub(super) fn nccl(record: &Record) -> Result<Measured, RowError> {
+    let name = record.required("op")?;
+    let (operation, op) = operation(name).ok_or_else(|| unknown("op", name))?;
+    let software = Software {
+        framework: "NCCL".to_owned(),
+        version: record.required("nccl_version")?.to_owned(),
+        kernel: String::new(),
+    };
+    measured(record, software, CollectiveKernel::Nccl, (operation, op))
+}
+
+pub(super) fn custom_all_reduce(record: &Record) -> Result<Measured, RowError> {
+    let name = record.required("kernel")?;
+    let kernel = match name {
+        "TRTLLM" => CollectiveKernel::TensorRtLlm,
+        name if name.starts_with("vLLM") => CollectiveKernel::Vllm,
+        name => return Err(unknown("kernel", name)),
+    };
+    let of = (Collective::AllReduce, Op::AllReduce);
+    let row = measured(record, record.software()?, kernel, of)?;
+    // Timed on the host: every call launches its kernel.
+    let launch = if name.ends_with("eager") { Launch::Eager } else { Launch::None };
+    Ok(Measured { launch, ..row })
+}
+
+/// The operation of that name in tables.
+pub(super) fn operation(name: &str) -> Option<(Collective, Op)> {
+    let op = match name {
+        "all_gather" => Op::AllGather,
+        "all_reduce" => Op::AllReduce,
+        "reduce_scatter" => Op::ReduceScatter,
+        "alltoall" => Op::Alltoall,
+        _ => return None,
+    };
+    let (operation, _) = Collective::ALL.iter().find(|(_, wire)| *wire == name)?;
+    Some((*operation, op))
+}
+
+fn measured(
+    record: &Record,
+    software: Software,
+    kernel: CollectiveKernel,
+    (operation, op): (Collective, Op),
+) -> Result<Measured, RowError> {
+    let size = Bytes::new(record.number("bytes")?);
+    let case = Case::Collective { kernel, operation, devices: record.whole("num_gpus")?, size };
+    let time = record.time("latency_us", 1e-6)?;
+    Ok(record.measured(record.device()?, software, (op, Subset::of_size(size)), case, time))
+}

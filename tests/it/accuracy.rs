@@ -1,0 +1,186 @@
+//! Measured operators against the shipped profiles, and the document that says how far off.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use moe_gps::app::validate::{Report, validate};
+use moe_gps::cli::validate::{BEGIN, END};
+use moe_gps::cli::validate_markdown::markdown;
+use serde_json::Value;
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn shipped() -> Report {
+    validate(&root().join("measurements")).unwrap()
+}
+
+/// Whole tables beside the checkout, where somebody has them.
+fn beside() -> Option<PathBuf> {
+    let folder = root().join("../shared/data/silicon");
+    if !folder.is_dir() {
+        println!("skipped: no {} to compare with", folder.display());
+        return None;
+    }
+    Some(folder)
+}
+
+fn program(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(env!("CARGO_BIN_EXE_moe-gps")).args(arguments).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+/// Names and fields that a line of `validate --json` may have.
+const OPS: [&str; 18] = [
+    "gemm",
+    "attention_prefill",
+    "attention_decode",
+    "grouped_expert_ffn",
+    "looped_expert_ffn",
+    "rms_norm",
+    "silu_mul",
+    "softmax_topk",
+    "predictor_ffn",
+    "predictor_lstm",
+    "predictor_lookup",
+    "copy",
+    "all_gather",
+    "all_reduce",
+    "reduce_scatter",
+    "alltoall",
+    "dispatch",
+    "combine",
+];
+const SUBSETS: [&str; 6] = ["balanced", "power_law", "lt_1mib", "ge_1mib", "excluded", "all"];
+const FIELDS: [&str; 12] = [
+    "table",
+    "device",
+    "stack",
+    "op",
+    "subset",
+    "rows",
+    "unpriced",
+    "mean",
+    "median",
+    "p90",
+    "max",
+    "signed_mean",
+];
+
+#[test]
+fn the_document_says_what_is_computed() {
+    let document = std::fs::read_to_string(root().join("docs/accuracy.md")).unwrap();
+    let (_, rest) = document.split_once(BEGIN).unwrap();
+    let (written, _) = rest.split_once(END).unwrap();
+    let computed = markdown(&shipped());
+    if written == computed {
+        return;
+    }
+    let written: BTreeSet<&str> = written.lines().collect();
+    let new: Vec<&str> = computed.lines().filter(|line| !written.contains(line)).collect();
+    panic!(
+        "docs/accuracy.md is not what is computed; refresh it with\n    cargo run --release -- \
+         validate measurements --markdown docs/accuracy.md\nand look at the difference:\n{}",
+        new.join("\n")
+    );
+}
+
+#[test]
+fn nearly_every_row_has_a_price_and_the_rest_a_reason() {
+    let report = shipped();
+    assert_eq!(report.tables.len(), 9);
+    for table in &report.tables {
+        assert!(table.priced * 100 >= table.rows * 99, "{table:?}");
+        let reasons: u64 = table.reasons.values().map(|(count, _)| count).sum();
+        assert_eq!(table.rows - table.priced, reasons);
+        let lines = report.groups.iter().filter(|group| group.line.table == table.table);
+        let in_lines: u64 = lines.map(|group| group.line.rows).sum();
+        assert_eq!(in_lines, table.priced, "every priced row is in one group");
+    }
+    let skipped: Vec<&str> = report.skipped.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(skipped, ["README.md"]);
+}
+
+#[test]
+fn whole_tables_give_what_the_shipped_ones_give() {
+    let Some(folder) = beside() else { return };
+    let (whole, shipped) = (validate(&folder).unwrap(), shipped());
+    for group in &shipped.groups {
+        assert!(whole.groups.contains(group), "{:?}", group.line);
+    }
+    for table in whole.tables.iter().filter(|table| !table.table.contains("end_to_end")) {
+        assert!(table.priced * 100 >= table.rows * 99, "{table:?}");
+    }
+    // With its own link, LLMCompass's all-reduce comes out as it was published.
+    let all_reduce = whole.simulator.iter().find(|line| line.op == "all_reduce").unwrap();
+    assert!(all_reduce.assumed_to_simulator.unwrap().max < 1e-4);
+    assert!(all_reduce.laws.mean < all_reduce.simulator.mean);
+}
+
+#[test]
+fn lines_have_the_promised_fields_and_names() {
+    let folder = root().join("measurements");
+    let (status, out, aside) = program(&["validate", folder.to_str().unwrap(), "--json"]);
+    assert_eq!(status, Some(0), "{aside}");
+    assert!(aside.contains("copies between host and device"), "{aside}");
+    let mut lines = 0;
+    for line in out.lines() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        let fields: Vec<&String> = line.as_object().unwrap().keys().collect();
+        assert_eq!(fields, FIELDS);
+        assert!(OPS.contains(&line["op"].as_str().unwrap()), "{line}");
+        assert!(SUBSETS.contains(&line["subset"].as_str().unwrap()), "{line}");
+        assert!(!line["table"].as_str().unwrap().contains(".gz"), "{line}");
+        assert!(line["rows"].as_u64().unwrap() > 0, "{line}");
+        assert!(line["mean"].as_f64().unwrap() <= line["max"].as_f64().unwrap(), "{line}");
+        lines += 1;
+    }
+    assert_eq!(lines, shipped().groups.len());
+}
+
+#[test]
+fn a_folder_that_is_not_there_is_status_two() {
+    let (status, out, aside) = program(&["validate", "no-such-folder"]);
+    assert_eq!((status, out.as_str()), (Some(2), ""));
+    assert!(aside.contains("no-such-folder is not a folder: name one that holds"), "{aside}");
+}
+
+#[test]
+fn odd_files_and_rows_are_named_and_do_not_fail() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).unwrap();
+    write(
+        "h200_ops_bf16.csv",
+        "op,shape,dtype,seconds\n\
+         rms_norm,tokens=1;dim=768;new=key,bf16,2.3e-06\n\
+         looped_expert_ffn,hidden=4096;intermediate=14336;counts=10/0/3;distribution=zipf1.0,bf16,3e-4\n\
+         layer_cake,slices=8,bf16,1e-6\n\
+         rms_norm,tokens=1;dim=wide,bf16,2.3e-06\n",
+    );
+    write(
+        "nvidia_gemm_bf16.csv",
+        "gpu,framework,framework_version,kernel,dtype,m,n,k,latency_ms,tflops\n\
+         abacus,TRTLLM,1,beads,bfloat16,1,1,1,1,1\n",
+    );
+    write("mine.csv", "a,b\n");
+    let path = folder.path().to_str().unwrap();
+    let (status, out, _) = program(&["validate", path]);
+    assert_eq!(status, Some(0));
+    for expected in [
+        "looped_expert_ffn",
+        "op \"layer_cake\" is not known",
+        "dim is \"wide\", which is not a number",
+        "no profile of the device \"abacus\"",
+        "skipped mine.csv: no known table",
+        "h200_ops_bf16.csv: 2 of 4 rows priced",
+        "nvidia_gemm_bf16.csv: 0 of 1 rows priced",
+    ] {
+        assert!(out.contains(expected), "no {expected:?} in\n{out}");
+    }
+    let (_, json, aside) = program(&["validate", path, "--json"]);
+    assert_eq!(json.lines().count(), 2, "{json}");
+    assert!(aside.contains("abacus") && aside.contains("mine.csv"), "{aside}");
+}

@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use flate2::read::GzDecoder;
 
 use crate::catalog::{Catalog, CatalogError};
+pub use crate::domain::duplication_pays::Verdicts;
 use crate::domain::validate::compare::simulator;
 pub use crate::domain::validate::errors::Errors;
 use crate::domain::validate::errors::{Group, GroupKey, grouped};
 use crate::domain::validate::measured::Op;
-use crate::domain::validate::pairs::{Duels, duels, skew_response};
+use crate::domain::validate::pairs::{duels, skew_response};
 use crate::domain::validate::price::price_all;
 use crate::domain::validate::profiles::Profiles;
 use crate::formats::silicon::{Table, read, table_of};
@@ -29,7 +30,7 @@ pub struct Report {
     /// Errors of time(uneven loads)/time(even loads), by table.
     pub skew: Vec<(String, Errors)>,
     /// How often the faster of plan and no plan was named, by table.
-    pub duels: Vec<(String, Duels)>,
+    pub duels: Vec<(String, Verdicts)>,
     /// The laws beside LLMCompass, where a table holds its answers.
     pub simulator: Vec<SimulatorLine>,
 }
@@ -171,7 +172,7 @@ fn add(report: &mut Report, table: &str, content: &Table, profiles: &Profiles) {
         report.skew.push((table.to_owned(), errors));
     }
     let duels = duels(rows, &estimates);
-    if duels.pairs > 0 {
+    if duels.wins + duels.losses > 0 {
         report.duels.push((table.to_owned(), duels));
     }
     let compared = simulator(rows, &estimates).into_iter();

@@ -123,13 +123,9 @@ fn write_tables(report: &Report, out: &mut dyn Write) -> Result<()> {
     for (table, duels) in &report.duels {
         writeln!(
             out,
-            "\n{table}: of {} pairs with and without a plan, {} of {} that the plan wins by more \
-             than 5 % are named, {} of {} that it loses",
-            duels.pairs,
-            duels.plan_wins_named,
-            duels.plan_wins,
-            duels.plan_loses_named,
-            duels.plan_loses
+            "\n{table}: of the pairs more than 5 % apart, {} of {} that a plan wins are named, {} of \
+             {} that it loses",
+            duels.wins_named, duels.wins, duels.losses_named, duels.losses
         )?;
     }
     write_simulator(report, out)

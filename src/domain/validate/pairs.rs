@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use super::measured::{Case, Loads, Measured};
 use super::price::{Estimate, Unpriced};
+use crate::domain::duplication_pays::{Sides, Verdicts};
+use crate::domain::units::Seconds;
 
 /// Times of one row: measured, predicted.
 type Times = (f64, f64);
@@ -35,27 +37,9 @@ pub fn skew_response(rows: &[Measured], estimates: &[Result<Estimate, Unpriced>]
         .collect()
 }
 
-/// Differences below this are not a verdict.
-const CLEAR: f64 = 0.05;
-
-/// How often the faster side of a pair was named.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Duels {
-    /// Pairs, clear or not.
-    pub pairs: u64,
-    /// Clear pairs that the plan wins, by measurement.
-    pub plan_wins: u64,
-    /// Those of them that the model gives to the plan.
-    pub plan_wins_named: u64,
-    /// Clear pairs that the plan loses.
-    pub plan_loses: u64,
-    /// Those of them that the model gives to no plan.
-    pub plan_loses_named: u64,
-}
-
-/// Experts placed by EPLB against contiguous experts, under equal loads.
+/// How often the faster of EPLB's plan and contiguous experts was named, under equal loads.
 #[must_use]
-pub fn duels(rows: &[Measured], estimates: &[Result<Estimate, Unpriced>]) -> Duels {
+pub fn duels(rows: &[Measured], estimates: &[Result<Estimate, Unpriced>]) -> Verdicts {
     let mut without: BTreeMap<_, Times> = BTreeMap::new();
     let mut with: Vec<(_, Times)> = Vec::new();
     for (row, estimate) in rows.iter().zip(estimates) {
@@ -76,28 +60,22 @@ pub fn duels(rows: &[Measured], estimates: &[Result<Estimate, Unpriced>]) -> Due
             without.insert(key, times);
         }
     }
-    let mut duels = Duels::default();
+    let mut verdicts = Verdicts::default();
     for (key, (measured, predicted)) in with {
         let Some((bare_measured, bare_predicted)) = without.get(&key) else { continue };
-        duels.pairs += 1;
-        let gain = bare_measured / measured - 1.0;
-        let named = predicted < *bare_predicted;
-        if gain > CLEAR {
-            duels.plan_wins += 1;
-            duels.plan_wins_named += u64::from(named);
-        } else if measured / bare_measured - 1.0 > CLEAR {
-            duels.plan_loses += 1;
-            duels.plan_loses_named += u64::from(!named);
-        }
+        let sides = |in_order: f64, balanced: f64| Sides {
+            in_order: Seconds::new(in_order),
+            balanced: Seconds::new(balanced),
+        };
+        verdicts.add(&sides(*bare_measured, measured), &sides(*bare_predicted, predicted));
     }
-    duels
+    verdicts
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::domain::system::Dtype;
-    use crate::domain::units::Seconds;
     use crate::domain::validate::draws::Drawn;
     use crate::domain::validate::measured::{ExpertCase, Launch, Op, Software, Subset};
 
@@ -164,13 +142,7 @@ mod tests {
             row(loads(3, Some(64)), 1.0),
         ];
         let found = duels(&rows, &estimates(&[2.0, 1.0, 1.5, 2.0, 1.0, 1.0]));
-        let expected = Duels {
-            pairs: 3,
-            plan_wins: 1,
-            plan_wins_named: 1,
-            plan_loses: 1,
-            plan_loses_named: 0,
-        };
+        let expected = Verdicts { wins: 1, wins_named: 1, losses: 1, losses_named: 0 };
         assert_eq!(found, expected);
     }
 }

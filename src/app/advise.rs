@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::known;
 use super::question::{self, Answerable, AskedRouting};
-use super::{answer, assumed, replay};
+use super::{answer, assumed, plan_file, replay};
 use crate::catalog::Catalog;
 use crate::domain::advice::known::Known;
 use crate::domain::advice::{self, Advised};
@@ -144,7 +144,7 @@ fn written(
         replay::write(replayed, &mut result);
     }
     let paper = asked.question.system.assumptions.preset == Preset::Paper;
-    let placement = if paper { None } else { answer::placement(&asked.question, advised) };
+    let placement = if paper { None } else { plan_file::placement(asked, advised) };
     let strategy = result.recommendation.strategy.unwrap_or("none").to_owned();
     Ok(Advice {
         result: serde_json::to_value(&result)?,

@@ -9,8 +9,6 @@ use crate::catalog::Catalog;
 use crate::domain::advice::known::Known;
 use crate::domain::advice::{Advised, Entry, PlanSummary, PricedPredictor};
 use crate::domain::engine;
-use crate::domain::placement::SlotMap;
-use crate::domain::placement::moves::Moves;
 use crate::domain::price::Basis;
 use crate::domain::question::{PredictorKind, PredictorSource, Question, RebalanceMode};
 use crate::domain::strategy::Strategy;
@@ -380,37 +378,4 @@ fn system(question: &Question) -> BTreeMap<&'static str, Value> {
         ),
         ("tokens_per_step", json!(workload.tokens_per_step)),
     ])
-}
-
-/// The plan of the chosen strategy, layer by layer; `None` in paper mode.
-pub(super) fn placement(question: &Question, advised: &Advised) -> Option<wire::PlacementBody> {
-    let strategy = advised.chosen()?.strategy;
-    let plan = advised.plan(strategy)?;
-    let before = advised.plan(Strategy::None)?;
-    let moe_layers = question.system.model.moe_layers as usize;
-    let exact = plan.layers.len() == moe_layers;
-    let shape = plan.layers.first()?.shape();
-    let layer = |index: usize, map: &SlotMap, old: &SlotMap| wire::PlacementLayer {
-        layer: index,
-        physical_to_logical: map.physical_to_logical().to_vec(),
-        replicas: map.replicas(),
-        moves: Moves::between(old, map).total(),
-        planned_imbalance: plan.imbalance.get(index).map_or(1.0, |layer| layer.planned),
-    };
-    Some(wire::PlacementBody {
-        format: "json",
-        strategy: strategy.id(),
-        n_logical_experts: shape.n_experts(),
-        n_physical_experts: shape.n_slots(),
-        devices: shape.n_devices(),
-        slots_per_device: shape.slots_per_device(),
-        layers_are_exact: exact,
-        layers: plan
-            .layers
-            .iter()
-            .zip(&before.layers)
-            .enumerate()
-            .map(|(index, (map, old))| layer(index, map, old))
-            .collect(),
-    })
 }

@@ -13,6 +13,8 @@ pub mod error;
 pub mod health;
 pub mod ingest;
 mod known;
+pub mod place;
+pub mod plan_file;
 pub mod question;
 pub mod recommendations;
 mod replay;

@@ -265,8 +265,21 @@ pub async fn cancel_or_delete(app: &App, id: &str) -> Result<Option<JobRecord>, 
     if app.store.delete_job(id).await? { Ok(None) } else { Err(not_found(id)) }
 }
 
-/// The placement plan of a finished recommendation, JSON.
-pub async fn placement(app: &App, id: &str) -> Result<String, AppError> {
+/// The placement plan of a finished recommendation as a file of the named format, with its
+/// media type.
+pub async fn placement(
+    app: &App,
+    id: &str,
+    format: &str,
+) -> Result<(&'static str, String), AppError> {
+    let format = crate::formats::placement::by_id(format).map_err(|error| {
+        AppError::Refused(vec![Violation::new("/format", "one_of", error.to_string())])
+    })?;
+    let plan = stored_plan(app, id).await?;
+    Ok((format.media_type, super::plan_file::written(&plan, format)?))
+}
+
+async fn stored_plan(app: &App, id: &str) -> Result<String, AppError> {
     match app.store.find_placement(id).await? {
         None => Err(not_found(id)),
         Some((Status::Succeeded, Some(plan))) => Ok(plan),

@@ -5,6 +5,7 @@ mod answer_table;
 pub mod catalog;
 mod demo;
 mod openapi;
+pub mod place;
 pub mod serve;
 pub mod trace;
 pub mod validate;
@@ -36,6 +37,8 @@ enum Command {
     Serve(Serve),
     /// Answer a question in a file, without a server.
     Advise(advise::Advise),
+    /// Plan where experts go for a load, and write the file an engine loads.
+    Place(place::Place),
     /// Print the API description.
     Openapi {
         /// Print one line per operation instead.
@@ -107,6 +110,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             serve::run(&serve.settings, Arc::new(CostModel), ready)
         }
         Command::Advise(command) => advise::run(&command, &mut out),
+        Command::Place(command) => place::run(&command, &mut out),
         Command::Openapi { operations } => openapi::print(&mut out, operations),
         Command::Trace(TraceCommand::Inspect(inspect)) => trace::inspect(&inspect, &mut out),
         Command::Catalog(command) => show_catalog(&command, &mut out),

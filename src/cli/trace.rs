@@ -10,13 +10,14 @@ use comfy_table::{Table, presets};
 
 use crate::app::ingest::{Ingested, TraceDirectory, Upload};
 use crate::formats::trace::error::MAX_LISTED;
-use crate::formats::trace::{Declared, Limits, TraceError};
+use crate::formats::trace::stored::StoredTrace;
+use crate::formats::trace::{Declared, Limits, TraceError, readers};
 use crate::wire::trace::TraceSummary;
 
 /// Shows what a recording holds.
 #[derive(Debug, Clone, Args)]
 pub struct Inspect {
-    /// The recording: .npz, .ndjson, .jsonl or .json, perhaps with .gz or .zst behind.
+    /// The recording in any of the formats taken in, perhaps with .gz or .zst behind.
     pub file: PathBuf,
     /// Experts of a layer; without it, 1 + the largest id.
     #[arg(long)]
@@ -26,12 +27,24 @@ pub struct Inspect {
     pub json: bool,
 }
 
-/// Runs `trace inspect` and writes the result to `out`.
-pub fn inspect(command: &Inspect, out: &mut dyn Write) -> Result<()> {
-    let mut upload = upload_of(&command.file)?;
-    upload.declared = Declared { experts: command.num_experts, top_k: None };
-    let file = File::open(&command.file)
-        .with_context(|| format!("cannot open {}", command.file.display()))?;
+/// A recording taken in without a server; its directory vanishes with it.
+pub(super) struct TakenIn {
+    pub(super) ingested: Ingested,
+    directory: TraceDirectory,
+    _scratch: tempfile::TempDir,
+}
+
+impl TakenIn {
+    /// The recording in its stored form.
+    pub(super) fn open(&self) -> Result<StoredTrace> {
+        Ok(self.directory.open_trace(&self.ingested.summary.id)?)
+    }
+}
+
+/// Takes a recording in; what makes it meaningless is written to `out`.
+pub(super) fn take_in(path: &Path, declared: Declared, out: &mut dyn Write) -> Result<TakenIn> {
+    let upload = Upload { declared, ..upload_of(path)? };
+    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
     let scratch = tempfile::tempdir().context("cannot make a temporary directory")?;
     let directory = TraceDirectory::open(scratch.path())?;
     let ingested = match directory.ingest(file, &upload, &Limits::default()) {
@@ -43,10 +56,17 @@ pub fn inspect(command: &Inspect, out: &mut dyn Write) -> Result<()> {
             if unlisted > 0 {
                 writeln!(out, "… and {unlisted} more after the first {MAX_LISTED}")?;
             }
-            bail!("{} breaks {} rule(s)", command.file.display(), listed.len() as u64 + unlisted);
+            bail!("{} breaks {} rule(s)", path.display(), listed.len() as u64 + unlisted);
         }
-        Err(error) => return Err(error).with_context(|| command.file.display().to_string()),
+        Err(error) => return Err(error).with_context(|| path.display().to_string()),
     };
+    Ok(TakenIn { ingested, directory, _scratch: scratch })
+}
+
+/// Runs `trace inspect` and writes the result to `out`.
+pub fn inspect(command: &Inspect, out: &mut dyn Write) -> Result<()> {
+    let declared = Declared { experts: command.num_experts, top_k: None };
+    let ingested = take_in(&command.file, declared, out)?.ingested;
     if command.json {
         serde_json::to_writer_pretty(&mut *out, &ingested.summary)?;
         writeln!(out)?;
@@ -64,14 +84,12 @@ pub(super) fn upload_of(path: &Path) -> Result<Upload> {
         Some((stem, "zst")) => (stem, Some("zstd")),
         _ => (lower.as_str(), None),
     };
-    let content_type = match stem.rsplit_once('.').map(|(_, extension)| extension) {
-        Some("npz") => "application/x-npz",
-        Some("ndjson" | "jsonl") => "application/x-ndjson",
-        Some("json") => "application/json",
-        _ => bail!("{name}: the name must end in .npz, .ndjson, .jsonl or .json (and .gz or .zst)"),
+    let extension = stem.rsplit_once('.').map_or("", |(_, extension)| extension);
+    let Some(reader) = readers::by_extension(extension) else {
+        bail!("{name}: the name must end in {} (and .gz or .zst)", readers::extensions());
     };
     Ok(Upload {
-        content_type: content_type.to_owned(),
+        content_type: reader.media_type.to_owned(),
         content_encoding: content_encoding.map(str::to_owned),
         name: Some(name),
         ..Upload::default()

@@ -8,4 +8,5 @@ pub mod hf_config;
 pub mod link_toml;
 pub mod model_toml;
 pub mod silicon;
+pub mod placement;
 pub mod trace;

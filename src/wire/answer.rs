@@ -372,8 +372,30 @@ pub struct PlacementBody {
     pub slots_per_device: u32,
     /// Whether every layer has a map of its own, or one stands for all.
     pub layers_are_exact: bool,
+    /// Whether the experts' ids are the model's: false where the routing was a scalar, and
+    /// which expert is hot was made up. Only then is there no file for engines.
+    pub expert_ids_are_real: bool,
+    /// Layers of the model, dense ones included.
+    pub n_model_layers: u32,
+    /// What to set in each engine, and what it ignores.
+    pub engines: Vec<EnginePlanBody>,
     /// The layers.
     pub layers: Vec<PlacementLayer>,
+}
+
+/// How to run a plan in one engine.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct EnginePlanBody {
+    /// The engine.
+    pub engine: &'static str,
+    /// `format=` of the file it loads; null where it loads none.
+    pub format: Option<&'static str>,
+    /// Flags, variables and configuration keys; `FILE` stands for the plan.
+    pub set: Vec<String>,
+    /// What it ignores or does otherwise.
+    pub ignores: &'static str,
+    /// Limits of the engine the plan comes close to or breaks.
+    pub limits: Vec<String>,
 }
 
 /// The plan of one layer.
@@ -381,6 +403,8 @@ pub struct PlacementBody {
 pub struct PlacementLayer {
     /// Index among the mixture-of-experts layers.
     pub layer: usize,
+    /// Index among all layers of the model.
+    pub model_layer: u32,
     /// The expert in every slot.
     pub physical_to_logical: Vec<u32>,
     /// Copies of every expert.

@@ -25,6 +25,7 @@ mod placement;
 mod placement_best;
 mod placement_laws;
 mod predictors;
+mod plan_files;
 mod process;
 mod questions;
 mod recommendations;

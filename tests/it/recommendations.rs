@@ -156,7 +156,7 @@ async fn a_plan_is_fetched_or_the_reason_why_there_is_none() {
     let path = format!("{}/placement", with.header("location"));
     assert_eq!(app.get(&path).await.json(), plan);
     assert_eq!(app.get(&format!("{path}?format=json")).await.json(), plan);
-    let other = app.get(&format!("{path}?format=sglang")).await;
+    let other = app.get(&format!("{path}?format=toml")).await;
     let problem = other.problem(422, "invalid-question");
     assert!(problem["violations"][0]["detail"].as_str().unwrap().contains("json"));
     let without = app.ask_and_wait(&json!({"do": "answer"})).await;

@@ -12,10 +12,11 @@ use tempfile::NamedTempFile;
 use crate::domain::trace::checks::{Warning, examine};
 use crate::domain::trace::stats::{TraceStatistics, mean};
 use crate::domain::trace::{Kind, TraceHeader};
+use crate::formats::trace::embedding_file::convert_embedding;
 use crate::formats::trace::inflate::{Encoding, copy_decoded};
-use crate::formats::trace::npz::Converted;
+use crate::formats::trace::readers::{self, Reader};
 use crate::formats::trace::stored::StoredTrace;
-use crate::formats::trace::{Declared, Format, Limits, TraceError, counts_json, ndjson, npz};
+use crate::formats::trace::{Declared, Input, Limits, TraceError};
 use crate::wire::trace::{Skewness, TraceSummary};
 
 /// Beginning of the names of files that are not complete.
@@ -109,7 +110,7 @@ impl TraceDirectory {
         upload: &Upload,
         limits: &Limits,
     ) -> Result<Ingested, TraceError> {
-        let format = Format::from_content_type(&upload.content_type)?;
+        let reader = readers::by_content_type(&upload.content_type)?;
         let encoding = Encoding::from_header(upload.content_encoding.as_deref())?;
         let mut raw = self.scratch().map_err(TraceError::storage)?;
         let (decoded_bytes, digest) = copy_decoded(body, encoding, limits, &mut raw)?;
@@ -124,7 +125,7 @@ impl TraceDirectory {
                 && upload.declared.top_k.is_none_or(|k| header.top_k == Some(k))
         };
         if !before.as_ref().is_some_and(fits) {
-            self.convert(format, raw, &id, digest, upload.declared, limits)?;
+            self.convert(reader, raw, &id, digest, upload.declared, limits)?;
         }
         let mut summary = self.summarize(&id, upload).map_err(TraceError::storage)?;
         if let Some(before) = before.as_ref().filter(|header| header.experts != summary.experts) {
@@ -152,7 +153,7 @@ impl TraceDirectory {
         let (_, digest) = copy_decoded(body, encoding, limits, &mut raw)?;
         raw.rewind().map_err(TraceError::storage)?;
         let mut to = self.partial().map_err(TraceError::storage)?;
-        npz::convert_embedding(&mut BufReader::new(raw), to.as_file_mut(), limits)?;
+        convert_embedding(&mut BufReader::new(raw), to.as_file_mut(), limits)?;
         let path = self.embedding_path(id).unwrap_or_default();
         self.keep(to, &path).map_err(TraceError::storage)?;
         Ok(digest)
@@ -168,7 +169,7 @@ impl TraceDirectory {
 
     fn convert(
         &self,
-        format: Format,
+        reader: &Reader,
         raw: File,
         id: &str,
         digest: [u8; 32],
@@ -178,21 +179,8 @@ impl TraceDirectory {
         let scratch = || self.scratch();
         let partial = self.partial().map_err(TraceError::storage)?;
         let to = partial.as_file().try_clone().map_err(TraceError::storage)?;
-        let mut embedding = None;
-        match format {
-            Format::Npz => {
-                let converted: Converted =
-                    npz::convert(raw, to, &scratch, declared, limits, digest)?;
-                embedding = converted.embedding;
-            }
-            Format::Ndjson => {
-                let raw = BufReader::with_capacity(256 * 1024, raw);
-                ndjson::convert(raw, to, &scratch, declared, digest)?;
-            }
-            Format::Json => {
-                counts_json::convert(raw, to, &scratch, declared, digest)?;
-            }
-        }
+        let input = Input { raw, to, scratch: &scratch, declared, limits, digest };
+        let embedding = (reader.convert)(input)?.embedding;
         if let Some(mut embedding) = embedding {
             let mut to = self.partial().map_err(TraceError::storage)?;
             io::copy(&mut embedding, to.as_file_mut()).map_err(TraceError::storage)?;

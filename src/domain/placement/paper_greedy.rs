@@ -40,7 +40,7 @@ pub fn plan(tokens: &[u64], shape: Shape, max_copies: u32) -> Result<GreedyPlan,
 /// Algorithm 1 up to its last copy: the same [`GreedyPlan::to_slot_map`] as [`plan`] in a
 /// fraction of the time, with quotas that are not final.
 ///
-/// Ends without a plan once `hopeful` (asked each time an eighth of the free slots is gone) says no.
+/// Ends without a plan once `hopeful` (asked each time a sixteenth of the free slots is gone) says no.
 pub(super) fn plan_copies(
     tokens: &[u64],
     shape: Shape,
@@ -54,7 +54,7 @@ pub(super) fn plan_copies(
             if !hopeful(&plan) {
                 return None;
             }
-            ask_at = (plan.free_slots() * 7 / 8).min(plan.free_slots().saturating_sub(1));
+            ask_at = (plan.free_slots() * 15 / 16).min(plan.free_slots().saturating_sub(1));
         }
         if !plan.step(max_copies) {
             return Some(plan);

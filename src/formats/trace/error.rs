@@ -20,9 +20,7 @@ pub struct Flaw {
 #[derive(Debug, thiserror::Error)]
 pub enum TraceError {
     /// The media type names no format that can be read.
-    #[error(
-        "content type `{0}` is not a trace format; use application/x-npz, application/x-ndjson or application/json"
-    )]
+    #[error("content type `{0}` is not a trace format; use {known}", known = super::readers::media_types())]
     UnknownFormat(String),
     /// The content encoding is not one that can be undone.
     #[error("content encoding `{0}` is not supported; use gzip, zstd or identity")]

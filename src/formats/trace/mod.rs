@@ -1,11 +1,14 @@
-//! Routing traces as files: three formats that come in, one that is kept.
+//! Routing traces as files: formats that come in ([`readers`] lists them), one that is kept.
 //!
 //! Every reader streams: memory does not grow with the file. A reader hands checked
 //! tokens or counts to [`stored`], which writes the compact form; nothing else of the
 //! program ever reads an uploaded format.
 
+mod array;
+mod counts;
 pub mod counts_json;
 pub mod embedding;
+pub mod embedding_file;
 pub mod error;
 mod fortran;
 pub mod inflate;
@@ -13,41 +16,14 @@ pub mod ndjson;
 mod ndjson_line;
 mod ndjson_sort;
 mod npy;
+mod npy_file;
 pub mod npz;
+pub mod readers;
 mod routes;
 pub mod stored;
 
 pub use error::{Flaw, TraceError};
-
-/// Media types of the formats that can be uploaded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
-    /// A NumPy archive of routes.
-    Npz,
-    /// JSON Lines, one token a line.
-    Ndjson,
-    /// A JSON document of counts.
-    Json,
-}
-
-impl Format {
-    /// Every format with its media type.
-    pub const ALL: [(Self, &'static str); 3] = [
-        (Self::Npz, "application/x-npz"),
-        (Self::Ndjson, "application/x-ndjson"),
-        (Self::Json, "application/json"),
-    ];
-
-    /// The format named by a `Content-Type`; parameters are ignored.
-    pub fn from_content_type(content_type: &str) -> Result<Self, TraceError> {
-        let essence = content_type.split(';').next().unwrap_or_default().trim();
-        Self::ALL
-            .iter()
-            .find(|(_, name)| name.eq_ignore_ascii_case(essence))
-            .map(|(format, _)| *format)
-            .ok_or_else(|| TraceError::UnknownFormat(shorten(content_type)))
-    }
-}
+pub use readers::Input;
 
 /// What the uploader says about the trace.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -79,19 +55,5 @@ fn shorten(text: &str) -> String {
         text.to_owned()
     } else {
         text.chars().take(79).chain(['…']).collect()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn content_types_may_carry_parameters_but_not_be_guessed() {
-        let of = |text| Format::from_content_type(text).ok();
-        assert_eq!(of("application/JSON; charset=utf-8"), Some(Format::Json));
-        assert_eq!(of("application/x-npz"), Some(Format::Npz));
-        assert_eq!(of("text/plain"), None);
-        assert_eq!(of(""), None);
     }
 }

@@ -31,6 +31,26 @@ impl Dtype {
         matches!(self.kind, 'i' | 'u') && matches!(self.size, 1 | 2 | 4 | 8)
     }
 
+    /// Whether the elements are numbers that can be counts.
+    pub(super) fn is_number(self) -> bool {
+        self.is_integer() || (self.kind == 'f' && matches!(self.size, 4 | 8))
+    }
+
+    /// The number in these bytes, for integers and floats of four or eight bytes.
+    pub(super) fn number(self, bytes: &[u8]) -> f64 {
+        if self.kind != 'f' {
+            return self.integer(bytes) as f64;
+        }
+        let mut digits = [0; 8];
+        for (n, digit) in digits[..bytes.len().min(8)].iter_mut().enumerate() {
+            *digit = bytes[if self.big_endian { bytes.len() - 1 - n } else { n }];
+        }
+        match digits {
+            [a, b, c, d, ..] if self.size == 4 => f64::from(f32::from_le_bytes([a, b, c, d])),
+            all => f64::from_le_bytes(all),
+        }
+    }
+
     /// The name as NumPy writes it.
     pub(super) fn name(self) -> String {
         format!("{}{}", self.kind, self.size)

@@ -3,21 +3,21 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{BufReader, Seek, SeekFrom, Write};
 
 use zip::unstable::read::ZipIterable;
 
+use super::array::{Array, record_routes};
+use super::embedding_file::{check_embedding, copy_finite, embedding_header};
 use super::error::{Flaws, TraceError};
 use super::npy::{Dtype, NpyHeader, read_header};
-use super::routes::{NO_ID, Place, RouteRecorder, check_shape};
+use super::routes::{NO_ID, RouteRecorder, check_shape};
 use super::stored::Scratch;
-use super::{Declared, Limits, fortran, shorten};
+use super::{Declared, Limits, shorten};
 use crate::domain::trace::{MAX_EXPERTS, MAX_LAYERS, MAX_TOP_K};
 
 /// Most members of an archive.
 const MAX_MEMBERS: usize = 256;
-/// Bytes that are taken from an array at a time, about.
-const CHUNK: usize = 256 * 1024;
 /// The members with a meaning.
 const KNOWN: [&str; 4] = ["routes", "tokens", "embedding", "num_experts"];
 
@@ -160,81 +160,6 @@ impl Archive {
     }
 }
 
-/// The numbers of one array.
-struct Array<'a> {
-    from: &'a mut dyn Read,
-    name: &'a str,
-    left: u64,
-}
-
-impl Array<'_> {
-    /// Reads the next whole `unit`s of bytes, as many as are handy; false at the end.
-    ///
-    /// At the end the archive's checksum has been compared.
-    fn next_chunk(&mut self, unit: usize, to: &mut Vec<u8>) -> Result<bool, TraceError> {
-        if self.left == 0 {
-            return self.end().map(|()| false);
-        }
-        let n = ((CHUNK / unit.max(1)).max(1) * unit.max(1)) as u64;
-        let n = usize::try_from(n.min(self.left)).unwrap_or(CHUNK);
-        to.resize(n, 0);
-        self.from.read_exact(to).map_err(|error| self.bad(&error))?;
-        self.left -= n as u64;
-        Ok(true)
-    }
-
-    fn end(&mut self) -> Result<(), TraceError> {
-        match self.from.read(&mut [0]) {
-            Ok(0) => Ok(()),
-            Ok(_) => Err(TraceError::unreadable(format_args!(
-                "array `{}` goes on after its last element",
-                self.name
-            ))),
-            Err(error) => Err(self.bad(&error)),
-        }
-    }
-
-    fn bad(&self, error: &io::Error) -> TraceError {
-        let why = match error.kind() {
-            io::ErrorKind::UnexpectedEof => "it ends too early".to_owned(),
-            _ => error.to_string(),
-        };
-        TraceError::unreadable(format_args!("array `{}`: {why}", self.name))
-    }
-
-    /// Hands over the elements chunk by chunk in C order, whatever order they are in.
-    fn in_c_order(
-        &mut self,
-        header: &NpyHeader,
-        shape: [usize; 4],
-        unit: usize,
-        scratch: Scratch<'_>,
-        mut take: impl FnMut(&[u8]) -> Result<(), TraceError>,
-    ) -> Result<(), TraceError> {
-        let mut bytes = Vec::new();
-        if !header.fortran {
-            while self.next_chunk(unit, &mut bytes)? {
-                take(&bytes)?;
-            }
-            return Ok(());
-        }
-        let mut flat = scratch().map_err(TraceError::storage)?;
-        while self.next_chunk(1, &mut bytes)? {
-            flat.write_all(&bytes).map_err(TraceError::storage)?;
-        }
-        let mut turned = scratch().map_err(TraceError::storage)?;
-        fortran::transpose(&flat, &turned, shape, header.dtype.size)
-            .map_err(TraceError::storage)?;
-        turned.seek(SeekFrom::Start(0)).map_err(TraceError::storage)?;
-        let n_bytes = header.n_bytes().unwrap_or(0);
-        let mut turned = Array { from: &mut turned, name: self.name, left: n_bytes };
-        while turned.next_chunk(unit, &mut bytes)? {
-            take(&bytes)?;
-        }
-        Ok(())
-    }
-}
-
 /// The number of experts, from the archive or the uploader, who must not disagree.
 fn num_experts(
     archive: &mut Archive,
@@ -320,29 +245,7 @@ fn read_routes(
     shape: [usize; 4],
     scratch: Scratch<'_>,
 ) -> Result<(), TraceError> {
-    let (dtype, row) = (header.dtype, shape[2] * shape[3]);
-    let n_tokens = shape[1] as u64;
-    let (mut sequence, mut position) = (0_u64, 0_u64);
-    let mut ids = Vec::new();
-    archive.member("routes", |header, array| {
-        array.in_c_order(&header, shape, row * dtype.size, scratch, |bytes| {
-            dtype.ids(bytes, NO_ID, &mut ids);
-            let raw_rows = bytes.chunks_exact(row * dtype.size);
-            for (ids, raw) in ids.chunks_exact(row).zip(raw_rows) {
-                let place = Place::Array { sequence, position };
-                let at = u32::try_from(position).unwrap_or(u32::MAX);
-                recorder.push(place, at, ids, |n| {
-                    dtype.integer(&raw[n * dtype.size..][..dtype.size]).to_string()
-                })?;
-                position += 1;
-                if position == n_tokens {
-                    recorder.end_sequence()?;
-                    (sequence, position) = (sequence + 1, 0);
-                }
-            }
-            Ok(())
-        })
-    })?;
+    archive.member("routes", |_, array| record_routes(array, header, shape, scratch, recorder))?;
     Ok(())
 }
 
@@ -404,84 +307,4 @@ fn read_embedding(
         Ok(Some(file))
     })?;
     Ok(copied.flatten())
-}
-
-/// Checks an embedding that comes as a NumPy file of its own, and copies it to `to`.
-pub fn convert_embedding(
-    from: &mut dyn Read,
-    to: &mut impl Write,
-    limits: &Limits,
-) -> Result<(), TraceError> {
-    let mut from = from;
-    let mut flaws = Flaws::default();
-    let header = read_header(&mut from, "embedding")?;
-    if let Err(detail) = check_embedding(&header) {
-        return Err(flaws.fail("shape", "", detail));
-    }
-    let n_bytes = header.n_bytes().unwrap_or(u64::MAX);
-    if n_bytes > limits.inflated_bytes {
-        return Err(TraceError::TooLarge {
-            what: "the embedding",
-            limit_bytes: limits.inflated_bytes,
-        });
-    }
-    to.write_all(&embedding_header(&header)).map_err(TraceError::storage)?;
-    let mut array = Array { from, name: "embedding", left: n_bytes };
-    copy_finite(&header, &mut array, &mut flaws, to)?;
-    flaws.into_result()
-}
-
-fn check_embedding(header: &NpyHeader) -> Result<(), String> {
-    let float = header.dtype.kind == 'f' && matches!(header.dtype.size, 2 | 4);
-    let sized = header.shape.len() == 2 && header.shape.iter().all(|n| *n > 0);
-    if float && sized && !header.fortran && !header.dtype.big_endian {
-        return Ok(());
-    }
-    Err(format!(
-        "is {:?} of {}; it must be [vocabulary, dimension] of little-endian f2 or f4 in C order",
-        header.shape,
-        header.dtype.name()
-    ))
-}
-
-/// The header under which the embedding is kept.
-fn embedding_header(header: &NpyHeader) -> Vec<u8> {
-    let shape: Vec<String> = header.shape.iter().map(u64::to_string).collect();
-    let text = format!(
-        "{{'descr': '<f{}', 'fortran_order': False, 'shape': ({}), }}",
-        header.dtype.size,
-        shape.join(", ")
-    );
-    // NumPy pads the header with blanks so that the numbers begin at a multiple of 64.
-    let length = (text.len() + 11).next_multiple_of(64) - 10;
-    let mut out = b"\x93NUMPY\x01\x00".to_vec();
-    out.extend(u16::try_from(length).unwrap_or(u16::MAX).to_le_bytes());
-    out.extend(format!("{text:<width$}\n", width = length - 1).into_bytes());
-    out
-}
-
-/// Copies floats, noting those that are not finite.
-fn copy_finite(
-    header: &NpyHeader,
-    array: &mut Array<'_>,
-    flaws: &mut Flaws,
-    to: &mut impl Write,
-) -> Result<(), TraceError> {
-    let (size, columns) = (header.dtype.size, header.shape[1]);
-    let (mut bytes, mut n) = (Vec::new(), 0_u64);
-    while array.next_chunk(size, &mut bytes)? {
-        for value in bytes.chunks_exact(size) {
-            // All exponent bits set: infinite or not a number, in both widths.
-            let (high, low) = (value[size - 1] & 0x7f, value[size - 2]);
-            let finite = if size == 2 { high & 0x7c != 0x7c } else { high != 0x7f || low < 0x80 };
-            if !finite {
-                flaws.note("finite", || {
-                    (format!("/embedding/{}/{}", n / columns, n % columns), "is not finite".into())
-                });
-            }
-            n += 1;
-        }
-        to.write_all(&bytes).map_err(TraceError::storage)?;
-    }
-    Ok(())
 }

@@ -21,7 +21,6 @@ use crate::wire::job::{JobView, Status};
 use crate::wire::listing::{ListQuery, RecommendationPage};
 use crate::wire::problem::Problem;
 use crate::wire::time::Moment;
-use crate::wire::violation::Violation;
 
 /// Asks for a recommendation.
 ///
@@ -139,7 +138,7 @@ pub async fn delete_recommendation(
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct PlacementQuery {
-    /// Only `json`, which is the default.
+    /// `json` (the default), or the file an engine loads: `sglang`, `trtllm`, `vllm_ascend`.
     pub format: Option<String>,
 }
 
@@ -148,10 +147,12 @@ pub struct PlacementQuery {
     params(("id" = String, Path, description = "As the answer to the question names it"),
            PlacementQuery),
     responses(
-        (status = 200, description = "The plan, per layer", body = serde_json::Value),
+        (status = 200, description = "The plan, per layer", content(
+            (serde_json::Value = "application/json"), (String = "application/yaml"))),
         (status = 404, description = "There is no such recommendation, or it has no plan",
          body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "It has not succeeded (yet)", body = Problem,
+        (status = 409, description = "It has not succeeded (yet), or its plan cannot be \
+         written in this format", body = Problem,
          content_type = "application/problem+json"),
         (status = 422, description = "Unknown format", body = Problem,
          content_type = "application/problem+json"),
@@ -161,12 +162,9 @@ pub async fn get_placement(
     Path(id): Path<String>,
     QueryOf(query): QueryOf<PlacementQuery>,
 ) -> Result<Response, Failure> {
-    if let Some(format) = query.format.filter(|format| format != "json") {
-        let detail = format!("format is {format}; supported is json");
-        return Err(Failure::invalid(vec![Violation::new("/format", "one_of", detail)]));
-    }
-    let plan = app::placement(&service.app, &id).await?;
-    Ok(json(plan.into_bytes()).into_response())
+    let format = query.format.as_deref().unwrap_or("json");
+    let (media_type, plan) = app::placement(&service.app, &id, format).await?;
+    Ok(([(header::CONTENT_TYPE, media_type)], plan).into_response())
 }
 
 fn json(body: Vec<u8>) -> impl IntoResponse {

@@ -44,8 +44,9 @@ pub(super) fn plan(
         (Err(_), true) => return eplb::hierarchical(load, shape, groups.unwrap_or(Groups::FLAT)),
         (Err(error), false) => return Err(error),
     };
-    let mut best = search(load, shape, options, cap);
-    let bound = goal(load, shape, cap, 0.0, 0.0).target;
+    let dealt = seed::replicate(load, shape.n_slots() as usize, cap);
+    let bound = goal_of(load, shape, &dealt.1, (cap, 0.0, 0.0)).target;
+    let mut best = search(load, shape, options, cap, dealt);
     let mut reached = Balance::of_map(&best, load).max;
     let mut rivals: Vec<SlotMap> = Vec::new();
     if reached > bound * (1.0 + ROUNDING) {
@@ -111,31 +112,44 @@ fn greedy_may_reach(value: f64, load: &[f64], shape: Shape, options: &Options) -
 
 /// Whether a plan in the making can still get every device below `value`.
 ///
+/// Devices below the value leave a least load for each, which one must still be able to
+/// reach: experts it holds only get lighter, and a free slot adds one share at most.
 /// A copy relieves a device only when it is of an expert the device holds. So devices above
 /// the value that share no expert need copies of their own, each at least as many as it
 /// takes when every one relieves it most; false where these exceed the free slots.
 fn hopeful(plan: &GreedyPlan, load: &[f64], shape: Shape, value: f64) -> bool {
     let limit = value * (1.0 + ROUNDING);
     let mut free = plan.free_slots();
+    let shares: Vec<f64> = (0..).zip(load).map(|(e, x)| x / f64::from(plan.copies(e))).collect();
+    let n = f64::from(shape.n_devices());
+    let least = (load.iter().sum::<f64>() - (n - 1.0) * limit) * (1.0 - ROUNDING);
+    let added = |(e, x): (u32, &f64)| x / f64::from(plan.copies(e) + 1);
+    let most_added = (0..).zip(load).map(added).fold(0.0, f64::max);
     let mut counted = vec![false; load.len()];
+    let mut own: Vec<(f64, f64, u32)> = Vec::new();
     for device in 0..shape.n_devices() {
         let held = plan.device(device);
-        let share = |&e: &u32| load[e as usize] / f64::from(plan.copies(e));
-        let mut sum: f64 = held.iter().map(share).sum();
+        let mut sum: f64 = held.iter().map(|&e| shares[e as usize]).sum();
+        let open = shape.slots_per_device() as usize - held.len();
+        if sum + open as f64 * most_added < least {
+            return false;
+        }
         if sum <= limit || held.iter().any(|&e| counted[e as usize]) {
             continue;
         }
+        // What a further copy takes off, the load, and its copies so far.
+        own.clear();
         for &e in held {
             counted[e as usize] = true;
+            let copies = plan.copies(e);
+            own.push((shares[e as usize] / f64::from(copies + 1), load[e as usize], copies));
         }
-        let mut own: Vec<(f64, u32)> =
-            held.iter().map(|&e| (load[e as usize], plan.copies(e))).collect();
         while sum > limit {
-            let relief = |&(x, r): &(f64, u32)| x / f64::from(r) - x / f64::from(r + 1);
-            let most = own.iter_mut().max_by(|a, b| relief(a).total_cmp(&relief(b)));
+            let most = own.iter_mut().max_by(|a, b| a.0.total_cmp(&b.0));
             let Some(most) = most.filter(|_| free > 0) else { return false };
-            sum -= relief(most);
-            most.1 += 1;
+            sum -= most.0;
+            most.2 += 1;
+            most.0 = most.1 / (f64::from(most.2) * f64::from(most.2 + 1));
             free -= 1;
         }
     }
@@ -158,20 +172,25 @@ pub(super) fn greedy_rival(
     paper_greedy::plan_copies(&tokens, shape, max_copies, &hopeful)?.to_slot_map(load).ok()
 }
 
-fn search(load: &[f64], shape: Shape, options: &Options, cap: u32) -> SlotMap {
+/// Who holds a replica, firsts before copies, and the replicas of every expert.
+type Dealt = (Vec<u32>, Vec<u32>);
+
+fn search(load: &[f64], shape: Shape, options: &Options, cap: u32, dealt: Dealt) -> SlotMap {
     let mut budget = BUDGET * options.effort as usize;
     let tolerance = TOLERANCE / f64::from(options.effort.max(1));
     let slots = match options.groups {
-        None => flat(load, shape, (cap, tolerance, 0.0), &mut budget).slots,
+        None => flat(load, shape, dealt, (cap, tolerance, 0.0), &mut budget).slots,
         Some(GroupRule::Hard(groups)) => {
             let node_of = nodes::node_of_groups(load, shape, groups);
             let mut budget = HARD * budget;
-            let mut solve =
-                |load: &[f64], part, floor| flat(load, part, (cap, tolerance, floor), &mut budget);
+            let mut solve = |load: &[f64], part: Shape, floor| {
+                let dealt = seed::replicate(load, part.n_slots() as usize, cap);
+                flat(load, part, dealt, (cap, tolerance, floor), &mut budget)
+            };
             nodes::hard(load, shape, groups, &node_of, &mut solve)
         }
         Some(GroupRule::Soft(groups)) => {
-            let goal = goal(load, shape, cap, tolerance, 0.0);
+            let goal = goal_of(load, shape, &dealt.1, (cap, tolerance, 0.0));
             let node_of = nodes::node_of_groups(load, shape, groups);
             let mean = load.iter().sum::<f64>() / f64::from(shape.n_devices());
             let mut best: Option<Packing> = None;
@@ -193,11 +212,6 @@ fn search(load: &[f64], shape: Shape, options: &Options, cap: u32) -> SlotMap {
 }
 
 /// The target of a search: nothing gets below the mean or the largest share.
-fn goal(load: &[f64], shape: Shape, cap: u32, tolerance: f64, floor: f64) -> Goal {
-    let (_, replicas) = seed::replicate(load, shape.n_slots() as usize, cap);
-    goal_of(load, shape, &replicas, (cap, tolerance, floor))
-}
-
 fn goal_of(
     load: &[f64],
     shape: Shape,
@@ -215,10 +229,10 @@ fn goal_of(
 fn flat(
     load: &[f64],
     shape: Shape,
-    limits @ (cap, ..): (u32, f64, f64),
+    (held, replicas): Dealt,
+    limits: (u32, f64, f64),
     budget: &mut usize,
 ) -> Packing {
-    let (held, replicas) = seed::replicate(load, shape.n_slots() as usize, cap);
     let goal = goal_of(load, shape, &replicas, limits);
     let (n, capacity) = (shape.n_devices() as usize, shape.slots_per_device() as usize);
     let slots = seed::pack(&held, load, &replicas, n, capacity);

@@ -5,10 +5,8 @@ use std::fs::File;
 
 use sha2::{Digest, Sha256};
 
-use crate::domain::trace::checks::ranges;
-use crate::domain::trace::{
-    Kind, MAX_CELLS, MAX_COUNT, MAX_EXPERTS, MAX_LAYERS, MAX_TOP_K, TraceHeader,
-};
+use crate::domain::trace::{MAX_CELLS, MAX_COUNT, MAX_EXPERTS, MAX_LAYERS};
+use crate::formats::trace::counts::Counted;
 use crate::formats::trace::error::{Flaws, TraceError};
 use crate::formats::trace::stored::{CountsWriter, Scratch};
 use crate::formats::trace::{Declared, shorten};
@@ -252,47 +250,14 @@ impl Sink {
             self.flaws.into_result()?;
             return Err(TraceError::unreadable("no counts"));
         };
-        if let Some(top_k) = self.declared.top_k
-            && (top_k as usize > n_experts || top_k as usize > MAX_TOP_K)
-        {
-            let detail = format!("top_k is {top_k}, above the {n_experts} experts");
-            self.flaws.note("top_k", || (pointer.clone(), detail));
-        }
-        self.flaws.into_result()?;
-        let (mut layers, mut dense) = (Vec::new(), Vec::new());
-        for (layer, counts) in self.totals.chunks_exact(n_experts).enumerate() {
-            if counts.iter().any(|count| *count > 0.0) {
-                layers.push(u16::try_from(layer).unwrap_or(u16::MAX));
-            } else {
-                dense.push(layer);
-            }
-        }
-        if layers.is_empty() {
-            return Err(Flaws::default().fail("empty", pointer, "every count is zero"));
-        }
-        let mut notes = Vec::new();
-        if !dense.is_empty() {
-            notes.push(format!(
-                "layer(s) {} hold no counts (dense layers) and are left out",
-                ranges(dense)
-            ));
-        }
-        let header = TraceHeader {
-            kind: Kind::Counts,
-            digest,
-            tokens: 0,
-            sequences: 0,
+        let end = Counted {
+            declared: self.declared,
+            n_experts,
             steps: self.steps,
-            layers,
-            experts: u32::try_from(n_experts).unwrap_or(MAX_EXPERTS),
-            top_k: self.declared.top_k,
-            has_token_ids: false,
-            has_positions: false,
-            experts_inferred: false,
-            repeated_rows: 0,
-            longest_repeat: 0,
-            notes,
+            totals: &self.totals,
+            notes: Vec::new(),
         };
+        let header = end.header(self.flaws, pointer, digest)?;
         self.writer.finish(header, n_layers).map_err(TraceError::storage)
     }
 }

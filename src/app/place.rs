@@ -1,0 +1,218 @@
+//! Plans for given loads, layer by layer, without a question around them.
+
+use std::time::Instant;
+
+use crate::domain::placement::balance::Balance;
+use crate::domain::placement::best::{self, GroupRule, Options};
+use crate::domain::placement::moves::Moves;
+use crate::domain::placement::{Groups, PlacementError, Shape, SlotMap, eplb, paper_greedy};
+use crate::domain::question::Algorithm;
+use crate::domain::trace::counts::ExpertCounts;
+use crate::formats::placement::{Plan, PlanFileError, PlannedLayer};
+
+/// Loads below this sum are shares, which `paper_greedy` sees as this many tokens.
+const SHARES_AS_TOKENS: f64 = 65_536.0;
+
+/// What is to be planned.
+#[derive(Debug, Clone)]
+pub struct PlaceRequest {
+    /// Tokens per layer and expert.
+    pub loads: ExpertCounts,
+    /// Index of every layer of the loads among the layers of the model.
+    pub layers: Vec<u16>,
+    /// Devices, N.
+    pub devices: u32,
+    /// Slots of a device, P/N.
+    pub slots_per_device: u32,
+    /// Groups of experts on nodes.
+    pub groups: Option<GroupsAsked>,
+    /// The planner.
+    pub algorithm: Algorithm,
+    /// Whether `best` may put two copies of an expert on one device.
+    pub allow_duplicates: bool,
+    /// The maps in force; empty without any.
+    pub current: Vec<PlannedLayer>,
+}
+
+/// Groups of experts on nodes, as asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GroupsAsked {
+    /// Groups; `None` is one per node.
+    pub n_groups: Option<u32>,
+    /// Nodes.
+    pub n_nodes: u32,
+    /// Whether copies may leave the node of their group.
+    pub soft: bool,
+}
+
+/// Plans of all layers, and what they are worth on the loads they were made for.
+#[derive(Debug, Clone)]
+pub struct Placed {
+    /// The plan as it can be written to a file.
+    pub plan: Plan,
+    /// Imbalance (max/mean of device loads) without a plan, mean of layers; `None` where
+    /// experts do not fill the devices evenly.
+    pub balance_without: Option<f64>,
+    /// The same with the plan.
+    pub balance_mean: f64,
+    /// The same of the worst layer.
+    pub balance_worst: f64,
+    /// Slots that repeat an expert their device holds already.
+    pub same_device_duplicates: usize,
+    /// Copies that enter devices, against the maps in force or the static placement.
+    pub moves: u64,
+    /// Copies outside the node of their group, where there are groups.
+    pub cross_node_replicas: Option<usize>,
+    /// Time to plan all layers one after the other, seconds.
+    pub plan_s: f64,
+}
+
+/// Why nothing was planned.
+#[derive(Debug, thiserror::Error)]
+pub enum PlaceError {
+    /// The counts do not fit each other.
+    #[error(transparent)]
+    Placement(#[from] PlacementError),
+    /// The current maps do not fit the loads.
+    #[error(
+        "the current placement has {got} layer(s), none of them layer {layer} of the loads: \
+         give one map per layer of the loads"
+    )]
+    CurrentLayers {
+        /// Layers given.
+        got: usize,
+        /// A layer without a map.
+        layer: u16,
+    },
+    /// A current map is none for these devices and experts.
+    #[error("current placement, layer {layer}: {source}")]
+    Current {
+        /// The layer.
+        layer: u16,
+        /// What is wrong with it.
+        source: PlacementError,
+    },
+    /// Algorithm 1 of the paper knows no nodes.
+    #[error("paper_greedy knows no groups; use best or eplb with --groups")]
+    GreedyGroups,
+    /// The plan cannot be written.
+    #[error(transparent)]
+    File(#[from] PlanFileError),
+}
+
+/// The planner with this name on the wire.
+#[must_use]
+pub fn algorithm(name: &str) -> Option<Algorithm> {
+    Algorithm::ALL.iter().find(|(_, known)| *known == name).map(|(algorithm, _)| *algorithm)
+}
+
+/// Plans every layer.
+pub fn place(request: &PlaceRequest) -> Result<Placed, PlaceError> {
+    let n_experts = u32::try_from(request.loads.n_experts()).unwrap_or(u32::MAX);
+    let slots = request.devices.saturating_mul(request.slots_per_device);
+    let shape = Shape::new(n_experts, request.devices, slots)?;
+    let groups = request.groups.map(|asked| rule(asked, shape)).transpose()?;
+    let current = current_maps(request, n_experts)?;
+    let begun = Instant::now();
+    let maps = request
+        .loads
+        .layers()
+        .enumerate()
+        .map(|(nth, load)| plan_layer(request, load, shape, groups, current.get(nth)))
+        .collect::<Result<Vec<SlotMap>, _>>()?;
+    let plan_s = begun.elapsed().as_secs_f64();
+    let imbalance = |map: &SlotMap, load: &[f64]| Balance::of_map(map, load).imbalance();
+    let of_plan: Vec<f64> =
+        maps.iter().zip(request.loads.layers()).map(|(map, load)| imbalance(map, load)).collect();
+    let fixed = SlotMap::contiguous(n_experts, request.devices).ok();
+    let balance_without =
+        fixed.as_ref().map(|fixed| mean(request.loads.layers().map(|load| imbalance(fixed, load))));
+    let start = spread(shape)?;
+    let moves = |(nth, map): (usize, &SlotMap)| {
+        Moves::between(current.get(nth).unwrap_or(&start), map).total()
+    };
+    Ok(Placed {
+        balance_without,
+        balance_mean: mean(of_plan.iter().copied()),
+        balance_worst: of_plan.iter().copied().fold(1.0, f64::max),
+        same_device_duplicates: maps.iter().map(SlotMap::same_device_duplicates).sum(),
+        moves: maps.iter().enumerate().map(moves).sum(),
+        cross_node_replicas: groups
+            .map(|rule| maps.iter().map(|map| map.cross_node_replicas(rule.groups())).sum()),
+        plan_s,
+        plan: plan_of(shape, &request.layers, maps)?,
+    })
+}
+
+fn rule(asked: GroupsAsked, shape: Shape) -> Result<GroupRule, PlacementError> {
+    let groups = Groups::new(shape, asked.n_groups.unwrap_or(asked.n_nodes), asked.n_nodes)?;
+    Ok(if asked.soft { GroupRule::Soft(groups) } else { GroupRule::Hard(groups) })
+}
+
+fn plan_layer(
+    request: &PlaceRequest,
+    load: &[f64],
+    shape: Shape,
+    groups: Option<GroupRule>,
+    current: Option<&SlotMap>,
+) -> Result<SlotMap, PlaceError> {
+    match (request.algorithm, groups) {
+        (Algorithm::Best, groups) => {
+            let allow_duplicates = request.allow_duplicates;
+            let options = Options { groups, allow_duplicates, current, ..Options::default() };
+            Ok(best::plan(load, shape, &options)?)
+        }
+        (Algorithm::Eplb, Some(rule)) => Ok(eplb::hierarchical(load, shape, rule.groups())?),
+        (Algorithm::Eplb, None) => Ok(eplb::flat(load, shape)?),
+        (Algorithm::PaperGreedy, Some(_)) => Err(PlaceError::GreedyGroups),
+        (Algorithm::PaperGreedy, None) => {
+            let total: f64 = load.iter().sum();
+            let is_tokens = total >= load.len() as f64 && load.iter().all(|x| x.fract() == 0.0);
+            let scale = if is_tokens || total <= 0.0 { 1.0 } else { SHARES_AS_TOKENS / total };
+            let tokens = paper_greedy::quotas(load, scale);
+            Ok(paper_greedy::plan(&tokens, shape, u32::MAX)?.to_slot_map(load)?)
+        }
+    }
+}
+
+/// One map per layer of the loads: by place where there are as many, else by index.
+fn current_maps(request: &PlaceRequest, n_experts: u32) -> Result<Vec<SlotMap>, PlaceError> {
+    let given = &request.current;
+    if given.is_empty() {
+        return Ok(Vec::new());
+    }
+    let same = given.len() == request.layers.len();
+    let mut maps = Vec::with_capacity(request.layers.len());
+    for (nth, &layer) in request.layers.iter().enumerate() {
+        let by_index = || given.iter().find(|given| given.index == u32::from(layer));
+        let map = if same { given.get(nth) } else { by_index() };
+        let Some(map) = map.map(|found| &found.physical_to_logical) else {
+            return Err(PlaceError::CurrentLayers { got: given.len(), layer });
+        };
+        let slots = u32::try_from(map.len()).unwrap_or(u32::MAX);
+        let map = Shape::new(n_experts, request.devices, slots)
+            .and_then(|shape| SlotMap::new(shape, map.clone()))
+            .map_err(|source| PlaceError::Current { layer, source })?;
+        maps.push(map);
+    }
+    Ok(maps)
+}
+
+/// The map engines start with: slot p holds expert p mod E.
+fn spread(shape: Shape) -> Result<SlotMap, PlacementError> {
+    SlotMap::new(shape, (0..shape.n_slots()).map(|slot| slot % shape.n_experts()).collect())
+}
+
+fn plan_of(shape: Shape, layers: &[u16], maps: Vec<SlotMap>) -> Result<Plan, PlanFileError> {
+    let n_model_layers = layers.iter().max().map_or(0, |last| u32::from(*last) + 1);
+    let layer = |(&index, map): (&u16, SlotMap)| PlannedLayer {
+        index: u32::from(index),
+        physical_to_logical: map.into_physical_to_logical(),
+    };
+    Plan::new(shape, n_model_layers, layers.iter().zip(maps).map(layer).collect())
+}
+
+fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
+    let n = values.len().max(1) as f64;
+    values.sum::<f64>() / n
+}

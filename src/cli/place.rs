@@ -1,0 +1,217 @@
+//! `place LOADS`: plans for a load, without a question, and the file an engine loads.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, anyhow, ensure};
+use clap::Args;
+use serde_json::json;
+
+use super::trace;
+use crate::app::place::{self, GroupsAsked, PlaceRequest, Placed};
+use crate::formats::placement::settings::{Deployment, EngineSettings, settings};
+use crate::formats::placement::{self, PlannedLayer};
+use crate::formats::trace::Declared;
+
+/// Plans where experts go for a load, and writes the file an engine loads.
+#[derive(Debug, Clone, Args)]
+pub struct Place {
+    /// Tokens per layer and expert: a NumPy array [layers, experts], or any recording.
+    pub loads: PathBuf,
+    /// Devices the experts are dealt over.
+    #[arg(long)]
+    pub devices: u32,
+    /// Expert slots of every device.
+    #[arg(long)]
+    pub slots_per_device: u32,
+    /// Expert groups kept on nodes: their number; `soft` (or `soft:NUMBER`) lets copies leave
+    /// the node of their group, and without a number there is one group per node.
+    #[arg(long, requires = "nodes")]
+    pub groups: Option<String>,
+    /// Nodes the devices stand in.
+    #[arg(long, requires = "groups")]
+    pub nodes: Option<u32>,
+    /// `best`, `eplb` or `paper_greedy`.
+    #[arg(long, default_value = "best")]
+    pub algorithm: String,
+    /// Lets `best` put two copies of an expert on one device.
+    #[arg(long)]
+    pub allow_duplicates: bool,
+    /// The placement in force, in any of the formats: the plan stays close to it.
+    #[arg(long, value_name = "MAP")]
+    pub current: Option<PathBuf>,
+    /// Prints the file an engine loads: `json`, `sglang`, `trtllm` or `vllm_ascend`.
+    #[arg(long, conflicts_with = "json")]
+    pub format: Option<String>,
+    /// Layers of the model, dense ones included; without it, up to the last in the loads.
+    #[arg(long)]
+    pub model_layers: Option<u32>,
+    /// Steps after which the engine is to plan anew by itself; without it, never.
+    #[arg(long, value_name = "STEPS")]
+    pub rebalance_interval: Option<u64>,
+    /// Prints the plan and what it is worth as JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Runs `place` and writes the plan to `out`.
+pub fn run(command: &Place, out: &mut dyn Write) -> Result<()> {
+    let format = command.format.as_deref().map(placement::by_id).transpose()?;
+    let algorithm = place::algorithm(&command.algorithm).ok_or_else(|| {
+        anyhow!("algorithm is {}; it must be best, eplb or paper_greedy", command.algorithm)
+    })?;
+    let groups = command.groups.as_deref().map(|text| groups(text, command.nodes)).transpose()?;
+    let current = command.current.as_ref().map(read_current).transpose()?.unwrap_or_default();
+    let taken = trace::take_in(&command.loads, Declared::default(), out)?;
+    let stored = taken.open()?;
+    let mut placed = place::place(&PlaceRequest {
+        loads: stored.count(0..stored.header().extent())?,
+        layers: stored.header().layers.clone(),
+        devices: command.devices,
+        slots_per_device: command.slots_per_device,
+        groups,
+        algorithm,
+        allow_duplicates: command.allow_duplicates,
+        current,
+    })?;
+    if let Some(n) = command.model_layers {
+        let layers = placed.plan.layers().to_vec();
+        placed.plan = placement::Plan::new(placed.plan.shape(), n, layers)?;
+    }
+    let engines = settings(&Deployment {
+        shape: placed.plan.shape(),
+        groups: groups.and_then(|groups| groups.n_groups),
+        interval_steps: command.rebalance_interval,
+    });
+    if command.json {
+        serde_json::to_writer(&mut *out, &printed(command, &placed, &engines))?;
+        writeln!(out)?;
+    } else if let Some(format) = format {
+        out.write_all((format.write)(&placed.plan)?.as_bytes())?;
+        // The file is on standard output; how to use it goes beside it.
+        let mut beside = std::io::stderr();
+        for engine in engines.iter().filter(|engine| engine.format == Some(format.id)) {
+            advise(engine, &mut beside)?;
+        }
+    } else {
+        summarize(&placed, &engines, out)?;
+        for warning in &taken.ingested.summary.warnings {
+            writeln!(out, "warning: {warning}")?;
+        }
+    }
+    Ok(())
+}
+
+/// `G`, `soft` or `soft:G`.
+fn groups(text: &str, nodes: Option<u32>) -> Result<GroupsAsked> {
+    let n_nodes = nodes.context("--groups needs --nodes")?;
+    let (soft, number) = match text.strip_prefix("soft") {
+        Some("") => return Ok(GroupsAsked { n_groups: None, n_nodes, soft: true }),
+        Some(rest) => (true, rest.strip_prefix(':').unwrap_or("")),
+        None => (false, text),
+    };
+    let n_groups = number
+        .parse()
+        .map_err(|_| anyhow!("groups is {text}; it must be a number, soft, or soft:NUMBER"))?;
+    Ok(GroupsAsked { n_groups: Some(n_groups), n_nodes, soft })
+}
+
+fn read_current(path: &PathBuf) -> Result<Vec<PlannedLayer>> {
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    placement::read_any(&text).with_context(|| path.display().to_string())
+}
+
+/// Everything there is to say, as JSON.
+fn printed(command: &Place, placed: &Placed, engines: &[EngineSettings]) -> serde_json::Value {
+    let plan = &placed.plan;
+    let shape = plan.shape();
+    let maps: Vec<_> = plan.layers().iter().map(|layer| &layer.physical_to_logical).collect();
+    let indices: Vec<u32> = plan.layers().iter().map(|layer| layer.index).collect();
+    let engines: Vec<_> = engines
+        .iter()
+        .map(|engine| {
+            json!({"engine": engine.engine, "format": engine.format, "set": engine.set,
+                   "ignores": engine.ignores, "limits": engine.limits})
+        })
+        .collect();
+    let mut printed = json!({
+        "algorithm": command.algorithm,
+        "devices": shape.n_devices(),
+        "slots_per_device": shape.slots_per_device(),
+        "redundant_experts": shape.redundant(),
+        "layers": indices,
+        "physical_to_logical": maps,
+        "balance_mean": placed.balance_mean,
+        "balance_worst": placed.balance_worst,
+        "balance_without": placed.balance_without,
+        "same_device_duplicates": placed.same_device_duplicates,
+        "moves": placed.moves,
+        "plan_s": placed.plan_s,
+        "engines": engines,
+    });
+    if let Some(cross) = placed.cross_node_replicas {
+        printed["cross_node_replicas"] = json!(cross);
+    }
+    printed
+}
+
+/// The same for people.
+fn summarize(placed: &Placed, engines: &[EngineSettings], out: &mut dyn Write) -> Result<()> {
+    let shape = placed.plan.shape();
+    ensure!(!placed.plan.layers().is_empty(), "there is no layer to plan");
+    writeln!(
+        out,
+        "{} layers of {} experts on {} devices of {} slots ({} redundant experts a layer)",
+        placed.plan.layers().len(),
+        shape.n_experts(),
+        shape.n_devices(),
+        shape.slots_per_device(),
+        shape.redundant()
+    )?;
+    let without = placed.balance_without.map_or("-".to_owned(), |r| format!("{r:.4}"));
+    writeln!(
+        out,
+        "busiest device over the mean: {without} without a plan, {:.4} with it (worst layer {:.4})",
+        placed.balance_mean, placed.balance_worst
+    )?;
+    writeln!(
+        out,
+        "moves {}, copies of an expert beside another on a device {}, planned in {:.2} ms",
+        placed.moves,
+        placed.same_device_duplicates,
+        placed.plan_s * 1e3
+    )?;
+    if let Some(cross) = placed.cross_node_replicas {
+        writeln!(out, "copies outside the node of their group: {cross}")?;
+    }
+    engines.iter().try_for_each(|engine| advise(engine, out))
+}
+
+/// How to run the plan in one engine.
+fn advise(engine: &EngineSettings, out: &mut dyn Write) -> Result<()> {
+    writeln!(out, "\n{}: {}", engine.engine, engine.set.join("  "))?;
+    writeln!(out, "  note: {}", engine.ignores)?;
+    for limit in &engine.limits {
+        writeln!(out, "  limit: {limit}")?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_a_number_or_soft() {
+        let of = |text: &str| groups(text, Some(4)).ok();
+        let asked = |n_groups, soft| Some(GroupsAsked { n_groups, n_nodes: 4, soft });
+        assert_eq!(of("8"), asked(Some(8), false));
+        assert_eq!(of("soft"), asked(None, true));
+        assert_eq!(of("soft:8"), asked(Some(8), true));
+        for text in ["", "hard", "soft8", "soft:", "-1"] {
+            assert_eq!(of(text), None, "{text}");
+        }
+        assert!(groups("8", None).is_err());
+    }
+}

@@ -1,0 +1,167 @@
+//! Plans as files: the command `place`, and the formats of a recommendation's placement.
+
+use std::path::{Path, PathBuf};
+
+use clap::Parser;
+use moe_gps::cli::place::{self, Place};
+use moe_gps::formats::placement::{self, FORMATS};
+use serde_json::{Value, json};
+
+use crate::support::TestApp;
+
+#[derive(Parser)]
+struct Line {
+    #[command(flatten)]
+    place: Place,
+}
+
+/// What `place LOADS` prints with these flags.
+fn printed(loads: &Path, flags: &str) -> Result<String, String> {
+    let line = ["place", loads.to_str().unwrap()];
+    let line = Line::try_parse_from(line.into_iter().chain(flags.split_whitespace()));
+    let mut out = Vec::new();
+    let ran = place::run(&line.map_err(|error| error.to_string())?.place, &mut out);
+    ran.map_err(|error| format!("{error:#}"))?;
+    Ok(String::from_utf8(out).unwrap())
+}
+
+fn planned(loads: &Path, flags: &str) -> Value {
+    serde_json::from_str(&printed(loads, &format!("{flags} --json")).unwrap()).unwrap()
+}
+
+fn reference(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/eplb").join(name)
+}
+
+fn number(plan: &Value, key: &str) -> f64 {
+    plan[key].as_f64().unwrap_or_else(|| panic!("{key} in {plan}"))
+}
+
+#[test]
+fn the_command_beats_eplb_on_the_reference_loads() {
+    let loads = reference("input_b.npy.gz");
+    let at = "--devices 32 --slots-per-device 9";
+    for (flags, mean, worst) in [
+        ("", 1.0014, 1.003),
+        ("--groups 8 --nodes 4", 1.130, 1.52),
+        ("--groups soft --nodes 4", 1.005, 1.01),
+        ("--groups soft:8 --nodes 4", 1.005, 1.01),
+    ] {
+        let plan = planned(&loads, &format!("{at} {flags}"));
+        assert!(number(&plan, "balance_mean") <= mean, "{flags}: {}", plan["balance_mean"]);
+        assert!(number(&plan, "balance_worst") <= worst, "{flags}: {}", plan["balance_worst"]);
+        assert_eq!(plan["same_device_duplicates"], 0);
+        assert_eq!(plan["physical_to_logical"].as_array().unwrap().len(), 58);
+        assert!(number(&plan, "plan_s") > 0.0);
+        match flags {
+            "" => assert!(plan.get("cross_node_replicas").is_none()),
+            "--groups 8 --nodes 4" => assert_eq!(plan["cross_node_replicas"], 0),
+            _ => assert!(number(&plan, "cross_node_replicas") > 0.0),
+        }
+    }
+    let eplb = planned(&loads, &format!("{at} --algorithm eplb"));
+    assert!((number(&eplb, "balance_mean") - 1.0014).abs() < 1e-4);
+    assert_eq!(eplb["same_device_duplicates"], 42);
+}
+
+#[test]
+fn the_small_case_reaches_its_optimum() {
+    let folder = tempfile::tempdir().unwrap();
+    let loads = folder.path().join("loads.json");
+    let counts = json!({"counts": [[600, 560, 120, 120, 20, 10, 10, 10]]});
+    std::fs::write(&loads, counts.to_string()).unwrap();
+    let plan = planned(&loads, "--devices 8 --slots-per-device 2");
+    assert!((number(&plan, "balance_mean") - 590.0 / 3.0 / 181.25).abs() < 1e-9);
+    let greedy = planned(&loads, "--devices 8 --slots-per-device 2 --algorithm paper_greedy");
+    assert!(number(&greedy, "balance_mean") >= number(&plan, "balance_mean"));
+}
+
+#[test]
+fn a_plan_in_force_needs_no_moves_whatever_file_it_comes_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let loads = reference("input_a.npy.gz");
+    let at = "--devices 4 --slots-per-device 3";
+    let fresh = planned(&loads, at);
+    assert!(number(&fresh, "moves") > 0.0);
+    for format in FORMATS {
+        let text = printed(&loads, &format!("{at} --format {}", format.id)).unwrap();
+        let file = folder.path().join(format.id);
+        std::fs::write(&file, text).unwrap();
+        let again = planned(&loads, &format!("{at} --current {}", file.display()));
+        assert_eq!(again["moves"], 0, "{}", format.id);
+        assert!(number(&again, "balance_mean") <= number(&fresh, "balance_mean") + 1e-9);
+    }
+    let printed = folder.path().join("printed.json");
+    std::fs::write(&printed, fresh.to_string()).unwrap();
+    let again = planned(&loads, &format!("{at} --current {}", printed.display()));
+    assert_eq!(again["moves"], 0);
+}
+
+#[test]
+fn what_cannot_be_planned_is_said_with_a_way_out() {
+    let loads = reference("input_a.npy.gz");
+    for (flags, said) in [
+        ("--devices 4 --slots-per-device 1", "4 slots cannot hold 8 experts"),
+        ("--devices 0 --slots-per-device 3", "devices is 0"),
+        ("--devices 4 --slots-per-device 3 --groups 3 --nodes 3", "not a multiple"),
+        ("--devices 4 --slots-per-device 3 --groups half --nodes 2", "soft:NUMBER"),
+        ("--devices 4 --slots-per-device 3 --groups 2", "--nodes"),
+        ("--devices 4 --slots-per-device 3 --algorithm magic", "best, eplb or paper_greedy"),
+        ("--devices 4 --slots-per-device 3 --format vllm", "json, sglang, trtllm, vllm_ascend"),
+        ("--devices 4 --slots-per-device 9", "allow duplicates"),
+        ("--devices 4 --slots-per-device 3 --model-layers 8", "layer 8 is out of place"),
+        (
+            "--devices 4 --slots-per-device 3 --algorithm paper_greedy --groups 2 --nodes 2",
+            "knows no groups",
+        ),
+    ] {
+        let error = printed(&loads, flags).unwrap_err();
+        assert!(error.contains(said), "{flags}: {error}");
+    }
+}
+
+/// A plan of two mixture-of-experts layers behind a dense one, as recommendations store it.
+fn stored(expert_ids_are_real: bool) -> Value {
+    json!({
+        "format": "json", "strategy": "distribution_only", "n_logical_experts": 3,
+        "n_physical_experts": 4, "devices": 2, "slots_per_device": 2, "n_model_layers": 3,
+        "layers_are_exact": true, "expert_ids_are_real": expert_ids_are_real,
+        "layers": [
+            {"layer": 0, "model_layer": 1, "physical_to_logical": [2, 1, 0, 2]},
+            {"layer": 1, "model_layer": 2, "physical_to_logical": [0, 1, 2, 0]},
+        ],
+    })
+}
+
+#[tokio::test]
+async fn a_recommendations_plan_comes_as_the_file_each_engine_loads() {
+    let app = TestApp::start().await;
+    let asked = app.ask_and_wait(&json!({"do": "answer", "plan": stored(true)})).await;
+    let path = format!("{}/placement", asked.header("location"));
+    for format in FORMATS {
+        let answer = app.get(&format!("{path}?format={}", format.id)).await;
+        assert_eq!(
+            (answer.status.as_u16(), answer.header("content-type")),
+            (200, format.media_type)
+        );
+        let text = String::from_utf8(answer.body.clone()).unwrap();
+        let layers = placement::read_any(&text).unwrap();
+        let maps: Vec<_> = layers.iter().map(|layer| &layer.physical_to_logical).collect();
+        assert_eq!(maps[maps.len() - 2..], [&[2, 1, 0, 2], &[0, 1, 2, 0]], "{}", format.id);
+    }
+    let sglang = app.get(&format!("{path}?format=sglang")).await.json();
+    let rows = json!([[0, 1, 2, 0], [2, 1, 0, 2], [0, 1, 2, 0]]);
+    assert_eq!(sglang, json!({"physical_to_logical_map": rows}), "one key, the dense row filled");
+    let problem = app.get(&format!("{path}?format=vllm")).await.problem(422, "invalid-question");
+    assert_eq!(problem["violations"][0]["pointer"], "/format");
+}
+
+#[tokio::test]
+async fn made_up_experts_are_no_engines_business() {
+    let app = TestApp::start().await;
+    let asked = app.ask_and_wait(&json!({"do": "answer", "plan": stored(false)})).await;
+    let path = format!("{}/placement", asked.header("location"));
+    assert_eq!(app.get(&path).await.status, 200);
+    let problem = app.get(&format!("{path}?format=trtllm")).await.problem(409, "conflict");
+    assert!(problem["detail"].as_str().unwrap().contains("expert_shares"), "{problem}");
+}

@@ -36,6 +36,7 @@ pub(super) fn climb(packing: &mut Packing, goal: Goal, budget: &mut usize) {
         }
         let loads = &packing.device_load;
         let lighter = |&a: &usize, &b: &usize| loads[a].total_cmp(&loads[b]).then(a.cmp(&b));
+        *budget = budget.saturating_sub(order.len() / 4);
         let partners = PARTNERS.min(order.len());
         if partners < order.len() {
             order.select_nth_unstable_by(partners, lighter);
@@ -95,6 +96,7 @@ fn best_retarget(packing: &Packing, hot: usize, goal: Goal, budget: &mut usize) 
     let top = packing.device_load[hot];
     let mut best = (top * (1.0 - STEP), None);
     let hosts = Hosts::of_packing(packing);
+    *budget = budget.saturating_sub(packing.slots.len() / 2);
     let mut look = |slot: usize, new: u32, budget: &mut usize| {
         let (e, old) = (new as usize, packing.slots[slot]);
         let device = slot / packing.per_device();

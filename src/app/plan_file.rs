@@ -107,9 +107,10 @@ struct Stored {
 
 #[derive(Deserialize)]
 struct StoredLayer {
-    layer: u32,
-    #[serde(default)]
-    model_layer: Option<u32>,
+    #[serde(rename = "layer")]
+    nth: u32,
+    #[serde(default, rename = "model_layer")]
+    index: Option<u32>,
     physical_to_logical: Vec<u32>,
 }
 
@@ -138,7 +139,7 @@ pub(super) fn written(plan: &str, format: &Format) -> Result<String, AppError> {
         .layers
         .into_iter()
         .map(|layer| PlannedLayer {
-            index: layer.model_layer.unwrap_or(layer.layer),
+            index: layer.index.unwrap_or(layer.nth),
             physical_to_logical: layer.physical_to_logical,
         })
         .collect();
@@ -155,7 +156,7 @@ mod tests {
 
     #[test]
     fn layers_are_found_by_their_place_in_the_recording_or_by_rule() {
-        let mut model = system().model;
+        let mut model = system(4, 4, 512).model;
         (model.moe_layers, model.dense_layers) = (4, 2);
         let at = |recorded: Option<&[u16]>, model: &Model| {
             (0..2).map(|nth| model_layer(nth, recorded, model)).collect::<Vec<_>>()

@@ -7,6 +7,6 @@ pub mod device_toml;
 pub mod hf_config;
 pub mod link_toml;
 pub mod model_toml;
-pub mod silicon;
 pub mod placement;
+pub mod silicon;
 pub mod trace;

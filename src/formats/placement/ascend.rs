@@ -3,34 +3,41 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Format, Plan, PlanFileError, PlannedLayer};
+use super::{Format, Plan, PlanFileError, PlannedLayer, ReadBack};
 
 pub(super) const FORMAT: Format =
     Format { id: "vllm_ascend", media_type: "application/json", write, read };
 
 #[derive(Serialize, Deserialize)]
 struct Document {
-    moe_layer_count: usize,
-    layer_list: Vec<Layer>,
+    #[serde(rename = "moe_layer_count")]
+    n_layers: usize,
+    #[serde(rename = "layer_list")]
+    layers: Vec<Layer>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Layer {
-    layer_id: u32,
-    device_count: u32,
-    device_list: Vec<Device>,
+    #[serde(rename = "layer_id")]
+    id: u32,
+    #[serde(rename = "device_count")]
+    n_devices: u32,
+    #[serde(rename = "device_list")]
+    devices: Vec<Device>,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Device {
-    device_id: u32,
-    device_expert: Vec<u32>,
+    #[serde(rename = "device_id")]
+    id: u32,
+    #[serde(rename = "device_expert")]
+    experts: Vec<u32>,
 }
 
 fn write(plan: &Plan) -> Result<String, PlanFileError> {
     let per_device = plan.shape().slots_per_device() as usize;
-    let mut layer_list = Vec::new();
-    for (layer_id, layer) in (0..).zip(plan.layers()) {
+    let mut layers = Vec::new();
+    for (id, layer) in (0..).zip(plan.layers()) {
         let held = layer.physical_to_logical.chunks_exact(per_device);
         for (device, experts) in held.clone().enumerate() {
             if let Some(at) = (1..experts.len()).find(|&at| experts[..at].contains(&experts[at])) {
@@ -38,33 +45,31 @@ fn write(plan: &Plan) -> Result<String, PlanFileError> {
                 return Err(PlanFileError::Duplicate { layer, device, expert });
             }
         }
-        let device =
-            |(device_id, held): (u32, &[u32])| Device { device_id, device_expert: held.to_vec() };
-        layer_list.push(Layer {
-            layer_id,
-            device_count: plan.shape().n_devices(),
-            device_list: (0..).zip(held).map(device).collect(),
+        let device = |(id, held): (u32, &[u32])| Device { id, experts: held.to_vec() };
+        layers.push(Layer {
+            id,
+            n_devices: plan.shape().n_devices(),
+            devices: (0..).zip(held).map(device).collect(),
         });
     }
-    let document = Document { moe_layer_count: layer_list.len(), layer_list };
+    let document = Document { n_layers: layers.len(), layers };
     let text = serde_json::to_string(&document).map_err(PlanFileError::unreadable)?;
     Ok(text + "\n")
 }
 
-fn read(text: &str) -> Option<Result<Vec<PlannedLayer>, PlanFileError>> {
+fn read(text: &str) -> ReadBack {
     let document: Document = serde_json::from_str(text).ok()?;
     let layer = |mut layer: Layer| {
-        layer.device_list.sort_by_key(|device| device.device_id);
-        let width = layer.device_list.first().map_or(0, |device| device.device_expert.len());
-        if layer.device_list.iter().any(|device| device.device_expert.len() != width) {
-            let detail =
-                format!("layer {}: devices hold unlike numbers of experts", layer.layer_id);
+        layer.devices.sort_by_key(|device| device.id);
+        let width = layer.devices.first().map_or(0, |device| device.experts.len());
+        if layer.devices.iter().any(|device| device.experts.len() != width) {
+            let detail = format!("layer {}: devices hold unlike numbers of experts", layer.id);
             return Err(PlanFileError::unreadable(detail));
         }
-        let slots = layer.device_list.into_iter().flat_map(|device| device.device_expert);
-        Ok(PlannedLayer { index: layer.layer_id, physical_to_logical: slots.collect() })
+        let slots = layer.devices.into_iter().flat_map(|device| device.experts);
+        Ok(PlannedLayer { index: layer.id, physical_to_logical: slots.collect() })
     };
-    Some(document.layer_list.into_iter().map(layer).collect())
+    Some(document.layers.into_iter().map(layer).collect())
 }
 
 #[cfg(test)]

@@ -79,6 +79,9 @@ impl Plan {
     }
 }
 
+/// The maps of a file; `None` if the text is of another format.
+pub type ReadBack = Option<Result<Vec<PlannedLayer>, PlanFileError>>;
+
 /// A file format of plans.
 #[derive(Debug, Clone, Copy)]
 pub struct Format {
@@ -88,8 +91,8 @@ pub struct Format {
     pub media_type: &'static str,
     /// Writes a plan.
     pub write: fn(&Plan) -> Result<String, PlanFileError>,
-    /// Reads the maps of a file back; `None` if the text is of another format.
-    pub read: fn(&str) -> Option<Result<Vec<PlannedLayer>, PlanFileError>>,
+    /// Reads the maps of a file back.
+    pub read: fn(&str) -> ReadBack,
 }
 
 /// Every format.

@@ -4,12 +4,12 @@ use std::fmt::Write;
 
 use serde::Deserialize;
 
-use super::{Format, Plan, PlanFileError, PlannedLayer, as_layers, list};
+use super::{Format, Plan, PlannedLayer, ReadBack, as_layers, list};
 
 pub(super) const FORMAT: Format =
-    Format { id: "json", media_type: "application/json", write, read };
+    Format { id: "json", media_type: "application/json", write: |plan| Ok(write(plan)), read };
 
-fn write(plan: &Plan) -> Result<String, PlanFileError> {
+fn write(plan: &Plan) -> String {
     let shape = plan.shape();
     let mut text = format!(
         "{{\"format\":\"json\",\"n_logical_experts\":{},\"n_physical_experts\":{},\
@@ -36,7 +36,7 @@ fn write(plan: &Plan) -> Result<String, PlanFileError> {
         );
     }
     text.push_str("\n]}\n");
-    Ok(text)
+    text
 }
 
 /// What is read: our own answers, `{"physical_to_logical": [[…]]}` or bare rows.
@@ -50,19 +50,20 @@ enum Document {
 
 #[derive(Deserialize)]
 struct Layer {
-    layer: u32,
-    #[serde(default)]
-    model_layer: Option<u32>,
+    #[serde(rename = "layer")]
+    nth: u32,
+    #[serde(default, rename = "model_layer")]
+    index: Option<u32>,
     physical_to_logical: Vec<u32>,
 }
 
-fn read(text: &str) -> Option<Result<Vec<PlannedLayer>, PlanFileError>> {
+fn read(text: &str) -> ReadBack {
     let layers = match serde_json::from_str(text).ok()? {
         Document::Rows { physical_to_logical: rows } | Document::Bare(rows) => as_layers(rows),
         Document::Layers { layers } => layers
             .into_iter()
             .map(|layer| PlannedLayer {
-                index: layer.model_layer.unwrap_or(layer.layer),
+                index: layer.index.unwrap_or(layer.nth),
                 physical_to_logical: layer.physical_to_logical,
             })
             .collect(),

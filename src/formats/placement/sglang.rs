@@ -6,17 +6,17 @@
 
 use serde::Deserialize;
 
-use super::{Format, Plan, PlanFileError, PlannedLayer, as_layers, list};
+use super::{Format, Plan, ReadBack, as_layers, list};
 
 pub(super) const FORMAT: Format =
-    Format { id: "sglang", media_type: "application/json", write, read };
+    Format { id: "sglang", media_type: "application/json", write: |plan| Ok(write(plan)), read };
 
-fn write(plan: &Plan) -> Result<String, PlanFileError> {
+fn write(plan: &Plan) -> String {
     let mut rows = vec![list(&plan.trivial()); plan.n_model_layers() as usize];
     for layer in plan.layers() {
         rows[layer.index as usize] = list(&layer.physical_to_logical);
     }
-    Ok(format!("{{\"physical_to_logical_map\":[\n{}\n]}}\n", rows.join(",\n")))
+    format!("{{\"physical_to_logical_map\":[\n{}\n]}}\n", rows.join(",\n"))
 }
 
 #[derive(Deserialize)]
@@ -24,13 +24,14 @@ struct Document {
     physical_to_logical_map: Vec<Vec<u32>>,
 }
 
-fn read(text: &str) -> Option<Result<Vec<PlannedLayer>, PlanFileError>> {
+fn read(text: &str) -> ReadBack {
     let document: Document = serde_json::from_str(text).ok()?;
     Some(Ok(as_layers(document.physical_to_logical_map)))
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::PlannedLayer;
     use super::*;
     use crate::domain::placement::Shape;
 
@@ -38,7 +39,7 @@ mod tests {
     fn there_is_one_key_and_a_row_for_every_layer() {
         let layer = PlannedLayer { index: 1, physical_to_logical: vec![2, 1, 0, 2] };
         let plan = Plan::new(Shape::new(3, 2, 4).unwrap(), 3, vec![layer]).unwrap();
-        let value: serde_json::Value = serde_json::from_str(&write(&plan).unwrap()).unwrap();
+        let value: serde_json::Value = serde_json::from_str(&write(&plan)).unwrap();
         let expected = serde_json::json!({
             "physical_to_logical_map": [[0, 1, 2, 0], [2, 1, 0, 2], [0, 1, 2, 0]]
         });

@@ -5,24 +5,24 @@
 
 use std::fmt::Write;
 
-use super::{Format, Plan, PlanFileError, PlannedLayer, list};
+use super::{Format, Plan, PlanFileError, PlannedLayer, ReadBack, list};
 
 pub(super) const FORMAT: Format =
-    Format { id: "trtllm", media_type: "application/yaml", write, read };
+    Format { id: "trtllm", media_type: "application/yaml", write: |plan| Ok(write(plan)), read };
 
-fn write(plan: &Plan) -> Result<String, PlanFileError> {
+fn write(plan: &Plan) -> String {
     let mut text = format!("num_slots: {}\ninitial_global_assignments:\n", plan.shape().n_slots());
     for layer in plan.layers() {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "  {}: {}", layer.index, list(&layer.physical_to_logical));
     }
     text.push_str("layer_updates_per_iter: 0\n");
-    Ok(text)
+    text
 }
 
 /// Reads the subset of YAML that such files are written in: one mapping of layers to lists,
 /// in brackets (over several lines, too) or with a dash per line.
-fn read(text: &str) -> Option<Result<Vec<PlannedLayer>, PlanFileError>> {
+fn read(text: &str) -> ReadBack {
     let has = |key: &str| text.lines().any(|line| line.starts_with(key));
     (has("num_slots:") && has("initial_global_assignments:")).then(|| parse(text))
 }

@@ -7,9 +7,11 @@
 mod array;
 mod counts;
 pub mod counts_json;
+mod csv;
 pub mod embedding;
 pub mod embedding_file;
 pub mod error;
+mod folder;
 mod fortran;
 pub mod inflate;
 pub mod ndjson;
@@ -18,9 +20,14 @@ mod ndjson_sort;
 mod npy;
 mod npy_file;
 pub mod npz;
+mod pickle;
 pub mod readers;
+mod responses;
 mod routes;
+mod safetensors;
+mod sglang_pt;
 pub mod stored;
+mod trtllm;
 
 pub use error::{Flaw, TraceError};
 pub use readers::Input;

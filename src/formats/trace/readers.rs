@@ -5,9 +5,13 @@ use std::fs::File;
 use std::io::BufReader;
 
 use super::error::TraceError;
+use super::folder::Folder;
 use super::npz::Converted;
 use super::stored::Scratch;
-use super::{Declared, Limits, counts_json, ndjson, npy_file, npz, shorten};
+use super::{
+    Declared, Limits, counts_json, csv, ndjson, npy_file, npz, responses, sglang_pt, shorten,
+    trtllm,
+};
 
 /// What a reader is given.
 pub struct Input<'a> {
@@ -49,8 +53,11 @@ pub const READERS: &[Reader] = &[
     Reader {
         media_type: "application/x-ndjson",
         extensions: &["ndjson", "jsonl"],
-        what: "JSON Lines: a token a line",
+        what: "JSON Lines: a token a line, or an engine's answer with its routes a line",
         convert: |x| {
+            if responses::is_response(&x.raw)? {
+                return plain(responses::convert(x));
+            }
             let raw = BufReader::with_capacity(256 * 1024, x.raw);
             plain(ndjson::convert(raw, x.to, x.scratch, x.declared, x.digest))
         },
@@ -58,14 +65,49 @@ pub const READERS: &[Reader] = &[
     Reader {
         media_type: "application/json",
         extensions: &["json"],
-        what: "JSON: counts",
-        convert: |x| plain(counts_json::convert(x.raw, x.to, x.scratch, x.declared, x.digest)),
+        what: "JSON: counts, or answers of an engine with their routes",
+        convert: |x| {
+            if responses::is_response(&x.raw)? {
+                return plain(responses::convert(x));
+            }
+            plain(counts_json::convert(x.raw, x.to, x.scratch, x.declared, x.digest))
+        },
     },
     Reader {
         media_type: "application/x-npy",
         extensions: &["npy"],
         what: "NumPy array of counts or routes",
         convert: |x| plain(npy_file::convert(x)),
+    },
+    Reader {
+        media_type: "application/x-pytorch",
+        extensions: &["pt", "pth"],
+        what: "what SGLang's expert distribution recorder dumps",
+        convert: |x| plain(sglang_pt::convert(x)),
+    },
+    Reader {
+        media_type: "application/x-tar",
+        extensions: &["tar"],
+        what: "folder of TensorRT-LLM's expert statistics",
+        convert: |x| {
+            let folder = Folder::of_tar(x.raw.try_clone()?, x.scratch)?;
+            plain(trtllm::convert(x, &folder))
+        },
+    },
+    Reader {
+        media_type: "application/zip",
+        extensions: &["zip"],
+        what: "folder of TensorRT-LLM's expert statistics",
+        convert: |x| {
+            let folder = Folder::of_zip(x.raw.try_clone()?, x.scratch, x.limits)?;
+            plain(trtllm::convert(x, &folder))
+        },
+    },
+    Reader {
+        media_type: "text/csv",
+        extensions: &["csv"],
+        what: "table of counts: layer, expert, count, and perhaps step",
+        convert: |x| plain(csv::convert(x)),
     },
 ];
 

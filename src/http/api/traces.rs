@@ -43,6 +43,11 @@ pub struct UploadQuery {
             (Vec<u8> = "application/x-npz"),
             (String = "application/x-ndjson"),
             (serde_json::Value = "application/json"),
+            (Vec<u8> = "application/x-npy"),
+            (Vec<u8> = "application/x-pytorch"),
+            (Vec<u8> = "application/x-tar"),
+            (Vec<u8> = "application/zip"),
+            (String = "text/csv"),
         )),
     responses(
         (status = 201, description = "Kept; Location names it", body = TraceSummary),

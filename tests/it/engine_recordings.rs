@@ -286,7 +286,7 @@ fn tables_that_mean_nothing_are_refused_with_their_line() {
     let taken = take_bytes("x.csv", steps.as_bytes(), Declared::default()).unwrap();
     assert_eq!(taken.ingested.summary.steps, Some(2));
     for (table, said) in [
-        ("", "the table is empty"),
+        ("\n\n", "the table is empty"),
         ("layer,expert\n0,0\n", "must name the columns"),
         ("layer,layer,expert,count\n", "must name the columns"),
         ("layer,expert,count\n", "holds no rows"),

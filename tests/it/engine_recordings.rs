@@ -141,8 +141,9 @@ fn refused_for(name: &str, bytes: &[u8], declared: Declared) -> String {
     match take_bytes(name, bytes, declared) {
         Err(TraceError::Invalid { listed, .. }) => listed
             .iter()
-            .map(|flaw| format!("{} {}: {}\n", flaw.pointer, flaw.rule, flaw.detail))
-            .collect(),
+            .map(|flaw| format!("{} {}: {}", flaw.pointer, flaw.rule, flaw.detail))
+            .collect::<Vec<_>>()
+            .join("\n"),
         Err(error) => error.to_string(),
         Ok(taken) => panic!("{name} was taken in: {:?}", taken.ingested.summary),
     }

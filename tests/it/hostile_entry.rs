@@ -24,7 +24,6 @@ pub(crate) const TARGETS: [(&str, fn(&[u8])); 11] = [
 ];
 
 /// Feeds bytes to the target of this name.
-#[allow(dead_code, reason = "for the fuzz targets; the test walks the list")]
 pub(crate) fn feed(target: &str, bytes: &[u8]) {
     for (_, feed) in TARGETS.iter().filter(|(name, _)| *name == target) {
         feed(bytes);

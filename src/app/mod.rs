@@ -5,6 +5,7 @@ pub mod advisor;
 mod answer;
 mod assumed;
 pub mod board;
+pub mod calibrate;
 pub mod catalog;
 pub mod clock;
 pub mod context;

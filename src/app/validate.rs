@@ -91,9 +91,9 @@ pub fn validate(folder: &Path) -> Result<Report, ValidateError> {
     let profiles = shipped_profiles()?;
     let mut report = Report::default();
     for (table, file) in files(folder, &mut report.skipped)? {
-        match read(table, &content(&file)?) {
-            Ok(content) => add(&mut report, table, &content, &profiles),
-            Err(error) => report.skipped.push((table.to_owned(), error.to_string())),
+        match read(&table, &content(&file)?) {
+            Ok(content) => add(&mut report, &table, &content, &profiles),
+            Err(error) => report.skipped.push((table, error.to_string())),
         }
     }
     Ok(report)
@@ -110,7 +110,7 @@ pub fn shipped_profiles() -> Result<Profiles, ValidateError> {
 pub(super) fn files(
     folder: &Path,
     skipped: &mut Vec<(String, String)>,
-) -> Result<BTreeMap<&'static str, PathBuf>, ValidateError> {
+) -> Result<BTreeMap<String, PathBuf>, ValidateError> {
     if !folder.is_dir() {
         return Err(ValidateError::NoFolder(folder.to_owned()));
     }
@@ -126,7 +126,7 @@ pub(super) fn files(
             // In the order of names, a plain file comes before its compressed twin.
             Some(table) if tables.contains_key(table) => "read already, uncompressed",
             Some(table) => {
-                tables.insert(table, folder.join(&name));
+                tables.insert(table.to_owned(), folder.join(&name));
                 continue;
             }
         };

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::{answer_table, trace};
 use crate::app::advise::{self, AdviceError, Progress, TraceFacts};
+use crate::app::calibrate::device_document;
 use crate::app::ingest::TraceDirectory;
 use crate::formats::trace::Limits;
 
@@ -26,6 +27,10 @@ pub struct Advise {
     /// A second recording that scores what the first has planned.
     #[arg(long, requires = "trace")]
     pub holdout: Option<PathBuf>,
+    /// A device file in the form of the catalog, such as `calibrate` writes; it becomes the
+    /// question's `cluster.device`.
+    #[arg(long, value_name = "FILE")]
+    pub device: Option<PathBuf>,
     /// Prints the result as JSON.
     #[arg(long)]
     pub json: bool,
@@ -60,6 +65,11 @@ pub fn run(command: &Advise, out: &mut dyn Write) -> Result<()> {
         if let Some(fields) = request.as_object_mut() {
             fields.insert("routing".to_owned(), routing);
         }
+    }
+    if let Some(file) = &command.device {
+        let cluster = request.get_mut("cluster").and_then(Value::as_object_mut);
+        let cluster = cluster.context("the question has no cluster to put the device into")?;
+        cluster.insert("device".to_owned(), device_document(file)?);
     }
     let bar = Bar(bar());
     let answered = advise::check(&request, &traces)

@@ -1,10 +1,12 @@
 //! `catalog list`, `catalog show ID` and `catalog check`, as tables.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::Value;
 
+use crate::app::calibrate::check_file;
 use crate::app::catalog::{
     device_body, link_body, list_devices, list_links, list_models, model_body,
 };
@@ -82,6 +84,21 @@ pub fn show(out: &mut dyn Write, catalog: &Catalog, id: &str) -> Result<(), Show
     add_rows(&mut shown, &body, &body["sources"], "");
     align_right(&mut shown, 1..2);
     Ok(writeln!(out, "{shown}")?)
+}
+
+/// Prints what is wrong with device files, and says whether all is well.
+pub fn check_files(out: &mut dyn Write, files: &[PathBuf]) -> anyhow::Result<bool> {
+    let mut sound = true;
+    for file in files {
+        let (entry, problems) = check_file(file)?;
+        let stacks: Vec<&str> = entry.value.stacks.iter().map(|s| s.name.as_str()).collect();
+        writeln!(out, "{}: device {}, stacks {}", file.display(), entry.id, stacks.join(", "))?;
+        for problem in &problems {
+            writeln!(out, "  {problem}")?;
+        }
+        sound &= problems.is_empty();
+    }
+    Ok(sound)
 }
 
 /// Prints what is wrong with the catalog, and says whether all is well.

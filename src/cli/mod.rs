@@ -2,6 +2,7 @@
 
 pub mod advise;
 mod answer_table;
+pub mod calibrate;
 pub mod catalog;
 mod demo;
 mod openapi;
@@ -12,11 +13,13 @@ pub mod validate;
 pub mod validate_markdown;
 
 use std::io::Write;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 
+use crate::app::calibrate::CalibrateError;
 use crate::app::cost_model::CostModel;
 use crate::app::validate::ValidateError;
 use crate::catalog::Catalog;
@@ -53,6 +56,8 @@ enum Command {
     Catalog(CatalogCommand),
     /// Price tables of measured operators and say how far off that is.
     Validate(validate::Validate),
+    /// Fit a device profile to tables of measured operators.
+    Calibrate(calibrate::Calibrate),
     /// Create or migrate the database of a data directory, and end.
     Migrate(Storage),
 }
@@ -82,8 +87,11 @@ enum CatalogCommand {
         /// Catalog id.
         id: String,
     },
-    /// Check every entry against its published figures.
-    Check,
+    /// Check every entry against its published figures, or device files of your own.
+    Check {
+        /// Device files in the form of the catalog, such as `calibrate` writes.
+        files: Vec<PathBuf>,
+    },
 }
 
 /// Runs the program; an error is one line on standard error and a status that is not 0.
@@ -94,7 +102,12 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Nothing is left to tell a failure here to.
             let _ = writeln!(std::io::stderr(), "moe-gps: {error:#}");
-            match error.downcast_ref() {
+            // A folder that is not there is told apart from what can go wrong inside one.
+            let no_folder = match error.downcast_ref() {
+                Some(CalibrateError::Tables(inner)) => Some(inner),
+                _ => error.downcast_ref(),
+            };
+            match no_folder {
                 Some(ValidateError::NoFolder(_)) => ExitCode::from(2),
                 _ => ExitCode::FAILURE,
             }
@@ -114,6 +127,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Openapi { operations } => openapi::print(&mut out, operations),
         Command::Trace(TraceCommand::Inspect(inspect)) => trace::inspect(&inspect, &mut out),
         Command::Catalog(command) => show_catalog(&command, &mut out),
+        Command::Calibrate(command) => calibrate::run(&command, &mut out),
         Command::Validate(command) => validate::run(&command, &mut out),
         Command::Migrate(storage) => migrate(&storage),
     }
@@ -124,7 +138,11 @@ fn show_catalog(command: &CatalogCommand, out: &mut impl Write) -> anyhow::Resul
     match command {
         CatalogCommand::List => catalog::list(out, catalog)?,
         CatalogCommand::Show { id } => catalog::show(out, catalog, id)?,
-        CatalogCommand::Check => {
+        CatalogCommand::Check { files } if !files.is_empty() => {
+            let sound = catalog::check_files(out, files)?;
+            anyhow::ensure!(sound, "a device file has numbers that do not hold");
+        }
+        CatalogCommand::Check { .. } => {
             let sound = catalog::check_all(out, catalog)?;
             anyhow::ensure!(sound, "the catalog has entries that do not hold");
         }

@@ -4,6 +4,7 @@
 //! serialisation: what is serialised is a promise, and promises live in `wire`.
 
 pub mod advice;
+pub mod calibrate;
 pub mod comm;
 pub mod cost;
 pub mod duplication_pays;

@@ -13,6 +13,7 @@ mod accuracy;
 mod advice_laws;
 mod asking;
 mod bad_input;
+mod calibrate;
 mod calibrated;
 mod communication_silicon;
 mod documents;

@@ -1,10 +1,13 @@
-//! A device given by its datasheet instead of a catalog id.
+//! A device given by its datasheet, or by a whole profile, instead of a catalog id.
 
 use serde_json::{Map, Value};
 
 use crate::catalog::Catalog;
+use crate::catalog::check::check_device;
 use crate::domain::hardware::{Device, PeakRates};
 use crate::domain::units::{Bytes, BytesPerSecond, FlopsPerSecond, Seconds};
+use crate::formats::catalog_entry::CatalogFileError;
+use crate::formats::device_toml;
 use crate::wire::read::{Place, Violations};
 
 /// The catalog device whose datasheet-only stack stands in for the unknown one.
@@ -19,6 +22,9 @@ pub(super) fn inline(
     violations: &Violations,
 ) -> Option<Device> {
     let value = Value::Object(fields.clone());
+    if fields.contains_key("stack") {
+        return profile(&value, pointer, violations);
+    }
     let local = Violations::default();
     let device = read(&value, catalog, &local);
     for violation in local.into_vec() {
@@ -29,6 +35,27 @@ pub(super) fn inline(
         );
     }
     device
+}
+
+/// Reads a whole profile: the fields of a catalog file, constants of every stack included.
+fn profile(document: &Value, pointer: &str, violations: &Violations) -> Option<Device> {
+    let refuse = |detail: String| violations.note(pointer, "profile", detail);
+    match device_toml::from_document(document.clone()) {
+        Err(CatalogFileError::Toml(error)) => {
+            refuse(error.message().to_owned());
+            None
+        }
+        Err(error) => {
+            refuse(error.to_string());
+            None
+        }
+        Ok(entry) => {
+            let problems = check_device(&entry, document).problems;
+            let sound = problems.is_empty();
+            problems.into_iter().for_each(refuse);
+            sound.then_some(entry.value)
+        }
+    }
 }
 
 fn read(value: &Value, catalog: &Catalog, violations: &Violations) -> Option<Device> {

@@ -53,8 +53,13 @@ fn grouped(
         Some(note) if wide => Some(format!("{note}, fitted in 16 bit")),
         note => note,
     };
-    let time = mean(draws, |tokens| law.time(tokens.iter().map(|&n| law.piece(n)).sum()));
-    Ok(Estimate { time, note })
+    Ok(Estimate { time: mean_time(&law, draws), note })
+}
+
+/// The mean time over draws of tokens per expert.
+#[must_use]
+pub fn mean_time(law: &ExpertLaw, draws: &[Vec<f64>]) -> Seconds {
+    mean(draws, |tokens| law.time(tokens.iter().map(|&n| law.piece(n)).sum()))
 }
 
 /// The law of a case's shape on one stack.

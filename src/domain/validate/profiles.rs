@@ -50,8 +50,7 @@ impl Profiles {
     /// The device a table names, by its key there or by its catalog id.
     #[must_use]
     pub fn device(&self, name: &str) -> Option<&Device> {
-        let known = DEVICE_NAMES.iter().find(|(key, _)| *key == name);
-        self.devices.get(known.map_or(name, |(_, id)| id))
+        self.devices.get(catalog_id(name))
     }
 
     /// The link of that catalog id.
@@ -59,6 +58,12 @@ impl Profiles {
     pub fn link(&self, id: &str) -> Option<&Link> {
         self.links.get(id)
     }
+}
+
+/// The catalog id of a device by its key in tables; any other name is an id already.
+#[must_use]
+pub fn catalog_id(name: &str) -> &str {
+    DEVICE_NAMES.iter().find(|(key, _)| *key == name).map_or(name, |(_, id)| id)
 }
 
 /// The stack of a device whose constants of one operator come nearest to the software

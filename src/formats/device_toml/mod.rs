@@ -4,12 +4,14 @@
 //! with its provenance; `[[stack]]` lists which set a stack uses for which operator.
 
 mod sections;
+pub mod write;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::Deserialize;
 use serde::de::Error as _;
+use serde_json::Value;
 
 use super::catalog_entry::{CatalogEntry, CatalogFileError};
 use super::collectives_toml::CollectivesTable;
@@ -69,7 +71,18 @@ struct StackTable {
 
 /// Reads a device's catalog file; the device is named by its id.
 pub fn parse(text: &str) -> Result<CatalogEntry<Device>, CatalogFileError> {
-    let file: File = toml::from_str(text)?;
+    build(toml::from_str(text)?)
+}
+
+/// Reads the same fields from a document, such as the device of a question.
+pub fn from_document(document: Value) -> Result<CatalogEntry<Device>, CatalogFileError> {
+    build(serde_json::from_value(document).map_err(|error| refuse(error.to_string()))?)
+}
+
+fn build(file: File) -> Result<CatalogEntry<Device>, CatalogFileError> {
+    if file.multiprocessors == 0 {
+        return Err(refuse(format!("device {} has no multiprocessors: give 1 or more", file.id)));
+    }
     if file.stack.is_empty() {
         return Err(refuse(format!("device {} has no [[stack]]: give at least one", file.id)));
     }

@@ -11,6 +11,7 @@ mod experts;
 mod gemm;
 mod h200_ops;
 mod llmcompass;
+mod operators;
 pub mod record;
 
 use crate::domain::validate::measured::Measured;
@@ -51,19 +52,26 @@ pub enum TableError {
     Csv(#[from] csv::Error),
 }
 
+/// The name of a user's own table, or the end of it.
+const OWN: &str = "operators.csv";
+
+fn reader_of(table: &str) -> Option<Reader> {
+    let known = TABLES.iter().find(|(name, _)| *name == table).map(|(_, reader)| *reader);
+    let own = table == OWN || table.ends_with(".operators.csv");
+    known.or_else(|| own.then_some(operators::row as Reader))
+}
+
 /// The table a file name stands for, with `.gz` or without.
 #[must_use]
-pub fn table_of(file_name: &str) -> Option<&'static str> {
+pub fn table_of(file_name: &str) -> Option<&str> {
     let name = file_name.strip_suffix(".gz").unwrap_or(file_name);
-    TABLES.iter().find(|(table, _)| *table == name).map(|(table, _)| *table)
+    reader_of(name).map(|_| name)
 }
 
 /// Reads a table by its name; a table without a reader has no rows.
 pub fn read(table: &str, bytes: &[u8]) -> Result<Table, TableError> {
-    let Some((_, row)) = TABLES.iter().find(|(name, _)| *name == table) else {
-        return Ok(Table::default());
-    };
-    read_rows(bytes, *row)
+    let Some(row) = reader_of(table) else { return Ok(Table::default()) };
+    read_rows(bytes, row)
 }
 
 /// Reads every row with `row`.
@@ -104,6 +112,8 @@ mod tests {
         assert_eq!(table_of("nvidia_gemm_bf16.csv.gz"), Some("nvidia_gemm_bf16.csv"));
         assert_eq!(table_of("nvidia_gemm_bf16.csv"), Some("nvidia_gemm_bf16.csv"));
         assert_eq!(table_of("README.md"), None);
+        assert_eq!(table_of("mine.operators.csv.gz"), Some("mine.operators.csv"));
+        assert_eq!((table_of("operators.csv"), table_of("cooperators.csv")), (Some(OWN), None));
         assert_eq!(read("mine.csv", b"a,b\n1,2\n").unwrap(), Table::default());
     }
 

@@ -1,0 +1,279 @@
+//! One law's constants fitted to the measurements of one piece of software.
+
+use super::parameters::{Family, Sample};
+use super::simplex::minimise;
+use crate::domain::hardware::{Device, Stack};
+use crate::domain::validate::errors::Errors;
+
+/// Parts the shapes are dealt into; each is held out once.
+const FOLDS: usize = 3;
+
+/// Evaluations of the loss from one starting point, and rounds they are spread over.
+const EVALUATIONS: (usize, usize) = (1500, 3);
+
+/// Weight of the squared logarithmic error beside the absolute one: outliers count.
+const SQUARED: f64 = 0.3;
+
+/// What leaving the bounds of a constant costs per unit of its logarithm.
+const OUT_OF_BOUNDS: f64 = 0.02;
+
+/// Constants that were fitted, with what is known of their errors.
+#[derive(Debug, Clone)]
+pub struct Fitted {
+    /// A stack that holds them.
+    pub stack: Stack,
+    /// Errors of the rows they were fitted to.
+    pub errors: Errors,
+    /// Errors of shapes the fit had not seen; `None` with fewer shapes than folds.
+    pub held_out: Option<Errors>,
+    /// Relative error of every row, in order: in sample, and held out.
+    pub residuals: Vec<(f64, Option<f64>)>,
+}
+
+impl Fitted {
+    /// The error to expect: the 90th percentile, held out where there is such.
+    #[must_use]
+    pub fn band(&self) -> f64 {
+        self.held_out.unwrap_or(self.errors).p90.max(0.02)
+    }
+}
+
+/// Why measurements were not fitted.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum NotFitted {
+    /// Fewer measurements than would decide the constants.
+    #[error("{rows} rows cannot decide {constants} constants: measure at least {}", .constants + 1)]
+    TooFew {
+        /// Rows there are.
+        rows: usize,
+        /// Free constants of the law.
+        constants: usize,
+    },
+}
+
+/// Fits a law, starting from the constants of `start`.
+pub fn fit(
+    family: Family,
+    samples: &[Sample],
+    device: &Device,
+    start: &Stack,
+) -> Result<Fitted, NotFitted> {
+    let constants = family.parameters().len();
+    if samples.len() <= constants {
+        return Err(NotFitted::TooFew { rows: samples.len(), constants });
+    }
+    let stack = family
+        .variants(start)
+        .iter()
+        .flat_map(|variant| starts(family, variant).into_iter().map(|x| (variant.clone(), x)))
+        .map(|(variant, x)| search(family, samples, device, &variant, &x))
+        .min_by(|a, b| a.1.total_cmp(&b.1))
+        .map_or_else(|| start.clone(), |(stack, _)| stack);
+    let predicted = family.times(samples, device, &stack);
+    let errors = relative(samples, &predicted);
+    let held_out = held_out(family, samples, device, &stack);
+    let residuals = errors
+        .iter()
+        .enumerate()
+        .map(|(i, error)| (*error, held_out.as_ref().map(|held_out| held_out[i])))
+        .collect();
+    Ok(Fitted {
+        stack,
+        errors: Errors::of(&errors).ok_or(NotFitted::TooFew { rows: 0, constants })?,
+        held_out: held_out.as_deref().and_then(Errors::of),
+        residuals,
+    })
+}
+
+/// Fixed starting points: the constants as they are, and every other one halved or doubled.
+fn starts(family: Family, stack: &Stack) -> Vec<Vec<f64>> {
+    let logs = logs(family, stack);
+    let turned = |sign: f64| -> Vec<f64> {
+        let ln2 = std::f64::consts::LN_2;
+        let step = |i: usize| if i.is_multiple_of(2) { sign * ln2 } else { -sign * ln2 };
+        logs.iter().enumerate().map(|(i, x)| x + step(i)).collect()
+    };
+    vec![logs.clone(), turned(1.0), turned(-1.0)]
+}
+
+fn logs(family: Family, stack: &Stack) -> Vec<f64> {
+    let parameters = family.parameters().iter();
+    parameters.map(|p| (p.get)(stack).clamp(p.low, p.high).ln()).collect()
+}
+
+/// A stack with constants from logarithms, within bounds and rounded to four digits.
+fn with(family: Family, stack: &Stack, logs: &[f64]) -> Stack {
+    let mut stack = stack.clone();
+    for (parameter, x) in family.parameters().iter().zip(logs) {
+        (parameter.set)(&mut stack, x.exp().clamp(parameter.low, parameter.high));
+    }
+    stack
+}
+
+/// The best stack from one starting point, and its loss.
+fn search(
+    family: Family,
+    samples: &[Sample],
+    device: &Device,
+    stack: &Stack,
+    start: &[f64],
+) -> (Stack, f64) {
+    let loss = |logs: &[f64]| {
+        let predicted = family.times(samples, device, &with(family, stack, logs));
+        let outside: f64 = family
+            .parameters()
+            .iter()
+            .zip(logs)
+            .map(|(p, x)| (p.low.ln() - x).max(x - p.high.ln()).max(0.0))
+            .sum();
+        loss_of(samples, &predicted) + OUT_OF_BOUNDS * outside
+    };
+    let (found, least) = minimise(&loss, start, EVALUATIONS.0, EVALUATIONS.1);
+    let mut found = with(family, stack, &found);
+    for parameter in family.parameters() {
+        let value = (parameter.get)(&found);
+        (parameter.set)(&mut found, four_digits(value).clamp(parameter.low, parameter.high));
+    }
+    (found, least)
+}
+
+/// Mean absolute logarithmic error, and some of the squared one.
+pub(super) fn loss_of(samples: &[Sample], predicted: &[f64]) -> f64 {
+    let times = samples.iter().map(|sample| sample.row.time.get());
+    let sum: f64 = times
+        .zip(predicted)
+        .map(|(measured, predicted)| {
+            let error = (predicted / measured).ln();
+            error.abs() + SQUARED * error * error
+        })
+        .sum();
+    sum / samples.len().max(1) as f64
+}
+
+fn relative(samples: &[Sample], predicted: &[f64]) -> Vec<f64> {
+    let pairs = samples.iter().zip(predicted);
+    pairs.map(|(sample, predicted)| predicted / sample.row.time.get() - 1.0).collect()
+}
+
+/// Errors of every row under a fit that had not seen its shape.
+fn held_out(
+    family: Family,
+    samples: &[Sample],
+    device: &Device,
+    start: &Stack,
+) -> Option<Vec<f64>> {
+    let folds = folds(&samples.iter().map(|s| family.shape(s.row)).collect::<Vec<_>>())?;
+    let mut errors = vec![0.0; samples.len()];
+    for fold in 0..FOLDS {
+        let part = |inside: bool| -> Vec<Sample> {
+            let chosen = samples.iter().zip(&folds).filter(|(_, f)| (**f == fold) == inside);
+            chosen.map(|(sample, _)| sample.clone()).collect()
+        };
+        let (seen, unseen) = (part(false), part(true));
+        // Not from the constants that have seen every shape, but a factor of 2 off them.
+        let (stack, _) = starts(family, start)
+            .iter()
+            .skip(1)
+            .map(|x| search(family, &seen, device, start, x))
+            .min_by(|a, b| a.1.total_cmp(&b.1))?;
+        let found = relative(&unseen, &family.times(&unseen, device, &stack));
+        let at = folds.iter().enumerate().filter(|(_, f)| **f == fold).map(|(i, _)| i);
+        for (i, error) in at.zip(found) {
+            errors[i] = error;
+        }
+    }
+    Some(errors)
+}
+
+/// The fold of every row: shapes in order are dealt in turn. `None` with too few shapes.
+pub(super) fn folds(shapes: &[Vec<u64>]) -> Option<Vec<usize>> {
+    let mut distinct: Vec<&Vec<u64>> = shapes.iter().collect();
+    distinct.sort();
+    distinct.dedup();
+    if distinct.len() < FOLDS {
+        return None;
+    }
+    let fold = |shape: &Vec<u64>| distinct.binary_search(&shape).map_or(0, |at| at % FOLDS);
+    Some(shapes.iter().map(fold).collect())
+}
+
+/// A number with four significant digits.
+pub(super) fn four_digits(value: f64) -> f64 {
+    format!("{value:.3e}").parse().unwrap_or(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::cost::sample;
+    use crate::domain::units::Seconds;
+    use crate::domain::validate::measured::{Case, Launch, Measured, Op, Software, Subset};
+
+    fn product(m: f64, n: f64, k: f64) -> Measured {
+        Measured {
+            line: 2,
+            device: "sample".to_owned(),
+            software: Software::default(),
+            op: Op::Gemm,
+            subset: Subset::All,
+            case: Case::Gemm { m, n, k },
+            time: Seconds::ZERO,
+            launch: Launch::None,
+            simulated: None,
+        }
+    }
+
+    /// Products of a device whose constants are known.
+    fn measured(stack: &Stack) -> Vec<Measured> {
+        let mut rows = Vec::new();
+        for (n, k) in [(2048.0, 4096.0), (4096.0, 4096.0), (8192.0, 2048.0), (14336.0, 4096.0)] {
+            for m in [1.0, 16.0, 64.0, 256.0, 1024.0, 4096.0, 16384.0] {
+                rows.push(product(m, n, k));
+            }
+        }
+        let device = sample::device();
+        let samples: Vec<Sample> =
+            rows.iter().map(|row| Sample { row, draws: Vec::new() }).collect();
+        let times = Family::Gemm.times(&samples, &device, stack);
+        for (row, time) in rows.iter_mut().zip(times) {
+            row.time = Seconds::new(time);
+        }
+        rows
+    }
+
+    #[test]
+    fn times_made_by_a_law_give_its_constants_back() {
+        let device = sample::device();
+        let mut truth = device.stacks[0].clone();
+        truth.gemm.constants.compute = 0.6;
+        truth.gemm.constants.memory = 0.8;
+        truth.gemm.constants.start = Seconds::new(3e-6);
+        let rows = measured(&truth);
+        let samples: Vec<Sample> =
+            rows.iter().map(|row| Sample { row, draws: Vec::new() }).collect();
+        let fitted = fit(Family::Gemm, &samples, &device, &device.stacks[0]).unwrap();
+        let found = &fitted.stack.gemm.constants;
+        assert!(fitted.errors.mean < 0.005, "{:?}", fitted.errors);
+        assert!(fitted.held_out.unwrap().mean < 0.05, "{:?}", fitted.held_out);
+        assert!((found.compute - 0.6).abs() < 0.02, "{found:?}");
+        assert!((found.start.get() - 3e-6).abs() < 0.5e-6, "{found:?}");
+    }
+
+    #[test]
+    fn too_few_rows_are_refused() {
+        let device = sample::device();
+        let rows = measured(&device.stacks[0]);
+        let samples: Vec<Sample> =
+            rows[..8].iter().map(|row| Sample { row, draws: Vec::new() }).collect();
+        let refused = fit(Family::Gemm, &samples, &device, &device.stacks[0]).unwrap_err();
+        assert_eq!(refused.to_string(), "8 rows cannot decide 8 constants: measure at least 9");
+    }
+
+    #[test]
+    fn folds_keep_shapes_whole() {
+        let shapes = [3, 1, 2, 1, 3, 4].map(|n| vec![n]);
+        assert_eq!(folds(&shapes).unwrap(), [2, 0, 1, 0, 2, 0]);
+        assert_eq!(folds(&shapes[..2]), None);
+        assert!((four_digits(1.234_56e-6) - 1.235e-6).abs() < 1e-20);
+    }
+}

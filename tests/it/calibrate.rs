@@ -72,14 +72,16 @@ fn a_fitted_profile_is_checked_and_answers_questions() {
     assert_eq!(std::fs::read_to_string(residuals).unwrap().lines().count(), 178);
     let (fine, out, aside) = program(&["catalog", "check", file]);
     assert!(fine && out.contains("device my-h200, stacks pytorch-2-11, vllm,"), "{out}{aside}");
-    let question =
-        Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/questions/mixtral-h100.json");
-    let question = question.to_str().unwrap();
-    let (fine, out, aside) = program(&["advise", question, "--device", file, "--json"]);
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples");
+    let question = examples.join("questions/mixtral-h100.json");
+    let trace = examples.join("traces/mixtral_like_e8k2.python.train.npz");
+    let asked =
+        ["advise", question.to_str().unwrap(), "--trace", trace.to_str().unwrap(), "--json"];
+    let (fine, out, aside) = program(&[&asked[..], &["--device", file]].concat());
     assert!(fine, "{out}{aside}");
     let answer: Value = serde_json::from_str(&out).unwrap();
     assert!(answer["recommendation"]["strategy"].is_string(), "{out}");
-    let (fine, own, _) = program(&["advise", question, "--json"]);
+    let (fine, own, _) = program(&asked);
     assert!(fine && own != out, "the profile changes nothing");
 }
 

@@ -35,7 +35,7 @@ pub(super) fn result(
     let question = &asked.question;
     let chosen = advised.chosen();
     wire::ResultBody {
-        recommendation: recommendation(advised),
+        recommendation: recommendation(question, advised),
         strategies: advised
             .entries
             .iter()
@@ -69,7 +69,7 @@ pub(super) fn result(
     }
 }
 
-fn recommendation(advised: &Advised) -> wire::Recommendation {
+fn recommendation(question: &Question, advised: &Advised) -> wire::Recommendation {
     let Some(choice) = &advised.choice else {
         return wire::Recommendation {
             strategy: None,
@@ -90,8 +90,8 @@ fn recommendation(advised: &Advised) -> wire::Recommendation {
         strategy: Some(chosen.strategy.id()),
         predictor: chosen.predictor.as_ref().map(predictor),
         verdict: choice.verdict.id(),
-        speedup_over_none: speedup(advised, chosen),
-        speedup_over_current: None,
+        speedup_over_none: speedup(advised.none(), chosen),
+        speedup_over_current: speedup(advised.current(question), chosen),
         margin_over_runner_up: Some(choice.margin),
         margin_error_band: Some(choice.margin_band),
         runner_up: choice.runner_up.map(|index| advised.entries[index].strategy.id()),
@@ -101,9 +101,9 @@ fn recommendation(advised: &Advised) -> wire::Recommendation {
     }
 }
 
-fn speedup(advised: &Advised, entry: &Entry) -> Option<f64> {
-    let none = advised.none()?.latency()?;
-    entry.latency().map(|latency| none / latency)
+fn speedup(over: Option<&Entry>, entry: &Entry) -> Option<f64> {
+    let before = over?.latency()?;
+    entry.latency().map(|latency| before / latency)
 }
 
 fn predictor(priced: &PricedPredictor) -> wire::PredictorBody {
@@ -139,8 +139,13 @@ fn strategy(question: &Question, advised: &Advised, entry: &Entry) -> wire::Stra
             .collect(),
         layer_latency_s: entry.latency().map(Seconds::get),
         model_latency_s: advised.model_latency(question, entry).map(Seconds::get),
-        speedup_over_none: speedup(advised, entry),
+        speedup_over_none: speedup(advised.none(), entry),
         terms: entry.terms.as_ref().map(terms),
+        serving: entry.served.map(|served| wire::ServingBody {
+            sequences: served.sequences,
+            tokens_per_s: served.tokens_per_s,
+            step_latency_s: served.step.get(),
+        }),
         step_latency_s: None,
         speedup_interval_95: None,
         imbalance_before: None,

@@ -81,6 +81,9 @@ pub struct StrategyBody {
     pub speedup_over_none: Option<f64>,
     /// Where the time goes; adds up to `layer_latency_s`.
     pub terms: Option<TermsBody>,
+    /// What it serves at the step of `none` (objective `throughput_at_tpot`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub serving: Option<ServingBody>,
     /// Seconds a step takes, over replayed steps (simulated).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub step_latency_s: Option<StepLatency>,
@@ -103,6 +106,17 @@ pub struct StrategyBody {
     /// Tokens of KV cache given up on every device.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub kv_tokens_lost_per_device: Option<f64>,
+}
+
+/// What a strategy serves in steps no longer than that of `none` at the batch asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
+pub struct ServingBody {
+    /// Sequences at once, over all devices, that fit beside the plan's replicas.
+    pub sequences: u64,
+    /// Tokens a second, over all devices.
+    pub tokens_per_s: f64,
+    /// Seconds a step of the model takes with that many.
+    pub step_latency_s: f64,
 }
 
 /// Step latency over replayed steps, seconds.

@@ -191,6 +191,92 @@ fn replicas_take_memory_from_the_cache() {
     assert_eq!(crate::asking::entry(&result, "none")["replica_bytes"], 0.0);
 }
 
+/// Mixtral in decode where KV cache is scarce: 20 GB of it on every device.
+fn scarce(sequences: u64) -> Value {
+    let mut question = mixtral_decode();
+    question["workload"] = json!({"phase": "decode", "batch_size": sequences, "kv_length": 4096});
+    question["objective"] = json!("throughput_at_tpot");
+    question
+}
+
+#[test]
+fn throughput_solves_the_batch_again_with_the_replicas_in_memory() {
+    let result = result(&scarce(256));
+    let serving = |strategy: &str| entry(&result, strategy)["serving"].clone();
+    let none = serving("none");
+    assert!(none["sequences"].as_u64().unwrap() <= 256, "{none}");
+    let limit = none["step_latency_s"].as_f64().unwrap();
+    for strategy in ["replace_only", "distribution_only", "token_to_expert"] {
+        let served = serving(strategy);
+        let step = served["step_latency_s"].as_f64().unwrap();
+        let sequences = served["sequences"].as_u64().unwrap();
+        assert!(sequences > 0 && step <= limit * (1.0 + 1e-9), "{strategy}: {served}");
+        let rate = served["tokens_per_s"].as_f64().unwrap();
+        assert!((rate - sequences as f64 / step).abs() <= 1e-9 * rate, "{strategy}: {served}");
+    }
+    let reason = result["recommendation"]["reason"].as_str().unwrap();
+    assert!(reason.contains("tokens/s"), "{reason}");
+    assert_eq!(entry(&self::result(&mixtral_decode()), "none")["serving"], Value::Null);
+}
+
+#[test]
+fn replicas_that_take_the_cache_serve_fewer_sequences() {
+    // So many sequences that memory ends the batch, not the step.
+    let mut question = scarce(2048);
+    let fewest = |question: &Value, slots: u32| {
+        let mut question = question.clone();
+        question["duplication"] = json!({"slots_per_device": slots});
+        let result = result(&question);
+        entry(&result, "distribution_only")["serving"]["sequences"].as_u64().unwrap()
+    };
+    let (few, many) = (fewest(&question, 3), fewest(&question, 6));
+    assert!(many < few, "{many} {few}");
+    question["objective"] = json!("step_latency");
+    let lacking = result(&question);
+    assert_eq!(entry(&lacking, "none")["feasible"], false, "2048 sequences of 4096 do not fit");
+}
+
+#[test]
+fn what_runs_now_is_compared_with() {
+    let mut question = mixtral();
+    let skewed = [0.30, 0.25, 0.15, 0.10, 0.08, 0.05, 0.04, 0.03];
+    question["routing"] = json!({"expert_shares": [skewed]});
+    let over =
+        |question: &Value| result(question)["recommendation"]["speedup_over_current"].as_f64();
+    assert_eq!(over(&question), None);
+    // Hot beside hot, as the contiguous start has it, and hot beside cold.
+    question["current"] = json!({"physical_to_logical": [[0, 1, 2, 3, 4, 5, 6, 7]]});
+    let poor = over(&question).unwrap();
+    question["current"] = json!({"physical_to_logical": [[0, 7, 1, 6, 2, 5, 3, 4]]});
+    let good = over(&question).unwrap();
+    assert!(poor > good && good >= 1.0 - 1e-12, "{poor} {good}");
+    question["current"] = json!({"strategy": "distribution_only"});
+    let result = result(&question);
+    let stated = latency(&result, "distribution_only");
+    let chosen = result["recommendation"]["strategy"].as_str().unwrap().to_owned();
+    let over = result["recommendation"]["speedup_over_current"].as_f64().unwrap();
+    assert!((over - stated / latency(&result, &chosen)).abs() < 1e-12);
+}
+
+#[test]
+fn a_plan_stays_near_the_map_in_force() {
+    let mut question = mixtral();
+    question["routing"] =
+        json!({"expert_shares": [[0.30, 0.25, 0.15, 0.10, 0.08, 0.05, 0.04, 0.03]]});
+    question["allowed_strategies"] = json!(["replace_only"]);
+    let placed = |question: &Value| {
+        let advice = crate::asking::advise(question, &KnownTraces::new()).unwrap();
+        advice.placement.unwrap()["layers"][0]["physical_to_logical"].clone()
+    };
+    let plan = placed(&question);
+    // The same devices under other names: nothing has to move.
+    let slots = plan.as_array().unwrap();
+    let turned: Vec<Value> = slots.iter().cycle().skip(2).take(slots.len()).cloned().collect();
+    question["current"] = json!({"physical_to_logical": [turned]});
+    assert_eq!(placed(&question), json!(turned));
+    assert_eq!(result(&question)["plan"]["moved_experts"], 0);
+}
+
 #[test]
 fn a_measured_step_far_from_the_model_is_a_doubt() {
     let modelled = entry(&result(&mixtral()), "none")["model_latency_s"].as_f64().unwrap();

@@ -237,14 +237,13 @@ impl<'a> Analytic<'a> {
             infeasible: self.lacking(&self.memory(index)),
             terms: Some(terms),
             bands: self.costs.bands,
+            served: None,
         }
     }
 
     /// Says what memory lacks, if it does.
     fn lacking(&self, memory: &MemoryBudget) -> Option<String> {
-        // Under this objective fewer sequences are served instead.
-        let shrinks = self.question.throughput_at_tpot && memory.max_concurrent_sequences_after > 0;
-        (!memory.fits() && !shrinks).then(|| {
+        (!memory.fits()).then(|| {
             let gigabytes = |bytes: Bytes| bytes.get() / 1e9;
             format!(
                 "does not fit: {:.0} missing bytes on every device ({:.1} GB of weights, {:.1} GB \
@@ -291,6 +290,7 @@ impl<'a> Analytic<'a> {
                 infeasible: infeasible.clone(),
                 terms: Some(self.predicted(&by_accuracy, point)),
                 bands: self.costs.bands,
+                served: None,
             }
         };
         self.question.predictors.iter().map(entry).collect()
@@ -334,9 +334,9 @@ impl<'a> Analytic<'a> {
                 told_load: forecast.loaded,
             };
             let map = &placement.layers[step.layer].map;
-            let (routed, moved) = self.stepwise.step(self.costs, map, &told);
-            copying += moved.time;
-            sum += routed;
+            let stepped = self.stepwise.step(self.costs, map, &told);
+            copying += stepped.moved.time;
+            sum += stepped.routed;
         }
         let n = forecasts.len() as f64;
         let rebalance = rebalance + copying / n;
@@ -361,5 +361,12 @@ impl<'a> Analytic<'a> {
 
 /// A strategy that cannot be planned.
 fn impossible(strategy: Strategy, predictor: Option<PricedPredictor>, why: String) -> Entry {
-    Entry { strategy, predictor, infeasible: Some(why), terms: None, bands: Bands::EXACT }
+    Entry {
+        strategy,
+        predictor,
+        infeasible: Some(why),
+        terms: None,
+        bands: Bands::EXACT,
+        served: None,
+    }
 }

@@ -65,7 +65,7 @@ pub struct Choice {
 fn ranked(entries: &[Entry], allowed: &[Strategy]) -> Vec<(usize, Strategy, Seconds)> {
     let mut best: Vec<(usize, Strategy, Seconds)> = Vec::new();
     for (index, entry) in entries.iter().enumerate() {
-        let Some(latency) = entry.feasible_latency() else { continue };
+        let Some(latency) = entry.cost() else { continue };
         if !allowed.contains(&entry.strategy) {
             continue;
         }

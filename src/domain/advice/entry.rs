@@ -1,5 +1,6 @@
 //! A priced strategy.
 
+use super::serving::Served;
 use crate::domain::price::Basis;
 use crate::domain::question::{
     OverheadCurve, Predictor, PredictorCost, PredictorKind, PredictorPoint, PredictorSource,
@@ -21,6 +22,8 @@ pub struct Entry {
     pub terms: Option<Terms>,
     /// How far each term can be trusted.
     pub bands: Bands,
+    /// What it serves at the step of `none`, where that is the objective.
+    pub served: Option<Served>,
 }
 
 /// A predictor as priced in one entry.
@@ -78,5 +81,20 @@ impl Entry {
     #[must_use]
     pub fn feasible_latency(&self) -> Option<Seconds> {
         if self.infeasible.is_some() { None } else { self.latency() }
+    }
+    /// What strategies are ranked by, if this one can be run: the latency of a layer, or
+    /// where throughput is the objective the seconds it takes for the batch asked for.
+    #[must_use]
+    pub fn cost(&self) -> Option<Seconds> {
+        let latency = self.feasible_latency()?;
+        Some(self.served.map_or(latency, |served| served.per_batch))
+    }
+
+    /// Puts other terms in place of these.
+    pub fn reprice(&mut self, terms: Terms) {
+        if let (Some(served), Some(before)) = (self.served, self.latency()) {
+            self.served = Some(served.slowed(terms.total() / before));
+        }
+        self.terms = Some(terms);
     }
 }

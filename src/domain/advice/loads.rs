@@ -56,38 +56,24 @@ impl Placed {
 /// The share of its expert's tokens that every slot takes.
 ///
 /// `hashed`: one over the replicas. `nearest_first`: tokens come evenly from all devices,
-/// and each device uses its own replica, else those of its node, else all. `optimal`: the
-/// even shares, scaled so that devices carry the loads of the best possible split.
+/// and each device uses its own replica, else those of its node, else all. `optimal`: as
+/// under the expected loads the busiest device is least.
 fn slot_shares(
     map: &SlotMap,
     expected: &[f64],
     split: ReplicaSplit,
     devices_per_node: usize,
 ) -> Vec<f64> {
-    let slots = map.shape().slots_per_device() as usize;
-    let experts = map.physical_to_logical();
     let replicas = map.replicas();
-    let even: Vec<f64> =
-        experts.iter().map(|e| 1.0 / f64::from(replicas[*e as usize].max(1))).collect();
+    let even: Vec<f64> = map
+        .physical_to_logical()
+        .iter()
+        .map(|e| 1.0 / f64::from(replicas[*e as usize].max(1)))
+        .collect();
     match split {
         ReplicaSplit::Hashed => even,
         ReplicaSplit::NearestFirst => nearest_shares(map, &replicas, even, devices_per_node),
-        ReplicaSplit::Optimal => {
-            let target = split::optimal(map, expected);
-            let mut shares = even;
-            for (device, shares) in shares.chunks_mut(slots).enumerate() {
-                let experts = &experts[device * slots..(device + 1) * slots];
-                let now: f64 =
-                    experts.iter().zip(&*shares).map(|(e, x)| expected[*e as usize] * x).sum();
-                // A device that carries its target keeps whole tokens whole.
-                if now > 0.0 && (target[device] / now - 1.0).abs() > 1e-9 {
-                    for share in shares.iter_mut() {
-                        *share *= target[device] / now;
-                    }
-                }
-            }
-            shares
-        }
+        ReplicaSplit::Optimal => split::optimal_shares(map, expected),
     }
 }
 

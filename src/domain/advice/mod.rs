@@ -24,6 +24,7 @@ pub mod predictors;
 mod pricing;
 pub mod reason;
 mod references;
+pub mod serving;
 pub mod stepwise;
 mod vary;
 
@@ -38,7 +39,7 @@ use super::engine;
 use super::question::Question;
 use super::simulate::Replayed;
 use super::strategy::Strategy;
-use super::system::{Communication, Preset};
+use super::system::Communication;
 use super::units::Seconds;
 
 pub use analytic::PlanSummary;
@@ -88,6 +89,22 @@ impl Advised {
         self.entries.iter().find(|entry| entry.strategy == Strategy::None)
     }
 
+    /// The entry of what runs now, where the question says: `none` stands for the stated map
+    /// as it is, else the fastest of the stated strategy.
+    #[must_use]
+    pub fn current(&self, question: &Question) -> Option<&Entry> {
+        let current = question.current.as_ref()?;
+        if current.physical_to_logical.is_some() {
+            return self.none();
+        }
+        let strategy = current.strategy?;
+        let cost = |entry: &&Entry| entry.cost().map_or(f64::INFINITY, Seconds::get);
+        self.entries
+            .iter()
+            .filter(|entry| entry.strategy == strategy)
+            .min_by(|a, b| cost(a).total_cmp(&cost(b)))
+    }
+
     /// The plan of a strategy.
     #[must_use]
     pub fn plan(&self, strategy: Strategy) -> Option<&PlanSummary> {
@@ -115,7 +132,9 @@ pub fn advise(
 ) -> Result<Advised, AnalyticError> {
     let (pattern, because) = communication(question);
     let pricing = Pricing::new(question, known, pattern);
-    let priced = pricing.whole()?;
+    let mut priced = pricing.whole()?;
+    let variation = Variation::new(&pricing, &priced.entries)?;
+    variation.serve(&mut priced.entries);
     let mut advised = Advised {
         choice: choose::choose(question, &priced.entries),
         entries: priced.entries,
@@ -131,7 +150,7 @@ pub fn advise(
         reason: String::new(),
     };
     if let Some(chosen) = advised.chosen() {
-        advised.flips = flips(&pricing, &advised.entries, chosen.strategy)?;
+        advised.flips = flips(&variation, chosen.strategy);
     }
     advised.other_communication = other_communication(question, &pricing, &advised);
     advised.doubts.extend(doubts::of_routing(known, &pricing, &advised));
@@ -154,14 +173,14 @@ pub fn replayed(
 ) -> Result<(), AnalyticError> {
     let drawn = advised.chosen().map(|entry| entry.strategy);
     for replayed in found {
-        advised.entries[replayed.entry].terms = Some(replayed.terms);
+        advised.entries[replayed.entry].reprice(replayed.terms);
     }
     advised.choice = choose::choose(question, &advised.entries);
     if let Some(chosen) = advised.chosen().map(|entry| entry.strategy)
         && Some(chosen) != drawn
     {
         let pricing = Pricing::new(question, known, advised.communication.0);
-        advised.flips = flips(&pricing, &advised.entries, chosen)?;
+        advised.flips = flips(&Variation::new(&pricing, &advised.entries)?, chosen);
     }
     let latencies = || advised.entries.iter().filter_map(Entry::feasible_latency);
     let fastest = advised.choice.as_ref().map(|choice| choice.fastest);
@@ -197,17 +216,14 @@ fn communication(question: &Question) -> (Communication, String) {
 }
 
 /// Where the strategy `held` is no longer chosen, one parameter at a time.
-fn flips(
-    pricing: &Pricing,
-    entries: &[Entry],
-    held: Strategy,
-) -> Result<Vec<Flip<Strategy>>, AnalyticError> {
-    let variation = Variation::new(pricing, entries)?;
-    let paper = pricing.question.system.assumptions.preset == Preset::Paper;
-    let effort =
-        if paper { Effort { grid: 64, halvings: 60 } } else { Effort { grid: 12, halvings: 12 } };
+fn flips(variation: &Variation, held: Strategy) -> Vec<Flip<Strategy>> {
+    let effort = if variation.by_formulas() {
+        Effort { grid: 64, halvings: 60 }
+    } else {
+        Effort { grid: 12, halvings: 12 }
+    };
     let along = |parameter| variation.flips(parameter, held, effort);
-    Ok(Parameter::ALL.into_iter().flat_map(along).collect())
+    Parameter::ALL.into_iter().flat_map(along).collect()
 }
 
 /// Where no engine is named, the winner under the other likely pattern if it differs.

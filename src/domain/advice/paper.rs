@@ -74,6 +74,7 @@ impl Paper<'_> {
             ),
             terms: None,
             bands: Bands::EXACT,
+            served: None,
         };
         let entry = |strategy, predictor, terms| Entry {
             strategy,
@@ -81,6 +82,7 @@ impl Paper<'_> {
             infeasible: None,
             terms: Some(terms),
             bands: Bands::EXACT,
+            served: None,
         };
         let mut entries = vec![
             entry(Strategy::None, None, self.none()),

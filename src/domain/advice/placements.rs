@@ -91,8 +91,9 @@ pub(super) fn placements(
     let planned = |slots: u32| -> Result<Vec<SlotMap>, PlacementError> {
         layers
             .iter()
-            .map(|layer| match care {
-                Care::Searched => planner.plan(&layer.forecast, slots),
+            .zip(&current)
+            .map(|(layer, current)| match care {
+                Care::Searched => planner.plan_near(current, &layer.forecast, slots),
                 Care::Quick => planner.quick_plan(&layer.forecast, slots),
             })
             .collect()

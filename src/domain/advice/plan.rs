@@ -1,7 +1,12 @@
 //! Plans of one layer: which expert stands in which slot.
 
+use super::layer::LayerCosts;
 use super::loads::Placed;
+use crate::domain::cost::experts::ExpertLaw;
 use crate::domain::engine;
+use crate::domain::placement::balance::Balance;
+use crate::domain::placement::best::{Case, Combine, DeviceCost};
+use crate::domain::placement::moves::relabelled;
 use crate::domain::placement::{Groups, PlacementError, Shape, SlotMap, best, eplb, paper_greedy};
 use crate::domain::question::{Algorithm, Question};
 use crate::domain::routing::{by_share, in_order};
@@ -23,12 +28,28 @@ pub struct Planner {
     pub base_slots: u32,
     /// (token, expert) pairs of a step.
     assignments: f64,
+    /// In decode, what a device's time depends on: which experts' weights it must read.
+    reads: Option<Reads>,
+}
+
+/// The expected time of a device in decode; `best` minimises it instead of tokens.
+#[derive(Debug, Clone, Copy)]
+struct Reads(ExpertLaw);
+
+impl DeviceCost for Reads {
+    fn piece(&self, tokens: f64) -> [f64; 2] {
+        [self.0.expected_piece(tokens).get(), 0.0]
+    }
+
+    fn close(&self, sums: [f64; 2]) -> f64 {
+        sums[0]
+    }
 }
 
 impl Planner {
-    /// The planner of a question.
+    /// The planner of a question whose layer costs `costs`.
     #[must_use]
-    pub fn new(question: &Question) -> Self {
+    pub fn new(question: &Question, costs: &LayerCosts) -> Self {
         let System { model, cluster, parallelism, workload, engine, assumptions, .. } =
             &question.system;
         let n_devices = parallelism.expert_parallel;
@@ -52,6 +73,7 @@ impl Planner {
             }),
             base_slots: model.experts.routed.div_ceil(n_devices),
             assignments: workload.tokens_per_step as f64 * f64::from(model.experts.top_k),
+            reads: (workload.phase == Phase::Decode).then(|| Reads(costs.experts())),
         }
     }
 
@@ -76,7 +98,43 @@ impl Planner {
         self.plan_with(shares, slots_per_device, best::Options::default().effort)
     }
 
-    /// The same without a search, as there is no time for one between two layers.
+    /// The same, near the map in force: devices are renamed so that experts stay where they
+    /// are, and a map that is as good already is kept.
+    pub fn plan_near(
+        &self,
+        current: &SlotMap,
+        shares: &[f64],
+        slots_per_device: u32,
+    ) -> Result<SlotMap, PlacementError> {
+        let found = self.plan(shares, slots_per_device)?;
+        let same = current.shape() == found.shape()
+            && self.keeps_rules(current)
+            && self.busiest(current, shares) <= self.busiest(&found, shares);
+        let n_nodes = self.n_devices / self.devices_per_node;
+        Ok(if same { current.clone() } else { relabelled(current, &found, n_nodes) })
+    }
+
+    /// What a plan minimises: tokens of the busiest device, or in decode its expected time.
+    fn busiest(&self, map: &SlotMap, shares: &[f64]) -> f64 {
+        let Some(reads) = &self.reads else { return Balance::of_map(map, shares).max };
+        let scale = self.assignments / shares.iter().sum::<f64>();
+        let replicas = map.replicas();
+        let piece = |e: &u32| {
+            let e = *e as usize;
+            reads.0.expected_piece(shares[e] * scale / f64::from(replicas[e])).get()
+        };
+        map.devices().map(|held| held.iter().map(piece).sum()).fold(0.0, f64::max)
+    }
+
+    /// Whether a map obeys what the question asks of plans.
+    fn keeps_rules(&self, map: &SlotMap) -> bool {
+        self.groups.is_none()
+            && (self.allow_duplicates || map.same_device_duplicates() == 0)
+            && map.replicas().iter().all(|copies| *copies <= self.max_copies)
+    }
+
+    /// A plan made without a search, as there is no time for one between two layers, and
+    /// balanced by tokens.
     pub fn quick_plan(
         &self,
         shares: &[f64],
@@ -107,7 +165,16 @@ impl Planner {
                 }
                 // Hottest first, so that ties do not depend on what experts are called.
                 let order = by_share(shares);
-                let map = best::plan(&in_order(shares, &order), shape, &options)?;
+                let ranked = in_order(shares, &order);
+                let map = match &self.reads {
+                    Some(reads) if effort > 0 => {
+                        let scale = self.assignments / ranked.iter().sum::<f64>();
+                        let tokens: Vec<f64> = ranked.iter().map(|x| x * scale).collect();
+                        let cases = [Case { load: &tokens, weight: 1.0 }];
+                        best::plan_for(&cases, Combine::Worst, reads, shape, &options)?
+                    }
+                    _ => best::plan(&ranked, shape, &options)?,
+                };
                 let renamed = map.physical_to_logical().iter().map(|rank| order[*rank as usize]);
                 let ids = renamed.filter_map(|expert| u32::try_from(expert).ok());
                 SlotMap::new(shape, ids.collect())
@@ -126,7 +193,11 @@ impl Planner {
     /// Whether plans differ by the number of tokens, not only by their shares.
     #[must_use]
     pub const fn counts_tokens(&self) -> bool {
-        matches!(self.algorithm, Algorithm::PaperGreedy)
+        match self.algorithm {
+            Algorithm::Best => self.reads.is_some(),
+            Algorithm::PaperGreedy => true,
+            Algorithm::Eplb => false,
+        }
     }
 
     /// A map with every expert's tokens split over its replicas as the engine does.

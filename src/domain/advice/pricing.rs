@@ -1,5 +1,7 @@
 //! One way to price a question whatever the preset.
 
+use std::cell::OnceCell;
+
 use super::analytic::{Analytic, AnalyticError, PlanSummary};
 use super::choose::{choose, winner};
 use super::drawn::{Drawn, draws};
@@ -8,7 +10,7 @@ use super::known::{Known, OrderRange, Orders};
 use super::layer::LayerCosts;
 use super::paper::Paper;
 use super::paper_layer::paper_layer;
-use super::placements::{Care, placements};
+use super::placements::{Care, Placements, placements};
 use super::plan::Planner;
 use crate::domain::question::Question;
 use crate::domain::routing::LayerRouting;
@@ -32,6 +34,8 @@ pub(super) struct Pricing<'a> {
     pub(super) orders: Option<OrderRange>,
     /// The orders of experts that were tried.
     pub(super) tried: Orders,
+    /// The placements of the question as it is, once they are made.
+    placements: OnceCell<Placements>,
 }
 
 /// All strategies priced.
@@ -52,7 +56,7 @@ impl<'a> Pricing<'a> {
         let tried = if paper(question) { Orders::default() } else { Orders::new(question, known) };
         let (layers, orders) =
             if paper(question) { (Vec::new(), None) } else { known.layers(question, &tried) };
-        Self { question, known, pattern, layers, orders, tried }
+        Self { question, known, pattern, layers, orders, tried, placements: OnceCell::new() }
     }
 
     /// The full answer.
@@ -62,12 +66,12 @@ impl<'a> Pricing<'a> {
             return Ok(by_paper(question, self.known));
         }
         let costs = costs(question, self.pattern)?;
-        let planner = Planner::new(question);
-        let placements = placements(question, &planner, &self.layers, Care::Searched)?;
+        let planner = Planner::new(question, &costs);
+        let placements = self.placements(&costs)?;
         let draws = draws(question.seed, &self.layers, DRAWS);
         let top_k = question.system.model.experts.top_k;
-        let drawn = Drawn::new(question.seed, &draws, &self.layers, top_k, &costs, &placements);
-        let analytic = Analytic::new(question, planner, &costs, &placements, &drawn);
+        let drawn = Drawn::new(question.seed, &draws, &self.layers, top_k, &costs, placements);
+        let analytic = Analytic::new(question, planner, &costs, placements, &drawn);
         let analysis = analytic.analyse(&self.layers);
         Ok(Priced {
             entries: self.priceable(analysis.entries),
@@ -75,6 +79,16 @@ impl<'a> Pricing<'a> {
             ceiling: Some(analysis.ceiling),
             dense_layer: costs.dense_layer,
         })
+    }
+
+    /// The placements of the question as it is.
+    pub(super) fn placements(&self, costs: &LayerCosts) -> Result<&Placements, AnalyticError> {
+        if let Some(made) = self.placements.get() {
+            return Ok(made);
+        }
+        let planner = Planner::new(self.question, costs);
+        let made = placements(self.question, &planner, &self.layers, Care::Searched)?;
+        Ok(self.placements.get_or_init(|| made))
     }
 
     /// The strategies chosen and fastest under another pattern or with other routing.
@@ -85,7 +99,7 @@ impl<'a> Pricing<'a> {
     ) -> Result<Option<(Strategy, Strategy)>, AnalyticError> {
         let question = self.question;
         let costs = costs(question, pattern)?;
-        let planner = Planner::new(question);
+        let planner = Planner::new(question, &costs);
         let placements = placements(question, &planner, layers, Care::Quick)?;
         let draws = draws(question.seed, layers, SIDE_DRAWS);
         let top_k = question.system.model.experts.top_k;

@@ -23,6 +23,7 @@ pub fn reason(question: &Question, known: &Known, advised: &Advised) -> String {
     let mut sentences = Vec::new();
     sentences.extend(better_reference(advised, choice));
     sentences.push(verdict_sentence(advised, choice));
+    sentences.extend(serving(advised, choice));
     sentences.extend(deciding_terms(advised, choice));
     if let Some(none) = advised.none()
         && chosen.strategy == Strategy::None
@@ -93,6 +94,17 @@ fn verdict_sentence(advised: &Advised, choice: &Choice) -> String {
             choice.margin_band * 100.0
         ),
     }
+}
+
+/// What is served at the step of `none`, where that is the objective.
+fn serving(advised: &Advised, choice: &Choice) -> Option<String> {
+    let served = advised.entries[choice.chosen].served?;
+    let none = advised.none()?.served?;
+    Some(format!(
+        "At the step time of none at the batch asked for it serves {} sequences and {:.0} tokens/s, \
+         none serves {} and {:.0}.",
+        served.sequences, served.tokens_per_s, none.sequences, none.tokens_per_s
+    ))
 }
 
 /// The two terms in which chosen and runner-up differ most.

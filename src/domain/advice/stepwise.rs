@@ -29,6 +29,17 @@ pub struct Moved {
     pub bytes: Bytes,
 }
 
+/// One layer of one step under token-to-expert prediction.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Stepped {
+    /// The part of its time that depends on loads.
+    pub routed: Routed,
+    /// Experts moved for it.
+    pub moved: Moved,
+    /// max/mean device load under a plan of its own; none where the old plan was kept.
+    pub imbalance: Option<f64>,
+}
+
 /// One layer of one step, as it is and as a predictor tells it.
 #[derive(Debug, Clone, Copy)]
 pub struct Told<'a> {
@@ -53,7 +64,7 @@ impl<'a> Stepwise<'a> {
     /// One layer of one step: the plan made from the forecast loads if the forecast says
     /// that it saves more than its copies cost, else the kept one; priced on true counts.
     #[must_use]
-    pub fn step(&self, costs: &LayerCosts, kept: &SlotMap, told: &Told) -> (Routed, Moved) {
+    pub fn step(&self, costs: &LayerCosts, kept: &SlotMap, told: &Told) -> Stepped {
         let stay = costs.routed(&told.told_load).total();
         let slots = kept.shape().slots_per_device();
         // A plan cannot save more than perfect balance nor cost less than one copy: most
@@ -68,10 +79,12 @@ impl<'a> Stepwise<'a> {
             if moved + time < stay {
                 let bytes = expert_bytes(self.system) * (moves.total() as f64);
                 let routed = costs.routed(&costs.loaded(&placed, told.counts));
-                return (routed, Moved { time, bytes });
+                let imbalance = Some(placed.imbalance(told.counts));
+                return Stepped { routed, moved: Moved { time, bytes }, imbalance };
             }
         }
-        (costs.routed(&told.true_load), Moved::default())
+        let routed = costs.routed(&told.true_load);
+        Stepped { routed, moved: Moved::default(), imbalance: None }
     }
 
     /// The terms of a layer from its mean routed part, before the predictor's own time.

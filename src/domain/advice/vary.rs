@@ -9,11 +9,11 @@ use super::choose::winner;
 use super::drawn::{Drawn, draws};
 use super::entry::{Entry, PricedPredictor};
 use super::flip::{Effort, Flip, Parameter, flips};
-use super::known::Known;
 use super::layer::LayerCosts;
 use super::placements::{Care, Placements, placements};
 use super::plan::Planner;
 use super::pricing::{Pricing, by_paper, costs, paper};
+use super::serving::{Batch, served};
 use crate::domain::question::{PredictorCost, PredictorPoint, Question};
 use crate::domain::routing::LayerRouting;
 use crate::domain::routing::sample::Draws;
@@ -23,6 +23,9 @@ use crate::domain::units::{BytesPerSecond, Seconds};
 
 /// Draws over all layers that a flip point is searched with.
 const FLIP_DRAWS: usize = 16;
+
+/// The most tokens of a step that a batch is solved for: the limit of a question.
+const MOST_TOKENS: f64 = 16_777_216.0;
 
 /// Searches flip points.
 #[derive(Debug)]
@@ -116,14 +119,52 @@ impl<'a> Variation<'a> {
                 }
             }
         }
-        let entries = match &self.held {
-            None => Ok(by_paper(question, tempered.as_ref().unwrap_or(self.pricing.known)).entries),
-            Some(held) => held.entries(self.pricing, question, parameter, tempered.as_ref()),
+        let chosen = match &self.held {
+            None => {
+                let known = tempered.as_ref().unwrap_or(self.pricing.known);
+                winner(question, &by_paper(question, known).entries)
+            }
+            Some(held) => {
+                let orders = &self.pricing.tried;
+                let changed = Changed {
+                    laws: matches!(parameter, Parameter::LinkBandwidth | Parameter::TokensPerStep),
+                    tokens: parameter == Parameter::TokensPerStep,
+                    layers: tempered.map(|known| known.layers(question, orders).0),
+                };
+                held.served(self.pricing, question, &changed)
+                    .ok()
+                    .and_then(|entries| winner(question, &entries))
+            }
         };
-        let entries = entries.map(|entries| self.pricing.priceable(entries));
-        let chosen = entries.ok().and_then(|entries| winner(question, &entries));
         chosen.map_or(Strategy::None, |(chosen, _)| chosen)
     }
+
+    /// Whether the paper's formulas are searched, not drawn loads.
+    pub(super) const fn by_formulas(&self) -> bool {
+        self.held.is_none()
+    }
+
+    /// Adds to entries what they serve, where that is the objective.
+    pub(super) fn serve(&self, entries: &mut [Entry]) {
+        let question = self.pricing.question;
+        let Some(held) = self.held.as_ref().filter(|_| question.throughput_at_tpot) else { return };
+        let Ok(found) = held.served(self.pricing, question, &Changed::default()) else { return };
+        for (entry, found) in entries.iter_mut().zip(found) {
+            entry.served = found.served;
+            entry.infeasible = found.infeasible;
+        }
+    }
+}
+
+/// What a changed question changes.
+#[derive(Debug, Clone, Default)]
+struct Changed {
+    /// The operators' laws.
+    laws: bool,
+    /// The tokens of a step, and with them the laws.
+    tokens: bool,
+    /// The routing.
+    layers: Option<Vec<LayerRouting>>,
 }
 
 impl Held {
@@ -131,41 +172,89 @@ impl Held {
         let question = pricing.question;
         let costs = costs(question, pricing.pattern)?;
         let layers = &pricing.layers;
-        let placements = placements(question, &Planner::new(question), layers, Care::Quick)?;
+        let placements = pricing.placements(&costs)?.clone();
         let draws = draws(question.seed, layers, FLIP_DRAWS);
         let drawn = drawn(question, &draws, layers, &costs, &placements);
         Ok(Self { costs, placements, draws, drawn })
     }
 
-    /// The priced strategies of the changed `question`.
+    /// The priced strategies of the changed `question`, with what they serve where that is
+    /// the objective.
+    fn served(
+        &self,
+        pricing: &Pricing,
+        question: &Question,
+        changed: &Changed,
+    ) -> Result<Vec<Entry>, AnalyticError> {
+        let (mut entries, dense_layer) = self.entries(pricing, question, changed)?;
+        let model = &question.system.model;
+        let step = |entry: &Entry, dense: Seconds| {
+            let layers = entry.latency()? * f64::from(model.moe_layers);
+            Some(layers + dense * f64::from(model.dense_layers))
+        };
+        let none = entries.iter().find(|entry| entry.strategy == Strategy::None);
+        let limit = none.and_then(|none| step(none, dense_layer));
+        let Some(limit) = limit.filter(|_| question.throughput_at_tpot) else {
+            return Ok(entries);
+        };
+        let workload = &question.system.workload;
+        let tokens_per_sequence = workload.tokens_per_step as f64 / workload.sequences as f64;
+        let batch = Batch {
+            sequences: workload.sequences,
+            tokens_per_sequence,
+            most: whole_tokens(MOST_TOKENS / tokens_per_sequence),
+        };
+        let changed = Changed { laws: true, tokens: true, layers: changed.layers.clone() };
+        let mut asked = question.clone();
+        let steps = |sequences: u64| {
+            let tokens = sequences as f64 * tokens_per_sequence;
+            asked.system.workload.tokens_per_step = whole_tokens(tokens);
+            asked.system.workload.sequences = sequences;
+            let Ok((entries, dense)) = self.entries(pricing, &asked, &changed) else {
+                return Vec::new();
+            };
+            let fits = |entry: &Entry| entry.infeasible.is_none();
+            entries.iter().map(|entry| step(entry, dense).filter(|_| fits(entry))).collect()
+        };
+        let found = served(batch, entries.len(), limit, steps);
+        for (entry, served) in entries.iter_mut().zip(found) {
+            entry.served = served;
+            match served {
+                Some(_) => entry.infeasible = None,
+                None => {
+                    entry.infeasible.get_or_insert_with(|| {
+                        "not even one sequence is served within the step of `none`".to_owned()
+                    });
+                }
+            }
+        }
+        Ok(entries)
+    }
+
+    /// The priced strategies of the changed `question`, and its dense layer.
     fn entries(
         &self,
         pricing: &Pricing,
         question: &Question,
-        parameter: Parameter,
-        tempered: Option<&Known>,
-    ) -> Result<Vec<Entry>, AnalyticError> {
-        let planner = Planner::new(question);
-        let layers = tempered.map(|known| known.layers(question, &pricing.tried).0);
-        let layers = layers.as_deref();
-        let of_tokens = parameter == Parameter::TokensPerStep;
-        let new_costs = (of_tokens || parameter == Parameter::LinkBandwidth)
+        changed: &Changed,
+    ) -> Result<(Vec<Entry>, Seconds), AnalyticError> {
+        let changed_layers = changed.layers.as_deref();
+        let layers = changed_layers.unwrap_or(&pricing.layers);
+        let new_costs = (changed.laws || changed.tokens)
             .then(|| costs(question, pricing.pattern))
             .transpose()?;
         let costs = new_costs.as_ref().unwrap_or(&self.costs);
-        let new_placements = (layers.is_some() || (of_tokens && planner.counts_tokens()))
-            .then(|| {
-                let layers = layers.unwrap_or(&pricing.layers);
-                placements(question, &planner, layers, Care::Quick)
-            })
-            .transpose()?;
+        let planner = Planner::new(question, costs);
+        let new_placements = (changed_layers.is_some()
+            || (changed.tokens && planner.counts_tokens()))
+        .then(|| placements(question, &planner, layers, Care::Quick))
+        .transpose()?;
         let placements = new_placements.as_ref().unwrap_or(&self.placements);
-        let new_drawn = (layers.is_some() || of_tokens).then(|| {
-            let layers = layers.unwrap_or(&pricing.layers);
-            drawn(question, &self.draws, layers, costs, placements)
-        });
+        let new_drawn = (changed_layers.is_some() || changed.tokens)
+            .then(|| drawn(question, &self.draws, layers, costs, placements));
         let drawn = new_drawn.as_ref().unwrap_or(&self.drawn);
-        Ok(Analytic::new(question, planner, costs, placements, drawn).price().entries)
+        let priced = Analytic::new(question, planner, costs, placements, drawn).price();
+        Ok((pricing.priceable(priced.entries), costs.dense_layer))
     }
 }
 

@@ -61,15 +61,46 @@ pub fn nearest_first(map: &SlotMap, load: &[f64], devices_per_node: u32) -> Vec<
 /// the next t is that set's mean (Dinkelbach), so the search ends after finitely many cuts.
 #[must_use]
 pub fn optimal(map: &SlotMap, load: &[f64]) -> Vec<f64> {
-    let n = map.shape().n_devices() as usize;
-    let total: f64 = load.iter().sum();
     let hosts = hosts_of_experts(map);
-    let mut flow = Flow::new(&hosts, n);
+    least(&hosts, map.shape().n_devices() as usize, load).device_loads()
+}
+
+/// The share of its expert's load that every slot takes under [`optimal`]; an expert's
+/// shares sum to 1, and one without any load is shared evenly.
+#[must_use]
+pub fn optimal_shares(map: &SlotMap, load: &[f64]) -> Vec<f64> {
+    let hosts = hosts_of_experts(map);
+    let flow = least(&hosts, map.shape().n_devices() as usize, load);
+    let replicas = map.replicas();
+    let share = |(device, expert): (usize, u32)| {
+        let e = expert as usize;
+        let sent: f64 = flow.sent[e].iter().sum();
+        let at = hosts[e].binary_search(&device);
+        match at {
+            Ok(at) if sent > 0.0 => {
+                let here = u32::try_from(device).unwrap_or(u32::MAX);
+                let same = map.device(here).iter().filter(|held| **held == expert).count();
+                flow.sent[e][at] / sent / same as f64
+            }
+            _ => 1.0 / f64::from(replicas[e].max(1)),
+        }
+    };
+    map.devices()
+        .enumerate()
+        .flat_map(|(device, held)| held.iter().map(move |expert| (device, *expert)))
+        .map(share)
+        .collect()
+}
+
+/// The flow of the loads to their hosts under which the busiest device is least.
+fn least<'a>(hosts: &'a [Vec<usize>], n: usize, load: &[f64]) -> Flow<'a> {
+    let total: f64 = load.iter().sum();
+    let mut flow = Flow::new(hosts, n);
     let mut capacity = total / n as f64;
     loop {
         // Room for rounding: without it the last unit may never find its way.
         match flow.saturate(load, capacity * (1.0 + 1e-12), total * 1e-11) {
-            None => return flow.device_loads(),
+            None => return flow,
             Some(stuck) => {
                 let devices = stuck.iter().filter(|&&is| is).count();
                 let held: f64 = hosts
@@ -80,7 +111,7 @@ pub fn optimal(map: &SlotMap, load: &[f64]) -> Vec<f64> {
                     .sum();
                 let next = held / devices.max(1) as f64;
                 if next <= capacity * (1.0 + 1e-12) {
-                    return flow.device_loads();
+                    return flow;
                 }
                 capacity = next;
             }
@@ -256,6 +287,19 @@ mod tests {
                 prop_assert!((loads.iter().sum::<f64>() - total).abs() <= 1e-9 * total.max(1.0));
                 prop_assert!(best <= Balance::of(&loads).max * (1.0 + 1e-9));
             }
+            let shares = optimal_shares(&map, &load);
+            let mut of_experts = [0.0; 12];
+            for (expert, share) in map.physical_to_logical().iter().zip(&shares) {
+                prop_assert!(*share >= 0.0);
+                of_experts[*expert as usize] += share;
+            }
+            prop_assert!(of_experts.iter().all(|sum| (sum - 1.0).abs() < 1e-9));
+            let slots = map.shape().slots_per_device() as usize;
+            let held = map.physical_to_logical().chunks(slots).zip(shares.chunks(slots));
+            let most = held.map(|(experts, shares)| {
+                experts.iter().zip(shares).map(|(e, x)| load[*e as usize] * x).sum::<f64>()
+            });
+            prop_assert!((most.fold(0.0, f64::max) - best).abs() <= 1e-9 * total.max(1.0));
         }
     }
 }

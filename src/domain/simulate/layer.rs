@@ -57,13 +57,15 @@ impl<'a> InForce<'a> {
         stepwise: &Stepwise,
         counts: &[f64],
         forecast: &[f64],
-    ) -> Outcome {
+    ) -> (Outcome, f64) {
         let told_load = costs.loaded(&self.plan.placed, forecast);
         let told = Told { counts, forecast, true_load: self.loaded, told_load };
-        let (routed, mut moved) = stepwise.step(costs, &self.plan.placed.map, &told);
+        let stepped = stepwise.step(costs, &self.plan.placed.map, &told);
+        let mut moved = stepped.moved;
         moved.time += self.plan.renewal.time;
         moved.bytes += self.plan.renewal.bytes;
-        Outcome { routed, moved, ..self.outcome }
+        let outcome = Outcome { routed: stepped.routed, moved, ..self.outcome };
+        (outcome, stepped.imbalance.unwrap_or(self.imbalance))
     }
 }
 
@@ -131,16 +133,17 @@ impl LayerReplay {
                     outcomes.push(Outcome::default());
                     continue;
                 };
-                self.imbalance[entry] += kept.imbalance;
-                outcomes.push(match point {
+                let (outcome, imbalance) = match point {
                     Some(point) => {
                         let lane = (index as u64) << 40 | at << 8 | entry as u64;
                         let mut rng = stream(question.seed, Purpose::Misprediction, lane);
                         let forecast = mispredicted(counts, point.accuracy, &mut rng);
                         kept.predicted(costs, stepwise, counts, &forecast)
                     }
-                    None => kept.outcome,
-                });
+                    None => (kept.outcome, kept.imbalance),
+                };
+                self.imbalance[entry] += imbalance;
+                outcomes.push(outcome);
             }
             for (past, count) in self.past.iter_mut().zip(counts) {
                 *past += count;
@@ -157,7 +160,7 @@ impl LayerReplay {
         for plan in self.plans.iter_mut().filter(|plan| plan.strategy != Strategy::None) {
             if due {
                 let slots = plan.placed.map.shape().slots_per_device();
-                if let Ok(map) = planner.plan(&self.past, slots) {
+                if let Ok(map) = planner.plan_near(&plan.placed.map, &self.past, slots) {
                     let moves = Moves::between(&plan.placed.map, &map);
                     let system = &question.system;
                     let layers = f64::from(system.model.moe_layers);

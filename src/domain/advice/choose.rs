@@ -104,8 +104,12 @@ fn pick(question: &Question, entries: &[Entry]) -> Option<Pick> {
 
 /// The error band of the margin between two entries.
 fn band(entries: &[Entry], fastest: usize, other: usize, floor: f64) -> f64 {
+    let bands = &entries[fastest].bands;
+    if bands.are_exact() {
+        return floor;
+    }
     let terms_of = |index: usize| entries[index].terms.unwrap_or_default();
-    margin_band(&terms_of(fastest), &terms_of(other), &entries[fastest].bands).max(floor)
+    margin_band(&terms_of(fastest), &terms_of(other), bands).max(floor)
 }
 
 /// The strategy chosen among entries and the fastest one; `None` if none can be run.

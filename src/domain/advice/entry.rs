@@ -68,6 +68,12 @@ pub struct Bands(pub [(f64, Basis); TERMS]);
 impl Bands {
     /// Formulas taken at their word: no band.
     pub const EXACT: Self = Self([(0.0, Basis::Roofline); TERMS]);
+
+    /// Whether no term has a band.
+    #[must_use]
+    pub fn are_exact(&self) -> bool {
+        self.0.iter().all(|(band, _)| *band <= 0.0)
+    }
 }
 
 impl Entry {

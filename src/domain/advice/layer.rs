@@ -221,12 +221,6 @@ impl LayerCosts {
         })
     }
 
-    /// The law of the experts.
-    #[must_use]
-    pub const fn experts(&self) -> ExpertLaw {
-        self.experts
-    }
-
     /// Whether placement changes dispatch and combine.
     #[must_use]
     pub const fn exchange_depends_on_routing(&self) -> bool {

@@ -220,7 +220,7 @@ fn flips(variation: &Variation, held: Strategy) -> Vec<Flip<Strategy>> {
     let effort = if variation.by_formulas() {
         Effort { grid: 64, halvings: 60 }
     } else {
-        Effort { grid: 12, halvings: 12 }
+        Effort { grid: 12, halvings: 8 }
     };
     let along = |parameter| variation.flips(parameter, held, effort);
     Parameter::ALL.into_iter().flat_map(along).collect()

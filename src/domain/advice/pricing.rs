@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 
 use super::analytic::{Analytic, AnalyticError, PlanSummary};
-use super::choose::{choose, winner};
+use super::choose::winner;
 use super::drawn::{Drawn, draws};
 use super::entry::Entry;
 use super::known::{Known, OrderRange, Orders};
@@ -66,8 +66,8 @@ impl<'a> Pricing<'a> {
             return Ok(by_paper(question, self.known));
         }
         let costs = costs(question, self.pattern)?;
-        let planner = Planner::new(question, &costs);
-        let placements = self.placements(&costs)?;
+        let planner = Planner::new(question);
+        let placements = self.placements()?;
         let draws = draws(question.seed, &self.layers, DRAWS);
         let top_k = question.system.model.experts.top_k;
         let drawn = Drawn::new(question.seed, &draws, &self.layers, top_k, &costs, placements);
@@ -82,11 +82,11 @@ impl<'a> Pricing<'a> {
     }
 
     /// The placements of the question as it is.
-    pub(super) fn placements(&self, costs: &LayerCosts) -> Result<&Placements, AnalyticError> {
+    pub(super) fn placements(&self) -> Result<&Placements, AnalyticError> {
         if let Some(made) = self.placements.get() {
             return Ok(made);
         }
-        let planner = Planner::new(self.question, costs);
+        let planner = Planner::new(self.question);
         let made = placements(self.question, &planner, &self.layers, Care::Searched)?;
         Ok(self.placements.get_or_init(|| made))
     }
@@ -99,7 +99,7 @@ impl<'a> Pricing<'a> {
     ) -> Result<Option<(Strategy, Strategy)>, AnalyticError> {
         let question = self.question;
         let costs = costs(question, pattern)?;
-        let planner = Planner::new(question, &costs);
+        let planner = Planner::new(question);
         let placements = placements(question, &planner, layers, Care::Quick)?;
         let draws = draws(question.seed, layers, SIDE_DRAWS);
         let top_k = question.system.model.experts.top_k;
@@ -164,11 +164,20 @@ pub(super) fn paper(question: &Question) -> bool {
 }
 
 /// The answer of the paper's formulas.
-pub(super) fn by_paper(question: &Question, known: &Known) -> Priced {
-    let (layer, dense_layer) = paper_layer(question);
-    let model = Paper { layer, routing: known.paper(), assumptions: &question.system.assumptions };
+fn by_paper(question: &Question, known: &Known) -> Priced {
+    let (model, dense_layer) = paper_model(question, known);
     let entries = model.entries(&question.predictors);
-    let fastest = choose(question, &entries).map(|choice| entries[choice.fastest].strategy);
-    let ceiling = fastest.map(|strategy| model.ceiling(strategy).total());
+    let ceiling = winner(question, &entries).map(|(_, fastest)| model.ceiling(fastest).total());
     Priced { entries, plans: Vec::new(), ceiling, dense_layer }
+}
+
+/// The strategies priced by the paper's formulas.
+pub(super) fn paper_entries(question: &Question, known: &Known) -> Vec<Entry> {
+    paper_model(question, known).0.entries(&question.predictors)
+}
+
+fn paper_model<'a>(question: &'a Question, known: &Known) -> (Paper<'a>, Seconds) {
+    let (layer, dense_layer) = paper_layer(question);
+    let assumptions = &question.system.assumptions;
+    (Paper { layer, routing: known.paper(), assumptions }, dense_layer)
 }

@@ -12,7 +12,7 @@ use super::flip::{Effort, Flip, Parameter, flips};
 use super::layer::LayerCosts;
 use super::placements::{Care, Placements, placements};
 use super::plan::Planner;
-use super::pricing::{Pricing, by_paper, costs, paper};
+use super::pricing::{Pricing, costs, paper, paper_entries};
 use super::serving::{Batch, served};
 use crate::domain::question::{PredictorCost, PredictorPoint, Question};
 use crate::domain::routing::LayerRouting;
@@ -122,7 +122,7 @@ impl<'a> Variation<'a> {
         let chosen = match &self.held {
             None => {
                 let known = tempered.as_ref().unwrap_or(self.pricing.known);
-                winner(question, &by_paper(question, known).entries)
+                winner(question, &paper_entries(question, known))
             }
             Some(held) => {
                 let orders = &self.pricing.tried;
@@ -172,7 +172,7 @@ impl Held {
         let question = pricing.question;
         let costs = costs(question, pricing.pattern)?;
         let layers = &pricing.layers;
-        let placements = pricing.placements(&costs)?.clone();
+        let placements = pricing.placements()?.clone();
         let draws = draws(question.seed, layers, FLIP_DRAWS);
         let drawn = drawn(question, &draws, layers, &costs, &placements);
         Ok(Self { costs, placements, draws, drawn })
@@ -244,7 +244,7 @@ impl Held {
             .then(|| costs(question, pricing.pattern))
             .transpose()?;
         let costs = new_costs.as_ref().unwrap_or(&self.costs);
-        let planner = Planner::new(question, costs);
+        let planner = Planner::new(question);
         let new_placements = (changed_layers.is_some()
             || (changed.tokens && planner.counts_tokens()))
         .then(|| placements(question, &planner, layers, Care::Quick))

@@ -229,27 +229,6 @@ impl ExpertLaw {
         work
     }
 
-    /// The mean time that an expert adds to its device where it draws `mean` tokens on
-    /// average: with chance a it has any, and then mean/a of them.
-    ///
-    /// ```text
-    /// a = 1 − e^(−mean)        work = a · min over m of sqrt(compute² + memory²)(mean/a)
-    /// ```
-    ///
-    /// Tokens choose experts independently (Poisson); waves are left out, as is the
-    /// start-up that all devices pay. Worked number: an expert whose weights take 100 µs to
-    /// read adds 63.2 µs at one token on average, and all 100 µs at many.
-    #[must_use]
-    pub fn expected_piece(&self, mean: f64) -> Seconds {
-        let active = -(-mean).exp_m1();
-        if active <= 0.0 {
-            return Seconds::ZERO;
-        }
-        let work = self.piece(mean / active);
-        let least = work.sums[..self.heights].iter().copied().fold(f64::INFINITY, f64::min);
-        Seconds::new(active * least + mean * self.moved_time)
-    }
-
     /// The time of all experts whose work was summed; no work costs start-up and the
     /// walk over tokens in sight.
     #[must_use]

@@ -85,7 +85,7 @@ impl<'a> Simulator<'a> {
         let Some(costs) = LayerCosts::new(&question.system, pattern, measured, tokens) else {
             return Ok(None);
         };
-        let planner = Planner::new(question, &costs);
+        let planner = Planner::new(question);
         let maps = |strategy| {
             analytic::plan_of(&advised.plans, strategy).map(|plan| plan.layers.as_slice())
         };

@@ -139,6 +139,7 @@ fn stored(directory: &Path, routing: Routing, n_tokens: u32) -> (String, TraceFa
         steps: 0,
         has_token_ids: false,
         path,
+        embedding: None,
     };
     (id, facts)
 }

@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::known;
 use super::question::{self, Answerable, AskedRouting};
-use super::{answer, assumed, plan_file, replay};
+use super::{answer, assumed, fitted, plan_file, replay};
 use crate::catalog::Catalog;
 use crate::domain::advice::known::Known;
 use crate::domain::advice::{self, Advised};
@@ -56,6 +56,8 @@ pub struct TraceFacts {
     pub has_token_ids: bool,
     /// The stored form.
     pub path: PathBuf,
+    /// The embedding table beside it, where one is kept.
+    pub embedding: Option<PathBuf>,
 }
 
 /// A question that has been read and found answerable, with the digest of all that
@@ -114,7 +116,8 @@ pub fn advise(
     if asked.assume_predictors {
         asked.question.predictors = assumed::predictors(&asked.question);
     }
-    progress.report(0.0, "reading");
+    let fitted = fitted::fit(&mut asked, progress)?;
+    progress.report(0.05, "reading");
     let loaded = known::load(&asked)?;
     if progress.canceled() {
         return Err(AdviceError::Canceled);
@@ -125,10 +128,10 @@ pub fn advise(
         && let AskedRouting::Trace(used) = &asked.routing
     {
         let replayed =
-            replay::replay(&asked.question, used, &loaded.known, &mut advised, progress)?;
-        return written(&asked, &loaded.known, &advised, Some(&replayed), catalog);
+            replay::replay(&asked.question, used, &fitted, &loaded.known, &mut advised, progress)?;
+        return written(&asked, &loaded.known, &advised, &fitted, Some(&replayed), catalog);
     }
-    written(&asked, &loaded.known, &advised, None, catalog)
+    written(&asked, &loaded.known, &advised, &fitted, None, catalog)
 }
 
 /// The answer and its placement as JSON.
@@ -136,10 +139,12 @@ fn written(
     asked: &Answerable,
     known: &Known,
     advised: &Advised,
+    fitted: &fitted::Fits,
     replayed: Option<&replay::Replayed>,
     catalog: &Catalog,
 ) -> Result<Advice, AdviceError> {
     let mut result = answer::result(asked, known, advised, catalog);
+    fitted.write(&mut result);
     if let Some(replayed) = replayed {
         replay::write(replayed, &mut result);
     }

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io;
+use std::ops::Range;
 
 use super::advise::{AdviceError, TraceFacts};
 use super::question::{Answerable, AskedRouting, TraceUse};
@@ -147,14 +148,27 @@ pub(super) fn split(trace: &StoredTrace, fraction: f64) -> io::Result<u64> {
     }
 }
 
+/// Where the planning part of the first trace ends.
+pub(super) fn planning_end(used: &TraceUse, trace: &StoredTrace) -> io::Result<u64> {
+    if used.holdout.is_some() {
+        Ok(trace.header().extent())
+    } else {
+        split(trace, used.train_fraction)
+    }
+}
+
+/// The part of the scoring trace that scores.
+pub(super) fn scoring_range(used: &TraceUse, trace: &StoredTrace) -> io::Result<Range<u64>> {
+    let first = if used.holdout.is_some() { 0 } else { split(trace, used.train_fraction)? };
+    Ok(first..trace.header().extent())
+}
+
 /// The steps that score: of the hold-out trace, or of the trace's own second part.
 pub(super) fn scoring_plan(
     used: &TraceUse,
     trace: &StoredTrace,
     workload: &Workload,
 ) -> io::Result<StepPlan> {
-    let extent = trace.header().extent();
-    let first = if used.holdout.is_some() { 0 } else { split(trace, used.train_fraction)? };
     let order = match (trace.header().kind, workload.phase) {
         (Kind::Counts, _) => StepOrder::Recorded,
         (Kind::Routes, Phase::Prefill) => {
@@ -162,7 +176,7 @@ pub(super) fn scoring_plan(
         }
         (Kind::Routes, Phase::Decode) => StepOrder::Decode { sequences: workload.tokens_per_step },
     };
-    Ok(StepPlan { order, range: first..extent, with_routes: false })
+    Ok(StepPlan { order, range: scoring_range(used, trace)?, with_routes: false })
 }
 
 /// The trace whose steps score.

@@ -1,6 +1,7 @@
 //! Simulated answers: the stored trace replayed step by step, in bounded memory.
 
 use super::advise::{AdviceError, Progress};
+use super::fitted::Fits;
 use super::known::{self, ENOUGH_STEPS};
 use super::question::{Answerable, AskedRouting, TraceUse};
 use crate::domain::advice::{self, Advised};
@@ -48,6 +49,7 @@ pub(super) fn enough_steps(asked: &Answerable) -> Result<(), AdviceError> {
 pub(super) fn replay(
     question: &Question,
     used: &TraceUse,
+    fits: &Fits,
     known: &advice::known::Known,
     advised: &mut Advised,
     progress: &dyn Progress,
@@ -73,17 +75,21 @@ pub(super) fn replay(
     let mut batch: Vec<ExpertCounts> = Vec::with_capacity(BATCH);
     loop {
         batch.clear();
+        let mut foreseen = fits.foreseen();
         while batch.len() < BATCH
             && let Some(step) = steps.next_step().map_err(fail)?
         {
             let (counts, rescaled) = fitted(&step.counts, experts, assignments);
             scaled |= rescaled;
             batch.push(counts);
+            if !fits.is_empty() {
+                fits.foresee(&steps.places(), experts, &mut foreseen);
+            }
         }
         if batch.is_empty() {
             break;
         }
-        simulator.replay(&batch);
+        simulator.replay(&batch, &foreseen);
         if progress.canceled() {
             return Err(AdviceError::Canceled);
         }

@@ -58,13 +58,18 @@ pub async fn facts(
     for id in ids {
         if let Some(record) = app.store.find_trace(id).await? {
             let path = app.traces.trace_path(id).unwrap_or_default();
-            known.insert(id.to_owned(), to_facts(record, path)?);
+            let embedding = app.traces.kept_embedding(id);
+            known.insert(id.to_owned(), to_facts(record, path, embedding)?);
         }
     }
     Ok(known)
 }
 
-fn to_facts(record: TraceRecord, path: PathBuf) -> Result<TraceFacts, StoreError> {
+fn to_facts(
+    record: TraceRecord,
+    path: PathBuf,
+    embedding: Option<PathBuf>,
+) -> Result<TraceFacts, StoreError> {
     let count = |n: i64, what| u64::try_from(n).map_err(|_| StoreError::Corrupt { what });
     Ok(TraceFacts {
         digest: digest(&record),
@@ -77,6 +82,7 @@ fn to_facts(record: TraceRecord, path: PathBuf) -> Result<TraceFacts, StoreError
         has_token_ids: record.has_token_ids,
         id: record.id,
         path,
+        embedding,
     })
 }
 

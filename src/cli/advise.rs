@@ -27,6 +27,10 @@ pub struct Advise {
     /// A second recording that scores what the first has planned.
     #[arg(long, requires = "trace")]
     pub holdout: Option<PathBuf>,
+    /// A token embedding (.npy, `[vocabulary, dim]`) of the recording's model, for learned
+    /// predictors to fit.
+    #[arg(long, requires = "trace")]
+    pub embedding: Option<PathBuf>,
     /// A device file in the form of the catalog, such as `calibrate` writes; it becomes the
     /// question's `cluster.device`.
     #[arg(long, value_name = "FILE")]
@@ -58,6 +62,14 @@ pub fn run(command: &Advise, out: &mut dyn Write) -> Result<()> {
     let mut traces = BTreeMap::new();
     if let Some(path) = &command.trace {
         let id = take_in(&directory, path, &mut traces)?;
+        if let (Some(table), Some(facts)) = (&command.embedding, traces.get_mut(&id)) {
+            let file =
+                File::open(table).with_context(|| format!("cannot open {}", table.display()))?;
+            directory
+                .ingest_embedding(&id, file, None, &Limits::default())
+                .with_context(|| table.display().to_string())?;
+            facts.embedding = directory.kept_embedding(&id);
+        }
         let mut routing = json!({"trace_id": id});
         if let Some(path) = &command.holdout {
             routing["holdout_trace_id"] = take_in(&directory, path, &mut traces)?.into();
@@ -135,6 +147,7 @@ fn take_in(
         steps: header.steps,
         has_token_ids: header.has_token_ids,
         path: directory.trace_path(&id).unwrap_or_default(),
+        embedding: directory.kept_embedding(&id),
     };
     traces.insert(id.clone(), facts);
     Ok(id)

@@ -9,6 +9,7 @@ mod openapi;
 pub mod place;
 pub mod serve;
 pub mod trace;
+mod trace_report;
 pub mod validate;
 pub mod validate_markdown;
 
@@ -76,6 +77,8 @@ struct Serve {
 enum TraceCommand {
     /// Show what a recording holds.
     Inspect(trace::Inspect),
+    /// Say how uneven a recording is and what balancing could save.
+    Report(trace_report::Report),
 }
 
 #[derive(Debug, Subcommand)]
@@ -126,6 +129,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Place(command) => place::run(&command, &mut out),
         Command::Openapi { operations } => openapi::print(&mut out, operations),
         Command::Trace(TraceCommand::Inspect(inspect)) => trace::inspect(&inspect, &mut out),
+        Command::Trace(TraceCommand::Report(report)) => trace_report::run(&report, &mut out),
         Command::Catalog(command) => show_catalog(&command, &mut out),
         Command::Calibrate(command) => calibrate::run(&command, &mut out),
         Command::Validate(command) => validate::run(&command, &mut out),

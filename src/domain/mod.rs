@@ -7,6 +7,7 @@ pub mod advice;
 pub mod calibrate;
 pub mod comm;
 pub mod cost;
+pub mod diagnosis;
 pub mod duplication_pays;
 pub mod engine;
 pub mod forecast;

@@ -137,14 +137,16 @@ impl PredictorKind {
 pub enum PredictorSource {
     /// The question.
     Stated,
+    /// A fit on the question's trace, scored on held-out tokens.
+    Fitted,
     /// Typical figures, because the question gave none.
     Assumed,
 }
 
 impl PredictorSource {
     /// Every source with its name on the wire.
-    pub const ALL: [(Self, &'static str); 2] =
-        [(Self::Stated, "stated"), (Self::Assumed, "assumed")];
+    pub const ALL: [(Self, &'static str); 3] =
+        [(Self::Stated, "stated"), (Self::Fitted, "fitted"), (Self::Assumed, "assumed")];
 }
 
 /// Profiled times of one layer.

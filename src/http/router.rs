@@ -6,7 +6,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::api::{catalog, health, recommendations, traces};
+use super::api::{catalog, health, recommendations, report, traces};
 use super::openapi::Description;
 use super::state::Service;
 use super::{layers, page};
@@ -32,11 +32,12 @@ fn quick() -> OpenApiRouter<Service> {
         .routes(routes!(health::metrics))
 }
 
-/// Uploads and their collection.
+/// Uploads and their collection, and what reads a whole trace.
 fn uploads() -> OpenApiRouter<Service> {
     OpenApiRouter::new()
         .routes(routes!(traces::upload_trace, traces::list_traces))
         .routes(routes!(traces::put_embedding))
+        .routes(routes!(report::get_report))
 }
 
 /// Every documented operation.

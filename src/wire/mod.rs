@@ -10,6 +10,7 @@ pub mod listing;
 pub mod problem;
 pub mod question;
 pub mod read;
+pub mod report;
 pub mod time;
 pub mod trace;
 pub mod validation;

@@ -74,6 +74,7 @@ pub(crate) fn keep(directory: &Path, content_type: &str, bytes: &[u8]) -> TraceF
         sequences: header.sequences,
         steps: header.steps,
         has_token_ids: header.has_token_ids,
+        embedding: kept.kept_embedding(&id),
         id,
         path,
     }

@@ -83,6 +83,12 @@ impl TraceDirectory {
         is_id(id).then(|| self.path.join(format!("{id}.embedding.npy")))
     }
 
+    /// The embedding of a trace, if one is kept.
+    #[must_use]
+    pub fn kept_embedding(&self, id: &str) -> Option<PathBuf> {
+        self.embedding_path(id).filter(|path| path.exists())
+    }
+
     /// Opens a trace; an error of kind [`io::ErrorKind::NotFound`] if it is not kept.
     pub fn open_trace(&self, id: &str) -> io::Result<StoredTrace> {
         let path = self.trace_path(id).ok_or(io::ErrorKind::NotFound)?;
@@ -163,7 +169,7 @@ impl TraceDirectory {
     pub fn summarize(&self, id: &str, upload: &Upload) -> io::Result<TraceSummary> {
         let trace = self.open_trace(id)?;
         let statistics = trace.statistics()?;
-        let has_embedding = self.embedding_path(id).is_some_and(|path| path.exists());
+        let has_embedding = self.kept_embedding(id).is_some();
         Ok(summary(trace.header(), &statistics, upload, has_embedding))
     }
 

@@ -2,6 +2,7 @@
 //! in, and everything refused that needs more than one field to see.
 
 mod device;
+mod predictors;
 mod routing;
 mod system;
 
@@ -11,8 +12,7 @@ use super::advise::{AdviceError, TraceFacts};
 use crate::catalog::Catalog;
 use crate::domain::engine;
 use crate::domain::question::{
-    Algorithm, Current, Duplication, MeasuredLayer, OverheadCurve, Predictor, PredictorCost,
-    PredictorPoint, PredictorSource, Question, Rebalance,
+    Algorithm, Current, Duplication, MeasuredLayer, Question, Rebalance,
 };
 use crate::domain::strategy::Strategy;
 use crate::domain::system::{Assumptions, Preset};
@@ -20,6 +20,7 @@ use crate::domain::units::Seconds;
 use crate::wire::question::{self as wire, Method, Objective};
 use crate::wire::read::Violations;
 
+pub use predictors::AskedFit;
 pub use routing::{AskedRouting, TraceUse};
 use std::collections::BTreeMap;
 
@@ -40,6 +41,8 @@ pub struct Answerable {
     pub device: String,
     /// What the user should know although the question is answerable.
     pub warnings: Vec<String>,
+    /// Predictors to fit on the trace.
+    pub fits: Vec<AskedFit>,
     /// Whether the predictors were left to us, and are to be priced by the laws.
     pub assume_predictors: bool,
 }
@@ -73,7 +76,7 @@ fn check(
     let routing =
         routing::check(asked, model.as_ref().map(|named| &named.model), traces, violations);
     let current = current(asked, model.as_ref().map(|named| &named.model), violations);
-    let predictors = predictors(asked, violations);
+    let predictors = predictors::check(asked, routing.as_ref(), violations);
     let method = method(asked, routing.as_ref(), violations);
 
     let (named, system, routing) = (model?, system?, routing?);
@@ -89,7 +92,7 @@ fn check(
                 interval_steps: asked.rebalance.interval_steps.unwrap_or(default.interval_steps),
             },
             system,
-            predictors,
+            predictors: predictors.stated,
             measured_layer: asked.measured_layer.and_then(measured_layer),
             duplication: Duplication {
                 slots_per_device: asked.duplication.slots_per_device,
@@ -112,6 +115,7 @@ fn check(
         model: named.id,
         device,
         warnings,
+        fits: predictors.fits,
         assume_predictors: asked.predictors.as_ref().is_none_or(Vec::is_empty),
     })
 }
@@ -179,52 +183,6 @@ fn method(
         }
     }
     Some(method)
-}
-
-/// Stated predictors; an empty list where they are left to us.
-fn predictors(asked: &wire::Question, violations: &Violations) -> Vec<Predictor> {
-    let Some(list) = &asked.predictors else { return Vec::new() };
-    let mut names: Vec<&str> = Vec::new();
-    let mut predictors = Vec::new();
-    for (index, predictor) in list.iter().enumerate() {
-        let at = |field: &str| format!("/predictors/{index}{field}");
-        if predictor.fit.is_some() {
-            violations.note(
-                at("/fit"),
-                "unsupported",
-                "predictors are not fitted on traces yet; state `accuracy` and `overhead_s`",
-            );
-            continue;
-        }
-        let Some(name) = predictor.name.as_deref() else { continue };
-        if names.contains(&name) {
-            violations.note(at("/name"), "unique", format!("the name {name:?} is taken"));
-        }
-        names.push(name);
-        let cost = if let Some(points) = &predictor.points {
-            let points: Option<Vec<PredictorPoint>> = points
-                .iter()
-                .map(|point| {
-                    Some(PredictorPoint {
-                        accuracy: point.accuracy?,
-                        overhead: Seconds::new(point.overhead_s?),
-                    })
-                })
-                .collect();
-            points.map(|points| PredictorCost::Curve(OverheadCurve::fit(&points)))
-        } else {
-            predictor.accuracy.zip(predictor.overhead_s).map(|(accuracy, overhead)| {
-                PredictorCost::Point(PredictorPoint { accuracy, overhead: Seconds::new(overhead) })
-            })
-        };
-        predictors.extend(cost.map(|cost| Predictor {
-            name: name.to_owned(),
-            kind: None,
-            source: PredictorSource::Stated,
-            cost,
-        }));
-    }
-    predictors
 }
 
 fn measured_layer(asked: wire::MeasuredLayer) -> Option<MeasuredLayer> {

@@ -89,13 +89,18 @@ impl Forecast {
             Kind::Mle => {}
             Kind::Window { steps } => {
                 self.window.push_back(step.clone());
-                if self.window.len() > steps.max(1) {
-                    self.window.pop_front();
+                self.weights.add(step);
+                if self.window.len() > steps.max(1)
+                    && let Some(gone) = self.window.pop_front()
+                {
+                    // Exact for whole counts; a rest of rounded means is cut at zero.
+                    for layer in 0..gone.n_layers() {
+                        let weights = self.weights.layer_mut(layer);
+                        for (weight, count) in weights.iter_mut().zip(gone.layer(layer)) {
+                            *weight = (*weight - count).max(0.0);
+                        }
+                    }
                 }
-                // Summed anew: differences of sums would leave traces of what has gone.
-                let mut sum = ExpertCounts::zeros(step.n_layers(), step.n_experts());
-                self.window.iter().for_each(|step| sum.add(step));
-                self.weights = sum;
             }
             Kind::ExponentialAverage { half_life } => {
                 let kept = (-1.0 / half_life).exp2();

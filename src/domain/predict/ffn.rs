@@ -11,7 +11,7 @@ use super::top::top;
 use super::{PredictError, Predictor, Tokens, Watch, by_token};
 
 /// Widths of the hidden layers (`cost-model` §6).
-pub(super) const WIDTHS: [usize; 2] = [128, 64];
+pub const WIDTHS: [usize; 2] = [128, 64];
 
 /// As the reference was fitted: 12 epochs of 64 tokens a step.
 const RECIPE: Recipe = Recipe { epochs: 12, batch: 64, rate: 3e-3, decay: 1e-3 };

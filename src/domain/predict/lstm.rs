@@ -17,7 +17,9 @@ use super::top::top;
 use super::{PredictError, Predictor, Tokens, Watch};
 
 /// Width of all layers (`cost-model` §6).
-pub(super) const WIDTH: usize = 64;
+pub const WIDTH: usize = 64;
+/// Recurrent layers.
+pub const DEPTH: usize = 2;
 /// Tokens after which a sequence is begun anew when it is predicted.
 const WINDOW: usize = 512;
 /// The same when the network is fitted.
@@ -30,6 +32,9 @@ const FIT_WINDOW: usize = 128;
 /// Sequences that run side by side.
 const LANES: usize = 8;
 
+/// Rows whose outputs are computed at a time when they are predicted.
+const OUTPUT_ROWS: usize = 256;
+
 /// Rate and decay of the reference; epochs and batch, see [`FIT_WINDOW`].
 const RECIPE: Recipe = Recipe { epochs: 15, batch: 16, rate: 3e-3, decay: 1e-3 };
 
@@ -39,6 +44,8 @@ pub(super) struct Lstm {
     layers: Layers,
     parameters: Vec<f32>,
     embedding: Embedding,
+    /// Experts of a layer of the planning part; the held-out part may know of fewer.
+    n_experts: usize,
 }
 
 /// Trains the network.
@@ -57,13 +64,14 @@ pub(super) fn fit(
         windows: planning.windows(FIT_WINDOW),
     };
     let parameters = train(&training, training.windows.len(), RECIPE, seed, watch)?;
-    Ok(Lstm { layers, parameters, embedding: embedding.clone() })
+    let n_experts = planning.n_experts;
+    Ok(Lstm { layers, parameters, embedding: embedding.clone(), n_experts })
 }
 
 impl Predictor for Lstm {
     fn predict(&self, tokens: &Tokens, watch: &dyn Watch) -> Result<Vec<u16>, PredictError> {
         let places = self.embedding.places(tokens)?;
-        let (k, n_experts) = (tokens.top_k(), tokens.n_experts);
+        let (k, n_experts) = (tokens.top_k(), self.n_experts);
         let stride = tokens.len() * k;
         let mut named = vec![0; tokens.n_layers() * stride];
         for windows in tokens.windows(WINDOW).chunks(LANES) {
@@ -73,12 +81,16 @@ impl Predictor for Lstm {
             let batch = Batch::new(windows);
             let rows = batch.rows(&places, &self.embedding);
             let pass = self.layers.forward(&self.parameters, &rows, windows.len());
-            let outputs = self.layers.outputs.forward(&self.parameters, &pass.sum);
-            let rows = outputs.chunks_exact(tokens.n_layers() * n_experts);
-            for (row, token) in rows.zip(batch.tokens()) {
-                let Some(token) = token else { continue };
-                for (layer, scores) in row.chunks_exact(n_experts).enumerate() {
-                    top(scores, &mut named[layer * stride + token * k..][..k]);
+            // Outputs are wide in large models: a few rows at a time.
+            let mut at = batch.tokens();
+            for sums in pass.sum.chunks(OUTPUT_ROWS * WIDTH) {
+                let outputs = self.layers.outputs.forward(&self.parameters, sums);
+                let rows = outputs.chunks_exact(tokens.n_layers() * n_experts);
+                for (row, token) in rows.zip(at.by_ref()) {
+                    let Some(token) = token else { continue };
+                    for (layer, scores) in row.chunks_exact(n_experts).enumerate() {
+                        top(scores, &mut named[layer * stride + token * k..][..k]);
+                    }
                 }
             }
         }
@@ -123,7 +135,7 @@ impl<'a> Batch<'a> {
 #[derive(Debug, Clone, Copy)]
 struct Layers {
     compress: Dense,
-    recurrent: [Recurrent; 2],
+    recurrent: [Recurrent; DEPTH],
     attention: Attention,
     outputs: Dense,
 }
@@ -131,7 +143,7 @@ struct Layers {
 /// What a pass leaves for the way back.
 struct Pass {
     compressed: Vec<f32>,
-    states: [States; 2],
+    states: [States; DEPTH],
     looks: Looks,
     /// What the outputs are read from.
     sum: Vec<f32>,
@@ -257,7 +269,8 @@ mod tests {
             (0..6_u8).flat_map(|id| (0..6).map(move |n| f32::from(u8::from(n == id)) * 2.0));
         let table = Embedding::new((0..6).collect(), 6, values.collect()).unwrap();
         let fitted = fit(&remembering(12_000, 1), &table, 1, &Unwatched).unwrap();
-        let held_out = remembering(1000, 2);
+        // That the held-out part has room for more experts changes nothing.
+        let held_out = Tokens { n_experts: 5, ..remembering(1000, 2) };
         let predicted = fitted.predict(&held_out, &Unwatched).unwrap();
         let accuracy = Accuracy::of(&predicted, &held_out).mean;
         assert!(accuracy > 0.95, "{accuracy}");

@@ -35,6 +35,9 @@ pub use tokens::Tokens;
 
 use super::question::PredictorKind;
 
+pub use ffn::WIDTHS as FFN_WIDTHS;
+pub use lstm::{DEPTH as LSTM_LAYERS, WIDTH as LSTM_WIDTH};
+
 /// Tokens a learned predictor is fitted on at most; more do not pay for their time.
 pub const LEARNED_TOKENS: usize = 65_536;
 

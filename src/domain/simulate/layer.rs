@@ -1,5 +1,6 @@
 //! One layer of a replay: its plans in force, its past, its random streams.
 
+use super::Foreseen;
 use crate::domain::advice::layer::{LayerCosts, Loaded, Routed};
 use crate::domain::advice::loads::Placed;
 use crate::domain::advice::plan::Planner;
@@ -69,6 +70,16 @@ impl<'a> InForce<'a> {
     }
 }
 
+/// An entry to follow.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    pub(super) strategy: Strategy,
+    /// The predictor, for token-to-expert prediction.
+    pub(super) point: Option<PredictorPoint>,
+    /// What it foresees, where it was fitted.
+    pub(super) foreseen: Option<&'a Foreseen>,
+}
+
 /// One layer of a replay.
 #[derive(Debug, Clone)]
 pub(super) struct LayerReplay {
@@ -113,7 +124,7 @@ impl LayerReplay {
         question: &Question,
         costs: &LayerCosts,
         stepwise: &Stepwise,
-        wanted: &[(Strategy, Option<PredictorPoint>)],
+        wanted: &[Wanted],
         first: u64,
         batch: &[ExpertCounts],
         index: usize,
@@ -126,7 +137,7 @@ impl LayerReplay {
             self.renew(question, &stepwise.planner, at);
             let plans: Vec<InForce> =
                 self.plans.iter().map(|plan| InForce::new(plan, costs, counts)).collect();
-            for (entry, (strategy, point)) in wanted.iter().enumerate() {
+            for (entry, Wanted { strategy, point, foreseen }) in wanted.iter().enumerate() {
                 let of = if point.is_some() { Strategy::DistributionOnly } else { *strategy };
                 let Some(kept) = plans.iter().find(|kept| kept.plan.strategy == of) else {
                     self.imbalance[entry] += 1.0;
@@ -137,7 +148,9 @@ impl LayerReplay {
                     Some(point) => {
                         let lane = (index as u64) << 40 | at << 8 | entry as u64;
                         let mut rng = stream(question.seed, Purpose::Misprediction, lane);
-                        let forecast = mispredicted(counts, point.accuracy, &mut rng);
+                        let named = foreseen.and_then(|foreseen| foreseen.of(offset, index));
+                        let drawn = || mispredicted(counts, point.accuracy, &mut rng);
+                        let forecast = named.map_or_else(drawn, <[f64]>::to_vec);
                         kept.predicted(costs, stepwise, counts, &forecast)
                     }
                     None => (kept.outcome, kept.imbalance),

@@ -2,7 +2,8 @@
 //!
 //! The forecast of `replace_only` and `distribution_only` sees only the past: the
 //! planning part of the trace, and at every renewal the steps replayed before it.
-//! `token_to_expert` sees the step's loads through a predictor of stated accuracy. Loads
+//! `token_to_expert` sees the step's loads through a predictor: what a fitted one names for
+//! the step's tokens, or the truth with errors drawn at a stated accuracy. Loads
 //! come from the recorded routes, the slowest device ends each phase. Steps are taken in
 //! batches, layers of a batch in parallel; every layer has its own random stream and sums
 //! are made in order, so the result does not depend on the number of threads.
@@ -17,12 +18,12 @@ use super::advice::plan::Planner;
 use super::advice::stepwise::Stepwise;
 use super::advice::{Advised, analytic};
 use super::placement::PlacementError;
-use super::question::{PredictorPoint, Question};
+use super::question::{PredictorKind, PredictorPoint, PredictorSource, Question};
 use super::strategy::Strategy;
 use super::terms::Terms;
 use super::trace::counts::ExpertCounts;
 use super::units::{Bytes, Seconds};
-use layer::{LayerReplay, Outcome};
+use layer::{LayerReplay, Outcome, Wanted};
 pub use series::{Series, StepStatistics};
 
 /// Steps replayed at a time.
@@ -45,11 +46,30 @@ struct Track {
     entry: usize,
     strategy: Strategy,
     point: Option<PredictorPoint>,
+    /// The kind of its predictor, where fitted.
+    fitted: Option<PredictorKind>,
     sum: Routed,
     balanced: Routed,
     copying: Seconds,
     moved: Bytes,
     latencies: Series,
+}
+
+/// The loads a fitted predictor foresees in a batch of steps.
+#[derive(Debug, Clone)]
+pub struct Foreseen {
+    /// Which predictor.
+    pub kind: PredictorKind,
+    /// Tokens per expert and layer as predicted for each step; `None` where it was not
+    /// asked.
+    pub steps: Vec<Option<ExpertCounts>>,
+}
+
+impl Foreseen {
+    /// The foreseen load of one layer of one step.
+    fn of(&self, step: usize, layer: usize) -> Option<&[f64]> {
+        self.steps.get(step)?.as_ref().map(|counts| counts.layer(layer))
+    }
 }
 
 /// What the replay found of one entry.
@@ -106,6 +126,9 @@ impl<'a> Simulator<'a> {
             .map(|(index, entry)| Track {
                 entry: index,
                 strategy: entry.strategy,
+                fitted: entry.predictor.as_ref().and_then(|predictor| {
+                    predictor.kind.filter(|_| predictor.source == PredictorSource::Fitted)
+                }),
                 point: entry.predictor.as_ref().map(|predictor| PredictorPoint {
                     accuracy: predictor.accuracy,
                     overhead: predictor.overhead,
@@ -128,10 +151,11 @@ impl<'a> Simulator<'a> {
     }
 
     /// Replays a batch of steps; their layers must be those of the planning part.
-    pub fn replay(&mut self, batch: &[ExpertCounts]) {
+    ///
+    /// `foreseen` is what fitted predictors make of them; others err at random.
+    pub fn replay(&mut self, batch: &[ExpertCounts], foreseen: &[Foreseen]) {
         let (costs, stepwise, question) = (&self.costs, &self.stepwise, self.question);
-        let wanted: Vec<(Strategy, Option<PredictorPoint>)> =
-            self.tracks.iter().map(|track| (track.strategy, track.point)).collect();
+        let wanted: Vec<Wanted> = self.tracks.iter().map(|track| track.wanted(foreseen)).collect();
         let first = self.steps;
         let outcomes: Vec<Vec<Outcome>> = self
             .layers
@@ -223,6 +247,14 @@ impl<'a> Simulator<'a> {
 }
 
 impl Track {
+    fn wanted<'a>(&self, foreseen: &'a [Foreseen]) -> Wanted<'a> {
+        Wanted {
+            strategy: self.strategy,
+            point: self.point,
+            foreseen: foreseen.iter().find(|foreseen| Some(foreseen.kind) == self.fitted),
+        }
+    }
+
     fn terms(
         &self,
         costs: &LayerCosts,

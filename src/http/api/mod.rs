@@ -3,4 +3,5 @@
 pub mod catalog;
 pub mod health;
 pub mod recommendations;
+pub mod report;
 pub mod traces;

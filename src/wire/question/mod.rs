@@ -270,7 +270,7 @@ pub struct Predictor {
     /// Mean share of a token's experts it names.
     #[schema(nullable = false, required = false, value_type = f64, minimum = 0, maximum = 1)]
     pub accuracy: Option<f64>,
-    /// Its time per layer and step, seconds.
+    /// Its time per layer and step, seconds; beside `fit`, measured and in place of the laws.
     #[schema(nullable = false, required = false, value_type = f64, minimum = 0, maximum = 60)]
     pub overhead_s: Option<f64>,
     /// Points of a family of predictors, two or more.

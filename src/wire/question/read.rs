@@ -267,7 +267,8 @@ fn predictor(fields: &Fields) -> Predictor {
         fit: fields.get("fit").and_then(|place| place.one_of(&PredictorKind::ALL)),
     };
     let has = |name: &'static str| fields.get(name).is_some();
-    let point = has("accuracy") || has("overhead_s");
+    // Beside `fit`, a time that was measured takes the place of the laws.
+    let point = has("accuracy") || (has("overhead_s") && !has("fit"));
     if u8::from(point) + u8::from(has("points")) + u8::from(has("fit")) != 1 {
         fields.note(
             "exactly_one",

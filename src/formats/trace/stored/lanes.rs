@@ -113,6 +113,11 @@ impl<'a> Lanes<'a> {
         Ok(!self.over)
     }
 
+    /// The place in the trace of the token each lane handed out last.
+    pub(super) fn places(&self) -> impl Iterator<Item = u64> {
+        self.places.iter().map(|lane| lane.left.start - (lane.n_ahead - lane.used) as u64 - 1)
+    }
+
     /// Reads on in the lane's sequence, or begins the next one; false if there is none.
     fn refill(&mut self, lane_idx: usize) -> io::Result<bool> {
         if self.places[lane_idx].left.is_empty() {

@@ -69,6 +69,18 @@ impl<'a> Steps<'a> {
         Ok(more.then_some(&self.step))
     }
 
+    /// The place in the trace of each token of the step read last; empty for counts.
+    #[must_use]
+    pub fn places(&self) -> Vec<u64> {
+        match (&self.lanes, self.trace.header().kind, self.plan.order) {
+            (Some(lanes), ..) => lanes.places().collect(),
+            (None, Kind::Routes, StepOrder::Prefill { tokens_per_step }) => {
+                (self.next.saturating_sub(tokens_per_step)..self.next).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// Passes over steps, such as those that plan.
     pub fn skip_steps(&mut self, n: u64) -> io::Result<()> {
         match (self.trace.header().kind, self.plan.order) {

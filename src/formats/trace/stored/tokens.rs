@@ -106,6 +106,8 @@ impl StoredTrace {
 #[cfg(test)]
 mod tests {
     use super::super::{RouteWriter, StoredTrace};
+    use super::*;
+    use crate::domain::trace::steps::{StepOrder, StepPlan};
     use crate::domain::trace::{Kind, TraceHeader};
 
     /// Two layers of one of nine experts; token t of the trace goes to t mod 9 and t mod 7.
@@ -157,6 +159,37 @@ mod tests {
         assert_eq!(tokens.positions, [10, 11, 12, 13, 4094, 4095, 4096, 4097, 0, 1]);
         assert_eq!(tokens.sequences, [0..4, 4..8, 8..10]);
         assert!(tokens.token_ids.is_empty());
+    }
+
+    #[test]
+    fn the_places_of_a_step_are_where_its_tokens_are_read() {
+        let trace = stored(&[5000, 1, 4000, 300]);
+        for order in
+            [StepOrder::Prefill { tokens_per_step: 700 }, StepOrder::Decode { sequences: 3 }]
+        {
+            let plan = StepPlan { order, range: 50..9200, with_routes: true };
+            let mut steps = trace.steps(&plan);
+            let mut n = 0;
+            while let Some(step) = steps.next_step().unwrap() {
+                let routes = step.routes.clone();
+                let places = steps.places();
+                n += 1;
+                // A look at the start, at the edge of a block, and where sequences end.
+                if !(n < 3 || (4040..4050).contains(&n) || n % 1000 == 0) {
+                    continue;
+                }
+                let runs: Vec<Range<u64>> = places.iter().map(|at| *at..at + 1).collect();
+                let mut read = StepRoutes { ids: Vec::new(), ..routes.clone() };
+                for layer in 0..2 {
+                    for run in &runs {
+                        let token = trace.read_tokens(std::slice::from_ref(run)).unwrap();
+                        read.ids.extend(token.routes.layer(layer));
+                    }
+                }
+                assert_eq!(read, routes, "step {n} of {order:?}");
+            }
+            assert!(n > 12, "{n}");
+        }
     }
 
     #[test]

@@ -1,0 +1,278 @@
+//! Predictors fitted on the trace of a question, scored on its held-out tokens.
+
+use std::fs::File;
+use std::ops::Range;
+
+use super::advise::{AdviceError, Progress, TraceFacts};
+use super::known;
+use super::predictor_cost::{Ends, PredictorCosts};
+use super::question::{Answerable, AskedFit, AskedRouting, TraceUse};
+use crate::domain::predict::score::Accuracy;
+use crate::domain::predict::{self, Embedding, PredictError, Tokens, Watch};
+use crate::domain::question::{
+    Predictor, PredictorCost, PredictorKind, PredictorPoint, PredictorSource, Question,
+};
+use crate::domain::simulate::Foreseen;
+use crate::domain::trace::counts::ExpertCounts;
+use crate::domain::units::Seconds;
+use crate::formats::trace::embedding::{EmbeddingError, read_rows};
+use crate::formats::trace::stored::StoredTrace;
+use crate::wire::answer as wire;
+use crate::wire::violation::Violation;
+
+/// Routed choices (token × layer × k) of a part that are held in memory: 64 MB of them.
+const MOST_CHOICES: usize = 1 << 25;
+/// Part of the whole work that fitting is shown as.
+const SHOWN: f64 = 0.05;
+
+/// The fitted predictors of a question.
+#[derive(Debug, Default)]
+pub(super) struct Fits {
+    fitted: Vec<Fitted>,
+    /// The held-out tokens that were predicted, by their place in the trace.
+    predicted: Range<u64>,
+    n_layers: usize,
+    top_k: usize,
+}
+
+/// One of them.
+#[derive(Debug)]
+struct Fitted {
+    kind: PredictorKind,
+    accuracy: Accuracy,
+    /// What it names for the held-out tokens, `[layer][token][k]`.
+    named: Vec<u16>,
+}
+
+/// Fits what the question asks for and puts it among the question's predictors.
+pub(super) fn fit(asked: &mut Answerable, progress: &dyn Progress) -> Result<Fits, AdviceError> {
+    let AskedRouting::Trace(used) = &asked.routing else { return Ok(Fits::default()) };
+    let (Some(planning), Some(scoring)) = (used.traces.first(), known::scoring_trace(used)) else {
+        return Ok(Fits::default());
+    };
+    if asked.fits.is_empty() {
+        return Ok(Fits::default());
+    }
+    progress.report(0.0, "fitting");
+    let mut warnings = Vec::new();
+    let (held_out, predicted) = held_out(used, scoring, &mut warnings)?;
+    let mut fits = Fits {
+        fitted: Vec::new(),
+        predicted,
+        n_layers: held_out.n_layers(),
+        top_k: held_out.top_k(),
+    };
+    let mut parts = Parts { used, planning, held_out: &held_out, read: [None, None] };
+    let mut predictors = Vec::new();
+    for (n, AskedFit { place, kind, overhead: stated }) in asked.fits.iter().enumerate() {
+        let share = 1.0 / asked.fits.len() as f64;
+        let watch = Watched { progress, from: n as f64 * share, share };
+        let part = parts.of(*kind, &mut warnings)?;
+        let table = part.table.as_ref();
+        let named = predict::fit(*kind, &part.tokens, table, asked.question.seed, &watch)
+            .and_then(|fitted| fitted.predict(&held_out, &watch))
+            .map_err(unfit)?;
+        let accuracy = Accuracy::of(&named, &held_out);
+        let by_law = || overhead(&asked.question, *kind, &part.tokens, table);
+        let overhead = stated.unwrap_or_else(by_law);
+        predictors.push((*place, predictor(*kind, accuracy.mean, overhead)));
+        fits.fitted.push(Fitted { kind: *kind, accuracy, named });
+    }
+    for (place, predictor) in predictors {
+        asked.question.predictors.insert(place.min(asked.question.predictors.len()), predictor);
+    }
+    asked.warnings.extend(warnings);
+    Ok(fits)
+}
+
+fn predictor(kind: PredictorKind, accuracy: f64, overhead: Seconds) -> Predictor {
+    let name = PredictorKind::ALL.iter().find(|(known, _)| *known == kind).map_or("", |one| one.1);
+    Predictor {
+        name: name.to_owned(),
+        kind: Some(kind),
+        source: PredictorSource::Fitted,
+        cost: PredictorCost::Point(PredictorPoint { accuracy, overhead }),
+    }
+}
+
+/// The cost of a predictor from the shape it was fitted in.
+fn overhead(
+    question: &Question,
+    kind: PredictorKind,
+    tokens: &Tokens,
+    table: Option<&Embedding>,
+) -> Seconds {
+    let layers = tokens.n_layers() as f64;
+    let inputs = table.map_or(0.0, |table| table.dim() as f64);
+    let ends = Ends { inputs, outputs: layers * tokens.n_experts as f64, layers };
+    PredictorCosts::new(question).map_or(Seconds::ZERO, |costs| costs.overhead(kind, ends))
+}
+
+fn unfit(error: PredictError) -> AdviceError {
+    match error {
+        PredictError::Canceled => AdviceError::Canceled,
+        other => {
+            AdviceError::Refused(vec![Violation::new("/predictors", "fit", other.to_string())])
+        }
+    }
+}
+
+/// The first held-out tokens, as many as are held in memory.
+fn held_out(
+    used: &TraceUse,
+    scoring: &TraceFacts,
+    warnings: &mut Vec<String>,
+) -> Result<(Tokens, Range<u64>), AdviceError> {
+    let fail = |source| AdviceError::Trace { id: scoring.id.clone(), source };
+    let trace = known::open(scoring)?;
+    let range = known::scoring_range(used, &trace).map_err(fail)?;
+    let most = most_tokens(&trace);
+    let predicted = range.start..range.end.min(range.start + most);
+    if predicted.end < range.end {
+        warnings.push(format!(
+            "fitted predictors were scored on the first {most} of {} held-out tokens; in later \
+             steps they err at random with the accuracy found",
+            range.end - range.start
+        ));
+    }
+    let runs = trace.sample_runs(predicted.clone(), most).map_err(fail)?;
+    Ok((trace.read_tokens(&runs).map_err(fail)?, predicted))
+}
+
+fn most_tokens(trace: &StoredTrace) -> u64 {
+    let row = trace.header().n_layers() * trace.header().top_k.unwrap_or(1) as usize;
+    (MOST_CHOICES / row.max(1)).max(1) as u64
+}
+
+/// The planning parts, read when first needed: for tables, and for learned predictors.
+struct Parts<'a> {
+    used: &'a TraceUse,
+    planning: &'a TraceFacts,
+    held_out: &'a Tokens,
+    read: [Option<Part>; 2],
+}
+
+/// A planning part with the embedding rows it needs.
+struct Part {
+    tokens: Tokens,
+    table: Option<Embedding>,
+}
+
+impl Parts<'_> {
+    fn of(
+        &mut self,
+        kind: PredictorKind,
+        warnings: &mut Vec<String>,
+    ) -> Result<&Part, AdviceError> {
+        let learned = predict::is_learned(kind);
+        let part = match self.read[usize::from(learned)].take() {
+            Some(part) => part,
+            None => self.read(learned, warnings)?,
+        };
+        Ok(self.read[usize::from(learned)].insert(part))
+    }
+
+    fn read(&self, learned: bool, warnings: &mut Vec<String>) -> Result<Part, AdviceError> {
+        let fail = |source| AdviceError::Trace { id: self.planning.id.clone(), source };
+        let trace = known::open(self.planning)?;
+        let end = known::planning_end(self.used, &trace).map_err(fail)?;
+        let mut most = most_tokens(&trace);
+        if learned {
+            most = most.min(predict::LEARNED_TOKENS as u64);
+        }
+        let runs = trace.sample_runs(0..end, most).map_err(fail)?;
+        let tokens = trace.read_tokens(&runs).map_err(fail)?;
+        if (tokens.len() as u64) < end {
+            warnings.push(format!(
+                "{} predictors were fitted on {} of {end} planning tokens, evenly spread",
+                if learned { "learned" } else { "counting" },
+                tokens.len()
+            ));
+        }
+        let table = if learned { Some(self.table(&tokens)?) } else { None };
+        Ok(Part { tokens, table })
+    }
+
+    /// The embedding rows of both parts.
+    fn table(&self, tokens: &Tokens) -> Result<Embedding, AdviceError> {
+        let fail = |source| AdviceError::Trace { id: self.planning.id.clone(), source };
+        let path = self.planning.embedding.as_deref();
+        let path = path.ok_or_else(|| unfit(PredictError::NoEmbedding))?;
+        let mut ids = [&tokens.token_ids[..], &self.held_out.token_ids].concat();
+        ids.sort_unstable();
+        ids.dedup();
+        let file = File::open(path).map_err(fail)?;
+        read_rows(&file, ids).map_err(|error| match error {
+            EmbeddingError::Damaged(source) => fail(source),
+            other => {
+                let violation = Violation::new("/predictors", "embedding", other.to_string());
+                AdviceError::Refused(vec![violation])
+            }
+        })
+    }
+}
+
+/// Hands a fit's progress on.
+struct Watched<'a> {
+    progress: &'a dyn Progress,
+    from: f64,
+    share: f64,
+}
+
+impl Watch for Watched<'_> {
+    fn progress(&self, done: f64) {
+        self.progress.report(SHOWN * (self.from + done * self.share), "fitting");
+    }
+
+    fn canceled(&self) -> bool {
+        self.progress.canceled()
+    }
+}
+
+impl Fits {
+    /// Whether nothing was fitted.
+    pub(super) fn is_empty(&self) -> bool {
+        self.fitted.is_empty()
+    }
+
+    /// Room for what the predictors foresee of a batch of steps.
+    pub(super) fn foreseen(&self) -> Vec<Foreseen> {
+        let of = |fitted: &Fitted| Foreseen { kind: fitted.kind, steps: Vec::new() };
+        self.fitted.iter().map(of).collect()
+    }
+
+    /// Adds what they foresee of a step of these tokens, over so many experts.
+    pub(super) fn foresee(&self, tokens: &[u64], n_experts: usize, into: &mut [Foreseen]) {
+        let known = tokens.iter().all(|token| self.predicted.contains(token));
+        for (fitted, foreseen) in self.fitted.iter().zip(into) {
+            foreseen.steps.push(known.then(|| self.counts(fitted, tokens, n_experts)));
+        }
+    }
+
+    fn counts(&self, fitted: &Fitted, tokens: &[u64], n_experts: usize) -> ExpertCounts {
+        let stride = fitted.named.len() / self.n_layers.max(1);
+        let mut counts = ExpertCounts::zeros(self.n_layers, n_experts);
+        for (layer, named) in fitted.named.chunks_exact(stride.max(1)).enumerate() {
+            let row = counts.layer_mut(layer);
+            for token in tokens {
+                let at = usize::try_from(token - self.predicted.start).unwrap_or(usize::MAX);
+                for expert in &named[at * self.top_k..][..self.top_k] {
+                    row[usize::from(*expert)] += 1.0;
+                }
+            }
+        }
+        counts
+    }
+
+    /// Adds to the answer what only the fits know.
+    pub(super) fn write(&self, result: &mut wire::ResultBody) {
+        let bodies = result.strategies.iter_mut().filter_map(|body| body.predictor.as_mut());
+        for body in bodies.filter(|body| body.source == "fitted") {
+            let of =
+                |fitted: &&Fitted| PredictorKind::ALL.contains(&(fitted.kind, body.name.as_str()));
+            if let Some(fitted) = self.fitted.iter().find(of) {
+                body.accuracy_per_layer = Some(fitted.accuracy.per_layer.clone());
+            }
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! The charts of a report, as inline SVG that takes its colours from the page's style.
+
+use std::fmt::Write as _;
+
+/// Width of every chart, in its own units.
+const WIDTH: f64 = 960.0;
+/// Room for the labels of the left axis.
+const LEFT: f64 = 52.0;
+/// Most columns and rows of a heat map; more are taken together.
+const MOST: (usize, usize) = (512, 256);
+/// Load over mean at which the colour of a heat map changes.
+pub(super) const LEVELS: [f64; 8] = [0.25, 0.5, 0.8, 1.25, 1.5, 2.0, 3.0, 4.0];
+
+/// A line of a chart.
+pub(super) struct Line<'a> {
+    /// What it shows.
+    pub(super) name: String,
+    /// Values at equal distances.
+    pub(super) values: &'a [f64],
+}
+
+/// Text that may stand in a page.
+pub(super) fn escaped(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// Layers × experts, coloured by load over mean.
+pub(super) fn heat_map(shares: &[Vec<f64>], layers: &[u16]) -> String {
+    let n_experts = shares.first().map_or(0, Vec::len);
+    let (per_column, per_row) =
+        (n_experts.div_ceil(MOST.0).max(1), shares.len().div_ceil(MOST.1).max(1));
+    let (columns, rows) = (n_experts.div_ceil(per_column), shares.len().div_ceil(per_row));
+    let row_height = (560.0 / rows.max(1) as f64).clamp(5.0, 22.0);
+    let (width, height) = (WIDTH - LEFT - 8.0, row_height * rows as f64);
+    let mut svg = open(height + 40.0, "Load of every expert in every layer, over the mean");
+    let _ = write!(
+        svg,
+        "<svg x=\"{LEFT}\" y=\"6\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {columns} \
+         {rows}\" preserveAspectRatio=\"none\" shape-rendering=\"crispEdges\">"
+    );
+    for (level, path) in paths(shares, per_column, per_row).iter().enumerate() {
+        if !path.is_empty() {
+            let _ = write!(svg, "<path class=\"h{level}\" d=\"{path}\"/>");
+        }
+    }
+    svg.push_str("</svg>");
+    for row in ticks(rows) {
+        let y = 6.0 + row_height * (row as f64 + 0.5) + 4.0;
+        let layer = layers.get(row * per_row).copied().unwrap_or_default();
+        let _ = write!(svg, "<text class=\"end\" x=\"{}\" y=\"{y:.1}\">{layer}</text>", LEFT - 6.0);
+    }
+    for column in ticks(columns) {
+        let x = LEFT + width * (column as f64 + 0.5) / columns.max(1) as f64;
+        let expert = column * per_column;
+        let y = height + 20.0;
+        let _ = write!(svg, "<text class=\"mid\" x=\"{x:.1}\" y=\"{y:.1}\">{expert}</text>");
+    }
+    let (x, y) = (LEFT + width / 2.0, height + 37.0);
+    let _ = write!(svg, "<text class=\"mid\" x=\"{x:.1}\" y=\"{y:.1}\">expert</text></svg>");
+    svg
+}
+
+/// One path per colour, of runs of equal cells; of cells taken together the busiest counts.
+fn paths(shares: &[Vec<f64>], per_column: usize, per_row: usize) -> Vec<String> {
+    let mut paths = vec![String::new(); LEVELS.len() + 1];
+    for (y, rows) in shares.chunks(per_row).enumerate() {
+        let n_experts = rows[0].len();
+        let level = |column: usize| {
+            let cells = column * per_column..((column + 1) * per_column).min(n_experts);
+            let loads = rows.iter().flat_map(|row| &row[cells.clone()]);
+            level(loads.fold(0.0, |most: f64, share| most.max(*share)) * n_experts as f64)
+        };
+        let levels: Vec<usize> = (0..n_experts.div_ceil(per_column)).map(level).collect();
+        let mut x = 0;
+        for run in levels.chunk_by(|a, b| a == b) {
+            let n = run.len();
+            let _ = write!(paths[run[0]], "M{x} {y}h{n}v1h-{n}z");
+            x += n;
+        }
+    }
+    paths
+}
+
+/// The colour of a load over the mean.
+pub(super) fn level(ratio: f64) -> usize {
+    LEVELS.partition_point(|from| *from <= ratio)
+}
+
+/// Places to label of so many: about eight, the first among them.
+fn ticks(n: usize) -> impl Iterator<Item = usize> {
+    (0..n).step_by(n.div_ceil(8).max(1))
+}
+
+/// Lines over `labels`, the y axis from `floor` on.
+pub(super) fn line_chart(
+    lines: &[Line<'_>],
+    labels: &[String],
+    [x_name, y_name]: [&str; 2],
+    floor: f64,
+) -> String {
+    let (height, top, bottom) = (250.0, 22.0, 44.0);
+    let most = lines.iter().flat_map(|line| line.values).fold(floor, |most, y| most.max(*y));
+    let step = tick_step(most - floor);
+    let most = floor + ((most - floor) / step).ceil().max(1.0) * step;
+    let width = WIDTH - LEFT - 16.0;
+    let n = labels.len();
+    let x = |place: usize| {
+        let share = if n > 1 { place as f64 / (n - 1) as f64 } else { 0.5 };
+        LEFT + width * share
+    };
+    let y = |value: f64| top + (height - top - bottom) * (1.0 - (value - floor) / (most - floor));
+    let names: Vec<&str> = lines.iter().map(|line| line.name.as_str()).collect();
+    let mut svg = open(height, &format!("{y_name} over {x_name}: {}", names.join(", ")));
+    let mut grid = floor;
+    while grid <= most + step * 1e-6 {
+        let at = y(grid);
+        let label = number(grid, step);
+        let _ = write!(
+            svg,
+            "<path class=\"grid\" d=\"M{LEFT} {at:.1}h{width}\"/><text class=\"end\" x=\"{}\" \
+             y=\"{:.1}\">{label}</text>",
+            LEFT - 6.0,
+            at + 4.0
+        );
+        grid += step;
+    }
+    for place in ticks(n) {
+        let at = x(place);
+        let _ = write!(
+            svg,
+            "<text class=\"mid\" x=\"{at:.1}\" y=\"{}\">{}</text>",
+            height - bottom + 17.0,
+            escaped(&labels[place])
+        );
+    }
+    for (number, line) in lines.iter().enumerate() {
+        let points: Vec<String> = line
+            .values
+            .iter()
+            .enumerate()
+            .map(|(place, value)| format!("{:.1},{:.1}", x(place), y(*value)))
+            .collect();
+        if let [only] = &points[..] {
+            let (cx, cy) = only.split_once(',').unwrap_or_default();
+            let _ =
+                write!(svg, "<circle class=\"dot c{number}\" cx=\"{cx}\" cy=\"{cy}\" r=\"4\"/>");
+        } else {
+            let _ =
+                write!(svg, "<polyline class=\"line c{number}\" points=\"{}\"/>", points.join(" "));
+        }
+    }
+    let _ = write!(
+        svg,
+        "<text x=\"{LEFT}\" y=\"12\">{}</text><text class=\"mid\" x=\"{:.1}\" y=\"{}\">{}</text></svg>",
+        escaped(y_name),
+        LEFT + width / 2.0,
+        height - 6.0,
+        escaped(x_name)
+    );
+    svg
+}
+
+/// A distance of grid lines that gives four to eight of them: 1, 2 or 5 times a power of ten.
+fn tick_step(span: f64) -> f64 {
+    let rough = (span / 5.0).max(1e-4);
+    let power = 10.0_f64.powf(rough.log10().floor());
+    let steps = [1.0, 2.0, 5.0, 10.0].map(|step| step * power);
+    steps.into_iter().find(|step| rough <= *step * (1.0 + 1e-9)).unwrap_or(rough)
+}
+
+/// A number with as many digits as its step needs.
+fn number(value: f64, step: f64) -> String {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 4")]
+    let digits = (-step.log10().floor()).clamp(0.0, 4.0) as usize;
+    format!("{value:.digits$}")
+}
+
+fn open(height: f64, label: &str) -> String {
+    format!(
+        "<svg class=\"chart\" viewBox=\"0 0 {WIDTH} {height:.1}\" role=\"img\" aria-label=\"{}\">",
+        escaped(label)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_neighbours_are_one_run_of_the_heat_map() {
+        // Four experts: ratios 2, 2, 0, 0 in the first layer, all 1 in the second.
+        let shares = [vec![0.5, 0.5, 0.0, 0.0], vec![0.25; 4]];
+        let found = paths(&shares, 1, 1);
+        assert_eq!(found[level(2.0)], "M0 0h2v1h-2z");
+        assert_eq!(found[level(0.0)], "M2 0h2v1h-2z");
+        assert_eq!(found[level(1.0)], "M0 1h4v1h-4z");
+        assert_eq!(found.iter().filter(|path| !path.is_empty()).count(), 3);
+        // Two experts to a column: the busier one counts.
+        assert_eq!(paths(&[vec![0.5, 0.0, 0.25, 0.25]], 2, 1)[level(2.0)], "M0 0h1v1h-1z");
+    }
+
+    #[test]
+    fn axes_have_round_numbers() {
+        for (span, step) in [(0.31, 0.1), (2.4, 0.5), (7.0, 2.0), (0.0, 1e-4)] {
+            assert!((tick_step(span) / step - 1.0).abs() < 1e-9, "{span} {}", tick_step(span));
+        }
+        assert_eq!(number(1.25, 0.05), "1.25");
+    }
+
+    #[test]
+    fn names_cannot_write_into_the_page() {
+        assert_eq!(escaped("<b a='1' & \"x\">"), "&lt;b a=&#39;1&#39; &amp; &quot;x&quot;&gt;");
+    }
+}

@@ -1,0 +1,240 @@
+//! Ceiling and diagnosis of a stored trace, as values and as a page.
+
+mod charts;
+mod page;
+mod walk;
+
+use std::io;
+
+use super::context::App;
+use super::error::AppError;
+use super::known;
+use crate::domain::diagnosis::{self, PlanBalance, base_slots};
+use crate::domain::forecast::drift;
+use crate::domain::placement::PlacementError;
+use crate::domain::placement::balance::{Balance, OverLayers};
+use crate::domain::routing::normalised;
+use crate::domain::trace::Kind;
+use crate::domain::trace::checks::{Warning, examine};
+use crate::domain::trace::counts::ExpertCounts;
+use crate::formats::trace::stored::StoredTrace;
+use crate::wire::report::{
+    Convention, DriftBody, Imbalance, Over, ReportCeiling, Slots, TraceReport,
+};
+use crate::wire::violation::Violation;
+
+pub use page::html;
+
+/// Equal parts the trace is cut into to see it drift.
+const PARTS: u64 = 8;
+/// Most devices.
+const MOST_DEVICES: u32 = 4096;
+/// Slots more than needed on each device.
+const EXTRA: [u32; 3] = [0, 1, 2];
+
+/// What is asked of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Asked {
+    /// Devices over which the experts are dealt.
+    pub devices: u32,
+    /// Tokens of a step; a 256th of the trace if left out.
+    pub tokens_per_step: Option<u64>,
+}
+
+impl Asked {
+    /// Everything that is out of range.
+    #[must_use]
+    pub fn violations(&self) -> Vec<Violation> {
+        let mut found = Vec::new();
+        if !(1..=MOST_DEVICES).contains(&self.devices) {
+            let detail =
+                format!("devices is {}; it must be from 1 to {MOST_DEVICES}", self.devices);
+            found.push(Violation::new("/devices", "range", detail));
+        }
+        if let Some(tokens) = self.tokens_per_step.filter(|n| !(1..=1 << 24).contains(n)) {
+            let detail = format!("tokens_per_step is {tokens}; it must be from 1 to 16777216");
+            found.push(Violation::new("/tokens_per_step", "range", detail));
+        }
+        found
+    }
+}
+
+/// Why there is no report.
+#[derive(Debug, thiserror::Error)]
+pub enum ReportError {
+    /// The stored trace could not be read.
+    #[error("the trace could not be read")]
+    Trace(#[from] io::Error),
+    /// No plan could be made.
+    #[error(transparent)]
+    Placement(#[from] PlacementError),
+}
+
+/// The report of a stored trace.
+pub async fn report(app: &App, id: &str, asked: Asked) -> Result<TraceReport, AppError> {
+    let violations = asked.violations();
+    if !violations.is_empty() {
+        return Err(AppError::Refused(violations));
+    }
+    let record = super::traces::fetch(app, id).await?;
+    let fail = |source| AppError::Trace { id: id.to_owned(), source };
+    let trace = app.traces.open_trace(id).map_err(fail)?;
+    let _place = app.uploads.at_once.acquire().await;
+    let id = id.to_owned();
+    let made = tokio::task::spawn_blocking(move || of(&trace, &id, record.name, asked)).await;
+    let made = made.map_err(|error| AppError::Internal(format!("a report fell over: {error}")))?;
+    made.map_err(|error| match error {
+        ReportError::Trace(source) => fail(source),
+        ReportError::Placement(error) => AppError::Internal(error.to_string()),
+    })
+}
+
+/// The report of an open trace.
+pub fn of(
+    trace: &StoredTrace,
+    id: &str,
+    name: Option<String>,
+    asked: Asked,
+) -> Result<TraceReport, ReportError> {
+    let header = trace.header();
+    let extent = header.extent();
+    let split = known::split(trace, 0.5)?;
+    let (planned, scored) = if extent < 2 {
+        let all = trace.count(0..extent)?;
+        (all.clone(), all)
+    } else {
+        (trace.count(0..split)?, trace.count(split..extent)?)
+    };
+    let mut warnings: Vec<String> =
+        examine(header, &trace.statistics()?).iter().map(Warning::to_string).collect();
+    if extent < 2 {
+        warnings.push(
+            "the trace is one count matrix: plans are scored on the load they were made for"
+                .to_owned(),
+        );
+    }
+    let mut total = planned.clone();
+    total.add(&scored);
+    let whole = diagnosis::contiguous(&total, &total, asked.devices)?;
+    let mut plans = vec![diagnosis::contiguous(&planned, &scored, asked.devices)?];
+    for extra in EXTRA {
+        if base_slots(header.experts, asked.devices) + extra <= header.experts {
+            plans.push(diagnosis::planned(&planned, &scored, asked.devices, extra)?);
+        }
+    }
+    let walked = walk::walk(trace, split, asked.tokens_per_step, &plans, &mut warnings)?;
+    let slots: Vec<Slots> =
+        plans.iter().enumerate().map(|plan| slots(plan, &plans[0], asked)).collect();
+    let imbalance = imbalance(&whole.per_layer);
+    let ceiling = ceiling(&imbalance);
+    Ok(TraceReport {
+        id: id.to_owned(),
+        name,
+        devices: asked.devices,
+        experts: header.experts,
+        top_k: header.top_k,
+        tokens: (header.kind == Kind::Routes).then_some(header.tokens),
+        layers: header.layers.clone(),
+        finding: finding(&ceiling, &slots, asked.devices, 2 <= extent),
+        imbalance,
+        ceiling,
+        slots,
+        steps: walked.steps,
+        drift: drifted(trace)?,
+        forecasts: walked.forecasts,
+        expert_shares: total.layers().map(shares).collect(),
+        warnings,
+    })
+}
+
+fn shares(counts: &[f64]) -> Vec<f64> {
+    if counts.iter().any(|count| *count > 0.0) { normalised(counts) } else { counts.to_vec() }
+}
+
+fn imbalance(layers: &[Balance]) -> Imbalance {
+    let over = OverLayers::of(layers);
+    let convention = |value: fn(f64) -> f64| Convention {
+        mean: value(over.weighted),
+        worst: value(over.worst),
+        per_layer: layers.iter().map(|layer| value(layer.imbalance())).collect(),
+    };
+    Imbalance {
+        max_over_mean: convention(|r| r),
+        mean_over_max: convention(|r| 1.0 / r),
+        excess: convention(|r| r - 1.0),
+    }
+}
+
+fn ceiling(imbalance: &Imbalance) -> ReportCeiling {
+    let r = imbalance.max_over_mean.mean;
+    ReportCeiling {
+        expert_speedup_at_most: r,
+        expert_time_saved_at_most: 1.0 - 1.0 / r,
+        because: "perfect balance brings the busiest device down to the mean; attention, \
+                  communication that does not depend on routing, and steps that are bound by \
+                  reading weights gain nothing, so a whole step gains less"
+            .to_owned(),
+    }
+}
+
+fn slots((place, plan): (usize, &PlanBalance), contiguous: &PlanBalance, asked: Asked) -> Slots {
+    let over = |over: OverLayers| Over { mean: over.weighted, worst: over.worst };
+    let extra = plan.slots_per_device - contiguous.slots_per_device;
+    Slots {
+        plan: if place == 0 { "contiguous" } else { "best" },
+        extra_slots: u64::from(extra) * u64::from(asked.devices),
+        slots_per_device: plan.slots_per_device,
+        in_sample: over(plan.in_sample),
+        held_out: over(plan.held_out),
+        expert_time_saved: plan.saves(contiguous),
+        per_layer: plan.per_layer.iter().map(|layer| layer.imbalance()).collect(),
+    }
+}
+
+/// What matters most, in one sentence.
+fn finding(ceiling: &ReportCeiling, slots: &[Slots], devices: u32, held_out: bool) -> String {
+    let r = ceiling.expert_speedup_at_most;
+    if devices == 1 {
+        return "On one device there is nothing to balance.".to_owned();
+    }
+    // The fewest slots that come within a point of the most any of the plans saves.
+    let most = slots.iter().map(|plan| plan.expert_time_saved).fold(0.0, f64::max);
+    let best = slots.iter().skip(1).find(|plan| plan.expert_time_saved > most - 0.01);
+    let on = if held_out { "the part held out" } else { "the load they were made for" };
+    let bought = match best.filter(|best| best.expert_time_saved > 0.005) {
+        Some(best) if best.extra_slots == 0 => format!(
+            "re-placing experts without any copies saves {:.1} % of it on {on}",
+            best.expert_time_saved * 100.0
+        ),
+        Some(best) => format!(
+            "{} extra slots save {:.1} % of it on {on}",
+            best.extra_slots,
+            best.expert_time_saved * 100.0
+        ),
+        None => format!("no static plan made on the first part saves any of it on {on}"),
+    };
+    format!(
+        "On {devices} devices the busiest carries {r:.2} times the mean, so balance can save at \
+         most {:.1} % of the expert computation's time; {bought}.",
+        ceiling.expert_time_saved_at_most * 100.0
+    )
+}
+
+/// Compares equal parts of the trace.
+fn drifted(trace: &StoredTrace) -> io::Result<Option<DriftBody>> {
+    let extent = trace.header().extent();
+    let n = PARTS.min(extent);
+    let at = |part: u64| {
+        let at = u128::from(extent) * u128::from(part) / u128::from(n.max(1));
+        u64::try_from(at).unwrap_or(extent)
+    };
+    let parts: Vec<ExpertCounts> =
+        (0..n).map(|part| trace.count(at(part)..at(part + 1))).collect::<io::Result<_>>()?;
+    Ok(drift::between(&parts).map(|found| DriftBody {
+        parts: u32::try_from(parts.len()).unwrap_or(u32::MAX),
+        distribution_error: found.errors,
+        mean: found.mean,
+        most: found.most,
+        by_chance: found.by_chance,
+    }))
+}

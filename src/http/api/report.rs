@@ -1,0 +1,82 @@
+//! The report of a trace: what can be said before any strategy.
+
+#![expect(unused_qualifications, reason = "what utoipa writes for `params` is qualified")]
+
+use axum::Json;
+use axum::extract::{Path, State};
+use axum::http::{HeaderMap, header};
+use axum::response::{Html, IntoResponse, Response};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use crate::app::report::{self as app, Asked};
+use crate::http::extract::QueryOf;
+use crate::http::problem::Failure;
+use crate::http::state::Service;
+use crate::wire::problem::Problem;
+use crate::wire::report::TraceReport;
+use crate::wire::violation::Violation;
+
+/// What is asked of a report.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct ReportQuery {
+    /// Devices over which the experts are dealt, 1 to 4096.
+    pub devices: Option<u32>,
+    /// Tokens of a step, for a trace of routes; a 256th of the trace if left out.
+    pub tokens_per_step: Option<u64>,
+    /// `json` or `html`; left out, `Accept` decides.
+    pub format: Option<String>,
+}
+
+/// Diagnoses a trace: imbalance on N devices, ceiling of balancing, what slots would buy, drift.
+#[utoipa::path(get, path = "/v1/traces/{id}/report", tag = "traces",
+    params(("id" = String, Path, description = "As the answer to the upload names it"),
+        ReportQuery,
+        ("Accept" = Option<String>, Header, description = "`text/html` for a page with charts")),
+    responses(
+        (status = 200, description = "The report", content(
+            (TraceReport = "application/json"),
+            (String = "text/html"),
+        )),
+        (status = 404, description = "There is no such trace", body = Problem,
+         content_type = "application/problem+json"),
+        (status = 422, description = "A parameter means nothing", body = Problem,
+         content_type = "application/problem+json"),
+    ))]
+pub async fn get_report(
+    State(service): State<Service>,
+    Path(id): Path<String>,
+    QueryOf(query): QueryOf<ReportQuery>,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    let page = wants_page(&query, &headers)?;
+    let Some(devices) = query.devices else {
+        let detail = "`devices` is missing; say over how many devices the experts are dealt";
+        return Err(Failure::invalid(vec![Violation::new("/devices", "required", detail)]));
+    };
+    let asked = Asked { devices, tokens_per_step: query.tokens_per_step };
+    let report = app::report(&service.app, &id, asked).await?;
+    let vary = [(header::VARY, "accept")];
+    Ok(if page {
+        (vary, Html(app::html(&report))).into_response()
+    } else {
+        (vary, Json(report)).into_response()
+    })
+}
+
+fn wants_page(query: &ReportQuery, headers: &HeaderMap) -> Result<bool, Failure> {
+    match query.format.as_deref() {
+        Some("html") => Ok(true),
+        Some("json") => Ok(false),
+        Some(other) => {
+            let detail = format!("format is {other}; it must be json or html");
+            Err(Failure::invalid(vec![Violation::new("/format", "one_of", detail)]))
+        }
+        None => {
+            let accepted = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+            Ok(accepted.is_some_and(|accepted| accepted.contains("text/html")))
+        }
+    }
+}

@@ -150,13 +150,35 @@ fn a_large_product_is_waves_of_its_best_tile() {
     assert_relative_eq!(time * 1e6, expected, max_relative = 1e-5);
 }
 
-// 32 sequences × 8 heads × 4096 tokens × 512 bytes = 536.87 MB: 119.30 µs at 4.5 TB/s and
-// 20 µs of ramp; 256 streams on 125 devices: (4096·512/60e9 = 34.95 + 2) · 2.048 = 75.68.
+// 32 sequences × 8 heads × 4096 tokens × 512 bytes = 536.87 MB: 119.30 µs at 4.5 TB/s and,
+// with y = 10.737, 20 µs · 115.29/116.29 · 256/261 of ramp; 256 streams on 125 devices:
+// (4096·512/60e9 = 34.95 + 2) · 2.048 = 75.68, so nothing is split; 1 µs to gather.
 #[test]
 fn decode_reads_the_cache_once() {
     let time = laws(&device()).attention.decode(&heads(), &span(32.0, 1.0, 4096.0)).get();
-    let expected = 8.0 + (139.304_6_f64.powi(4) + 75.678_9_f64.powi(4)).powf(0.25);
+    let memory: f64 = 119.304_6 + 20.0 * 115.292 / 116.292 * 256.0 / 261.0;
+    let expected = 8.0 + (memory.powi(8) + 75.678_9_f64.powi(8)).powf(0.125) + 1.0;
     assert_relative_eq!(time * 1e6, expected, max_relative = 1e-5);
+}
+
+// One stream of 65536 tokens, 33.55 MB: alone (559.24 + 2) µs on one multiprocessor; in
+// min(65536/512, 125) = 125 parts 4.474 + 2, and 3 µs to merge them.
+#[test]
+fn a_long_context_is_read_by_the_whole_device() {
+    let one = Heads { query: 8.0, kv: 1.0, ..heads() };
+    let time = laws(&device()).attention.decode(&one, &span(1.0, 1.0, 65_536.0)).get();
+    let memory: f64 = 7.456_5 + 20.0 * 0.450_36 / 1.450_36 / 6.0;
+    let expected = 8.0 + 3.0 + (memory.powi(8) + 6.473_9_f64.powi(8)).powf(0.125);
+    assert_relative_eq!(time * 1e6, expected, max_relative = 1e-4);
+}
+
+// 64 heads × (528 pairs + 32) × 1.7476 µs / 125 = 501.1 µs, half of the longest row (57.67)
+// on top; 167.77 MB: 41.94 µs, 15.41 of ramp; 8192 tokens at 1 ns.
+#[test]
+fn prefill_computes_a_triangle_and_passes_its_operands() {
+    let time = laws(&device()).attention.prefill(&heads(), &span(2.0, 4096.0, 4096.0)).get();
+    let expected = 8.0 + 501.110 + 57.671 / 2.0 + 41.943 + 15.408 + 8.192;
+    assert_relative_eq!(time * 1e6, expected, max_relative = 1e-4);
 }
 
 #[test]

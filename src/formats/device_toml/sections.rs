@@ -103,8 +103,11 @@ pub(super) struct Prefill {
     compute: f64,
     memory: f64,
     block_overhead: f64,
+    tail: f64,
+    sustained: f64,
     kv_passes: f64,
     ramp_s: f64,
+    per_token_s: f64,
 }
 
 impl Constants for Prefill {
@@ -115,8 +118,11 @@ impl Constants for Prefill {
             compute: share("compute", self.compute)?,
             memory: positive("memory", self.memory)?,
             block_overhead: not_negative("block_overhead", self.block_overhead)?,
+            tail: fraction("tail", self.tail)?,
+            sustained: not_negative("sustained", self.sustained)?,
             kv_passes: not_negative("kv_passes", self.kv_passes)?,
             ramp: time("ramp_s", self.ramp_s)?,
+            per_token: time("per_token_s", self.per_token_s)?,
         })
     }
 }
@@ -126,12 +132,18 @@ impl Constants for Prefill {
 pub(super) struct Decode {
     start_s: f64,
     memory: f64,
+    memory_ungrouped: f64,
     compute: f64,
     part_load_bytes_per_s: f64,
     part_overhead_s: f64,
     chunk_tokens: f64,
+    merge_s: f64,
     ramp_s: f64,
+    ramp_ungrouped_s: f64,
     ramp_bytes: f64,
+    ramp_power: f64,
+    ramp_streams: f64,
+    gather_s: f64,
 }
 
 impl Constants for Decode {
@@ -140,12 +152,18 @@ impl Constants for Decode {
         Ok(DecodeConstants {
             start: time("start_s", self.start_s)?,
             memory: positive("memory", self.memory)?,
+            memory_ungrouped: positive("memory_ungrouped", self.memory_ungrouped)?,
             compute: share("compute", self.compute)?,
             part_load: rate("part_load_bytes_per_s", self.part_load_bytes_per_s)?,
             part_overhead: time("part_overhead_s", self.part_overhead_s)?,
             chunk: positive("chunk_tokens", self.chunk_tokens)?,
+            merge: time("merge_s", self.merge_s)?,
             ramp: time("ramp_s", self.ramp_s)?,
+            ramp_ungrouped: time("ramp_ungrouped_s", self.ramp_ungrouped_s)?,
             ramp_bytes: positive("ramp_bytes", self.ramp_bytes).map(Bytes::new)?,
+            ramp_power: positive("ramp_power", self.ramp_power)?,
+            ramp_streams: not_negative("ramp_streams", self.ramp_streams)?,
+            gather: time("gather_s", self.gather_s)?,
         })
     }
 }

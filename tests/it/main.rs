@@ -20,6 +20,7 @@ mod documents;
 mod duplication_pays;
 mod engine_recordings;
 mod eplb_fixtures;
+mod field_cases;
 mod fitted;
 mod hostile;
 mod hostile_entry;

@@ -4,6 +4,7 @@ pub mod advise;
 mod answer_table;
 pub mod calibrate;
 pub mod catalog;
+pub mod convert;
 mod demo;
 mod openapi;
 pub mod place;
@@ -79,6 +80,8 @@ enum TraceCommand {
     Inspect(trace::Inspect),
     /// Say how uneven a recording is and what balancing could save.
     Report(trace_report::Report),
+    /// Write a recording in another format.
+    Convert(convert::Convert),
 }
 
 #[derive(Debug, Subcommand)]
@@ -130,6 +133,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Openapi { operations } => openapi::print(&mut out, operations),
         Command::Trace(TraceCommand::Inspect(inspect)) => trace::inspect(&inspect, &mut out),
         Command::Trace(TraceCommand::Report(report)) => trace_report::run(&report, &mut out),
+        Command::Trace(TraceCommand::Convert(command)) => convert::run(&command, &mut out),
         Command::Catalog(command) => show_catalog(&command, &mut out),
         Command::Calibrate(command) => calibrate::run(&command, &mut out),
         Command::Validate(command) => validate::run(&command, &mut out),

@@ -358,3 +358,68 @@ async fn every_format_is_taken_in_over_http_and_others_are_told_which() {
         assert!(api.contains(&format!("`{}`", reader.media_type)), "docs/api.md");
     }
 }
+
+#[derive(clap::Parser)]
+struct Line {
+    #[command(flatten)]
+    convert: moe_gps::cli::convert::Convert,
+}
+
+/// What `trace convert` makes of a fixture.
+fn converted(name: &str, flags: &[&str], out: &Path) -> Result<Vec<u8>, String> {
+    let fixture = fixture(name);
+    let line = ["convert", fixture.to_str().unwrap(), out.to_str().unwrap()];
+    let line = <Line as clap::Parser>::parse_from(line.iter().chain(flags));
+    let mut said = Vec::new();
+    moe_gps::cli::convert::run(&line.convert, &mut said).map_err(|error| error.to_string())?;
+    Ok(std::fs::read(out).unwrap())
+}
+
+#[test]
+fn a_recording_survives_its_way_through_every_format() {
+    let folder = tempfile::tempdir().unwrap();
+    let declared = Declared { experts: Some(8), top_k: None };
+    for (name, to, end) in [
+        ("sglang_per_token.pt", "ndjson", "ndjson"),
+        ("vllm_routes.json", "npz", "npz"),
+        ("vllm_routes.json", "ndjson", "jsonl"),
+        ("trtllm.tar", "json", "json"),
+        ("trtllm.tar", "sglang", "json"),
+        ("trtllm.tar", "csv", "csv"),
+        ("counts.csv", "npy", "npy"),
+        ("sglang_per_token.pt", "csv", "csv"),
+    ] {
+        let before = take(name);
+        let bytes = converted(name, &["--to", to], &folder.path().join("out")).unwrap();
+        let after = take_bytes(&format!("x.{end}"), &bytes, declared).unwrap();
+        assert_eq!(total(&after), total(&before), "{name} as {to}");
+        assert_eq!(after.stored.header().layers, before.stored.header().layers, "{name} as {to}");
+        if to == "ndjson" || to == "npz" {
+            let all = 0..before.stored.header().tokens;
+            let ids = |taken: &Taken| taken.stored.read_token_ids(all.clone()).unwrap();
+            assert_eq!(ids(&after), ids(&before), "{name} as {to}");
+        }
+    }
+    let steps = converted(
+        "vllm_routes.json",
+        &["--to", "json", "--tokens-per-step", "2"],
+        &folder.path().join("steps"),
+    );
+    let steps = take_bytes("x.json", &steps.unwrap(), declared).unwrap();
+    assert_eq!(steps.ingested.summary.steps, Some(3), "7 tokens are three steps of 2");
+}
+
+#[test]
+fn what_cannot_be_converted_is_said_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("out");
+    for (name, to, said) in [
+        ("counts.csv", "ndjson", "holds counts, not the experts of every token"),
+        ("sglang_per_token.pt", "npz", "7 to 9 tokens"),
+        ("counts.csv", "parquet", "supported are ndjson, npz, json, sglang, csv, npy"),
+    ] {
+        let error = converted(name, &["--to", to], &out).unwrap_err();
+        assert!(error.contains(said), "{error}");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "{name}");
+    }
+}

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use super::Limits;
 use super::array::Array;
 use super::error::{Flaws, TraceError};
-use super::npy::{NpyHeader, read_header};
+use super::npy::{self, NpyHeader, read_header};
 
 /// Checks an embedding that comes as a NumPy file of its own, and copies it to `to`.
 pub fn convert_embedding(
@@ -47,18 +47,7 @@ pub(super) fn check_embedding(header: &NpyHeader) -> Result<(), String> {
 
 /// The header under which the embedding is kept.
 pub(super) fn embedding_header(header: &NpyHeader) -> Vec<u8> {
-    let shape: Vec<String> = header.shape.iter().map(u64::to_string).collect();
-    let text = format!(
-        "{{'descr': '<f{}', 'fortran_order': False, 'shape': ({}), }}",
-        header.dtype.size,
-        shape.join(", ")
-    );
-    // NumPy pads the header with blanks so that the numbers begin at a multiple of 64.
-    let length = (text.len() + 11).next_multiple_of(64) - 10;
-    let mut out = b"\x93NUMPY\x01\x00".to_vec();
-    out.extend(u16::try_from(length).unwrap_or(u16::MAX).to_le_bytes());
-    out.extend(format!("{text:<width$}\n", width = length - 1).into_bytes());
-    out
+    npy::header(&format!("<f{}", header.dtype.size), &header.shape)
 }
 
 /// Copies floats, noting those that are not finite.

@@ -11,6 +11,7 @@ mod csv;
 pub mod embedding;
 pub mod embedding_file;
 pub mod error;
+pub mod export;
 mod folder;
 mod fortran;
 pub mod inflate;

@@ -125,6 +125,18 @@ impl NpyHeader {
     }
 }
 
+/// What stands before the numbers of an array in C order.
+pub(super) fn header(descr: &str, shape: &[u64]) -> Vec<u8> {
+    let shape: String = shape.iter().map(|size| format!("{size}, ")).collect();
+    let text = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({shape}), }}");
+    // NumPy pads the header with blanks so that the numbers begin at a multiple of 64.
+    let length = (text.len() + 11).next_multiple_of(64) - 10;
+    let mut out = b"\x93NUMPY\x01\x00".to_vec();
+    out.extend(u16::try_from(length).unwrap_or(u16::MAX).to_le_bytes());
+    out.extend(format!("{text:<width$}\n", width = length - 1).into_bytes());
+    out
+}
+
 /// Reads the header of the array `name`.
 pub(super) fn read_header(from: &mut impl Read, name: &str) -> Result<NpyHeader, TraceError> {
     let bad = |what: &str| TraceError::unreadable(format_args!("array `{name}`: {what}"));
@@ -220,6 +232,12 @@ mod tests {
         assert_eq!(header, Some(NpyHeader { dtype, fortran: false, shape: vec![32, 512] }));
         let header = parse("{'descr': '>i8', 'fortran_order': True, 'shape': (7,), }").unwrap();
         assert_eq!((header.shape, header.fortran, header.dtype.big_endian), (vec![7], true, true));
+        for shape in [&[][..], &[7], &[2, 3]] {
+            let written = super::header("<f4", shape);
+            assert!(written.len().is_multiple_of(64));
+            let read = read_header(&mut &written[..], "x").unwrap();
+            assert_eq!((read.shape.as_slice(), read.dtype.name().as_str()), (shape, "f4"));
+        }
         let scalar = parse("{'shape': (), 'fortran_order': False, 'descr': '|u1'}").unwrap();
         assert_eq!((scalar.n_bytes(), scalar.shape), (Some(1), vec![]));
     }

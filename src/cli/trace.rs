@@ -169,7 +169,7 @@ mod tests {
         assert_eq!(upload.content_type, "application/x-ndjson");
         assert_eq!(upload.content_encoding.as_deref(), Some("gzip"));
         assert_eq!(of("x.NPZ").unwrap().content_type, "application/x-npz");
-        assert!(of("x.csv").is_none());
+        assert!(of("x.parquet").is_none());
         assert!(of("npz").is_none());
     }
 }

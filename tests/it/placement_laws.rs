@@ -97,6 +97,23 @@ proptest! {
     }
 
     #[test]
+    fn more_copies_allowed_never_hurt(tokens in tokens(), most in 2..5_u32, slots in 4..7_u32) {
+        let load = as_load(&tokens);
+        let few = &load[..8];
+        let plan = |load: &[f64], shape, most| {
+            let options = Options { max_copies: Some(most), ..Options::default() };
+            best::plan(load, shape, &options).map(|map| max_of(&map, load)).ok()
+        };
+        for (load, shape) in
+            [(&load[..], shape(slots)), (few, Shape::new(8, 8, 16).unwrap())]
+        {
+            if let (Some(more), Some(less)) = (plan(load, shape, most + 1), plan(load, shape, most)) {
+                prop_assert!(more <= less * (1.0 + 1e-9), "{more} {less}");
+            }
+        }
+    }
+
+    #[test]
     fn the_copies_allowed_bound_every_expert(tokens in tokens(), most in 2..4_u32) {
         let options = Options { max_copies: Some(most), ..Options::default() };
         let map = best::plan(&as_load(&tokens), shape(6), &options).unwrap();

@@ -25,6 +25,8 @@ pub struct GreedyPlan {
     /// Replicas of every expert.
     copies: Vec<u32>,
     free: u32,
+    /// Room for the experts of one device.
+    on_hot: Vec<(u64, u32)>,
 }
 
 /// Runs Algorithm 1 on whole tokens per expert.
@@ -95,6 +97,7 @@ impl GreedyPlan {
             loads: vec![0; n],
             copies: vec![1; tokens.len()],
             free: shape.redundant(),
+            on_hot: Vec::new(),
         };
         for device in 0..shape.n_devices() {
             let home = device as usize;
@@ -110,30 +113,58 @@ impl GreedyPlan {
 
     /// One round of the loop; false when it is over.
     fn step(&mut self, max_copies: u32) -> bool {
-        let Some(hot) = (0..self.loads.len()).max_by_key(|&d| (self.loads[d], Reverse(d))) else {
-            return false;
-        };
-        let top = self.loads[hot];
-        // Nearly always the coldest device works: the order of the others is made on demand.
-        let Some(coldest) = (0..self.loads.len()).min_by_key(|&d| (self.loads[d], d)) else {
-            return false;
-        };
-        if top - self.loads[coldest] <= 1 {
+        // Values first, places second: two passes over plain numbers beat one over pairs.
+        let (top, bottom) = self
+            .loads
+            .iter()
+            .fold((0, u64::MAX), |(top, bottom), &load| (top.max(load), bottom.min(load)));
+        if top.saturating_sub(bottom) <= 1 {
             return false;
         }
+        let place = |wanted| self.loads.iter().position(|&load| load == wanted);
+        // Nearly always the coldest device works: the order of the others is made on demand.
+        let (Some(hot), Some(coldest)) = (place(top), place(bottom)) else { return false };
         let n = self.loads.len();
-        let mut on_hot: Vec<(u64, u32)> = self.held[hot]
-            .iter()
-            .map(|&e| (self.quotas[e as usize * n + hot], e))
-            .filter(|&(tokens, _)| tokens > 0)
-            .collect();
+        let mut on_hot = std::mem::take(&mut self.on_hot);
+        on_hot.clear();
+        on_hot.extend(
+            self.held[hot]
+                .iter()
+                .map(|&e| (self.quotas[e as usize * n + hot], e))
+                .filter(|&(tokens, _)| tokens > 0),
+        );
         on_hot.sort_unstable_by_key(|&(tokens, e)| (Reverse(tokens), e));
-        if self.move_first(hot, coldest, &on_hot, max_copies) {
+        let moved = self.move_one(hot, coldest, &on_hot, max_copies);
+        self.on_hot = on_hot;
+        moved
+    }
+
+    /// Moves tokens from hot to the coldest device that can take any.
+    fn move_one(
+        &mut self,
+        hot: usize,
+        coldest: usize,
+        on_hot: &[(u64, u32)],
+        max_copies: u32,
+    ) -> bool {
+        if self.move_first(hot, coldest, on_hot, max_copies) {
             return true;
         }
-        let mut others: Vec<usize> = (0..n).filter(|&d| top - self.loads[d] > 1).collect();
-        others.sort_unstable_by_key(|&d| (self.loads[d], d));
-        others.iter().skip(1).any(|&cold| self.move_first(hot, cold, &on_hot, max_copies))
+        let top = self.loads[hot];
+        let next = (0..self.loads.len()).fold(None, |best: Option<usize>, d| {
+            let load = self.loads[d];
+            let colder = best.is_none_or(|best| load < self.loads[best]);
+            let open = colder && top - load > 1 && self.may_take(d, on_hot, max_copies);
+            if open { Some(d) } else { best }
+        });
+        next.is_some_and(|cold| self.move_first(hot, cold, on_hot, max_copies))
+    }
+
+    /// Whether a device can be given tokens of any of these experts.
+    fn may_take(&self, device: usize, experts: &[(u64, u32)], max_copies: u32) -> bool {
+        let held = &self.held[device];
+        let free = held.len() < self.shape.slots_per_device() as usize;
+        experts.iter().any(|&(_, id)| held.contains(&id) || free && self.copies(id) < max_copies)
     }
 
     /// Moves tokens of the first expert that can go from hot to cold.

@@ -26,6 +26,9 @@ const SOFT: usize = 4;
 const SHARES_BELOW: f64 = 1024.0;
 const SHARES_AS: f64 = 65_536.0;
 
+/// Slots up to which every number of copies is searched.
+const SMALL: u32 = 64;
+
 /// Relative differences below this are rounding.
 const ROUNDING: f64 = 1e-12;
 
@@ -33,11 +36,38 @@ const ROUNDING: f64 = 1e-12;
 const BUDGET: usize = 12_000;
 
 /// The best map found, with what it is compared against.
+///
+/// A search that may make more copies starts elsewhere, and can end worse. Where that costs
+/// little, every smaller number of copies is searched, too, so that allowing more never hurts.
 pub(super) fn plan(
     load: &[f64],
     shape: Shape,
     options: &Options,
 ) -> Result<SlotMap, PlacementError> {
+    let mut best = plan_at(load, shape, options)?;
+    let most = match cap(shape, options) {
+        Ok(cap) if options.effort > 0 && shape.n_slots() <= SMALL => cap,
+        _ => return Ok(best),
+    };
+    let mean = load.iter().sum::<f64>() / f64::from(shape.n_devices());
+    let mut reached = Balance::of_map(&best, load).max;
+    for copies in (1..most).rev() {
+        if reached <= mean * (1.0 + ROUNDING) {
+            break;
+        }
+        let fewer = Options { max_copies: Some(copies), ..*options };
+        // Fewer copies cannot fill the slots.
+        let Ok(map) = plan_at(load, shape, &fewer) else { break };
+        let max = Balance::of_map(&map, load).max;
+        if max < reached {
+            (best, reached) = (map, max);
+        }
+    }
+    Ok(best)
+}
+
+/// The best map found with the most copies the options allow.
+fn plan_at(load: &[f64], shape: Shape, options: &Options) -> Result<SlotMap, PlacementError> {
     let groups = options.groups.map(GroupRule::groups);
     let cap = match (cap(shape, options), options.allow_duplicates) {
         (Ok(cap), _) => cap,

@@ -18,6 +18,8 @@ const SHARES_AS_TOKENS: f64 = 65_536.0;
 pub struct PlaceRequest {
     /// Tokens per layer and expert.
     pub loads: ExpertCounts,
+    /// Loads the plans are scored on, where they are not those planned for.
+    pub holdout: Option<ExpertCounts>,
     /// Index of every layer of the loads among the layers of the model.
     pub layers: Vec<u16>,
     /// Devices, N.
@@ -57,6 +59,8 @@ pub struct Placed {
     pub balance_mean: f64,
     /// The same of the worst layer.
     pub balance_worst: f64,
+    /// Mean and worst of the same on the hold-out loads.
+    pub holdout: Option<HeldOut>,
     /// Slots that repeat an expert their device holds already.
     pub same_device_duplicates: usize,
     /// Copies that enter devices, against the maps in force or the static placement.
@@ -65,6 +69,21 @@ pub struct Placed {
     pub cross_node_replicas: Option<usize>,
     /// Time to plan all layers one after the other, seconds.
     pub plan_s: f64,
+}
+
+/// What plans are worth on loads they were not made for: busiest device over the mean.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct HeldOut {
+    /// Without a plan, mean of layers; `None` where experts do not fill the devices evenly.
+    pub without: Option<f64>,
+    /// With our plan, mean of layers.
+    pub mean: f64,
+    /// With our plan, worst layer.
+    pub worst: f64,
+    /// With the plan EPLB makes of the same loads, mean of layers.
+    pub eplb_mean: f64,
+    /// The same, worst layer.
+    pub eplb_worst: f64,
 }
 
 /// Why nothing was planned.
@@ -121,9 +140,7 @@ pub fn place(request: &PlaceRequest) -> Result<Placed, PlaceError> {
         .map(|(nth, load)| plan_layer(request, load, shape, groups, current.get(nth)))
         .collect::<Result<Vec<SlotMap>, _>>()?;
     let plan_s = begun.elapsed().as_secs_f64();
-    let imbalance = |map: &SlotMap, load: &[f64]| Balance::of_map(map, load).imbalance();
-    let of_plan: Vec<f64> =
-        maps.iter().zip(request.loads.layers()).map(|(map, load)| imbalance(map, load)).collect();
+    let of_plan = imbalances(&maps, &request.loads);
     let fixed = SlotMap::contiguous(n_experts, request.devices).ok();
     let balance_without =
         fixed.as_ref().map(|fixed| mean(request.loads.layers().map(|load| imbalance(fixed, load))));
@@ -133,6 +150,7 @@ pub fn place(request: &PlaceRequest) -> Result<Placed, PlaceError> {
     };
     Ok(Placed {
         balance_without,
+        holdout,
         balance_mean: mean(of_plan.iter().copied()),
         balance_worst: of_plan.iter().copied().fold(1.0, f64::max),
         same_device_duplicates: maps.iter().map(SlotMap::same_device_duplicates).sum(),
@@ -210,6 +228,11 @@ fn plan_of(shape: Shape, layers: &[u16], maps: Vec<SlotMap>) -> Result<Plan, Pla
         physical_to_logical: map.into_physical_to_logical(),
     };
     Plan::new(shape, n_model_layers, layers.iter().zip(maps).map(layer).collect())
+}
+
+fn imbalances(maps: &[SlotMap], loads: &ExpertCounts) -> Vec<f64> {
+    let of = |(map, load): (&SlotMap, &[f64])| Balance::of_map(map, load).imbalance();
+    maps.iter().zip(loads.layers()).map(of).collect()
 }
 
 fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {

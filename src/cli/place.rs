@@ -40,6 +40,9 @@ pub struct Place {
     /// The placement in force, in any of the formats: the plan stays close to it.
     #[arg(long, value_name = "MAP")]
     pub current: Option<PathBuf>,
+    /// Plans on this share of the recording, from its beginning, and scores on the rest.
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    pub train_fraction: Option<f64>,
     /// Prints the file an engine loads: `json`, `sglang`, `trtllm` or `vllm_ascend`.
     #[arg(long, conflicts_with = "json")]
     pub format: Option<String>,
@@ -64,8 +67,15 @@ pub fn run(command: &Place, out: &mut dyn Write) -> Result<()> {
     let current = command.current.as_ref().map(read_current).transpose()?.unwrap_or_default();
     let taken = trace::take_in(&command.loads, Declared::default(), out)?;
     let stored = taken.open()?;
+    let extent = stored.header().extent();
+    let split = command.train_fraction.map(|share| stored.split(share)).transpose()?;
+    ensure!(
+        split.is_none() || extent > 1,
+        "--train-fraction needs a recording of two steps or more; this one has {extent}"
+    );
     let mut placed = place::place(&PlaceRequest {
-        loads: stored.count(0..stored.header().extent())?,
+        loads: stored.count(0..split.unwrap_or(extent))?,
+        holdout: split.map(|split| stored.count(split..extent)).transpose()?,
         layers: stored.header().layers.clone(),
         devices: command.devices,
         slots_per_device: command.slots_per_device,
@@ -100,6 +110,16 @@ pub fn run(command: &Place, out: &mut dyn Write) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A share between 0 and 1.
+fn share(text: &str) -> Result<f64, String> {
+    let share: f64 = text.parse().map_err(|_| format!("`{text}` is no number"))?;
+    if share > 0.0 && share < 1.0 {
+        Ok(share)
+    } else {
+        Err(format!("{share}; it must be above 0 and below 1"))
+    }
 }
 
 /// `G`, `soft` or `soft:G`.
@@ -150,6 +170,15 @@ fn printed(command: &Place, placed: &Placed, engines: &[EngineSettings]) -> serd
         "plan_s": placed.plan_s,
         "engines": engines,
     });
+    if let Some(held) = &placed.holdout {
+        printed["holdout"] = json!({
+            "balance_mean": held.mean,
+            "balance_worst": held.worst,
+            "balance_without": held.without,
+            "eplb_balance_mean": held.eplb_mean,
+            "eplb_balance_worst": held.eplb_worst,
+        });
+    }
     if let Some(cross) = placed.cross_node_replicas {
         printed["cross_node_replicas"] = json!(cross);
     }
@@ -175,6 +204,15 @@ fn summarize(placed: &Placed, engines: &[EngineSettings], out: &mut dyn Write) -
         "busiest device over the mean: {without} without a plan, {:.4} with it (worst layer {:.4})",
         placed.balance_mean, placed.balance_worst
     )?;
+    if let Some(held) = &placed.holdout {
+        let without = held.without.map_or("-".to_owned(), |r| format!("{r:.4}"));
+        writeln!(
+            out,
+            "the same on the part held out: {without} without a plan, {:.4} with it (worst layer \
+             {:.4}); with EPLB's plan {:.4} ({:.4})",
+            held.mean, held.worst, held.eplb_mean, held.eplb_worst
+        )?;
+    }
     writeln!(
         out,
         "moves {}, copies of an expert beside another on a device {}, planned in {:.2} ms",

@@ -101,6 +101,28 @@ fn a_plan_in_force_needs_no_moves_whatever_file_it_comes_from() {
 }
 
 #[test]
+fn a_plan_for_the_first_half_of_a_recording_is_scored_on_the_rest() {
+    let recording = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("examples/traces/deepseek_v3_like.sglang_stat.pt.gz");
+    let at = "--devices 32 --slots-per-device 9 --train-fraction 0.5";
+    let plan = planned(&recording, at);
+    assert_eq!((&plan["layers"][0], plan["layers"].as_array().unwrap().len()), (&json!(3), 58));
+    let held = &plan["holdout"];
+    assert!(number(held, "balance_mean") > number(&plan, "balance_mean"), "{held}");
+    assert!(number(held, "balance_mean") < number(held, "balance_without") / 1.5, "{held}");
+    assert!(number(held, "balance_mean") <= number(held, "eplb_balance_mean") * 1.005, "{held}");
+    let file = printed(&recording, &format!("{at} --format sglang --model-layers 61")).unwrap();
+    let file: Value = serde_json::from_str(&file).unwrap();
+    assert_eq!(file.as_object().unwrap().keys().collect::<Vec<_>>(), ["physical_to_logical_map"]);
+    assert_eq!(file["physical_to_logical_map"].as_array().unwrap().len(), 61);
+    let whole = printed(
+        &reference("input_a.npy.gz"),
+        "--devices 4 --slots-per-device 3 --train-fraction 0.5",
+    );
+    assert!(whole.unwrap_err().contains("two steps or more"));
+}
+
+#[test]
 fn what_cannot_be_planned_is_said_with_a_way_out() {
     let loads = reference("input_a.npy.gz");
     for (flags, said) in [

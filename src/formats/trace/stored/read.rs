@@ -156,6 +156,15 @@ impl StoredTrace {
         Ok(nearest.unwrap_or(target))
     }
 
+    /// Where the first part ends when it is to hold `fraction`: a step of counts, the nearest
+    /// beginning of a sequence of routes.
+    pub fn split(&self, fraction: f64) -> io::Result<u64> {
+        match self.header.kind {
+            Kind::Routes => self.split_between_sequences(fraction),
+            Kind::Counts => Ok(split_point(self.header.steps, fraction)),
+        }
+    }
+
     /// Tokens per expert and layer in a range of tokens (routes) or steps (counts).
     ///
     /// Runs on all threads of the current rayon pool; the result does not depend on how many.

@@ -142,8 +142,30 @@ pub fn place(request: &PlaceRequest) -> Result<Placed, PlaceError> {
     let plan_s = begun.elapsed().as_secs_f64();
     let of_plan = imbalances(&maps, &request.loads);
     let fixed = SlotMap::contiguous(n_experts, request.devices).ok();
-    let balance_without =
-        fixed.as_ref().map(|fixed| mean(request.loads.layers().map(|load| imbalance(fixed, load))));
+    let without = |loads: &ExpertCounts| {
+        let fixed = fixed.as_ref()?;
+        Some(mean(loads.layers().map(|load| Balance::of_map(fixed, load).imbalance())))
+    };
+    let balance_without = without(&request.loads);
+    let holdout = match &request.holdout {
+        None => None,
+        Some(loads) => {
+            let eplb = PlaceRequest { algorithm: Algorithm::Eplb, ..request.clone() };
+            let rivals = request
+                .loads
+                .layers()
+                .map(|load| plan_layer(&eplb, load, shape, groups, None))
+                .collect::<Result<Vec<SlotMap>, _>>()?;
+            let (ours, rivals) = (imbalances(&maps, loads), imbalances(&rivals, loads));
+            Some(HeldOut {
+                without: without(loads),
+                mean: mean(ours.iter().copied()),
+                worst: ours.iter().copied().fold(1.0, f64::max),
+                eplb_mean: mean(rivals.iter().copied()),
+                eplb_worst: rivals.iter().copied().fold(1.0, f64::max),
+            })
+        }
+    };
     let start = spread(shape)?;
     let moves = |(nth, map): (usize, &SlotMap)| {
         Moves::between(current.get(nth).unwrap_or(&start), map).total()

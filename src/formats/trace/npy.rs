@@ -127,8 +127,10 @@ impl NpyHeader {
 
 /// What stands before the numbers of an array in C order.
 pub(super) fn header(descr: &str, shape: &[u64]) -> Vec<u8> {
-    let shape: String = shape.iter().map(|size| format!("{size}, ")).collect();
-    let text = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({shape}), }}");
+    let sizes: Vec<String> = shape.iter().map(u64::to_string).collect();
+    let (sizes, comma) = (sizes.join(", "), if sizes.is_empty() { "" } else { "," });
+    let text =
+        format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({sizes}{comma}), }}");
     // NumPy pads the header with blanks so that the numbers begin at a multiple of 64.
     let length = (text.len() + 11).next_multiple_of(64) - 10;
     let mut out = b"\x93NUMPY\x01\x00".to_vec();

@@ -56,7 +56,7 @@ impl Status {
 
 /// A recommendation: the job and, when it has finished, the result.
 #[derive(Debug, Serialize, ToSchema)]
-#[schema(as = Recommendation)]
+#[schema(as = RecommendationJob)]
 pub struct JobView<'a> {
     /// Names it in every later request.
     #[schema(examples("019ab1c2-0000-7000-8000-000000000000"))]
@@ -81,11 +81,11 @@ pub struct JobView<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub phase: Option<&'a str>,
     /// The question as it was understood.
-    #[schema(value_type = Object)]
+    #[schema(value_type = super::question::Question)]
     pub request: &'a RawValue,
     /// The answer, once `succeeded`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<super::answer::ResultBody>)]
     pub result: Option<&'a RawValue>,
     /// Why there is none, once `failed`.
     #[serde(skip_serializing_if = "Option::is_none")]

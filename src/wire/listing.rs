@@ -63,7 +63,7 @@ const MAX_LIMIT: u32 = 500;
 #[serde(deny_unknown_fields)]
 pub struct PageQuery {
     /// Items on the page, 1 to 500; 50 when absent.
-    #[param(value_type = Option<u32>)]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     pub limit: Option<String>,
     /// The `next_cursor` of the page before.
     pub cursor: Option<String>,
@@ -99,7 +99,7 @@ pub struct ListQuery {
     #[param(format = DateTime)]
     pub created_before: Option<String>,
     /// Items on the page, 1 to 500; 50 when absent.
-    #[param(value_type = Option<u32>)]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
     pub limit: Option<String>,
     /// The `next_cursor` of the page before.
     pub cursor: Option<String>,

@@ -234,28 +234,11 @@ impl<'a> Analytic<'a> {
         Entry {
             strategy: self.placements.all[index].strategy,
             predictor: None,
-            infeasible: self.lacking(&self.memory(index)),
+            infeasible: lacking(&self.memory(index)),
             terms: Some(terms),
             bands: self.costs.bands,
             served: None,
         }
-    }
-
-    /// Says what memory lacks, if it does.
-    fn lacking(&self, memory: &MemoryBudget) -> Option<String> {
-        (!memory.fits()).then(|| {
-            let gigabytes = |bytes: Bytes| bytes.get() / 1e9;
-            format!(
-                "does not fit: {:.0} missing bytes on every device ({:.1} GB of weights, {:.1} GB \
-                 of replicas and copies, {:.1} GB of KV cache, {:.1} GB reserve, of {:.1} GB)",
-                memory.missing.get(),
-                gigabytes(memory.weights),
-                gigabytes(memory.replicas + memory.double_buffer),
-                gigabytes(memory.kv_needed),
-                gigabytes(memory.reserve),
-                gigabytes(memory.capacity),
-            )
-        })
     }
 
     /// Entries for the strategies that copy, where there is no slot to copy into.
@@ -281,7 +264,7 @@ impl<'a> Analytic<'a> {
         }
         let by_accuracy = self.by_accuracy(kept, rebalance);
         let memory = self.memory_of(self.placements.all[kept].slots_per_device, true);
-        let infeasible = self.lacking(&memory);
+        let infeasible = lacking(&memory);
         let entry = |predictor: &Predictor| {
             let point = self.best_point(predictor, &by_accuracy);
             Entry {
@@ -369,4 +352,21 @@ fn impossible(strategy: Strategy, predictor: Option<PricedPredictor>, why: Strin
         bands: Bands::EXACT,
         served: None,
     }
+}
+
+/// Says what memory lacks, if it does.
+fn lacking(memory: &MemoryBudget) -> Option<String> {
+    (!memory.fits()).then(|| {
+        let gigabytes = |bytes: Bytes| bytes.get() / 1e9;
+        format!(
+            "does not fit: {:.0} missing bytes on every device ({:.1} GB of weights, {:.1} GB of \
+             replicas and copies, {:.1} GB of KV cache, {:.1} GB reserve, of {:.1} GB)",
+            memory.missing.get(),
+            gigabytes(memory.weights),
+            gigabytes(memory.replicas + memory.double_buffer),
+            gigabytes(memory.kv_needed),
+            gigabytes(memory.reserve),
+            gigabytes(memory.capacity),
+        )
+    })
 }

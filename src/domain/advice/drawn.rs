@@ -37,6 +37,9 @@ pub(super) struct Forecast {
     pub(super) loaded: Loaded,
 }
 
+/// Forecasts of all steps by the bits of an accuracy and a placement.
+type Known = BTreeMap<(u64, usize), Rc<[Forecast]>>;
+
 /// The drawn steps of all layers, layer after layer.
 #[derive(Debug)]
 pub(super) struct Drawn {
@@ -47,7 +50,7 @@ pub(super) struct Drawn {
     loads: Vec<Vec<Loaded>>,
     seed: u64,
     /// Forecasts already made, by accuracy and placement: the few accuracies that are priced.
-    known: RefCell<BTreeMap<(u64, usize), Rc<[Forecast]>>>,
+    known: RefCell<Known>,
 }
 
 impl Drawn {

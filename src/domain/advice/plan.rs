@@ -59,7 +59,7 @@ impl Reads {
         Self { row_share: rows / expert_bytes(system).get() }
     }
 
-    fn of(&self, tokens: f64) -> f64 {
+    fn of(self, tokens: f64) -> f64 {
         -(-tokens).exp_m1() + tokens * self.row_share
     }
 }

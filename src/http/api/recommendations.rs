@@ -32,7 +32,7 @@ use crate::wire::time::Moment;
         ("Idempotency-Key" = Option<String>, Header,
          description = "The client's name for this request; sent again it leads to the same job"),
     ),
-    request_body(content = serde_json::Value, content_type = "application/json"),
+    request_body(content = crate::wire::question::Question, content_type = "application/json"),
     responses(
         (status = 200, description = "Finished within the wait", body = JobView),
         (status = 202, description = "Accepted; follow Location", body = JobView),
@@ -139,6 +139,7 @@ pub async fn delete_recommendation(
 #[serde(deny_unknown_fields)]
 pub struct PlacementQuery {
     /// `json` (the default), or the file an engine loads: `sglang`, `trtllm`, `vllm_ascend`.
+    #[param(pattern = "^(json|sglang|trtllm|vllm_ascend)$")]
     pub format: Option<String>,
 }
 

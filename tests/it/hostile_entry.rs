@@ -8,8 +8,11 @@ use moe_gps::formats::trace::readers::by_content_type;
 use moe_gps::formats::trace::stored::StoredTrace;
 use moe_gps::formats::trace::{Declared, Input, Limits};
 
-/// Every target: the name of its corpus, and what it feeds.
-pub(crate) const TARGETS: [(&str, fn(&[u8])); 11] = [
+/// The name of a corpus, and what it is fed to.
+pub(crate) type Target = (&'static str, fn(&[u8]));
+
+/// Every target.
+pub(crate) const TARGETS: [Target; 11] = [
     ("npz", |bytes| trace("application/x-npz", bytes)),
     ("ndjson", |bytes| trace("application/x-ndjson", bytes)),
     ("json", |bytes| trace("application/json", bytes)),

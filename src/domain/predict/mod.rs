@@ -3,15 +3,15 @@
 //! A predictor names, for every token and before its routers run, the k experts that each
 //! layer will choose. It is fitted on the planning part only; what counts is its accuracy
 //! on held-out tokens ([`score`]). The kinds are those of
-//! [`PredictorKind`](super::question::PredictorKind), one file each:
+//! [`PredictorKind`], one file each:
 //!
 //! | kind | rule | file |
 //! | --- | --- | --- |
-//! | `most_frequent` | per layer, the k most frequent experts | [`most_frequent`] |
-//! | `by_token` | counts given the token id | [`by_token`] |
-//! | `by_position` | counts given the position | [`by_position`] |
-//! | `ffn` | embedding → 128 → 64 → experts of every layer | [`ffn`] |
-//! | `lstm` | compress → two recurrent layers of 64 → local attention → experts | [`lstm`] |
+//! | `most_frequent` | per layer, the k most frequent experts | `predict/most_frequent.rs` |
+//! | `by_token` | counts given the token id | `predict/by_token.rs` |
+//! | `by_position` | counts given the position | `predict/by_position.rs` |
+//! | `ffn` | embedding → 128 → 64 → experts of every layer | `predict/ffn.rs` |
+//! | `lstm` | compress → two recurrent layers of 64 → local attention → experts | `predict/lstm.rs` |
 //!
 //! Source: MoE-GPS (arXiv 2506.07366), `cost-model` §6. Everything is seeded and sums are
 //! made in a fixed order, so that a fit does not depend on the number of threads.

@@ -23,19 +23,22 @@ pub use read::read;
 #[schema(title = "Question")]
 pub struct Question {
     /// Catalog id of the model, or an object with the fields of a Hugging Face `config.json`.
-    #[schema(schema_with = schema::id_or_object)]
+    #[schema(required = true, schema_with = schema::id_or_object)]
     pub model: Option<IdOrObject>,
     /// Devices and links.
+    #[schema(nullable = false, required = true)]
     pub cluster: Option<Cluster>,
     /// How the model is spread over the devices; defaults follow model and cluster.
     #[schema(nullable = false, required = false)]
     pub parallelism: Parallelism,
     /// What one step computes.
+    #[schema(nullable = false, required = true)]
     pub workload: Option<Workload>,
     /// The serving engine.
     #[schema(nullable = false, required = false)]
     pub engine: Option<Engine>,
     /// What is known of the routing: exactly one form.
+    #[schema(nullable = false, required = true)]
     pub routing: Option<Routing>,
     /// Predictors to price as `token_to_expert`; left out, three typical ones are assumed.
     #[schema(nullable = false, required = false, max_items = 64)]
@@ -86,7 +89,7 @@ pub enum IdOrObject {
 #[schema(title = "Cluster")]
 pub struct Cluster {
     /// Catalog id of the device, or a device profile.
-    #[schema(schema_with = schema::id_or_object)]
+    #[schema(required = true, schema_with = schema::id_or_object)]
     pub device: Option<IdOrObject>,
     /// Devices in all.
     #[schema(value_type = u32, minimum = 1, maximum = 4096)]
@@ -424,6 +427,7 @@ mod schema {
     fn id() -> ObjectBuilder {
         ObjectBuilder::new()
             .schema_type(SchemaType::new(Type::String))
+            .min_length(Some(1))
             .description(Some("An id of the catalog."))
     }
 

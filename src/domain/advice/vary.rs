@@ -1,8 +1,8 @@
 //! A question priced again and again with one quantity changed.
 //!
 //! Only what the quantity touches is made anew: the link changes laws but neither plans
-//! nor drawn loads, tokens change laws and loads but not plans, skewness all but the laws,
-//! a predictor only its own forecasts.
+//! nor drawn loads, tokens change laws and loads (and plans that count them), skewness all
+//! but the laws, a predictor only its own forecasts.
 
 use super::analytic::{Analytic, AnalyticError, whole_tokens};
 use super::choose::winner;
@@ -24,7 +24,7 @@ use crate::domain::units::{BytesPerSecond, Seconds};
 /// Draws over all layers that a flip point is searched with.
 const FLIP_DRAWS: usize = 16;
 
-/// The most tokens of a step that a batch is solved for: the limit of a question.
+/// The most tokens of a step that a batch is solved for: 2^24, the most a question may state.
 const MOST_TOKENS: f64 = 16_777_216.0;
 
 /// Searches flip points.
@@ -127,7 +127,7 @@ impl<'a> Variation<'a> {
             Some(held) => {
                 let orders = &self.pricing.tried;
                 let changed = Changed {
-                    laws: matches!(parameter, Parameter::LinkBandwidth | Parameter::TokensPerStep),
+                    laws: parameter == Parameter::LinkBandwidth,
                     tokens: parameter == Parameter::TokensPerStep,
                     layers: tempered.map(|known| known.layers(question, orders).0),
                 };
@@ -204,7 +204,7 @@ impl Held {
             tokens_per_sequence,
             most: whole_tokens(MOST_TOKENS / tokens_per_sequence),
         };
-        let changed = Changed { laws: true, tokens: true, layers: changed.layers.clone() };
+        let changed = Changed { tokens: true, ..changed.clone() };
         let mut asked = question.clone();
         let steps = |sequences: u64| {
             let tokens = sequences as f64 * tokens_per_sequence;

@@ -12,7 +12,8 @@ use std::hint::black_box;
 use std::path::Path;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use moe_gps::app::advise::{TraceFacts, Unobserved, advise, check};
+use moe_gps::app::advise::{advise, check};
+use moe_gps::app::advisor::{TraceFacts, Unobserved};
 use moe_gps::domain::seed::{Purpose, stream};
 use moe_gps::domain::trace::{Kind, TraceHeader};
 use moe_gps::formats::trace::stored::RouteWriter;

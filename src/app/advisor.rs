@@ -1,13 +1,12 @@
-//! The seam between the service and the advice it gives.
+//! The seam between the service and the advice it gives, and what passes through it.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde_json::Value;
 
-use super::advise::{Advice, AdviceError, CheckedQuestion, Progress, TraceFacts};
-
-/// The traces a question names, by id, as far as they are stored.
-pub type KnownTraces = BTreeMap<String, TraceFacts>;
+use crate::domain::advice::analytic::AnalyticError;
+use crate::wire::violation::Violation;
 
 /// Who reads questions and answers them.
 ///
@@ -24,4 +23,106 @@ pub trait Advisor: Send + Sync {
         traces: &KnownTraces,
         progress: &dyn Progress,
     ) -> Result<Advice, AdviceError>;
+}
+
+/// Follows a long computation, and may end it.
+pub trait Progress: Sync {
+    /// Told the share that is done (0 to 1) and the name of the phase, often.
+    fn report(&self, done: f64, phase: &'static str);
+    /// Asked often; after `true` the computation ends with [`AdviceError::Canceled`].
+    fn canceled(&self) -> bool {
+        false
+    }
+}
+
+/// Nobody follows.
+pub struct Unobserved;
+
+impl Progress for Unobserved {
+    fn report(&self, _done: f64, _phase: &'static str) {}
+}
+
+/// What is known of a stored trace without reading its routes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TraceFacts {
+    /// Names it in requests.
+    pub id: String,
+    /// SHA-256 of its content: equal content, equal digest.
+    pub digest: [u8; 32],
+    /// Layers with routed experts.
+    pub layers: u64,
+    /// Experts per layer.
+    pub experts: u64,
+    /// Experts a token is routed to; 0 where only counts are known.
+    pub top_k: u64,
+    /// Routed tokens.
+    pub tokens: u64,
+    /// Sequences the tokens stand in; 0 where only counts are known.
+    pub sequences: u64,
+    /// Steps in time.
+    pub steps: u64,
+    /// Whether it says which token was routed, not only where to.
+    pub has_token_ids: bool,
+    /// The stored form.
+    pub path: PathBuf,
+    /// The embedding table beside it, where one is kept.
+    pub embedding: Option<PathBuf>,
+}
+
+/// The traces a question names, by id, as far as they are stored.
+pub type KnownTraces = BTreeMap<String, TraceFacts>;
+
+/// A question that has been read and found answerable, with the digest of all that
+/// decides its answer (question, traces, catalog, version).
+#[derive(Debug, Clone)]
+pub struct CheckedQuestion {
+    /// SHA-256 over the normalised question, its traces, the catalog and the version.
+    pub digest: [u8; 32],
+    /// The question as it is stored and echoed.
+    pub request: Value,
+    /// Catalog id or name of the model, for listing.
+    pub model: String,
+    /// Catalog id or name of the device, for listing.
+    pub device: String,
+    /// Traces the answer needs.
+    pub trace_ids: Vec<String>,
+}
+
+/// An answer: what is shown, and the placement plan beside it.
+#[derive(Debug, Clone)]
+pub struct Advice {
+    /// The `result` of the wire format.
+    pub result: Value,
+    /// Id of the recommended strategy, for listing.
+    pub strategy: String,
+    /// The placement answer, where the strategy has a plan.
+    pub placement: Option<Value>,
+}
+
+/// Why there is no advice.
+#[derive(Debug, thiserror::Error)]
+pub enum AdviceError {
+    /// The question is well-formed JSON but cannot be answered.
+    #[error("the question breaks {} rule(s)", .0.len())]
+    Refused(Vec<Violation>),
+    /// The caller asked to stop.
+    #[error("the computation was canceled")]
+    Canceled,
+    /// The embedded catalog could not be read: our bug.
+    #[error("the catalog is broken: {0}")]
+    Catalog(String),
+    /// A law could not be applied.
+    #[error(transparent)]
+    Pricing(#[from] AnalyticError),
+    /// The answer could not be written: our bug.
+    #[error("the answer could not be written as JSON")]
+    Written(#[from] serde_json::Error),
+    /// A stored trace could not be read back.
+    #[error("trace {id} could not be read")]
+    Trace {
+        /// Which trace.
+        id: String,
+        /// Why.
+        source: std::io::Error,
+    },
 }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::advise::Progress;
+use super::advisor::Progress;
 use crate::store::jobs::JobRecord;
 
 /// A worker that is ours until dropped.

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use super::advise::{self, Advice, AdviceError, CheckedQuestion, Progress};
-use super::advisor::{Advisor, KnownTraces};
+use super::advise;
+use super::advisor::{Advice, AdviceError, Advisor, CheckedQuestion, KnownTraces, Progress};
 
 /// Answers with the cost model.
 #[derive(Debug, Clone, Copy, Default)]

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::ops::Range;
 
-use super::advise::{AdviceError, Progress, TraceFacts};
+use super::advisor::{AdviceError, Progress, TraceFacts};
 use super::known;
 use super::predictor_cost::{Ends, PredictorCosts};
 use super::question::{Answerable, AskedFit, AskedRouting, TraceUse};

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 
-use super::advise::{AdviceError, TraceFacts};
+use super::advisor::{AdviceError, TraceFacts};
 use super::question::{Answerable, AskedRouting, TraceUse};
 use crate::domain::advice::known::Known;
 use crate::domain::model::Model;

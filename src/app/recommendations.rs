@@ -9,8 +9,8 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::advise::{AdviceError, CheckedQuestion};
 use super::advisor::KnownTraces;
+use super::advisor::{AdviceError, CheckedQuestion};
 use super::clock::now_ms;
 use super::context::App;
 use super::error::AppError;

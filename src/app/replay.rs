@@ -1,6 +1,6 @@
 //! Simulated answers: the stored trace replayed step by step, in bounded memory.
 
-use super::advise::{AdviceError, Progress};
+use super::advisor::{AdviceError, Progress};
 use super::fitted::Fits;
 use super::known::{self, ENOUGH_STEPS};
 use super::question::{Answerable, AskedRouting, TraceUse};

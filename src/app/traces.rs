@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use super::advise::TraceFacts;
 use super::advisor::KnownTraces;
+use super::advisor::TraceFacts;
 use super::context::App;
 use super::error::AppError;
 use crate::store::StoreError;

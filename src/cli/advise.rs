@@ -11,7 +11,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use super::{answer_table, trace};
-use crate::app::advise::{self, AdviceError, Progress, TraceFacts};
+use crate::app::advise;
+use crate::app::advisor::{AdviceError, Progress, TraceFacts};
 use crate::app::calibrate::device_document;
 use crate::app::ingest::TraceDirectory;
 use crate::formats::trace::Limits;

@@ -1,6 +1,6 @@
 //! What the end of a computation means for its job.
 
-use crate::app::advise::{Advice, AdviceError};
+use crate::app::advisor::{Advice, AdviceError};
 use crate::app::error::AppError;
 use crate::store::jobs::Outcome;
 use crate::wire::job::Status;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use tokio::time::MissedTickBehavior;
 
 use super::outcome::{self, End};
-use crate::app::advise::CheckedQuestion;
+use crate::app::advisor::CheckedQuestion;
 use crate::app::advisor::KnownTraces;
 use crate::app::board::{LiveJob, Slot};
 use crate::app::clock::now_ms;

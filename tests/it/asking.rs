@@ -3,8 +3,9 @@
 use std::io::Cursor;
 use std::path::Path;
 
-use moe_gps::app::advise::{self, Advice, AdviceError, TraceFacts, Unobserved};
+use moe_gps::app::advise;
 use moe_gps::app::advisor::KnownTraces;
+use moe_gps::app::advisor::{Advice, AdviceError, TraceFacts, Unobserved};
 use moe_gps::app::ingest::{TraceDirectory, Upload};
 use moe_gps::formats::trace::Limits;
 use moe_gps::wire::violation::Violation;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use axum::body::Body;
 use axum::http::Request;
-use moe_gps::app::advise::TraceFacts;
+use moe_gps::app::advisor::TraceFacts;
 use moe_gps::domain::seed::{Purpose, stream};
 use rand::RngExt as _;
 use serde_json::{Value, json};

@@ -3,7 +3,7 @@
 
 use std::fmt::Write;
 
-use moe_gps::app::advise::TraceFacts;
+use moe_gps::app::advisor::TraceFacts;
 use rstest::rstest;
 use serde_json::{Value, json};
 

@@ -8,7 +8,7 @@ mod system;
 
 use serde_json::Value;
 
-use super::advise::{AdviceError, TraceFacts};
+use super::advisor::{AdviceError, TraceFacts};
 use crate::catalog::Catalog;
 use crate::domain::engine;
 use crate::domain::question::{

@@ -1,7 +1,7 @@
 //! The predictors of a question: stated ones as they are, fits as far as a trace allows.
 
 use super::routing::AskedRouting;
-use crate::app::advise::TraceFacts;
+use crate::app::advisor::TraceFacts;
 use crate::domain::predict::{is_learned, needs_token_ids};
 use crate::domain::question::{
     OverheadCurve, Predictor, PredictorCost, PredictorKind, PredictorPoint, PredictorSource,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::app::advise::TraceFacts;
+use crate::app::advisor::TraceFacts;
 use crate::domain::model::Model;
 use crate::domain::system::Preset;
 use crate::wire::question::{self as wire, Routing};

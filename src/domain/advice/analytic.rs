@@ -31,11 +31,20 @@ pub(super) struct Analytic<'a> {
     stepwise: Stepwise<'a>,
 }
 
-/// Every strategy priced, and which duplication was taken.
-#[derive(Debug)]
-pub(super) struct Prices {
-    pub(super) entries: Vec<Entry>,
-    duplicated: Option<usize>,
+/// The prices that no predictor's own figures change.
+#[derive(Debug, Clone)]
+pub(super) struct Standing {
+    /// `none`, `replace_only` and `distribution_only`.
+    entries: Vec<Entry>,
+    /// The duplication that was taken, and token-to-expert prediction beside it.
+    duplicated: Option<(usize, Predicted)>,
+}
+
+/// Token-to-expert prediction of any accuracy, before the predictor's own time.
+#[derive(Debug, Clone)]
+struct Predicted {
+    by_accuracy: ByAccuracy,
+    infeasible: Option<String>,
 }
 
 /// A strategy's plan over all layers, and what it takes.
@@ -122,25 +131,49 @@ impl<'a> Analytic<'a> {
     }
 
     /// Prices every strategy.
-    pub(super) fn price(&self) -> Prices {
+    pub(super) fn price(&self) -> Vec<Entry> {
+        self.with_predictors(&self.standing())
+    }
+
+    /// Prices what no predictor's own figures change.
+    pub(super) fn standing(&self) -> Standing {
         let mut entries = vec![self.entry(IN_USE, self.terms(IN_USE))];
         entries.push(match &self.placements.replaced {
             Ok(index) => self.entry(*index, self.terms(*index)),
             Err(obstacle) => impossible(Strategy::ReplaceOnly, None, obstacle.to_string()),
         });
-        let duplicated = self.best_duplication();
-        if let Some((index, terms)) = duplicated {
+        let duplicated = self.best_duplication().map(|(index, terms)| {
             entries.push(self.entry(index, terms));
-            entries.extend(self.token_to_expert(index, terms.rebalance));
-        } else {
-            entries.extend(self.nothing_to_duplicate());
+            let memory = self.memory_of(self.placements.all[index].slots_per_device, true);
+            let by_accuracy = self.by_accuracy(index, terms.rebalance);
+            (index, Predicted { by_accuracy, infeasible: lacking(&memory) })
+        });
+        if duplicated.is_none() {
+            let why = NOTHING_TO_COPY_INTO.to_owned();
+            entries.push(impossible(Strategy::DistributionOnly, None, why));
         }
-        Prices { entries, duplicated: duplicated.map(|(index, _)| index) }
+        Standing { entries, duplicated }
+    }
+
+    /// Every strategy, with the predictors of the question.
+    pub(super) fn with_predictors(&self, standing: &Standing) -> Vec<Entry> {
+        let predicted = standing.duplicated.as_ref().map(|(_, predicted)| predicted);
+        let of = |predictor| match predicted {
+            Some(predicted) => self.token_to_expert(predictor, predicted),
+            None => {
+                let point = predictors::first_point(&predictor.cost);
+                let priced = Some(PricedPredictor::at(predictor, point));
+                impossible(Strategy::TokenToExpert, priced, NOTHING_TO_COPY_INTO.to_owned())
+            }
+        };
+        standing.entries.iter().cloned().chain(self.question.predictors.iter().map(of)).collect()
     }
 
     /// Prices every strategy and describes the plans behind the prices.
     pub(super) fn analyse(&self, layers: &[LayerRouting]) -> Analysis {
-        let Prices { entries, duplicated } = self.price();
+        let standing = self.standing();
+        let entries = self.with_predictors(&standing);
+        let duplicated = standing.duplicated.as_ref().map(|(index, _)| *index);
         let replaced = self.placements.replaced.as_ref().ok().copied();
         let used = || [IN_USE].into_iter().chain(replaced).chain(duplicated);
         let balanced: Vec<Routed> = used()
@@ -241,42 +274,18 @@ impl<'a> Analytic<'a> {
         }
     }
 
-    /// Entries for the strategies that copy, where there is no slot to copy into.
-    fn nothing_to_duplicate(&self) -> Vec<Entry> {
-        let entry = |strategy, predictor| {
-            let why = "no number of expert slots suits the experts, the devices, the engine and \
-                       the copies allowed";
-            impossible(strategy, predictor, why.to_owned())
-        };
-        let mut entries = vec![entry(Strategy::DistributionOnly, None)];
-        for predictor in &self.question.predictors {
-            let point = predictors::first_point(&predictor.cost);
-            entries
-                .push(entry(Strategy::TokenToExpert, Some(PricedPredictor::at(predictor, point))));
+    /// The entry of one predictor.
+    fn token_to_expert(&self, predictor: &Predictor, predicted: &Predicted) -> Entry {
+        let Predicted { by_accuracy, infeasible } = predicted;
+        let point = self.best_point(predictor, by_accuracy);
+        Entry {
+            strategy: Strategy::TokenToExpert,
+            predictor: Some(PricedPredictor::at(predictor, point)),
+            infeasible: infeasible.clone(),
+            terms: Some(self.predicted(by_accuracy, point)),
+            bands: self.costs.bands,
+            served: None,
         }
-        entries
-    }
-
-    /// One entry per predictor, beside the duplication `kept`.
-    fn token_to_expert(&self, kept: usize, rebalance: Seconds) -> Vec<Entry> {
-        if self.question.predictors.is_empty() {
-            return Vec::new();
-        }
-        let by_accuracy = self.by_accuracy(kept, rebalance);
-        let memory = self.memory_of(self.placements.all[kept].slots_per_device, true);
-        let infeasible = lacking(&memory);
-        let entry = |predictor: &Predictor| {
-            let point = self.best_point(predictor, &by_accuracy);
-            Entry {
-                strategy: Strategy::TokenToExpert,
-                predictor: Some(PricedPredictor::at(predictor, point)),
-                infeasible: infeasible.clone(),
-                terms: Some(self.predicted(&by_accuracy, point)),
-                bands: self.costs.bands,
-                served: None,
-            }
-        };
-        self.question.predictors.iter().map(entry).collect()
     }
 
     /// The point of a predictor that is fastest.
@@ -290,34 +299,41 @@ impl<'a> Analytic<'a> {
     }
 
     /// The terms with a predictor.
-    pub(super) fn predicted(&self, by_accuracy: &ByAccuracy, point: PredictorPoint) -> Terms {
+    fn predicted(&self, by_accuracy: &ByAccuracy, point: PredictorPoint) -> Terms {
         self.stepwise.predicted(by_accuracy.at(point.accuracy), point)
     }
 
     /// Terms of token-to-expert prediction over accuracy, before the predictor's own time.
-    pub(super) fn by_accuracy(&self, kept: usize, rebalance: Seconds) -> ByAccuracy {
+    fn by_accuracy(&self, kept: usize, rebalance: Seconds) -> ByAccuracy {
         let routed = self.drawn.mean(kept, |loaded| self.costs.routed(loaded));
         let unchanged = self.stepwise.unpredicted(self.costs, &routed, rebalance);
-        ByAccuracy::new(unchanged, |accuracy| self.unpredicted(accuracy, kept, rebalance))
+        if self.question.predictors.is_empty() {
+            return ByAccuracy::unpriced(unchanged);
+        }
+        ByAccuracy::new(unchanged, |anchor| self.unpredicted(anchor, kept, rebalance))
     }
 
     /// Terms of token-to-expert prediction but for the predictor: in every step the plan
     /// made from predicted loads, or the plan of `distribution_only` where the prediction
     /// says it is better.
-    fn unpredicted(&self, accuracy: f64, kept: usize, rebalance: Seconds) -> Terms {
+    fn unpredicted(&self, anchor: usize, kept: usize, rebalance: Seconds) -> Terms {
         let placement = &self.placements.all[kept];
-        let forecasts = self.drawn.forecasts(accuracy, self.costs, (kept, placement));
+        let forecasts = self.drawn.forecasts(anchor, self.costs, (kept, placement));
         let mut copying = Seconds::ZERO;
         let mut sum = Routed::default();
-        for ((step, true_load), forecast) in self.drawn.under(kept).zip(forecasts.iter()) {
+        for ((step, true_load), forecast) in self.drawn.under(kept).zip(forecasts) {
             let told = Told {
                 counts: &step.counts,
                 forecast: &forecast.counts,
                 true_load: *true_load,
                 told_load: forecast.loaded,
             };
-            let map = &placement.layers[step.layer].map;
-            let stepped = self.stepwise.step(self.costs, map, &told);
+            let replanned = || {
+                let map = &placement.layers[step.layer].map;
+                let made = || self.stepwise.replanned(self.costs, map, &forecast.counts);
+                forecast.replanned.get_or_init(made).as_ref()
+            };
+            let stepped = self.stepwise.step(self.costs, &told, replanned);
             copying += stepped.moved.time;
             sum += stepped.routed;
         }
@@ -341,6 +357,10 @@ impl<'a> Analytic<'a> {
         feasible().map(|(latency, _)| latency).fold(self.costs.terms(&routed).total(), Seconds::min)
     }
 }
+
+/// Why nothing is copied.
+const NOTHING_TO_COPY_INTO: &str = "no number of expert slots suits the experts, the devices, \
+                                    the engine and the copies allowed";
 
 /// A strategy that cannot be planned.
 fn impossible(strategy: Strategy, predictor: Option<PricedPredictor>, why: String) -> Entry {

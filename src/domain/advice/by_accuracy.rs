@@ -15,8 +15,8 @@
 
 use crate::domain::terms::Terms;
 
-/// Accuracies between 0 and 1 that are priced.
-const PRICED: [f64; 3] = [0.25, 0.5, 0.75];
+/// Accuracies that are priced, least first; the last one is perfect.
+pub(super) const ANCHORS: [f64; 4] = [0.25, 0.5, 0.75, 1.0];
 
 /// Terms over accuracy, before the predictor's own time.
 #[derive(Debug, Clone)]
@@ -26,24 +26,29 @@ pub(super) struct ByAccuracy {
 
 impl ByAccuracy {
     /// From the terms of the plan that is kept where nothing is known, and the terms
-    /// `at` an accuracy.
-    pub(super) fn new(kept: Terms, at: impl Fn(f64) -> Terms) -> Self {
-        let mut anchors = vec![(0.0, kept)];
-        let perfect = at(1.0);
-        let mut least = kept;
+    /// `at` each of [`ANCHORS`], named by its index.
+    pub(super) fn new(kept: Terms, at: impl Fn(usize) -> Terms) -> Self {
+        let last = ANCHORS.len() - 1;
+        let perfect = at(last);
         // What the truth itself does not improve, no forecast will.
-        if perfect.total() < kept.total() {
-            for (accuracy, terms) in PRICED.map(|a| (a, at(a))).into_iter().chain([(1.0, perfect)])
-            {
-                if terms.total() < least.total() {
-                    least = terms;
-                }
-                anchors.push((accuracy, least));
+        if perfect.total() >= kept.total() {
+            return Self::unpriced(kept);
+        }
+        let mut anchors = vec![(0.0, kept)];
+        let mut least = kept;
+        for (index, accuracy) in ANCHORS.into_iter().enumerate() {
+            let terms = if index < last { at(index) } else { perfect };
+            if terms.total() < least.total() {
+                least = terms;
             }
-        } else {
-            anchors.push((1.0, kept));
+            anchors.push((accuracy, least));
         }
         Self { anchors }
+    }
+
+    /// Where the plan is kept whatever is known.
+    pub(super) fn unpriced(kept: Terms) -> Self {
+        Self { anchors: vec![(0.0, kept), (1.0, kept)] }
     }
 
     /// The terms at an accuracy from 0 to 1.
@@ -75,7 +80,7 @@ mod tests {
     #[test]
     fn more_accuracy_is_never_slower() {
         let priced = |accuracy: f64| terms(if accuracy < 0.3 { 1.8 } else { 1.9 });
-        let by_accuracy = ByAccuracy::new(terms(2.0), priced);
+        let by_accuracy = ByAccuracy::new(terms(2.0), |anchor| priced(ANCHORS[anchor]));
         let at = |accuracy| by_accuracy.at(accuracy).total().get() * 1e3;
         for (accuracy, milliseconds) in [(0.0, 2.0), (0.125, 1.9), (0.25, 1.8), (0.375, 1.8)] {
             assert!((at(accuracy) - milliseconds).abs() < 1e-12, "{accuracy}");
@@ -85,7 +90,7 @@ mod tests {
 
     #[test]
     fn what_perfection_does_not_improve_keeps_its_plan() {
-        let by_accuracy = ByAccuracy::new(terms(2.0), |accuracy| terms(3.0 - accuracy));
+        let by_accuracy = ByAccuracy::new(terms(2.0), |anchor| terms(3.0 - ANCHORS[anchor]));
         assert_eq!(by_accuracy.at(0.6), terms(2.0));
     }
 }

@@ -1,12 +1,13 @@
 //! Drawn steps and what they are to the devices under every placement.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::rc::Rc;
+use std::sync::OnceLock;
 
+use super::by_accuracy::ANCHORS;
 use super::layer::{LayerCosts, Loaded, Routed};
 use super::placements::{Placement, Placements};
 use super::predictors::mispredicted;
+use super::stepwise::Replanned;
+use crate::domain::question::Question;
 use crate::domain::routing::sample::Draws;
 use crate::domain::routing::{self, LayerRouting};
 use crate::domain::seed::{Purpose, stream};
@@ -35,10 +36,12 @@ pub(super) struct Forecast {
     pub(super) counts: Vec<f64>,
     /// The forecast counts under the plan that is kept.
     pub(super) loaded: Loaded,
+    /// A plan of its own, once it is asked for.
+    pub(super) replanned: OnceLock<Option<Replanned>>,
 }
 
-/// Forecasts of all steps by the bits of an accuracy and a placement.
-type Known = BTreeMap<(u64, usize), Rc<[Forecast]>>;
+/// Forecasts of all steps at every one of [`ANCHORS`], made when first asked for.
+type Forecasts = [OnceLock<Box<[Forecast]>>; ANCHORS.len()];
 
 /// The drawn steps of all layers, layer after layer.
 #[derive(Debug)]
@@ -48,20 +51,20 @@ pub(super) struct Drawn {
     orders: Vec<Vec<usize>>,
     /// Per placement and step.
     loads: Vec<Vec<Loaded>>,
+    /// Per placement.
+    forecasts: Vec<Forecasts>,
     seed: u64,
-    /// Forecasts already made, by accuracy and placement: the few accuracies that are priced.
-    known: RefCell<Known>,
 }
 
 impl Drawn {
     pub(super) fn new(
-        seed: u64,
+        question: &Question,
         draws: &[Draws],
         layers: &[LayerRouting],
-        top_k: u32,
         costs: &LayerCosts,
         placements: &Placements,
     ) -> Self {
+        let top_k = question.system.model.experts.top_k;
         // Random numbers belong to ranks of popularity, not to ids: renamed experts draw the
         // same loads.
         let orders: Vec<Vec<usize>> =
@@ -83,7 +86,8 @@ impl Drawn {
                 steps.iter().map(load).collect()
             })
             .collect();
-        Self { steps, orders, loads, seed, known: RefCell::default() }
+        let forecasts = placements.all.iter().map(|_| Forecasts::default()).collect();
+        Self { steps, orders, loads, forecasts, seed: question.seed }
     }
 
     /// Every step with its load under a placement.
@@ -98,32 +102,36 @@ impl Drawn {
         sum.scaled(1.0 / self.steps.len() as f64)
     }
 
-    /// What a predictor of that accuracy forecasts for every step.
+    /// What a predictor of the accuracy of that anchor forecasts for every step.
     pub(super) fn forecasts(
         &self,
-        accuracy: f64,
+        anchor: usize,
         costs: &LayerCosts,
         (index, placement): (usize, &Placement),
-    ) -> Rc<[Forecast]> {
-        let key = (accuracy.to_bits(), index);
-        if let Some(known) = self.known.borrow().get(&key) {
-            return Rc::clone(known);
-        }
-        let mut rng = stream(self.seed, Purpose::Misprediction, 0);
-        let mut layer = 0;
-        let forecast = |step: &Step| {
-            if step.layer != layer {
-                layer = step.layer;
-                rng = stream(self.seed, Purpose::Misprediction, layer as u64);
-            }
-            let order = &self.orders[layer];
-            let ranked = routing::in_order(&step.counts, order);
-            let counts = routing::by_expert(&mispredicted(&ranked, accuracy, &mut rng), order);
-            let loaded = costs.loaded(&placement.layers[layer], &counts);
-            Forecast { counts, loaded }
-        };
-        let found: Rc<[Forecast]> = self.steps.iter().map(forecast).collect();
-        self.known.borrow_mut().insert(key, Rc::clone(&found));
-        found
+    ) -> &[Forecast] {
+        self.forecasts[index][anchor].get_or_init(|| {
+            let mut rng = stream(self.seed, Purpose::Misprediction, 0);
+            let mut layer = 0;
+            let forecast = |(step, true_load): (&Step, &Loaded)| {
+                if step.layer != layer {
+                    layer = step.layer;
+                    rng = stream(self.seed, Purpose::Misprediction, layer as u64);
+                }
+                let accuracy = ANCHORS[anchor];
+                // Who is never wrong forecasts the truth.
+                let (counts, loaded) = if accuracy >= 1.0 {
+                    (step.counts.clone(), *true_load)
+                } else {
+                    let order = &self.orders[layer];
+                    let ranked = routing::in_order(&step.counts, order);
+                    let told = mispredicted(&ranked, accuracy, &mut rng);
+                    let counts = routing::by_expert(&told, order);
+                    let loaded = costs.loaded(&placement.layers[layer], &counts);
+                    (counts, loaded)
+                };
+                Forecast { counts, loaded, replanned: OnceLock::new() }
+            };
+            self.under(index).map(forecast).collect()
+        })
     }
 }

@@ -79,14 +79,29 @@ impl Known {
         match self {
             Self::Layers(layers) => (layers.clone(), None),
             Self::Scalar { shares, distribution_error } => {
-                let (layer, range) = ordered(question, orders, shares, *distribution_error);
-                (vec![layer], Some(range))
+                let mut tried = Tried::new(question, orders, shares, *distribution_error);
+                let [low, middle, high] =
+                    [ORDERS / 20, ORDERS / 2, ORDERS - 1 - ORDERS / 20].map(|at| tried.at(at));
+                let range = OrderRange { imbalance: [low.0, high.0], layers: [low.1, high.1] };
+                (vec![middle.1], Some(range))
             }
             Self::Balancedness { balancedness, at_devices } => {
                 let experts = question.system.model.experts.routed;
                 let shares = unbalanced(experts, *at_devices, 1.0 / balancedness);
                 (vec![LayerRouting { forecast: shares.clone(), truth: shares }], None)
             }
+        }
+    }
+
+    /// The routing of every priced layer alone.
+    #[must_use]
+    pub fn median_layers(&self, question: &Question, orders: &Orders) -> Vec<LayerRouting> {
+        match self {
+            Self::Scalar { shares, distribution_error } => {
+                let mut tried = Tried::new(question, orders, shares, *distribution_error);
+                vec![tried.at(ORDERS / 2).1]
+            }
+            known => known.layers(question, orders).0,
         }
     }
 
@@ -179,34 +194,43 @@ fn power_for(layers: &[LayerRouting], skewness: f64, cap: f64) -> f64 {
     f64::midpoint(low, high)
 }
 
-/// The layer of the order with median device imbalance, and those at 5 % and 95 %.
-fn ordered(
-    question: &Question,
-    orders: &Orders,
-    shares: &[f64],
-    distribution_error: Option<f64>,
-) -> (LayerRouting, OrderRange) {
-    let error = distribution_error.unwrap_or_else(|| forecast::sampling_error(shares));
-    let mut rng = stream(question.seed, Purpose::ForecastError, 0);
-    let believed = forecast::drawn_around(shares, error, &mut rng);
-    let n_devices = question.system.parallelism.expert_parallel as usize;
-    let per_device = shares.len().div_ceil(n_devices);
-    let imbalance = |order: &[u32]| {
-        let load = |device: &[u32]| device.iter().map(|e| shares[*e as usize]).sum::<f64>();
-        order.chunks(per_device).map(load).fold(0.0, f64::max) * n_devices as f64
-    };
-    let mut tried: Vec<(f64, &[u32])> =
-        orders.experts.chunks(shares.len()).map(|order| (imbalance(order), order)).collect();
-    let mut at = |rank: usize| {
-        *tried.select_nth_unstable_by(rank, |a, b| a.0.total_cmp(&b.0).then(a.1.cmp(b.1))).1
-    };
-    let [low, middle, high] = [ORDERS / 20, ORDERS / 2, ORDERS - 1 - ORDERS / 20].map(&mut at);
-    let layer = |(_, order): (f64, &[u32])| LayerRouting {
-        truth: order.iter().map(|e| shares[*e as usize]).collect(),
-        forecast: order.iter().map(|e| believed[*e as usize]).collect(),
-    };
-    let range = OrderRange { imbalance: [low.0, high.0], layers: [layer(low), layer(high)] };
-    (layer(middle), range)
+/// A scalar's shares in every order of the experts that is tried.
+struct Tried<'a> {
+    shares: &'a [f64],
+    believed: Vec<f64>,
+    /// Device imbalance of every order.
+    orders: Vec<(f64, &'a [u32])>,
+}
+
+impl<'a> Tried<'a> {
+    fn new(
+        question: &Question,
+        orders: &'a Orders,
+        shares: &'a [f64],
+        distribution_error: Option<f64>,
+    ) -> Self {
+        let error = distribution_error.unwrap_or_else(|| forecast::sampling_error(shares));
+        let mut rng = stream(question.seed, Purpose::ForecastError, 0);
+        let believed = forecast::drawn_around(shares, error, &mut rng);
+        let n_devices = question.system.parallelism.expert_parallel as usize;
+        let per_device = shares.len().div_ceil(n_devices);
+        let imbalance = |order: &[u32]| {
+            let load = |device: &[u32]| device.iter().map(|e| shares[*e as usize]).sum::<f64>();
+            order.chunks(per_device).map(load).fold(0.0, f64::max) * n_devices as f64
+        };
+        let orders =
+            orders.experts.chunks(shares.len()).map(|order| (imbalance(order), order)).collect();
+        Self { shares, believed, orders }
+    }
+
+    /// Device imbalance and routing of the order at a rank of imbalance.
+    fn at(&mut self, rank: usize) -> (f64, LayerRouting) {
+        let by_imbalance =
+            |a: &(f64, &[u32]), b: &(f64, &[u32])| a.0.total_cmp(&b.0).then_with(|| a.1.cmp(b.1));
+        let (imbalance, order) = *self.orders.select_nth_unstable_by(rank, by_imbalance).1;
+        let of = |values: &[f64]| order.iter().map(|e| values[*e as usize]).collect();
+        (imbalance, LayerRouting { truth: of(self.shares), forecast: of(&self.believed) })
+    }
 }
 
 /// Shares under which one of `devices` contiguous groups of experts carries `imbalance`

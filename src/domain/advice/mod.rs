@@ -24,16 +24,17 @@ pub mod predictors;
 mod pricing;
 pub mod reason;
 mod references;
+mod scenario;
 pub mod serving;
 pub mod stepwise;
 mod vary;
 
 use analytic::AnalyticError;
 use choose::{Choice, Verdict};
-use flip::{Effort, Flip, Parameter};
+use flip::Flip;
 use known::{Known, OrderRange};
 use pricing::Pricing;
-use vary::Variation;
+use scenario::Scenario;
 
 use super::engine;
 use super::question::Question;
@@ -133,8 +134,8 @@ pub fn advise(
     let (pattern, because) = communication(question);
     let pricing = Pricing::new(question, known, pattern);
     let mut priced = pricing.whole()?;
-    let variation = Variation::new(&pricing, &priced.entries)?;
-    variation.serve(&mut priced.entries);
+    let scenario = Scenario::new(&pricing, &priced.entries)?;
+    vary::serve(&scenario, question, &mut priced.entries);
     let mut advised = Advised {
         choice: choose::choose(question, &priced.entries),
         entries: priced.entries,
@@ -150,7 +151,7 @@ pub fn advise(
         reason: String::new(),
     };
     if let Some(chosen) = advised.chosen() {
-        advised.flips = flips(&variation, chosen.strategy);
+        advised.flips = vary::all_flips(&scenario, chosen.strategy);
     }
     advised.other_communication = other_communication(question, &pricing, &advised);
     advised.doubts.extend(doubts::of_routing(known, &pricing, &advised));
@@ -180,7 +181,7 @@ pub fn replayed(
         && Some(chosen) != drawn
     {
         let pricing = Pricing::new(question, known, advised.communication.0);
-        advised.flips = flips(&Variation::new(&pricing, &advised.entries)?, chosen);
+        advised.flips = vary::all_flips(&Scenario::new(&pricing, &advised.entries)?, chosen);
     }
     let latencies = || advised.entries.iter().filter_map(Entry::feasible_latency);
     let fastest = advised.choice.as_ref().map(|choice| choice.fastest);
@@ -213,17 +214,6 @@ fn conclude(question: &Question, known: &Known, advised: &mut Advised) {
 fn communication(question: &Question) -> (Communication, String) {
     let choice = engine::defaults::communication(&question.system);
     (choice.pattern, choice.because.to_owned())
-}
-
-/// Where the strategy `held` is no longer chosen, one parameter at a time.
-fn flips(variation: &Variation, held: Strategy) -> Vec<Flip<Strategy>> {
-    let effort = if variation.by_formulas() {
-        Effort { grid: 64, halvings: 60 }
-    } else {
-        Effort { grid: 12, halvings: 8 }
-    };
-    let along = |parameter| variation.flips(parameter, held, effort);
-    Parameter::ALL.into_iter().flat_map(along).collect()
 }
 
 /// Where no engine is named, the winner under the other likely pattern if it differs.

@@ -1,6 +1,7 @@
 //! One way to price a question whatever the preset.
 
 use std::cell::OnceCell;
+use std::sync::Arc;
 
 use super::analytic::{Analytic, AnalyticError, PlanSummary};
 use super::choose::winner;
@@ -30,12 +31,12 @@ pub(super) struct Pricing<'a> {
     pub(super) question: &'a Question,
     pub(super) known: &'a Known,
     pub(super) pattern: Communication,
-    pub(super) layers: Vec<LayerRouting>,
+    pub(super) layers: Arc<[LayerRouting]>,
     pub(super) orders: Option<OrderRange>,
     /// The orders of experts that were tried.
     pub(super) tried: Orders,
     /// The placements of the question as it is, once they are made.
-    placements: OnceCell<Placements>,
+    placements: OnceCell<Arc<Placements>>,
 }
 
 /// All strategies priced.
@@ -56,6 +57,7 @@ impl<'a> Pricing<'a> {
         let tried = if paper(question) { Orders::default() } else { Orders::new(question, known) };
         let (layers, orders) =
             if paper(question) { (Vec::new(), None) } else { known.layers(question, &tried) };
+        let layers = layers.into();
         Self { question, known, pattern, layers, orders, tried, placements: OnceCell::new() }
     }
 
@@ -69,8 +71,7 @@ impl<'a> Pricing<'a> {
         let planner = Planner::new(question);
         let placements = self.placements()?;
         let draws = draws(question.seed, &self.layers, DRAWS);
-        let top_k = question.system.model.experts.top_k;
-        let drawn = Drawn::new(question.seed, &draws, &self.layers, top_k, &costs, placements);
+        let drawn = Drawn::new(question, &draws, &self.layers, &costs, placements);
         let analytic = Analytic::new(question, planner, &costs, placements, &drawn);
         let analysis = analytic.analyse(&self.layers);
         Ok(Priced {
@@ -82,13 +83,13 @@ impl<'a> Pricing<'a> {
     }
 
     /// The placements of the question as it is.
-    pub(super) fn placements(&self) -> Result<&Placements, AnalyticError> {
+    pub(super) fn placements(&self) -> Result<&Arc<Placements>, AnalyticError> {
         if let Some(made) = self.placements.get() {
             return Ok(made);
         }
         let planner = Planner::new(self.question);
         let made = placements(self.question, &planner, &self.layers, Care::Searched)?;
-        Ok(self.placements.get_or_init(|| made))
+        Ok(self.placements.get_or_init(|| Arc::new(made)))
     }
 
     /// The strategies chosen and fastest under another pattern or with other routing.
@@ -102,10 +103,9 @@ impl<'a> Pricing<'a> {
         let planner = Planner::new(question);
         let placements = placements(question, &planner, layers, Care::Quick)?;
         let draws = draws(question.seed, layers, SIDE_DRAWS);
-        let top_k = question.system.model.experts.top_k;
-        let drawn = Drawn::new(question.seed, &draws, layers, top_k, &costs, &placements);
+        let drawn = Drawn::new(question, &draws, layers, &costs, &placements);
         let prices = Analytic::new(question, planner, &costs, &placements, &drawn).price();
-        Ok(winner(question, &self.priceable(prices.entries)))
+        Ok(winner(question, &self.priceable(prices)))
     }
 
     /// The strategy chosen under another communication pattern.

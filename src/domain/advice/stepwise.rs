@@ -1,6 +1,9 @@
 //! Token-to-expert prediction, step by step: a new plan where it pays, else the old one.
 
+use std::borrow::Borrow;
+
 use super::layer::{LayerCosts, Loaded, Routed};
+use super::loads::Placed;
 use super::plan::Planner;
 use crate::domain::memory::expert_bytes;
 use crate::domain::placement::SlotMap;
@@ -53,6 +56,15 @@ pub struct Told<'a> {
     pub told_load: Loaded,
 }
 
+/// A plan made for one step from forecast loads; no link's speed is in it.
+#[derive(Debug, Clone)]
+pub struct Replanned {
+    placed: Placed,
+    moves: Moves,
+    /// The forecast under the plan.
+    told_load: Loaded,
+}
+
 impl<'a> Stepwise<'a> {
     /// For one question.
     #[must_use]
@@ -61,24 +73,41 @@ impl<'a> Stepwise<'a> {
         Self { planner, system: &question.system, one_copy }
     }
 
+    /// The plan for one step's forecast loads, beside the kept one.
+    #[must_use]
+    pub fn replanned(
+        &self,
+        costs: &LayerCosts,
+        kept: &SlotMap,
+        forecast: &[f64],
+    ) -> Option<Replanned> {
+        let map = self.planner.quick_plan(forecast, kept.shape().slots_per_device()).ok()?;
+        let moves = Moves::between(kept, &map);
+        let placed = self.planner.placed(map, forecast);
+        let told_load = costs.loaded(&placed, forecast);
+        Some(Replanned { placed, moves, told_load })
+    }
+
     /// One layer of one step: the plan made from the forecast loads if the forecast says
     /// that it saves more than its copies cost, else the kept one; priced on true counts.
     #[must_use]
-    pub fn step(&self, costs: &LayerCosts, kept: &SlotMap, told: &Told) -> Stepped {
+    pub fn step<P: Borrow<Replanned>>(
+        &self,
+        costs: &LayerCosts,
+        told: &Told,
+        replanned: impl FnOnce() -> Option<P>,
+    ) -> Stepped {
         let stay = costs.routed(&told.told_load).total();
-        let slots = kept.shape().slots_per_device();
         // A plan cannot save more than perfect balance nor cost less than one copy: most
         // steps end here, without planning.
         if stay - costs.balanced(&told.told_load).total() > self.one_copy
-            && let Ok(map) = self.planner.quick_plan(told.forecast, slots)
+            && let Some(replanned) = replanned()
         {
-            let moves = Moves::between(kept, &map);
-            let placed = self.planner.placed(map, told.forecast);
+            let Replanned { placed, moves, told_load } = replanned.borrow();
             let time = copies_per_layer(self.system, f64::from(moves.most())).time;
-            let moved = costs.routed(&costs.loaded(&placed, told.forecast)).total();
-            if moved + time < stay {
+            if costs.routed(told_load).total() + time < stay {
                 let bytes = expert_bytes(self.system) * (moves.total() as f64);
-                let routed = costs.routed(&costs.loaded(&placed, told.counts));
+                let routed = costs.routed(&costs.loaded(placed, told.counts));
                 let imbalance = Some(placed.imbalance(told.counts));
                 return Stepped { routed, moved: Moved { time, bytes }, imbalance };
             }

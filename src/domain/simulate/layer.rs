@@ -61,7 +61,8 @@ impl<'a> InForce<'a> {
     ) -> (Outcome, f64) {
         let told_load = costs.loaded(&self.plan.placed, forecast);
         let told = Told { counts, forecast, true_load: self.loaded, told_load };
-        let stepped = stepwise.step(costs, &self.plan.placed.map, &told);
+        let replanned = || stepwise.replanned(costs, &self.plan.placed.map, forecast);
+        let stepped = stepwise.step(costs, &told, replanned);
         let mut moved = stepped.moved;
         moved.time += self.plan.renewal.time;
         moved.bytes += self.plan.renewal.bytes;

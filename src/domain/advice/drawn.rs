@@ -8,7 +8,7 @@ use super::placements::{Placement, Placements};
 use super::predictors::mispredicted;
 use super::stepwise::Replanned;
 use crate::domain::question::Question;
-use crate::domain::routing::sample::Draws;
+use crate::domain::routing::sample::{Chances, Draws};
 use crate::domain::routing::{self, LayerRouting};
 use crate::domain::seed::{Purpose, stream};
 
@@ -72,20 +72,19 @@ impl Drawn {
         let mut steps = Vec::new();
         for (layer, (draws, routing)) in draws.iter().zip(layers).enumerate() {
             let ranked = routing::in_order(&routing.truth, &orders[layer]);
+            let chances = Chances::new(&ranked, top_k);
             let mut drawn = vec![0.0; ranked.len()];
             for draw in 0..draws.len() {
-                draws.counts(draw, &ranked, costs.tokens, top_k, &mut drawn);
+                draws.counts(draw, &chances, costs.tokens, &mut drawn);
                 steps.push(Step { layer, counts: routing::by_expert(&drawn, &orders[layer]) });
             }
         }
-        let loads = placements
-            .all
-            .iter()
-            .map(|placement| {
-                let load = |step: &Step| costs.loaded(&placement.layers[step.layer], &step.counts);
-                steps.iter().map(load).collect()
-            })
-            .collect();
+        let mut loads = vec![Vec::with_capacity(steps.len()); placements.all.len()];
+        for step in &steps {
+            let placed = placements.all.iter().map(|placement| &placement.layers[step.layer]);
+            let loaded = costs.loaded_each(&step.counts, placed);
+            loads.iter_mut().zip(loaded).for_each(|(loads, loaded)| loads.push(loaded));
+        }
         let forecasts = placements.all.iter().map(|_| Forecasts::default()).collect();
         Self { steps, orders, loads, forecasts, seed: question.seed }
     }

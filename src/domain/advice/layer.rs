@@ -13,7 +13,7 @@ use std::ops::AddAssign;
 
 use super::attention_block::{attention_block, dense_block};
 use super::entry::Bands;
-use super::loads::{Placed, exchange_load};
+use super::loads::{Placed, Portion, exchange_load};
 use crate::domain::comm::collectives::CollectiveLaw;
 use crate::domain::comm::exchange::{Exchange, ExchangeLoad};
 use crate::domain::comm::profile::Collective;
@@ -230,9 +230,37 @@ impl LayerCosts {
     /// What a step's `counts` are to the devices of a placement; no link's speed is in it.
     #[must_use]
     pub fn loaded(&self, placed: &Placed, counts: &[f64]) -> Loaded {
+        self.loaded_by(placed, counts, |portion| self.work(portion.tokens(counts)))
+    }
+
+    /// The same under several placements, which price what they have in common once.
+    #[must_use]
+    pub fn loaded_each<'a>(
+        &self,
+        counts: &[f64],
+        all: impl Iterator<Item = &'a Placed>,
+    ) -> Vec<Loaded> {
+        let whole: Vec<ExpertWork> = counts.iter().map(|tokens| self.work(*tokens)).collect();
+        let work = |portion: &Portion| {
+            if portion.is_whole() {
+                whole[portion.expert]
+            } else {
+                self.work(portion.tokens(counts))
+            }
+        };
+        all.map(|placed| self.loaded_by(placed, counts, work)).collect()
+    }
+
+    fn loaded_by(
+        &self,
+        placed: &Placed,
+        counts: &[f64],
+        work: impl Fn(&Portion) -> ExpertWork,
+    ) -> Loaded {
+        let works: Vec<ExpertWork> = placed.portions().iter().map(work).collect();
         let (mut slowest, mut sum, mut n) = (Seconds::ZERO, Seconds::ZERO, 0.0);
-        for tokens in placed.devices(counts) {
-            let time = self.device_ffn(tokens);
+        for slots in placed.devices() {
+            let time = self.device_ffn(slots.iter().map(|slot| works[*slot]).sum());
             slowest = slowest.max(time);
             sum += time;
             n += 1.0;
@@ -262,15 +290,17 @@ impl LayerCosts {
     /// The routed time where one group of devices holds every expert.
     #[must_use]
     pub fn one_device_step(&self, counts: &[f64]) -> Routed {
-        self.with_exchange(self.device_ffn(counts.iter().copied()), &self.exchange.balanced())
+        let work = counts.iter().map(|tokens| self.work(*tokens)).sum();
+        self.with_exchange(self.device_ffn(work), &self.exchange.balanced())
     }
 
-    /// The experts of one device for the tokens of each of its slots.
-    fn device_ffn(&self, tokens: impl Iterator<Item = f64>) -> Seconds {
-        let mut work = ExpertWork::default();
-        for tokens in tokens {
-            work += self.experts.piece(tokens / self.halves);
-        }
+    /// The work of one slot with that many tokens, in one half of the step.
+    fn work(&self, tokens: f64) -> ExpertWork {
+        self.experts.piece(tokens / self.halves)
+    }
+
+    /// The experts' time of a device with that work in each half.
+    fn device_ffn(&self, work: ExpertWork) -> Seconds {
         self.experts.time(work) * (self.expert_scale * self.halves)
     }
 

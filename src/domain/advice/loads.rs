@@ -10,8 +10,35 @@ use crate::domain::system::ReplicaSplit;
 pub struct Placed {
     /// Which expert every slot holds.
     pub map: SlotMap,
-    shares: Vec<f64>,
+    /// Different parts of experts' tokens that slots take: most slots of an expert's
+    /// replicas take equal parts, which are priced once.
+    portions: Vec<Portion>,
+    /// The portion of every slot.
+    slots: Vec<usize>,
     devices_per_node: usize,
+}
+
+/// A part of an expert's tokens.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Portion {
+    /// The expert.
+    pub expert: usize,
+    /// Share of its tokens.
+    pub share: f64,
+}
+
+impl Portion {
+    /// Its tokens when experts draw `counts`.
+    #[must_use]
+    pub fn tokens(&self, counts: &[f64]) -> f64 {
+        counts[self.expert] * self.share
+    }
+
+    /// Whether these are all tokens of the expert.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.share >= 1.0
+    }
 }
 
 impl Placed {
@@ -20,21 +47,39 @@ impl Placed {
     /// The split of `optimal` depends on the load: it is made for `expected`.
     #[must_use]
     pub fn new(map: SlotMap, split: ReplicaSplit, devices_per_node: u32, expected: &[f64]) -> Self {
-        let shares = slot_shares(&map, expected, split, devices_per_node.max(1) as usize);
-        Self { map, shares, devices_per_node: devices_per_node.max(1) as usize }
+        let devices_per_node = devices_per_node.max(1) as usize;
+        let shares = slot_shares(&map, expected, split, devices_per_node);
+        let mut portions: Vec<Portion> = Vec::with_capacity(shares.len());
+        // Every expert's latest portion, and every portion's earlier one of the same expert.
+        let mut latest: Vec<Option<usize>> = vec![None; map.shape().n_experts() as usize];
+        let mut earlier: Vec<Option<usize>> = Vec::with_capacity(shares.len());
+        let mut slots = Vec::with_capacity(shares.len());
+        for (expert, share) in map.physical_to_logical().iter().zip(shares) {
+            let expert = *expert as usize;
+            let mut found = latest[expert];
+            while let Some(at) = found
+                && portions[at].share.to_bits() != share.to_bits()
+            {
+                found = earlier[at];
+            }
+            slots.push(found.unwrap_or_else(|| {
+                portions.push(Portion { expert, share });
+                earlier.push(latest[expert].replace(portions.len() - 1));
+                portions.len() - 1
+            }));
+        }
+        Self { map, portions, slots, devices_per_node }
     }
 
-    /// For every device, the tokens of each of its slots.
-    pub fn devices<'a>(
-        &'a self,
-        counts: &'a [f64],
-    ) -> impl Iterator<Item = impl Iterator<Item = f64> + 'a> + 'a {
-        let slots = self.map.shape().slots_per_device() as usize;
-        self.map.physical_to_logical().chunks(slots).zip(self.shares.chunks(slots)).map(
-            move |(experts, shares)| {
-                experts.iter().zip(shares).map(move |(e, share)| counts[*e as usize] * share)
-            },
-        )
+    /// The different parts of experts' tokens.
+    #[must_use]
+    pub fn portions(&self) -> &[Portion] {
+        &self.portions
+    }
+
+    /// For every device, the portion of each of its slots.
+    pub fn devices(&self) -> impl Iterator<Item = &[usize]> {
+        self.slots.chunks(self.map.shape().slots_per_device() as usize)
     }
 
     /// Tokens of the busiest device over the mean, in (token, expert) pairs.
@@ -43,8 +88,8 @@ impl Placed {
         let mut most: f64 = 0.0;
         let mut sum = 0.0;
         let mut n = 0.0;
-        for tokens in self.devices(counts) {
-            let load: f64 = tokens.sum();
+        for slots in self.devices() {
+            let load: f64 = slots.iter().map(|slot| self.portions[*slot].tokens(counts)).sum();
             most = most.max(load);
             sum += load;
             n += 1.0;
@@ -126,10 +171,19 @@ pub fn exchange_load(placed: &Placed, counts: &[f64], tokens: f64, parts: f64) -
     let n_nodes = (n_devices / placed.devices_per_node as f64).max(1.0);
     let mut busiest = ExchangeLoad { tokens: 0.0, pairs: 0.0, node_tokens: 0.0 };
     let mut node_missed = 1.0;
-    for (device, slots) in placed.devices(counts).enumerate() {
+    let parts_of: Vec<(f64, f64)> = placed
+        .portions
+        .iter()
+        .map(|portion| {
+            let n = portion.tokens(counts);
+            ((1.0 - n / tokens).max(0.0), n)
+        })
+        .collect();
+    for (device, slots) in placed.devices().enumerate() {
         let (mut missed, mut pairs) = (1.0, 0.0);
-        for n in slots {
-            missed *= (1.0 - n / tokens).max(0.0);
+        for slot in slots {
+            let (misses, n) = parts_of[*slot];
+            missed *= misses;
             pairs += n;
         }
         node_missed *= missed;

@@ -3,7 +3,7 @@
 use super::layer::LayerCosts;
 use super::pricing::Pricing;
 use crate::domain::question::Question;
-use crate::domain::routing::sample::Draws;
+use crate::domain::routing::sample::{Chances, Draws};
 use crate::domain::routing::{by_share, in_order};
 use crate::domain::system::{Communication, Parallelism, Preset};
 use crate::domain::units::Seconds;
@@ -84,7 +84,7 @@ fn tensor_experts(question: &Question, pricing: &Pricing) -> Option<Seconds> {
         let mut counts = vec![0.0; layer.truth.len()];
         let draws = Draws::new(question.seed, index as u64, 2, counts.len());
         let shares = in_order(&layer.truth, &by_share(&layer.truth));
-        draws.counts(0, &shares, tokens, top_k, &mut counts);
+        draws.counts(0, &Chances::new(&shares, top_k), tokens, &mut counts);
         sum += costs.terms(&costs.one_device_step(&counts)).total();
     }
     (!layers.is_empty()).then(|| sum / layers.len() as f64)

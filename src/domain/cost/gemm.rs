@@ -66,8 +66,8 @@ const TILES: [(f64, f64); 7] = [
     (256.0, 128.0),
 ];
 
-/// Ways to split k.
-const SPLITS: [f64; 4] = [1.0, 2.0, 4.0, 8.0];
+/// Ways to split k, besides not at all.
+const SPLITS: [f64; 3] = [2.0, 4.0, 8.0];
 
 /// Partial sums are written and read once each, in 32 bits.
 const PARTIAL_BYTES: f64 = 8.0;
@@ -141,19 +141,30 @@ impl GemmLaw {
             round_up(m / rows) * round_up(n / columns) * self.per_multiprocessor
         });
         let spans = self.per_depth.map(|per_depth| per_depth * k);
-        let mut best = f64::INFINITY;
-        for split in SPLITS {
-            let mut tiles = f64::INFINITY;
+        // Splits are powers of two: multiplying by one over them is exact.
+        let tiles = |split: f64| {
+            let part = split.recip();
+            let mut least = f64::INFINITY;
             for (count, span) in counts.iter().zip(spans) {
                 let count = count * split;
                 let waves = self.quantisation * round_up(count)
                     + (1.0 - self.quantisation) * larger(count, 1.0);
-                tiles = smaller(tiles, waves * (span / split + self.tile_overhead));
+                least = smaller(least, waves * (span * part + self.tile_overhead));
             }
-            let (memory, extra) =
-                if split > 1.0 { (base + split * partial_sums, self.split) } else { (base, 0.0) };
-            best = smaller(best, norm4(tiles, memory) + extra);
+            least
+        };
+        let whole = root4(powers4(tiles(1.0), base));
+        // The least of roots is the root of the least: one root for all splits.
+        let mut least = f64::INFINITY;
+        for split in SPLITS {
+            let memory = base + split * partial_sums;
+            // Partial sums alone take longer, and more splits make more of them.
+            if memory + self.split >= whole {
+                break;
+            }
+            least = smaller(least, powers4(tiles(split), memory));
         }
+        let best = smaller(whole, root4(least) + self.split);
         Seconds::new(self.start + best)
     }
 
@@ -166,6 +177,16 @@ impl GemmLaw {
 
 /// The larger of two times that overlap except near equality: (a⁴ + b⁴)^¼.
 pub(super) fn norm4(a: f64, b: f64) -> f64 {
+    root4(powers4(a, b))
+}
+
+/// a⁴ + b⁴.
+fn powers4(a: f64, b: f64) -> f64 {
     let (a, b) = (a * a, b * b);
-    (a * a + b * b).sqrt().sqrt()
+    a * a + b * b
+}
+
+/// x^¼.
+fn root4(x: f64) -> f64 {
+    x.sqrt().sqrt()
 }

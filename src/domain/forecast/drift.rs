@@ -56,7 +56,7 @@ fn by_chance(a: &ExpertCounts, b: &ExpertCounts) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::routing::sample::Draws;
+    use crate::domain::routing::sample::{Chances, Draws};
 
     fn load(values: &[f64]) -> ExpertCounts {
         ExpertCounts::from_values(1, values.len(), values.to_vec()).unwrap()
@@ -77,7 +77,7 @@ mod tests {
         let parts: Vec<ExpertCounts> = (0..40)
             .map(|draw| {
                 let mut counts = vec![0.0; shares.len()];
-                draws.counts(draw, &shares, 4000.0, 1, &mut counts);
+                draws.counts(draw, &Chances::new(&shares, 1), 4000.0, &mut counts);
                 load(&counts)
             })
             .collect();

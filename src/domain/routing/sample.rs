@@ -59,19 +59,86 @@ impl Draws {
         self.len() == 0
     }
 
-    /// Writes the counts of step `draw` into `counts`.
-    ///
-    /// `shares` sum to 1 and none exceeds 1/`top_k`; the counts are whole numbers from 0
-    /// to `tokens` that sum to `tokens`·`top_k`.
-    pub fn counts(&self, draw: usize, shares: &[f64], tokens: f64, top_k: u32, counts: &mut [f64]) {
-        let k = f64::from(top_k);
+    /// Writes the counts of step `draw` into `counts`: whole numbers from 0 to `tokens`
+    /// that sum to `tokens`·k.
+    pub fn counts(&self, draw: usize, chances: &Chances, tokens: f64, counts: &mut [f64]) {
         let normals = &self.normals[draw * self.n_experts..(draw + 1) * self.n_experts];
-        let total: f64 = shares.iter().map(|share| spread(k * share)).sum();
-        for ((count, share), z) in counts.iter_mut().zip(shares).zip(normals) {
-            let kept = (1.0 - spread(k * share) / total).max(0.5);
-            *count = binomial_quantile(tokens, (k * share).clamp(0.0, 1.0), *z / kept.sqrt());
+        for ((count, chance), z) in counts.iter_mut().zip(&chances.experts).zip(normals) {
+            *count = binomial_quantile(tokens, chance.of_one, *z / chance.left);
         }
-        mend_sum(counts, shares, tokens, k, total);
+        chances.mend_sum(counts, tokens);
+    }
+}
+
+/// The chances that a token chooses each expert.
+#[derive(Debug, Clone)]
+pub struct Chances {
+    experts: Vec<Chance>,
+    top_k: f64,
+    /// Σd.
+    total: f64,
+}
+
+/// The chance that a token chooses an expert.
+#[derive(Debug, Clone, Copy)]
+struct Chance {
+    /// q.
+    of_one: f64,
+    /// d = q·(1 − q).
+    spread: f64,
+    /// (1 − d / Σd)^½, the part of a deviate that mending leaves.
+    left: f64,
+}
+
+impl Chances {
+    /// Of shares that sum to 1, none above 1/`top_k`.
+    #[must_use]
+    pub fn new(shares: &[f64], top_k: u32) -> Self {
+        let top_k = f64::from(top_k);
+        let chance = |share: &f64| {
+            let of_one = (top_k * share).clamp(0.0, 1.0);
+            Chance { of_one, spread: of_one * (1.0 - of_one), left: 1.0 }
+        };
+        let mut experts: Vec<Chance> = shares.iter().map(chance).collect();
+        let total: f64 = experts.iter().map(|chance| chance.spread).sum();
+        for chance in &mut experts {
+            chance.left = (1.0 - chance.spread / total).max(0.5).sqrt();
+        }
+        Self { experts, top_k, total }
+    }
+
+    /// Brings the sum of `counts` to `tokens`·k, in proportion to each one's variance.
+    fn mend_sum(&self, counts: &mut [f64], tokens: f64) {
+        let mut missing = tokens * self.top_k - counts.iter().sum::<f64>();
+        if missing != 0.0 && self.total > 0.0 {
+            // Cumulative rounding: each takes its part of what is missing, and parts add up.
+            let mut owed = 0.0;
+            let wanted = missing;
+            for (count, chance) in counts.iter_mut().zip(&self.experts) {
+                owed += wanted * chance.spread / self.total;
+                let part = owed.round();
+                let mended = (*count + part).clamp(0.0, tokens);
+                owed -= part;
+                missing -= mended - *count;
+                *count = mended;
+            }
+        }
+        // What clamping left over goes, one token each, to experts that can take it.
+        while missing.abs() >= 0.5 {
+            let before = missing;
+            for (count, chance) in counts.iter_mut().zip(&self.experts) {
+                if missing >= 0.5 && *count < tokens && chance.of_one > 0.0 {
+                    *count += 1.0;
+                    missing -= 1.0;
+                } else if missing <= -0.5 && *count > 0.0 {
+                    *count -= 1.0;
+                    missing += 1.0;
+                }
+            }
+            if (missing - before).abs() < 0.5 {
+                break;
+            }
+        }
     }
 }
 
@@ -105,46 +172,6 @@ fn binomial_quantile(tokens: f64, chance: f64, z: f64) -> f64 {
     count
 }
 
-/// Variance q·(1 − q) of one token's choice of an expert.
-fn spread(chance: f64) -> f64 {
-    let q = chance.clamp(0.0, 1.0);
-    q * (1.0 - q)
-}
-
-/// Brings the sum of `counts` to `tokens`·k, in proportion to each one's variance.
-fn mend_sum(counts: &mut [f64], shares: &[f64], tokens: f64, k: f64, total: f64) {
-    let mut missing = tokens * k - counts.iter().sum::<f64>();
-    if missing != 0.0 && total > 0.0 {
-        // Cumulative rounding: each takes its part of what is missing, and parts add up.
-        let mut owed = 0.0;
-        let wanted = missing;
-        for (count, share) in counts.iter_mut().zip(shares) {
-            owed += wanted * spread(k * share) / total;
-            let part = owed.round();
-            let mended = (*count + part).clamp(0.0, tokens);
-            owed -= part;
-            missing -= mended - *count;
-            *count = mended;
-        }
-    }
-    // What clamping left over goes, one token each, to experts that can take it.
-    while missing.abs() >= 0.5 {
-        let before = missing;
-        for (count, share) in counts.iter_mut().zip(shares) {
-            if missing >= 0.5 && *count < tokens && *share > 0.0 {
-                *count += 1.0;
-                missing -= 1.0;
-            } else if missing <= -0.5 && *count > 0.0 {
-                *count -= 1.0;
-                missing += 1.0;
-            }
-        }
-        if (missing - before).abs() < 0.5 {
-            break;
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -155,10 +182,11 @@ mod tests {
     /// Mean over draws of max/mean device load, contiguous experts.
     fn imbalance(shares: &[f64], tokens: f64, top_k: u32, devices: usize) -> f64 {
         let draws = Draws::new(0, 0, 400, shares.len());
+        let chances = Chances::new(shares, top_k);
         let mut counts = vec![0.0; shares.len()];
         let mut sum = 0.0;
         for draw in 0..draws.len() {
-            draws.counts(draw, shares, tokens, top_k, &mut counts);
+            draws.counts(draw, &chances, tokens, &mut counts);
             let loads = counts.chunks(shares.len() / devices).map(|c| c.iter().sum::<f64>());
             sum += loads.fold(0.0, f64::max);
         }
@@ -179,10 +207,11 @@ mod tests {
         // 512·0.25·0.75 = 96.
         let uniform = [0.125; 8];
         let draws = Draws::new(1, 0, 4000, 8);
+        let chances = Chances::new(&uniform, 2);
         let mut counts = vec![0.0; 8];
         let (mut sum, mut squares) = (0.0, 0.0);
         for draw in 0..draws.len() {
-            draws.counts(draw, &uniform, 512.0, 2, &mut counts);
+            draws.counts(draw, &chances, 512.0, &mut counts);
             sum += counts[0];
             squares += counts[0] * counts[0];
         }
@@ -206,7 +235,7 @@ mod tests {
             let shares = power_law::with_skewness(experts, k, 1.0 + at * (most - 1.0));
             let draws = Draws::new(seed, 0, 2, experts as usize);
             let mut counts = vec![0.0; experts as usize];
-            draws.counts(1, &shares, tokens as f64, k, &mut counts);
+            draws.counts(1, &Chances::new(&shares, k), tokens as f64, &mut counts);
             prop_assert!((counts.iter().sum::<f64>() - (tokens * u64::from(k)) as f64).abs() < 1e-6);
             prop_assert!(counts.iter().all(|n| *n >= 0.0 && *n <= tokens as f64));
         }

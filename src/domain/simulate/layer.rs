@@ -44,8 +44,7 @@ struct InForce<'a> {
 }
 
 impl<'a> InForce<'a> {
-    fn new(plan: &'a Plan, costs: &LayerCosts, counts: &[f64]) -> Self {
-        let loaded = costs.loaded(&plan.placed, counts);
+    fn new(plan: &'a Plan, loaded: Loaded, costs: &LayerCosts, counts: &[f64]) -> Self {
         let (routed, balanced) = (costs.routed(&loaded), costs.balanced(&loaded));
         let outcome = Outcome { routed, balanced, moved: plan.renewal };
         Self { plan, loaded, outcome, imbalance: plan.placed.imbalance(counts) }
@@ -136,8 +135,10 @@ impl LayerReplay {
             let at = first + offset as u64;
             let counts = step.layer(index);
             self.renew(question, &stepwise.planner, at);
-            let plans: Vec<InForce> =
-                self.plans.iter().map(|plan| InForce::new(plan, costs, counts)).collect();
+            let loaded = costs.loaded_each(counts, self.plans.iter().map(|plan| &plan.placed));
+            let plans: Vec<InForce> = (self.plans.iter().zip(loaded))
+                .map(|(plan, loaded)| InForce::new(plan, loaded, costs, counts))
+                .collect();
             for (entry, Wanted { strategy, point, foreseen }) in wanted.iter().enumerate() {
                 let of = if point.is_some() { Strategy::DistributionOnly } else { *strategy };
                 let Some(kept) = plans.iter().find(|kept| kept.plan.strategy == of) else {

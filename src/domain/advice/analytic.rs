@@ -158,9 +158,10 @@ impl<'a> Analytic<'a> {
     /// Every strategy, with the predictors of the question.
     pub(super) fn with_predictors(&self, standing: &Standing) -> Vec<Entry> {
         let predicted = standing.duplicated.as_ref().map(|(_, predicted)| predicted);
-        let of = |predictor| match predicted {
-            Some(predicted) => self.token_to_expert(predictor, predicted),
-            None => {
+        let of = |predictor| {
+            if let Some(predicted) = predicted {
+                self.token_to_expert(predictor, predicted)
+            } else {
                 let point = predictors::first_point(&predictor.cost);
                 let priced = Some(PricedPredictor::at(predictor, point));
                 impossible(Strategy::TokenToExpert, priced, NOTHING_TO_COPY_INTO.to_owned())

@@ -119,6 +119,32 @@ pub fn winner(question: &Question, entries: &[Entry]) -> Option<(Strategy, Strat
     Some((entries[chosen].strategy, ranked.first()?.1))
 }
 
+/// The strategy chosen among entries, and by how much `held` is: how far it is inside the
+/// error band of its margin, or a simpler one outside; negative where it is not chosen.
+#[must_use]
+pub fn chosen_by(
+    question: &Question,
+    entries: &[Entry],
+    held: Strategy,
+) -> Option<(Strategy, f64)> {
+    let Pick { ranked, chosen, floor } = pick(question, entries)?;
+    let &(fastest, _, least) = ranked.first()?;
+    let inside = |index: usize, latency: Seconds| {
+        band(entries, fastest, index, floor) - relative(latency, least)
+    };
+    let mut lead = f64::INFINITY;
+    let mut runs = false;
+    for &(index, strategy, latency) in &ranked {
+        if strategy == held {
+            runs = true;
+            lead = lead.min(inside(index, latency));
+        } else if strategy < held {
+            lead = lead.min(-inside(index, latency));
+        }
+    }
+    Some((entries[chosen].strategy, if runs { lead } else { f64::NEG_INFINITY }))
+}
+
 /// Chooses among entries; `None` if none can be run.
 #[must_use]
 pub fn choose(question: &Question, entries: &[Entry]) -> Option<Choice> {

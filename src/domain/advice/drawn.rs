@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use super::by_accuracy::ANCHORS;
 use super::layer::{LayerCosts, Loaded, Routed};
-use super::placements::{Placement, Placements};
+use super::placements::{Placement, Placements, each_layer};
 use super::predictors::mispredicted;
 use super::stepwise::Replanned;
 use crate::domain::question::Question;
@@ -65,25 +65,33 @@ impl Drawn {
         placements: &Placements,
     ) -> Self {
         let top_k = question.system.model.experts.top_k;
-        // Random numbers belong to ranks of popularity, not to ids: renamed experts draw the
-        // same loads.
-        let orders: Vec<Vec<usize>> =
-            layers.iter().map(|layer| routing::by_share(&layer.truth)).collect();
-        let mut steps = Vec::new();
-        for (layer, (draws, routing)) in draws.iter().zip(layers).enumerate() {
-            let ranked = routing::in_order(&routing.truth, &orders[layer]);
-            let chances = Chances::new(&ranked, top_k);
-            let mut drawn = vec![0.0; ranked.len()];
-            for draw in 0..draws.len() {
-                draws.counts(draw, &chances, costs.tokens, &mut drawn);
-                steps.push(Step { layer, counts: routing::by_expert(&drawn, &orders[layer]) });
+        let drawn = each_layer(layers.len(), |layer| {
+            // Random numbers belong to ranks of popularity, not to ids: renamed experts draw
+            // the same loads.
+            let order = routing::by_share(&layers[layer].truth);
+            let ranked = routing::in_order(&layers[layer].truth, &order);
+            let chances = Chances::new(&ranked, costs.tokens, top_k);
+            let mut counts = vec![0.0; ranked.len()];
+            let mut step = |draw: usize| {
+                draws[layer].counts(draw, &chances, &mut counts);
+                let step = Step { layer, counts: routing::by_expert(&counts, &order) };
+                let placed = placements.all.iter().map(|placement| &placement.layers[layer]);
+                let loaded = costs.loaded_each(&step.counts, placed);
+                (step, loaded)
+            };
+            let steps: Vec<(Step, Vec<Loaded>)> = (0..draws[layer].len()).map(&mut step).collect();
+            (order, steps)
+        });
+        let n_steps = draws.iter().map(Draws::len).sum();
+        let mut steps = Vec::with_capacity(n_steps);
+        let mut loads = vec![Vec::with_capacity(n_steps); placements.all.len()];
+        let mut orders = Vec::with_capacity(layers.len());
+        for (order, of_layer) in drawn {
+            orders.push(order);
+            for (step, loaded) in of_layer {
+                steps.push(step);
+                loads.iter_mut().zip(loaded).for_each(|(loads, loaded)| loads.push(loaded));
             }
-        }
-        let mut loads = vec![Vec::with_capacity(steps.len()); placements.all.len()];
-        for step in &steps {
-            let placed = placements.all.iter().map(|placement| &placement.layers[step.layer]);
-            let loaded = costs.loaded_each(&step.counts, placed);
-            loads.iter_mut().zip(loaded).for_each(|(loads, loaded)| loads.push(loaded));
         }
         let forecasts = placements.all.iter().map(|_| Forecasts::default()).collect();
         Self { steps, orders, loads, forecasts, seed: question.seed }

@@ -72,8 +72,18 @@ pub struct Flip<T> {
 pub struct Effort {
     /// Values tried over the range.
     pub grid: usize,
-    /// Halvings of the bracket of a change.
-    pub halvings: usize,
+    /// Halvings after which the bracket of a change is narrow enough.
+    pub halvings: u32,
+}
+
+/// The answer at one value.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Answer<T> {
+    /// What is chosen.
+    pub chosen: T,
+    /// By how much the answer that is held is chosen: negative where it is not, and continuous
+    /// where prices are. It only says where to look next.
+    pub lead: f64,
 }
 
 /// The nearest values below and above `now` at which `answer` is not `held`, the nearer first; one flip
@@ -85,7 +95,7 @@ pub fn flips<T: PartialEq + Copy>(
     range: (f64, f64),
     (now, held): (f64, T),
     effort: Effort,
-    mut answer: impl FnMut(f64) -> T,
+    mut answer: impl FnMut(f64) -> Answer<T>,
 ) -> Vec<Flip<T>> {
     let ratios = parameter.in_ratios();
     let to = |x: f64| if ratios { x.ln() } else { x };
@@ -93,22 +103,27 @@ pub fn flips<T: PartialEq + Copy>(
     let (low, high) = (to(range.0), to(range.1));
     let start = to(now.clamp(range.0, range.1));
     let step = (high - low) / effort.grid as f64;
-    let mut search = |direction: f64, end: f64| -> Option<(f64, f64, T)> {
-        let mut near = start;
+    let mut search = |direction: f64, end: f64| -> Option<(f64, T)> {
+        // What is held at the start leads there; by how much is not asked.
+        let mut near = (start, f64::NAN);
         let n_steps = ((end - start).abs() / step).ceil();
         let mut index = 1.0;
         while index <= n_steps {
             let far = if index < n_steps { start + direction * step * index } else { end };
             let found = answer(from(far));
-            if found != held {
-                return Some(bracket(near, far, held, found, effort.halvings, &from, &mut answer));
+            if found.chosen != held {
+                let mut between = |share: f64| answer(from(near.0 + (far - near.0) * share));
+                let leads = (near.1, found.lead);
+                let (share, becomes) =
+                    narrowed(leads, (held, found.chosen), effort.halvings, &mut between);
+                return Some((near.0 + (far - near.0) * share, becomes));
             }
-            near = far;
+            near = (far, found.lead);
             index += 1.0;
         }
         None
     };
-    let mut found: Vec<(f64, f64, T)> =
+    let mut found: Vec<(f64, T)> =
         [search(-1.0, low), search(1.0, high)].into_iter().flatten().collect();
     found.sort_by(|a, b| (a.0 - start).abs().total_cmp(&(b.0 - start).abs()));
     if found.is_empty() {
@@ -118,49 +133,77 @@ pub fn flips<T: PartialEq + Copy>(
     let shown = |value: f64| {
         if parameter == Parameter::TokensPerStep { value.round() } else { value }
     };
-    let flip = |(_, value, becomes)| Flip { parameter, at: Some((shown(value), becomes)), range };
+    let flip = |(at, becomes)| Flip { parameter, at: Some((shown(from(at)), becomes)), range };
     found.into_iter().map(flip).collect()
 }
 
-/// Halves the bracket between `near` (still held) and `far` (changed).
-fn bracket<T: PartialEq + Copy>(
-    mut near: f64,
-    mut far: f64,
-    held: T,
-    mut becomes: T,
-    halvings: usize,
-    from: &impl Fn(f64) -> f64,
-    answer: &mut impl FnMut(f64) -> T,
-) -> (f64, f64, T) {
-    for _ in 0..halvings {
-        let middle = f64::midpoint(near, far);
-        let found = answer(from(middle));
-        if found == held {
-            near = middle;
+/// How far a guess is moved towards the middle, over the square of the bracket.
+const TOWARDS_MIDDLE: f64 = 0.2;
+
+/// The changed end of a bracket of 2^−halvings of the whole, which begins with what is `held`
+/// and ends with what it `becomes`: where it lies, as a share of the whole, and its answer.
+///
+/// The ends of the bracket lie where `halvings` halvings would put them, and are found with
+/// half as many answers by the method of interpolation, truncation and projection
+/// (Oliveira and Takahashi 2020): the zero of the line through both leads, moved towards the
+/// middle so that the change is enclosed from both sides, and kept within what halving would
+/// still reach.
+fn narrowed<T: PartialEq + Copy>(
+    leads: (f64, f64),
+    (held, mut becomes): (T, T),
+    halvings: u32,
+    answer: &mut impl FnMut(f64) -> Answer<T>,
+) -> (f64, T) {
+    let whole = f64::from(halvings).exp2();
+    let (mut near, mut far) = ((0.0, leads.0), (whole, leads.1));
+    // Twice the widest bracket that is allowed after the next answer.
+    let mut allowed = 2.0 * whole;
+    while far.0 - near.0 > 1.0 {
+        let width = far.0 - near.0;
+        let middle = f64::midpoint(near.0, far.0);
+        let zero = near.0 + width * (near.1 / (near.1 - far.1));
+        let reach = f64::midpoint(allowed, -width).max(0.0);
+        let moved = TOWARDS_MIDDLE * width * width / whole;
+        let guess = if (near.0..=far.0).contains(&zero) {
+            // Whole positions, rounded towards the middle.
+            if zero < middle {
+                (zero + moved).min(middle).max(middle - reach).ceil()
+            } else {
+                (zero - moved).max(middle).min(middle + reach).floor()
+            }
         } else {
-            far = middle;
-            becomes = found;
+            middle.floor()
+        };
+        let at = guess.clamp(near.0 + 1.0, far.0 - 1.0);
+        let found = answer(at / whole);
+        if found.chosen == held {
+            near = (at, found.lead);
+        } else {
+            far = (at, found.lead);
+            becomes = found.chosen;
         }
+        allowed /= 2.0;
     }
-    (far, from(far), becomes)
+    (far.0 / whole, becomes)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const EFFORT: Effort = Effort { grid: 32, halvings: 50 };
+    const EFFORT: Effort = Effort { grid: 32, halvings: 40 };
 
     #[test]
     fn changes_on_both_sides_are_found_nearest_first() {
         let answer = |x: f64| {
-            if x < 1.2 {
+            let chosen = if x < 1.2 {
                 0
             } else if x < 2.5 {
                 1
             } else {
                 2
-            }
+            };
+            Answer { chosen, lead: (x - 1.2).min(2.5 - x) }
         };
         let found = flips(Parameter::Skewness, (1.0, 4.0), (1.4, 1), EFFORT, answer);
         let values: Vec<(f64, i32)> = found.iter().filter_map(|flip| flip.at).collect();
@@ -170,8 +213,44 @@ mod tests {
 
     #[test]
     fn no_change_is_said_with_its_range() {
-        let found = flips(Parameter::LinkBandwidth, (1e9, 2e12), (3e11, 7), EFFORT, |_| 7);
+        let found = flips(Parameter::LinkBandwidth, (1e9, 2e12), (3e11, 7), EFFORT, |_| Answer {
+            chosen: 7,
+            lead: 1.0,
+        });
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].at, None);
+    }
+
+    /// Where a change at `change` of the whole is found, and after how many answers, when
+    /// leads are as told.
+    fn found(change: f64, lead: impl Fn(f64) -> f64) -> (f64, u32) {
+        let mut answers = 0;
+        let mut answer = |share: f64| {
+            answers += 1;
+            Answer { chosen: share >= change, lead: lead(share) }
+        };
+        let leads = (lead(0.0), lead(1.0));
+        let (share, becomes) = narrowed(leads, (false, true), 8, &mut answer);
+        assert!(becomes);
+        (share, answers)
+    }
+
+    #[test]
+    fn the_bracket_is_that_of_halving_with_half_the_answers() {
+        for change in [0.003, 0.157, 0.5, 0.731, 0.999] {
+            let halved = (change * 256.0_f64).ceil() / 256.0;
+            let (linear, few) = found(change, |x| change - x);
+            let (curved, more) = found(change, |x| (change - x) * (1.0 + x));
+            assert!((linear - halved).abs() + (curved - halved).abs() < 1e-12, "{change}");
+            assert!(few <= 6 && more <= 6, "{change}: {few}, {more}");
+            // Leads that say nothing cost what halving costs, and one answer more.
+            for says_nothing in [f64::NAN, f64::NEG_INFINITY, 0.0] {
+                let (share, answers) = found(change, |_| says_nothing);
+                assert!((share - halved).abs() < 1e-12 && answers <= 9, "{change}: {answers}");
+            }
+            // Nor do leads that jump.
+            let (share, answers) = found(change, |x| if x < change { 1.0 } else { -100.0 });
+            assert!((share - halved).abs() < 1e-12 && answers <= 10, "{change}: {answers}");
+        }
     }
 }

@@ -3,6 +3,8 @@
 //! They are made from forecast shares alone, so one set serves every price that differs in
 //! tokens, link or predictor.
 
+use rayon::prelude::*;
+
 use super::loads::Placed;
 use super::plan::Planner;
 use crate::domain::placement::moves::Moves;
@@ -56,6 +58,18 @@ impl Placements {
     }
 }
 
+/// What is made of every one of so many layers, in order; several layers in parallel.
+pub(super) fn each_layer<T: Send>(
+    n_layers: usize,
+    make: impl Fn(usize) -> T + Send + Sync,
+) -> Vec<T> {
+    // One layer is done before another thread has heard of it.
+    if n_layers < 2 {
+        return (0..n_layers).map(make).collect();
+    }
+    (0..n_layers).into_par_iter().map(make).collect()
+}
+
 /// Makes all placements of a question.
 pub(super) fn placements(
     question: &Question,
@@ -89,14 +103,15 @@ pub(super) fn placements(
         }
     };
     let planned = |slots: u32| -> Result<Vec<SlotMap>, PlacementError> {
-        layers
-            .iter()
-            .zip(&current)
-            .map(|(layer, current)| match care {
-                Care::Searched => planner.plan_near(current, &layer.forecast, slots),
-                Care::Quick => planner.quick_plan(&layer.forecast, slots),
-            })
-            .collect()
+        each_layer(layers.len(), |index| {
+            let forecast = &layers[index].forecast;
+            match care {
+                Care::Searched => planner.plan_near(&current[index], forecast, slots),
+                Care::Quick => planner.quick_plan(forecast, slots),
+            }
+        })
+        .into_iter()
+        .collect()
     };
     let mut all = vec![make(Strategy::None, current.clone())];
     let replaced = planned(planner.base_slots).map(|maps| {

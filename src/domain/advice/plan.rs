@@ -1,6 +1,7 @@
 //! Plans of one layer: which expert stands in which slot.
 
 use super::loads::Placed;
+use super::placements::Care;
 use crate::domain::engine;
 use crate::domain::memory::expert_bytes;
 use crate::domain::placement::balance::Balance;
@@ -218,11 +219,13 @@ impl Planner {
         }
     }
 
-    /// Whether plans differ by the number of tokens, not only by their shares.
+    /// Whether plans made with that care differ by the number of tokens, not only by their
+    /// shares, from those that searched plans give way to.
     #[must_use]
-    pub const fn counts_tokens(&self) -> bool {
+    pub(super) const fn counts_tokens(&self, care: Care) -> bool {
         match self.algorithm {
-            Algorithm::Best => self.reads.is_some(),
+            // Quick plans balance tokens by shares.
+            Algorithm::Best => self.reads.is_some() && matches!(care, Care::Searched),
             Algorithm::PaperGreedy => true,
             Algorithm::Eplb => false,
         }

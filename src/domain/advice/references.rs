@@ -84,7 +84,7 @@ fn tensor_experts(question: &Question, pricing: &Pricing) -> Option<Seconds> {
         let mut counts = vec![0.0; layer.truth.len()];
         let draws = Draws::new(question.seed, index as u64, 2, counts.len());
         let shares = in_order(&layer.truth, &by_share(&layer.truth));
-        draws.counts(0, &Chances::new(&shares, top_k), tokens, &mut counts);
+        draws.counts(0, &Chances::new(&shares, tokens, top_k), &mut counts);
         sum += costs.terms(&costs.one_device_step(&counts)).total();
     }
     (!layers.is_empty()).then(|| sum / layers.len() as f64)

@@ -17,7 +17,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use super::analytic::{Analytic, AnalyticError, Standing, whole_tokens};
-use super::choose::winner;
+use super::choose::chosen_by;
 use super::drawn::{Drawn, draws};
 use super::entry::{Entry, PricedPredictor};
 use super::flip::Parameter;
@@ -57,6 +57,8 @@ struct Parts {
     planner: Planner,
     layers: Arc<[LayerRouting]>,
     placements: Arc<Placements>,
+    /// How hard these were searched for.
+    care: Care,
     costs: LayerCosts,
     /// Random numbers, common to all values of all quantities.
     draws: Arc<[Draws]>,
@@ -160,17 +162,17 @@ impl<'a> Scenario<'a> {
         let Some(parts) = &mut self.parts else { return Ok(()) };
         parts.bind(question, self.pricing)?;
         parts.planner = Planner::new(question);
-        if parts.planner.counts_tokens() {
+        if parts.planner.counts_tokens(parts.care) {
             parts.plan(question)?;
         }
         parts.draw(question);
         Ok(())
     }
 
-    /// The strategies chosen and fastest; `None` if nothing can be run.
-    pub(super) fn winner(&mut self) -> Option<(Strategy, Strategy)> {
+    /// The strategy chosen, and by how much `held` is; `None` if nothing can be run.
+    pub(super) fn chosen_by(&mut self, held: Strategy) -> Option<(Strategy, f64)> {
         let entries = self.entries();
-        winner(&self.question, &entries)
+        chosen_by(&self.question, &entries, held)
     }
 
     /// The priced strategies, with what they serve where that is the objective.
@@ -245,6 +247,7 @@ impl Parts {
             planner: Planner::new(question),
             layers,
             placements,
+            care: Care::Searched,
             costs,
             draws,
             drawn: Arc::new(drawn),
@@ -261,7 +264,8 @@ impl Parts {
 
     /// Plans on the forecast, without a search.
     fn plan(&mut self, question: &Question) -> Result<(), AnalyticError> {
-        let made = placements(question, &self.planner, &self.layers, Care::Quick)?;
+        self.care = Care::Quick;
+        let made = placements(question, &self.planner, &self.layers, self.care)?;
         self.placements = Arc::new(made);
         Ok(())
     }

@@ -1,13 +1,13 @@
 //! Where the advice changes when one quantity of the question does.
 
 use super::entry::Entry;
-use super::flip::{Effort, Flip, Parameter, flips};
+use super::flip::{Answer, Effort, Flip, Parameter, flips};
 use super::scenario::Scenario;
 use crate::domain::question::Question;
 use crate::domain::strategy::Strategy;
 
 /// Searched by formulas, a value costs next to nothing.
-const BY_FORMULAS: Effort = Effort { grid: 64, halvings: 60 };
+const BY_FORMULAS: Effort = Effort { grid: 64, halvings: 40 };
 /// Searched on drawn loads.
 const DRAWN: Effort = Effort { grid: 12, halvings: 8 };
 
@@ -25,8 +25,9 @@ fn along(scenario: &Scenario, parameter: Parameter, held: Strategy) -> Vec<Flip<
     let effort = if scenario.by_formulas() { BY_FORMULAS } else { DRAWN };
     let mut changed = scenario.clone();
     let answer = |value| {
-        let winner = changed.set(parameter, value).ok().and_then(|()| changed.winner());
-        winner.map_or(Strategy::None, |(chosen, _)| chosen)
+        let found = changed.set(parameter, value).ok().and_then(|()| changed.chosen_by(held));
+        let (chosen, lead) = found.unwrap_or((Strategy::None, f64::NAN));
+        Answer { chosen, lead }
     };
     flips(parameter, range, (now, held), effort, answer)
 }

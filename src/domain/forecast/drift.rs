@@ -77,7 +77,7 @@ mod tests {
         let parts: Vec<ExpertCounts> = (0..40)
             .map(|draw| {
                 let mut counts = vec![0.0; shares.len()];
-                draws.counts(draw, &Chances::new(&shares, 1), 4000.0, &mut counts);
+                draws.counts(draw, &Chances::new(&shares, 4000.0, 1), &mut counts);
                 load(&counts)
             })
             .collect();

@@ -59,21 +59,27 @@ impl Draws {
         self.len() == 0
     }
 
-    /// Writes the counts of step `draw` into `counts`: whole numbers from 0 to `tokens`
-    /// that sum to `tokens`·k.
-    pub fn counts(&self, draw: usize, chances: &Chances, tokens: f64, counts: &mut [f64]) {
+    /// Writes the counts of step `draw` into `counts`: whole numbers from 0 to T that sum
+    /// to T·k.
+    pub fn counts(&self, draw: usize, chances: &Chances, counts: &mut [f64]) {
         let normals = &self.normals[draw * self.n_experts..(draw + 1) * self.n_experts];
         for ((count, chance), z) in counts.iter_mut().zip(&chances.experts).zip(normals) {
-            *count = binomial_quantile(tokens, chance.of_one, *z / chance.left);
+            let z = *z / chance.left;
+            *count = if chance.is_rare {
+                chance.rarer.quantile(z)
+            } else {
+                chances.tokens - chance.rarer.quantile(-z)
+            };
         }
-        chances.mend_sum(counts, tokens);
+        chances.mend_sum(counts);
     }
 }
 
-/// The chances that a token chooses each expert.
+/// The chances that each of T tokens chooses each expert.
 #[derive(Debug, Clone)]
 pub struct Chances {
     experts: Vec<Chance>,
+    tokens: f64,
     top_k: f64,
     /// Σd.
     total: f64,
@@ -82,33 +88,48 @@ pub struct Chances {
 /// The chance that a token chooses an expert.
 #[derive(Debug, Clone, Copy)]
 struct Chance {
-    /// q.
-    of_one: f64,
     /// d = q·(1 − q).
     spread: f64,
     /// (1 − d / Σd)^½, the part of a deviate that mending leaves.
     left: f64,
+    /// Whether choosing the expert, not leaving it, is the rarer of the two.
+    is_rare: bool,
+    /// How many tokens do the rarer of the two.
+    rarer: Binomial,
+}
+
+impl Chance {
+    fn can_be_chosen(&self) -> bool {
+        !self.is_rare || self.rarer.chance > 0.0
+    }
 }
 
 impl Chances {
     /// Of shares that sum to 1, none above 1/`top_k`.
     #[must_use]
-    pub fn new(shares: &[f64], top_k: u32) -> Self {
+    pub fn new(shares: &[f64], tokens: f64, top_k: u32) -> Self {
         let top_k = f64::from(top_k);
         let chance = |share: &f64| {
-            let of_one = (top_k * share).clamp(0.0, 1.0);
-            Chance { of_one, spread: of_one * (1.0 - of_one), left: 1.0 }
+            let q = (top_k * share).clamp(0.0, 1.0);
+            let is_rare = q <= 0.5;
+            Chance {
+                spread: q * (1.0 - q),
+                left: 1.0,
+                is_rare,
+                rarer: Binomial::new(tokens, if is_rare { q } else { 1.0 - q }),
+            }
         };
         let mut experts: Vec<Chance> = shares.iter().map(chance).collect();
         let total: f64 = experts.iter().map(|chance| chance.spread).sum();
         for chance in &mut experts {
             chance.left = (1.0 - chance.spread / total).max(0.5).sqrt();
         }
-        Self { experts, top_k, total }
+        Self { experts, tokens, top_k, total }
     }
 
     /// Brings the sum of `counts` to `tokens`·k, in proportion to each one's variance.
-    fn mend_sum(&self, counts: &mut [f64], tokens: f64) {
+    fn mend_sum(&self, counts: &mut [f64]) {
+        let tokens = self.tokens;
         let mut missing = tokens * self.top_k - counts.iter().sum::<f64>();
         if missing != 0.0 && self.total > 0.0 {
             // Cumulative rounding: each takes its part of what is missing, and parts add up.
@@ -127,7 +148,7 @@ impl Chances {
         while missing.abs() >= 0.5 {
             let before = missing;
             for (count, chance) in counts.iter_mut().zip(&self.experts) {
-                if missing >= 0.5 && *count < tokens && chance.of_one > 0.0 {
+                if missing >= 0.5 && *count < tokens && chance.can_be_chosen() {
                     *count += 1.0;
                     missing -= 1.0;
                 } else if missing <= -0.5 && *count > 0.0 {
@@ -142,34 +163,51 @@ impl Chances {
     }
 }
 
-/// The count of `Binomial(tokens, chance)` at the normal deviate `z`.
-///
-/// Second-order Cornish-Fisher expansion where the variance allows, else the exact
-/// inverse of the distribution function, from the rarer side.
-fn binomial_quantile(tokens: f64, chance: f64, z: f64) -> f64 {
-    if chance > 0.5 {
-        return tokens - binomial_quantile(tokens, 1.0 - chance, -z);
+/// The distribution of how many of T tokens do what one does with a chance of a half at most.
+#[derive(Debug, Clone, Copy)]
+struct Binomial {
+    tokens: f64,
+    chance: f64,
+    mean: f64,
+    variance: f64,
+    /// The chance that none does, where it is needed.
+    of_none: f64,
+}
+
+impl Binomial {
+    fn new(tokens: f64, chance: f64) -> Self {
+        let mean = tokens * chance;
+        let variance = mean * (1.0 - chance);
+        let of_none =
+            if variance >= NORMAL_FROM_VARIANCE { 0.0 } else { (tokens * (-chance).ln_1p()).exp() };
+        Self { tokens, chance, mean, variance, of_none }
     }
-    let mean = tokens * chance;
-    let variance = mean * (1.0 - chance);
-    if variance >= NORMAL_FROM_VARIANCE {
-        let skew = (1.0 - 2.0 * chance) * (z * z - 1.0) / 6.0;
-        return (mean + variance.sqrt() * z + skew).round().clamp(0.0, tokens);
+
+    /// The count at the normal deviate `z`.
+    ///
+    /// Second-order Cornish-Fisher expansion where the variance allows, else the exact
+    /// inverse of the distribution function.
+    fn quantile(&self, z: f64) -> f64 {
+        let Self { tokens, chance, mean, variance, of_none } = *self;
+        if variance >= NORMAL_FROM_VARIANCE {
+            let skew = (1.0 - 2.0 * chance) * (z * z - 1.0) / 6.0;
+            return (mean + variance.sqrt() * z + skew).round().clamp(0.0, tokens);
+        }
+        if mean <= 0.0 {
+            return 0.0;
+        }
+        let below = 0.5 * libm::erfc(-z / std::f64::consts::SQRT_2);
+        let odds = chance / (1.0 - chance);
+        let mut mass = of_none;
+        let mut sum = mass;
+        let mut count = 0.0;
+        while sum < below && count < tokens && mass > 1e-300 {
+            mass *= odds * (tokens - count) / (count + 1.0);
+            count += 1.0;
+            sum += mass;
+        }
+        count
     }
-    if mean <= 0.0 {
-        return 0.0;
-    }
-    let below = 0.5 * libm::erfc(-z / std::f64::consts::SQRT_2);
-    let odds = chance / (1.0 - chance);
-    let mut mass = (tokens * (-chance).ln_1p()).exp();
-    let mut sum = mass;
-    let mut count = 0.0;
-    while sum < below && count < tokens && mass > 1e-300 {
-        mass *= odds * (tokens - count) / (count + 1.0);
-        count += 1.0;
-        sum += mass;
-    }
-    count
 }
 
 #[cfg(test)]
@@ -182,11 +220,11 @@ mod tests {
     /// Mean over draws of max/mean device load, contiguous experts.
     fn imbalance(shares: &[f64], tokens: f64, top_k: u32, devices: usize) -> f64 {
         let draws = Draws::new(0, 0, 400, shares.len());
-        let chances = Chances::new(shares, top_k);
+        let chances = Chances::new(shares, tokens, top_k);
         let mut counts = vec![0.0; shares.len()];
         let mut sum = 0.0;
         for draw in 0..draws.len() {
-            draws.counts(draw, &chances, tokens, &mut counts);
+            draws.counts(draw, &chances, &mut counts);
             let loads = counts.chunks(shares.len() / devices).map(|c| c.iter().sum::<f64>());
             sum += loads.fold(0.0, f64::max);
         }
@@ -207,11 +245,11 @@ mod tests {
         // 512·0.25·0.75 = 96.
         let uniform = [0.125; 8];
         let draws = Draws::new(1, 0, 4000, 8);
-        let chances = Chances::new(&uniform, 2);
+        let chances = Chances::new(&uniform, 512.0, 2);
         let mut counts = vec![0.0; 8];
         let (mut sum, mut squares) = (0.0, 0.0);
         for draw in 0..draws.len() {
-            draws.counts(draw, &chances, 512.0, &mut counts);
+            draws.counts(draw, &chances, &mut counts);
             sum += counts[0];
             squares += counts[0] * counts[0];
         }
@@ -235,7 +273,7 @@ mod tests {
             let shares = power_law::with_skewness(experts, k, 1.0 + at * (most - 1.0));
             let draws = Draws::new(seed, 0, 2, experts as usize);
             let mut counts = vec![0.0; experts as usize];
-            draws.counts(1, &Chances::new(&shares, k), tokens as f64, &mut counts);
+            draws.counts(1, &Chances::new(&shares, tokens as f64, k), &mut counts);
             prop_assert!((counts.iter().sum::<f64>() - (tokens * u64::from(k)) as f64).abs() < 1e-6);
             prop_assert!(counts.iter().all(|n| *n >= 0.0 && *n <= tokens as f64));
         }

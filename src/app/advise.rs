@@ -8,11 +8,12 @@ use sha2::{Digest, Sha256};
 use super::advisor::{Advice, AdviceError, CheckedQuestion, KnownTraces, Progress};
 use super::known;
 use super::question::{self, Answerable, AskedRouting};
-use super::{answer, assumed, fitted, plan_file, replay};
+use super::{answer, assumed, fitted, interval, plan_file, replay};
 use crate::catalog::Catalog;
 use crate::domain::advice::known::Known;
 use crate::domain::advice::{self, Advised};
 use crate::domain::system::Preset;
+use crate::wire::interval_search::IntervalSearch;
 use crate::wire::question::Method;
 
 /// Reads and checks a question: fast, at the door.
@@ -43,6 +44,7 @@ pub fn advise(
     }
     let fitted = fitted::fit(&mut asked, progress)?;
     progress.report(0.05, "reading");
+    let interval = interval::search(&mut asked, progress)?;
     let loaded = known::load(&asked)?;
     if progress.canceled() {
         return Err(AdviceError::Canceled);
@@ -54,9 +56,9 @@ pub fn advise(
     {
         let replayed =
             replay::replay(&asked.question, used, &fitted, &loaded.known, &mut advised, progress)?;
-        return written(&asked, &loaded.known, &advised, &fitted, Some(&replayed), catalog);
+        return written(&asked, &loaded.known, &advised, &fitted, Some(&replayed), interval);
     }
-    written(&asked, &loaded.known, &advised, &fitted, None, catalog)
+    written(&asked, &loaded.known, &advised, &fitted, None, interval)
 }
 
 /// The answer and its placement as JSON.
@@ -66,9 +68,10 @@ fn written(
     advised: &Advised,
     fitted: &fitted::Fits,
     replayed: Option<&replay::Replayed>,
-    catalog: &Catalog,
+    interval: Option<IntervalSearch>,
 ) -> Result<Advice, AdviceError> {
-    let mut result = answer::result(asked, known, advised, catalog);
+    let mut result = answer::result(asked, known, advised, catalog()?);
+    result.interval_search = interval;
     fitted.write(&mut result);
     if let Some(replayed) = replayed {
         replay::write(replayed, &mut result);

@@ -69,6 +69,14 @@ pub struct TraceFacts {
     pub embedding: Option<PathBuf>,
 }
 
+impl TraceFacts {
+    /// Whether a part can be held out: it is not one count matrix.
+    #[must_use]
+    pub const fn holds_out(&self) -> bool {
+        self.sequences > 0 || self.steps > 1
+    }
+}
+
 /// The traces a question names, by id, as far as they are stored.
 pub type KnownTraces = BTreeMap<String, TraceFacts>;
 

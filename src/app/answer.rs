@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::question::Answerable;
+use super::question::{Answerable, AskedRouting};
+use super::{duplication_search, transfer};
 use crate::catalog::Catalog;
+use crate::domain::advice::analytic::LayerImbalance;
 use crate::domain::advice::known::Known;
 use crate::domain::advice::{Advised, Entry, PlanSummary, PricedPredictor};
 use crate::domain::engine;
@@ -25,7 +27,7 @@ pub(super) fn name_of<T: PartialEq>(value: &T, names: &[(T, &'static str)]) -> &
     names.iter().find(|(other, _)| other == value).map_or("", |(_, name)| name)
 }
 
-/// The answer, without what only a simulation knows.
+/// The answer, without what only recorded steps tell.
 pub(super) fn result(
     asked: &Answerable,
     known: &Known,
@@ -62,9 +64,12 @@ pub(super) fn result(
         routing: routing(known, advised),
         plan: chosen
             .and_then(|entry| advised.plan(entry.strategy))
-            .map(|plan| plan_body(question, advised, plan)),
+            .map(|plan| plan_body(asked, advised, plan)),
+        duplication_search: duplication_search::body(question, advised),
+        interval_search: None,
+        transfer: transfer::body(asked, advised),
         confirm: confirm(question, advised),
-        warnings: asked.warnings.clone(),
+        warnings: [asked.warnings.clone(), transfer::warnings(asked, advised)].concat(),
         provenance: provenance(asked, advised, catalog),
     }
 }
@@ -214,7 +219,7 @@ fn device_imbalance(advised: &Advised) -> Option<wire::DeviceImbalance> {
     let after = plan.and_then(|plan| wire::Summary::of(drawn(plan)));
     let residual = plan.map(|plan| {
         let n = plan.imbalance.len().max(1) as f64;
-        let mean = |value: &dyn Fn(&crate::domain::advice::analytic::LayerImbalance) -> f64| {
+        let mean = |value: &dyn Fn(&LayerImbalance) -> f64| {
             plan.imbalance.iter().map(value).sum::<f64>() / n
         };
         wire::Residual {
@@ -234,9 +239,21 @@ fn device_imbalance(advised: &Advised) -> Option<wire::DeviceImbalance> {
     })
 }
 
-fn plan_body(question: &Question, advised: &Advised, plan: &PlanSummary) -> wire::PlanBody {
-    let total = plan.slots_per_device * question.system.parallelism.expert_parallel;
+/// Slots of a layer beyond one per expert, over all devices.
+pub(super) fn redundant_experts(question: &Question, slots_per_device: u32) -> u32 {
+    let total = slots_per_device * question.system.parallelism.expert_parallel;
+    total.saturating_sub(question.system.model.experts.routed)
+}
+
+fn plan_body(asked: &Answerable, advised: &Advised, plan: &PlanSummary) -> wire::PlanBody {
+    let question = &asked.question;
     let memory = &plan.memory;
+    let traces = match &asked.routing {
+        AskedRouting::Trace(used) => Some(used),
+        _ => None,
+    };
+    let imbalance =
+        |of: fn(&LayerImbalance) -> f64| wire::Summary::of(plan.imbalance.iter().map(of).collect());
     let saving = advised
         .none()
         .and_then(|none| advised.model_latency(question, none))
@@ -244,11 +261,16 @@ fn plan_body(question: &Question, advised: &Advised, plan: &PlanSummary) -> wire
         .map_or(Seconds::ZERO, |(none, chosen)| none - chosen);
     wire::PlanBody {
         slots_per_device: plan.slots_per_device,
-        redundant_experts: total.saturating_sub(question.system.model.experts.routed),
+        redundant_experts: redundant_experts(question, plan.slots_per_device),
+        layer_latency_s: plan.latency.get(),
         rebalance_mode: name_of(&question.rebalance.mode, &RebalanceMode::ALL),
         interval_steps: question.rebalance.interval_steps,
         break_even_steps: plan.renewal.break_even_steps(saving),
         moved_experts: plan.first_moves,
+        in_sample_imbalance: traces.and_then(|_| imbalance(|layer| layer.planned)),
+        held_out_imbalance: traces
+            .filter(|used| used.holds_out())
+            .and_then(|_| imbalance(|layer| layer.expected)),
         memory: wire::MemoryBody {
             capacity_bytes: memory.capacity.get(),
             reserve_bytes: memory.reserve.get(),

@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::advisor::{AdviceError, TraceFacts};
 use super::question::{Answerable, AskedRouting, TraceUse};
 use crate::domain::advice::known::Known;
-use crate::domain::model::Model;
+use crate::domain::model::{Experts, Model};
 use crate::domain::routing::{
     LayerRouting, by_expert, by_share, capped, forecast, in_order, normalised, power_law,
 };
@@ -63,26 +63,14 @@ pub(super) fn load(asked: &Answerable) -> Result<Loaded, AdviceError> {
     Ok(Loaded { known, missing: Vec::new() })
 }
 
-/// Counts the planning and the scoring part of the traces.
+/// Counts the planning and the scoring part of every trace.
 fn from_traces(used: &TraceUse, model: &Model) -> Result<Loaded, AdviceError> {
     let mut missing = Vec::new();
-    let mut planned: Option<ExpertCounts> = None;
-    let mut scored: Option<ExpertCounts> = None;
-    let pool = |into: &mut Option<ExpertCounts>, counts: ExpertCounts| match into {
-        Some(pooled)
-            if (pooled.n_layers(), pooled.n_experts())
-                == (counts.n_layers(), counts.n_experts()) =>
-        {
-            pooled.add(&counts);
-        }
-        Some(_) => {}
-        None => *into = Some(counts),
-    };
+    let mut loads = Vec::with_capacity(used.traces.len());
+    let mut single = Vec::new();
     for facts in &used.traces {
         let trace = open(facts)?;
         let fail = |source| AdviceError::Trace { id: facts.id.clone(), source };
-        let extent = trace.header().extent();
-        let all = trace.count(0..extent).map_err(fail)?;
         let statistics = trace.statistics().map_err(fail)?;
         missing.extend(
             checks::examine(trace.header(), &statistics)
@@ -90,45 +78,53 @@ fn from_traces(used: &TraceUse, model: &Model) -> Result<Loaded, AdviceError> {
                 .filter(|warning| warning.is_weak_evidence())
                 .map(|warning| format!("a better recording than {}: {warning}", facts.id)),
         );
-        if used.holdout.is_some() || extent < 2 {
-            if used.holdout.is_none() {
-                missing.push(format!(
-                    "a second step: trace {} is one count matrix, so the plan is scored on the \
-                     load it was made for",
-                    facts.id
-                ));
-                pool(&mut scored, all.clone());
-            }
-            pool(&mut planned, all);
+        let planned = trace.count(0..planning_end(used, &trace).map_err(fail)?).map_err(fail)?;
+        let scored = if let Some(facts) = &used.holdout {
+            let trace = open(facts)?;
+            let fail = |source| AdviceError::Trace { id: facts.id.clone(), source };
+            trace.count(0..trace.header().extent()).map_err(fail)?
+        } else if facts.holds_out() {
+            trace.count(scoring_range(used, &trace).map_err(fail)?).map_err(fail)?
         } else {
-            let split = split(&trace, used.train_fraction).map_err(fail)?;
-            pool(&mut planned, trace.count(0..split).map_err(fail)?);
-            pool(&mut scored, trace.count(split..extent).map_err(fail)?);
-        }
+            single.push(facts.id.as_str());
+            planned.clone()
+        };
+        loads.push((planned, scored));
     }
-    if let Some(facts) = &used.holdout {
-        let trace = open(facts)?;
-        let extent = trace.header().extent();
-        let fail = |source| AdviceError::Trace { id: facts.id.clone(), source };
-        pool(&mut scored, trace.count(0..extent).map_err(fail)?);
+    if !single.is_empty() {
+        missing.push(format!(
+            "a second step: trace {} is one count matrix, so the plan is scored on the load it was \
+             made for",
+            single.join(" and ")
+        ));
     }
-    let (Some(planned), Some(scored)) = (planned, scored) else {
-        return Ok(Loaded { known: Known::Layers(Vec::new()), missing });
+    // Layers that some load leaves empty cannot be compared.
+    let n_layers = loads.iter().map(|(planned, scored)| planned.n_layers().min(scored.n_layers()));
+    let is_full = |layer: &usize| {
+        let full = |counts: &ExpertCounts| counts.layer(*layer).iter().sum::<f64>() > 0.0;
+        loads.iter().all(|(planned, scored)| full(planned) && full(scored))
     };
-    let experts = model.experts.routed as usize;
-    let cap = 1.0 / f64::from(model.experts.top_k);
-    let shares = |counts: &[f64]| {
-        let mut padded = counts.to_vec();
-        padded.resize(experts, 0.0);
-        capped(normalised(&padded), cap)
+    let layers: Vec<usize> = (0..n_layers.min().unwrap_or(0)).filter(is_full).collect();
+    let routing = |(planned, scored): &(ExpertCounts, ExpertCounts)| -> Vec<LayerRouting> {
+        let of = |layer: &usize| LayerRouting {
+            forecast: shares_of(planned.layer(*layer), &model.experts),
+            truth: shares_of(scored.layer(*layer), &model.experts),
+        };
+        layers.iter().map(of).collect()
     };
-    let layers = planned
-        .layers()
-        .zip(scored.layers())
-        .filter(|(planned, scored)| [planned, scored].iter().all(|c| c.iter().sum::<f64>() > 0.0))
-        .map(|(planned, scored)| LayerRouting { forecast: shares(planned), truth: shares(scored) })
-        .collect();
-    Ok(Loaded { known: Known::Layers(layers), missing })
+    let mut loads: Vec<Vec<LayerRouting>> = loads.iter().map(routing).collect();
+    let known = match loads.len() {
+        0 | 1 => Known::Layers(loads.pop().unwrap_or_default()),
+        _ => Known::Several(loads),
+    };
+    Ok(Loaded { known, missing })
+}
+
+/// Counts as shares of all experts of the model, none above what top-k allows.
+pub(super) fn shares_of(counts: &[f64], experts: &Experts) -> Vec<f64> {
+    let mut padded = counts.to_vec();
+    padded.resize(experts.routed as usize, 0.0);
+    capped(normalised(&padded), 1.0 / f64::from(experts.top_k))
 }
 
 /// Opens the stored form of a trace.
@@ -148,10 +144,11 @@ pub(super) fn split(trace: &StoredTrace, fraction: f64) -> io::Result<u64> {
     }
 }
 
-/// Where the planning part of the first trace ends.
+/// Where the planning part of a trace ends; one that holds nothing out plans with all of it.
 pub(super) fn planning_end(used: &TraceUse, trace: &StoredTrace) -> io::Result<u64> {
-    if used.holdout.is_some() {
-        Ok(trace.header().extent())
+    let extent = trace.header().extent();
+    if used.holdout.is_some() || extent < 2 {
+        Ok(extent)
     } else {
         split(trace, used.train_fraction)
     }
@@ -163,19 +160,24 @@ pub(super) fn scoring_range(used: &TraceUse, trace: &StoredTrace) -> io::Result<
     Ok(first..trace.header().extent())
 }
 
+/// How tokens of a trace form the steps of a workload.
+pub(super) fn step_order(trace: &StoredTrace, workload: &Workload) -> StepOrder {
+    match (trace.header().kind, workload.phase) {
+        (Kind::Counts, _) => StepOrder::Recorded,
+        (Kind::Routes, Phase::Prefill) => {
+            StepOrder::Prefill { tokens_per_step: workload.tokens_per_step }
+        }
+        (Kind::Routes, Phase::Decode) => StepOrder::Decode { sequences: workload.tokens_per_step },
+    }
+}
+
 /// The steps that score: of the hold-out trace, or of the trace's own second part.
 pub(super) fn scoring_plan(
     used: &TraceUse,
     trace: &StoredTrace,
     workload: &Workload,
 ) -> io::Result<StepPlan> {
-    let order = match (trace.header().kind, workload.phase) {
-        (Kind::Counts, _) => StepOrder::Recorded,
-        (Kind::Routes, Phase::Prefill) => {
-            StepOrder::Prefill { tokens_per_step: workload.tokens_per_step }
-        }
-        (Kind::Routes, Phase::Decode) => StepOrder::Decode { sequences: workload.tokens_per_step },
-    };
+    let order = step_order(trace, workload);
     Ok(StepPlan { order, range: scoring_range(used, trace)?, with_routes: false })
 }
 

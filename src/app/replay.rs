@@ -62,8 +62,10 @@ pub(super) fn replay(
     let plan = known::scoring_plan(used, &trace, &question.system.workload).map_err(fail)?;
     let n_steps = trace.n_steps(&plan).map_err(fail)?;
     let planned = planning_counts(used, question)?;
-    let Some(mut simulator) = Simulator::new(question, advised, &planned)
-        .map_err(advice::analytic::AnalyticError::from)?
+    let pattern = advised.communication.0;
+    let Some(mut simulator) =
+        Simulator::new(question, pattern, &advised.entries, &advised.plans, &planned)
+            .map_err(advice::analytic::AnalyticError::from)?
     else {
         return Err(advice::analytic::AnalyticError::NoProfile.into());
     };
@@ -122,12 +124,7 @@ fn planning_counts(used: &TraceUse, question: &Question) -> Result<Vec<Vec<f64>>
     if let Some(facts) = used.traces.first() {
         let trace = known::open(facts)?;
         let fail = |source| AdviceError::Trace { id: facts.id.clone(), source };
-        let extent = trace.header().extent();
-        let end = if used.holdout.is_some() {
-            extent
-        } else {
-            known::split(&trace, used.train_fraction).map_err(fail)?
-        };
+        let end = known::planning_end(used, &trace).map_err(fail)?;
         for layer in trace.count(0..end).map_err(fail)?.layers() {
             let mut counts = layer.to_vec();
             counts.resize(experts, 0.0);
@@ -138,7 +135,11 @@ fn planning_counts(used: &TraceUse, question: &Question) -> Result<Vec<Vec<f64>>
 }
 
 /// A step's counts over all experts of the model, scaled to the step size asked for.
-fn fitted(counts: &ExpertCounts, experts: usize, assignments: f64) -> (ExpertCounts, bool) {
+pub(super) fn fitted(
+    counts: &ExpertCounts,
+    experts: usize,
+    assignments: f64,
+) -> (ExpertCounts, bool) {
     let mut fitted = ExpertCounts::zeros(counts.n_layers(), experts);
     let mut rescaled = false;
     for (index, layer) in counts.layers().enumerate() {

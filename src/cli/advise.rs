@@ -22,9 +22,10 @@ use crate::formats::trace::Limits;
 pub struct Advise {
     /// The question as JSON, as it would be posted; `-` reads standard input.
     pub file: PathBuf,
-    /// A recording that plans and scores; it becomes the question's `routing.trace_id`.
+    /// A recording that plans and scores; it becomes the question's `routing.trace_id`. Given
+    /// several times, one plan is made for all of them (`routing.trace_ids`).
     #[arg(long)]
-    pub trace: Option<PathBuf>,
+    pub trace: Vec<PathBuf>,
     /// A second recording that scores what the first has planned.
     #[arg(long, requires = "trace")]
     pub holdout: Option<PathBuf>,
@@ -61,23 +62,32 @@ pub fn run(command: &Advise, out: &mut dyn Write) -> Result<()> {
     let scratch = tempfile::tempdir().context("cannot make a temporary directory")?;
     let directory = TraceDirectory::open(scratch.path())?;
     let mut traces = BTreeMap::new();
-    if let Some(path) = &command.trace {
-        let id = take_in(&directory, path, &mut traces)?;
-        if let (Some(table), Some(facts)) = (&command.embedding, traces.get_mut(&id)) {
+    let mut ids = Vec::with_capacity(command.trace.len());
+    for path in &command.trace {
+        ids.push(take_in(&directory, path, &mut traces)?);
+    }
+    if let Some(table) = &command.embedding {
+        for id in &ids {
             let file =
                 File::open(table).with_context(|| format!("cannot open {}", table.display()))?;
             directory
-                .ingest_embedding(&id, file, None, &Limits::default())
+                .ingest_embedding(id, file, None, &Limits::default())
                 .with_context(|| table.display().to_string())?;
-            facts.embedding = directory.kept_embedding(&id);
+            if let Some(facts) = traces.get_mut(id) {
+                facts.embedding = directory.kept_embedding(id);
+            }
         }
-        let mut routing = json!({"trace_id": id});
+    }
+    let routing = match &ids[..] {
+        [] => None,
+        [id] => Some(json!({"trace_id": id})),
+        several => Some(json!({"trace_ids": several})),
+    };
+    if let (Some(mut routing), Some(fields)) = (routing, request.as_object_mut()) {
         if let Some(path) = &command.holdout {
             routing["holdout_trace_id"] = take_in(&directory, path, &mut traces)?.into();
         }
-        if let Some(fields) = request.as_object_mut() {
-            fields.insert("routing".to_owned(), routing);
-        }
+        fields.insert("routing".to_owned(), routing);
     }
     if let Some(file) = &command.device {
         let cluster = request.get_mut("cluster").and_then(Value::as_object_mut);
@@ -106,6 +116,12 @@ pub fn run(command: &Advise, out: &mut dyn Write) -> Result<()> {
         serde_json::to_writer_pretty(&mut *out, &advice.result)?;
         writeln!(out)?;
     } else {
+        if ids.len() > 1 {
+            for (id, path) in ids.iter().zip(&command.trace) {
+                writeln!(out, "trace {id}: {}", path.display())?;
+            }
+            writeln!(out)?;
+        }
         answer_table::write(out, &advice.result)?;
     }
     Ok(())

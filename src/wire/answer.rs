@@ -6,6 +6,10 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use super::duplication_search::DuplicationSearch;
+use super::interval_search::IntervalSearch;
+use super::transfer::TransferBody;
+
 /// The result of a recommendation.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[schema(title = "Result")]
@@ -25,6 +29,16 @@ pub struct ResultBody {
     pub routing: RoutingBody,
     /// The plan to load, where the strategy has one; the maps are at `/placement`.
     pub plan: Option<PlanBody>,
+    /// How many slots were tried for copies (calibrated mode, number of slots left out).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub duplication_search: Option<DuplicationSearch>,
+    /// How often to renew the plan, and what else was tried (calibrated mode, interval left
+    /// out, engines that renew).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub interval_search: Option<IntervalSearch>,
+    /// What a plan made on one trace is worth on the others (`trace_ids` of two or more).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transfer: Option<TransferBody>,
     /// A run that tells whether the ceiling is real.
     pub confirm: String,
     /// What the user should know besides.
@@ -235,7 +249,8 @@ pub struct FlipPoint {
 /// The routing behind an answer.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct RoutingBody {
-    /// Hottest expert over the mean; null where only device balance is known.
+    /// Hottest expert over the mean; null where only device balance is known. Of several
+    /// traces, layer after layer of the first, then of the next.
     pub skewness: Option<Summary>,
     /// Experts times the mean absolute error of the forecast shares, mean over layers.
     pub distribution_error: Option<f64>,
@@ -300,6 +315,9 @@ pub struct PlanBody {
     pub slots_per_device: u32,
     /// Slots beyond one per expert, per layer over all devices.
     pub redundant_experts: u32,
+    /// Latency of one layer with this plan, by the formulas. The price of the strategy is that
+    /// of the fastest plan of `duplication_search`, at most the error band below.
+    pub layer_latency_s: f64,
     /// `startup_map`, `sync` or `async`.
     pub rebalance_mode: &'static str,
     /// Steps between renewals.
@@ -308,6 +326,12 @@ pub struct PlanBody {
     pub break_even_steps: Option<f64>,
     /// Expert copies that change devices when the plan first takes effect.
     pub moved_experts: u64,
+    /// Busiest device over mean on the part of the traces it was planned on.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_sample_imbalance: Option<Summary>,
+    /// The same on the part held out; absent where nothing was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_out_imbalance: Option<Summary>,
     /// Memory of one device, bytes.
     pub memory: MemoryBody,
 }

@@ -5,6 +5,8 @@
 
 pub mod answer;
 pub mod catalog;
+pub mod duplication_search;
+pub mod interval_search;
 pub mod job;
 pub mod listing;
 pub mod problem;
@@ -13,5 +15,6 @@ pub mod read;
 pub mod report;
 pub mod time;
 pub mod trace;
+pub mod transfer;
 pub mod validation;
 pub mod violation;

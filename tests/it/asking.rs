@@ -9,7 +9,7 @@ use moe_gps::app::advisor::{Advice, AdviceError, TraceFacts, Unobserved};
 use moe_gps::app::ingest::{TraceDirectory, Upload};
 use moe_gps::formats::trace::Limits;
 use moe_gps::wire::violation::Violation;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// The answer to a question about these traces.
 pub(crate) fn advise(question: &Value, traces: &KnownTraces) -> Result<Advice, AdviceError> {
@@ -55,6 +55,21 @@ pub(crate) fn entry<'a>(result: &'a Value, strategy: &str) -> &'a Value {
 pub(crate) fn latency(result: &Value, strategy: &str) -> f64 {
     let entry = entry(result, strategy);
     entry["layer_latency_s"].as_f64().unwrap_or_else(|| panic!("{entry}"))
+}
+
+/// An answer with its floats to six digits, so that a snapshot holds on every machine.
+pub(crate) fn rounded(value: &Value) -> Value {
+    match value {
+        Value::Number(number) if number.is_f64() => {
+            let text = format!("{:.5e}", number.as_f64().unwrap());
+            json!(text.parse::<f64>().unwrap())
+        }
+        Value::Array(items) => items.iter().map(rounded).collect(),
+        Value::Object(fields) => {
+            Value::Object(fields.iter().map(|(key, value)| (key.clone(), rounded(value))).collect())
+        }
+        other => other.clone(),
+    }
 }
 
 /// Takes a trace in under `directory`, as an upload does.

@@ -5,7 +5,7 @@ use moe_gps::app::advisor::KnownTraces;
 use rstest::rstest;
 use serde_json::{Value, json};
 
-use crate::asking::{entries, entry, latency, result, violations};
+use crate::asking::{entries, entry, latency, result, rounded, violations};
 use crate::questions::{
     all_inline, decode, deepseek, gpt_oss_on_b200, mixtral, mixtral_decode, prefill, qwen3_on_h20,
     switch,
@@ -467,21 +467,6 @@ fn what_a_plan_cannot_hold_is_refused() {
     asked["cluster"]["devices"] = json!(3);
     let found = violations(&asked, &KnownTraces::new());
     assert_eq!(found[0].pointer, "/parallelism/expert_parallel", "{found:?}");
-}
-
-/// The answer with its floats to six digits, so that a snapshot holds on every machine.
-fn rounded(value: &Value) -> Value {
-    match value {
-        Value::Number(number) if number.is_f64() => {
-            let text = format!("{:.5e}", number.as_f64().unwrap());
-            json!(text.parse::<f64>().unwrap())
-        }
-        Value::Array(items) => items.iter().map(rounded).collect(),
-        Value::Object(fields) => {
-            Value::Object(fields.iter().map(|(key, value)| (key.clone(), rounded(value))).collect())
-        }
-        other => other.clone(),
-    }
 }
 
 #[test]

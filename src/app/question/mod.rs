@@ -43,6 +43,8 @@ pub struct Answerable {
     pub warnings: Vec<String>,
     /// Predictors to fit on the trace.
     pub fits: Vec<AskedFit>,
+    /// Whether the interval of renewal is stated, not to be searched.
+    pub interval_is_stated: bool,
     /// Whether the predictors were left to us, and are to be priced by the laws.
     pub assume_predictors: bool,
 }
@@ -116,6 +118,7 @@ fn check(
         device,
         warnings,
         fits: predictors.fits,
+        interval_is_stated: asked.rebalance.interval_steps.is_some(),
         assume_predictors: asked.predictors.as_ref().is_none_or(Vec::is_empty),
     })
 }

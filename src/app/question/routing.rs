@@ -51,12 +51,17 @@ pub struct TraceUse {
 }
 
 impl TraceUse {
+    /// Whether the score comes from other steps than the plan.
+    #[must_use]
+    pub fn holds_out(&self) -> bool {
+        self.holdout.is_some() || self.traces.iter().all(TraceFacts::holds_out)
+    }
+
     /// Whether there are steps to replay: a single trace of routes, or of more than one
     /// count matrix.
     #[must_use]
     pub fn has_steps(&self) -> bool {
-        self.traces.len() == 1
-            && self.traces.iter().all(|trace| trace.sequences > 0 || trace.steps > 1)
+        self.traces.len() == 1 && self.traces.iter().all(TraceFacts::holds_out)
     }
 }
 
@@ -75,12 +80,6 @@ impl AskedRouting {
                             trace.id, trace.layers, model.moe_layers
                         ));
                     }
-                }
-                if used.traces.len() > 1 {
-                    warnings.push(
-                        "several traces are pooled into one load; one plan is made for all"
-                            .to_owned(),
-                    );
                 }
             }
             Self::Shares(layers) if layers.len() as u64 != u64::from(model.moe_layers) => {
@@ -229,6 +228,21 @@ fn stored(
         Some(id) => Some(find("/routing/holdout_trace_id", id)?),
         None => None,
     };
+    let known: Vec<&TraceFacts> = found.iter().flatten().collect();
+    for (trace, (pointer, _)) in known.iter().zip(&named).skip(1) {
+        if trace.layers != known[0].layers {
+            violations.note(
+                pointer,
+                "layers",
+                format!(
+                    "the trace covers {} layers, the first one {}; one plan serves the same layers \
+                     of all",
+                    trace.layers, known[0].layers
+                ),
+            );
+            return None;
+        }
+    }
     Some(TraceUse {
         traces: found.into_iter().collect::<Option<_>>()?,
         train_fraction: routing.train_fraction.unwrap_or(TRAIN_FRACTION),

@@ -83,12 +83,16 @@ fn balance(page: &mut String, report: &TraceReport) {
         );
     }
     let ceiling = &report.ceiling;
+    let parts = if report.drift.is_some() {
+        "Plans made on the first half of the recording; busiest over mean device there (in sample) \
+         and on the rest (held out)."
+    } else {
+        "Plans made and scored on the same load: nothing can be held out of one count matrix."
+    };
     let _ = write!(
         page,
         "</table><p>Ceiling: perfect balance makes the expert computation at most {:.2} times as \
-         fast ({:.1} % of its time): {}.</p><h2>What slots would buy</h2><p>Plans made on the \
-         first half of the recording; busiest over mean device there (in sample) and on the rest \
-         (held out).</p><table><tr><th>plan<th>slots per device<th>in sample<th>held \
+         fast ({:.1} % of its time): {}.</p><h2>What slots would buy</h2><p>{parts}</p><table><tr><th>plan<th>slots per device<th>in sample<th>held \
          out<th>worst layer<th>expert time saved</tr>",
         ceiling.expert_speedup_at_most,
         ceiling.expert_time_saved_at_most * 100.0,

@@ -11,6 +11,7 @@ use super::layer::{LayerCosts, Routed};
 use super::placements::{IN_USE, Placements};
 use super::plan::Planner;
 use super::predictors;
+use super::search::{SlotSearch, Tried};
 use super::stepwise::{Stepwise, Told};
 use crate::domain::memory::{MemoryBudget, MemoryPlan};
 use crate::domain::placement::{PlacementError, SlotMap};
@@ -62,6 +63,8 @@ pub struct PlanSummary {
     pub first_moves: u64,
     /// What one renewal costs.
     pub renewal: RebalanceCost,
+    /// Latency of one layer under the plan.
+    pub latency: Seconds,
     /// Device imbalance (max/mean) of every layer: drawn, expected under the true
     /// shares, and as planned.
     pub imbalance: Vec<LayerImbalance>,
@@ -88,6 +91,8 @@ pub(super) struct Analysis {
     pub(super) plans: Vec<PlanSummary>,
     /// Layer latency no balancing can beat.
     pub(super) ceiling: Seconds,
+    /// The search for the number of slots, where it was left to us.
+    pub(super) search: Option<SlotSearch>,
 }
 
 /// The plan of a strategy; token-to-expert prediction falls back on the plan of
@@ -171,26 +176,58 @@ impl<'a> Analytic<'a> {
     }
 
     /// Prices every strategy and describes the plans behind the prices.
-    pub(super) fn analyse(&self, layers: &[LayerRouting]) -> Analysis {
+    ///
+    /// The plan of `distribution_only` is the smallest within the band of the fastest, which
+    /// is the one priced.
+    pub(super) fn analyse(&self, layers: &[LayerRouting], loads: usize) -> Analysis {
         let standing = self.standing();
         let entries = self.with_predictors(&standing);
         let duplicated = standing.duplicated.as_ref().map(|(index, _)| *index);
         let replaced = self.placements.replaced.as_ref().ok().copied();
-        let used = || [IN_USE].into_iter().chain(replaced).chain(duplicated);
-        let balanced: Vec<Routed> = used()
+        let planned = || [IN_USE].into_iter().chain(replaced);
+        let balanced: Vec<Routed> = planned()
+            .chain(duplicated)
             .map(|index| self.drawn.mean(index, |loaded| self.costs.balanced(loaded)))
             .collect();
+        let tried: Vec<(usize, Tried)> = replaced
+            .into_iter()
+            .chain(self.placements.duplications())
+            .map(|index| (index, self.tried(index)))
+            .collect();
+        let copies = &tried[usize::from(replaced.is_some())..];
+        let copied = self.search(copies).map(|search| copies[search.chosen].0).or(duplicated);
+        let stated = self.question.duplication.slots_per_device.is_some();
         Analysis {
             ceiling: self.ceiling(&entries, &balanced),
-            plans: used().map(|index| self.summary(index, layers)).collect(),
+            plans: planned()
+                .chain(copied)
+                .map(|index| self.summary(index, layers, loads))
+                .collect(),
+            search: if stated { None } else { self.search(&tried) },
             entries,
         }
     }
 
-    /// The duplication with the least latency of those that fit; the smallest of equals.
-    ///
-    /// Taken at its word, without an error band: the least of latencies that fall with the
-    /// link's and the device's rates falls with them, a choice by a band would jump.
+    fn tried(&self, index: usize) -> Tried {
+        let placement = &self.placements.all[index];
+        Tried {
+            strategy: placement.strategy,
+            slots_per_device: placement.slots_per_device,
+            terms: self.terms(index),
+            memory: self.memory(index),
+            first_moves: placement.first_moves,
+            renewal: self.renewal(index),
+        }
+    }
+
+    fn search(&self, tried: &[(usize, Tried)]) -> Option<SlotSearch> {
+        let preset = self.question.system.assumptions.preset;
+        let tried = tried.iter().map(|(_, tried)| *tried).collect();
+        SlotSearch::of(tried, &self.costs.bands, preset)
+    }
+
+    /// The duplication with the least latency of those that fit, taken at its word (see
+    /// [`search`](super::search)); the smallest of equals.
     fn best_duplication(&self) -> Option<(usize, Terms)> {
         let mut best: Option<(usize, Terms, bool)> = None;
         for index in self.placements.duplications() {
@@ -220,9 +257,8 @@ impl<'a> Analytic<'a> {
     fn renewal(&self, index: usize) -> RebalanceCost {
         let system = &self.question.system;
         let placement = &self.placements.all[index];
-        let scale = f64::from(system.model.moe_layers) / placement.layers.len() as f64;
         let total_slots = placement.slots_per_device * system.parallelism.expert_parallel;
-        let most = placement.most_moves * scale;
+        let most = placement.most_moves * f64::from(system.model.moe_layers);
         RebalanceCost::new(system, self.question.rebalance, most, total_slots)
     }
 
@@ -236,30 +272,29 @@ impl<'a> Analytic<'a> {
         MemoryBudget::new(system, system.cluster.device.memory, plan)
     }
 
-    fn summary(&self, index: usize, layers: &[LayerRouting]) -> PlanSummary {
+    fn summary(&self, index: usize, layers: &[LayerRouting], loads: usize) -> PlanSummary {
         let placement = &self.placements.all[index];
-        let mut imbalance: Vec<LayerImbalance> = placement
-            .layers
-            .iter()
-            .zip(layers)
-            .map(|(placed, routing)| LayerImbalance {
-                drawn: 0.0,
-                expected: placed.imbalance(&routing.truth),
-                planned: placed.imbalance(&routing.forecast),
-            })
-            .collect();
-        let per_layer = self.drawn.steps.len() as f64 / layers.len() as f64;
+        let n_layers = layers.len() / loads;
+        let none = LayerImbalance { drawn: 0.0, expected: 0.0, planned: 0.0 };
+        let mut imbalance = vec![none; n_layers];
+        for (at, (placed, routing)) in placement.layers.iter().zip(layers).enumerate() {
+            let mean = &mut imbalance[at % n_layers];
+            mean.expected += placed.imbalance(&routing.truth) / loads as f64;
+            mean.planned += placed.imbalance(&routing.forecast) / loads as f64;
+        }
+        let per_layer = self.drawn.steps.len() as f64 / n_layers as f64;
         for step in &self.drawn.steps {
             let drawn = placement.layers[step.layer].imbalance(&step.counts);
-            imbalance[step.layer].drawn += drawn / per_layer;
+            imbalance[step.layer % n_layers].drawn += drawn / per_layer;
         }
         PlanSummary {
             strategy: placement.strategy,
             slots_per_device: placement.slots_per_device,
-            layers: placement.layers.iter().map(|placed| placed.map.clone()).collect(),
+            layers: placement.layers[..n_layers].iter().map(|placed| placed.map.clone()).collect(),
             memory: self.memory(index),
             first_moves: placement.first_moves,
             renewal: self.renewal(index),
+            latency: self.terms(index).total(),
             imbalance,
         }
     }

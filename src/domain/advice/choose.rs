@@ -1,21 +1,12 @@
 //! Which strategy to run, and how sure that is.
 
 use super::entry::Entry;
-use super::margin::margin_band;
+use super::margin::resolution;
 use crate::domain::engine;
 use crate::domain::question::{PredictorSource, Question};
 use crate::domain::strategy::Strategy;
 use crate::domain::system::Preset;
 use crate::domain::units::Seconds;
-
-/// Margins up to this are ties even where formulas are taken at their word.
-const EQUAL: f64 = 1e-9;
-
-/// Margins up to this are ties in calibrated mode, however small the differing terms.
-///
-/// Sums over a layer are known to 2 to 12 % (`operator-costs` §10); most of that is common
-/// to all strategies, and what does not cancel is taken as 1 %.
-const UNRESOLVED: f64 = 0.01;
 
 /// How sure a recommendation is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -83,33 +74,25 @@ fn ranked(entries: &[Entry], allowed: &[Strategy]) -> Vec<(usize, Strategy, Seco
 struct Pick {
     ranked: Vec<(usize, Strategy, Seconds)>,
     chosen: usize,
-    /// Smallest margin that counts.
-    floor: f64,
+    preset: Preset,
 }
 
 fn pick(question: &Question, entries: &[Entry]) -> Option<Pick> {
     let ranked = ranked(entries, &question.allowed);
     let &(fastest, _, least) = ranked.first()?;
-    let floor = match question.system.assumptions.preset {
-        Preset::Paper => EQUAL,
-        Preset::Calibrated => UNRESOLVED,
-    };
+    let preset = question.system.assumptions.preset;
     let within = |&&(index, _, latency): &&(usize, Strategy, Seconds)| {
-        relative(latency, least) <= band(entries, fastest, index, floor)
+        relative(latency, least) <= band(entries, fastest, index, preset)
     };
     let simplest = ranked.iter().filter(within).min_by_key(|(_, strategy, _)| *strategy);
     let chosen = simplest.map_or(fastest, |(index, _, _)| *index);
-    Some(Pick { ranked, chosen, floor })
+    Some(Pick { ranked, chosen, preset })
 }
 
 /// The error band of the margin between two entries.
-fn band(entries: &[Entry], fastest: usize, other: usize, floor: f64) -> f64 {
-    let bands = &entries[fastest].bands;
-    if bands.are_exact() {
-        return floor;
-    }
+fn band(entries: &[Entry], fastest: usize, other: usize, preset: Preset) -> f64 {
     let terms_of = |index: usize| entries[index].terms.unwrap_or_default();
-    margin_band(&terms_of(fastest), &terms_of(other), bands).max(floor)
+    resolution(&terms_of(fastest), &terms_of(other), &entries[fastest].bands, preset)
 }
 
 /// The strategy chosen among entries and the fastest one; `None` if none can be run.
@@ -127,10 +110,10 @@ pub fn chosen_by(
     entries: &[Entry],
     held: Strategy,
 ) -> Option<(Strategy, f64)> {
-    let Pick { ranked, chosen, floor } = pick(question, entries)?;
+    let Pick { ranked, chosen, preset } = pick(question, entries)?;
     let &(fastest, _, least) = ranked.first()?;
     let inside = |index: usize, latency: Seconds| {
-        band(entries, fastest, index, floor) - relative(latency, least)
+        band(entries, fastest, index, preset) - relative(latency, least)
     };
     let mut lead = f64::INFINITY;
     let mut runs = false;
@@ -148,12 +131,12 @@ pub fn chosen_by(
 /// Chooses among entries; `None` if none can be run.
 #[must_use]
 pub fn choose(question: &Question, entries: &[Entry]) -> Option<Choice> {
-    let Pick { ranked, chosen, floor } = pick(question, entries)?;
+    let Pick { ranked, chosen, preset } = pick(question, entries)?;
     let &(fastest, _, least) = ranked.first()?;
     let strategy = entries[chosen].strategy;
     let second = ranked.get(1);
     let (margin, margin_band) = second.map_or((0.0, 0.0), |(index, _, latency)| {
-        (relative(*latency, least), band(entries, fastest, *index, floor))
+        (relative(*latency, least), band(entries, fastest, *index, preset))
     });
     let tie = second.is_some() && margin <= margin_band;
     let runner_up =

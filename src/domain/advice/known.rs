@@ -23,6 +23,9 @@ pub enum Known {
     },
     /// Shares of every layer.
     Layers(Vec<LayerRouting>),
+    /// Shares of every layer under several loads that one plan must serve; every load counts
+    /// the same.
+    Several(Vec<Vec<LayerRouting>>),
     /// Only how uneven the devices are.
     Balancedness {
         /// Mean over maximum of device loads.
@@ -68,8 +71,14 @@ impl Orders {
 }
 
 impl Known {
-    /// The routing of every priced layer, and the range of orders where only a scalar is
-    /// known. The order of median device imbalance answers.
+    /// How many loads one plan must serve.
+    #[must_use]
+    pub fn loads(&self) -> usize {
+        if let Self::Several(loads) = self { loads.len().max(1) } else { 1 }
+    }
+
+    /// The routing of every priced layer, load after load, and the range of orders where
+    /// only a scalar is known. The order of median device imbalance answers.
     #[must_use]
     pub fn layers(
         &self,
@@ -78,6 +87,7 @@ impl Known {
     ) -> (Vec<LayerRouting>, Option<OrderRange>) {
         match self {
             Self::Layers(layers) => (layers.clone(), None),
+            Self::Several(loads) => (loads.concat(), None),
             Self::Scalar { shares, distribution_error } => {
                 let mut tried = Tried::new(question, orders, shares, *distribution_error);
                 let [low, middle, high] =
@@ -108,29 +118,31 @@ impl Known {
     /// The routing in the paper's two numbers, layer by layer.
     #[must_use]
     pub fn paper(&self) -> Vec<PaperRouting> {
+        let of_layer = |layer: &LayerRouting| PaperRouting {
+            skewness: layer.skewness(),
+            distribution_error: layer.distribution_error(),
+        };
         match self {
             Self::Scalar { shares, distribution_error } => vec![PaperRouting {
                 skewness: routing::skewness(shares),
                 distribution_error: distribution_error
                     .unwrap_or_else(|| forecast::sampling_error(shares)),
             }],
-            Self::Layers(layers) => layers
-                .iter()
-                .map(|layer| PaperRouting {
-                    skewness: layer.skewness(),
-                    distribution_error: layer.distribution_error(),
-                })
-                .collect(),
+            Self::Layers(layers) => layers.iter().map(of_layer).collect(),
+            Self::Several(loads) => loads.iter().flatten().map(of_layer).collect(),
             Self::Balancedness { .. } => Vec::new(),
         }
     }
 
-    /// Skewness per layer; `None` where experts are not known.
+    /// Skewness per layer, load after load; `None` where experts are not known.
     #[must_use]
     pub fn skewness(&self) -> Option<Vec<f64>> {
         match self {
             Self::Scalar { shares, .. } => Some(vec![routing::skewness(shares)]),
             Self::Layers(layers) => Some(layers.iter().map(LayerRouting::skewness).collect()),
+            Self::Several(loads) => {
+                Some(loads.iter().flatten().map(LayerRouting::skewness).collect())
+            }
             Self::Balancedness { .. } => None,
         }
     }
@@ -149,26 +161,30 @@ impl Known {
                 ),
                 distribution_error: *distribution_error,
             },
-            Self::Layers(layers) => {
-                let cap = 1.0 / f64::from(top_k);
-                let power = power_for(layers, skewness, cap);
-                let raise = |shares: &[f64]| {
-                    let raised: Vec<f64> = shares.iter().map(|p| p.powf(power)).collect();
-                    routing::capped(routing::normalised(&raised), cap)
-                };
-                Self::Layers(
-                    layers
-                        .iter()
-                        .map(|layer| LayerRouting {
-                            truth: raise(&layer.truth),
-                            forecast: raise(&layer.forecast),
-                        })
-                        .collect(),
-                )
+            Self::Layers(layers) => Self::Layers(tempered(layers, skewness, top_k)),
+            Self::Several(loads) => {
+                let n_layers = loads.first().map_or(1, |load| load.len().max(1));
+                let raised = tempered(&loads.concat(), skewness, top_k);
+                Self::Several(raised.chunks(n_layers).map(<[LayerRouting]>::to_vec).collect())
             }
             Self::Balancedness { .. } => self.clone(),
         }
     }
+}
+
+/// Layers made more or less uneven by a common power, so that their mean skewness is
+/// `skewness`.
+fn tempered(layers: &[LayerRouting], skewness: f64, top_k: u32) -> Vec<LayerRouting> {
+    let cap = 1.0 / f64::from(top_k);
+    let power = power_for(layers, skewness, cap);
+    let raise = |shares: &[f64]| {
+        let raised: Vec<f64> = shares.iter().map(|p| p.powf(power)).collect();
+        routing::capped(routing::normalised(&raised), cap)
+    };
+    layers
+        .iter()
+        .map(|layer| LayerRouting { truth: raise(&layer.truth), forecast: raise(&layer.forecast) })
+        .collect()
 }
 
 /// The power at which the mean skewness of the layers is `skewness`, by bisection.

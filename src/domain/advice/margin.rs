@@ -1,7 +1,28 @@
 //! How sure a difference between two strategies is.
 
 use super::entry::Bands;
+use crate::domain::system::Preset;
 use crate::domain::terms::Terms;
+
+/// Margins up to this are ties even where formulas are taken at their word.
+const EQUAL: f64 = 1e-9;
+
+/// Margins up to this are ties in calibrated mode, however small the differing terms.
+///
+/// Sums over a layer are known to 2 to 12 % (`operator-costs` §10); most of that is common
+/// to all strategies, and what does not cancel is taken as 1 %.
+const UNRESOLVED: f64 = 0.01;
+
+/// The margin up to which two priced layers are equals: their error band, or the least
+/// margin that counts where that is more.
+#[must_use]
+pub fn resolution(one: &Terms, two: &Terms, bands: &Bands, preset: Preset) -> f64 {
+    let least = match preset {
+        Preset::Paper => EQUAL,
+        Preset::Calibrated => UNRESOLVED,
+    };
+    if bands.are_exact() { least } else { margin_band(one, two, bands).max(least) }
+}
 
 /// Relative error band of the margin between two priced strategies.
 ///

@@ -12,6 +12,7 @@ mod doubts;
 mod drawn;
 pub mod entry;
 pub mod flip;
+pub mod interval;
 pub mod known;
 pub mod layer;
 pub mod loads;
@@ -25,8 +26,10 @@ mod pricing;
 pub mod reason;
 mod references;
 mod scenario;
+pub mod search;
 pub mod serving;
 pub mod stepwise;
+pub mod transfer;
 mod vary;
 
 use analytic::AnalyticError;
@@ -57,6 +60,11 @@ pub struct Advised {
     pub choice: Option<Choice>,
     /// The plans behind the entries (calibrated mode).
     pub plans: Vec<PlanSummary>,
+    /// The search for the number of slots, where it was left to us.
+    pub search: Option<search::SlotSearch>,
+    /// What plans for one load are worth on the others, where there are several (calibrated
+    /// mode).
+    pub transfer: Option<transfer::Transfer>,
     /// Layer latency no balancing can beat.
     pub ceiling: Option<Seconds>,
     /// Latency of one dense layer.
@@ -112,6 +120,18 @@ impl Advised {
         analytic::plan_of(&self.plans, strategy)
     }
 
+    /// Slots per device of the chosen plan; where none is, of the plan with copies, or
+    /// without.
+    fn slots_per_device(&self) -> Option<u32> {
+        let chosen = self.chosen().map(|entry| entry.strategy);
+        [chosen.filter(|strategy| *strategy != Strategy::None)]
+            .into_iter()
+            .flatten()
+            .chain([Strategy::DistributionOnly, Strategy::ReplaceOnly])
+            .find_map(|strategy| self.plan(strategy))
+            .map(|plan| plan.slots_per_device)
+    }
+
     /// Latency of the whole model in an entry: its mixture-of-experts layers and the dense
     /// ones.
     #[must_use]
@@ -140,6 +160,8 @@ pub fn advise(
         choice: choose::choose(question, &priced.entries),
         entries: priced.entries,
         plans: priced.plans,
+        search: priced.search,
+        transfer: None,
         ceiling: priced.ceiling,
         dense_layer: priced.dense_layer,
         references: references::price(question, &pricing, priced.ceiling),
@@ -154,6 +176,9 @@ pub fn advise(
         advised.flips = vary::all_flips(&scenario, chosen.strategy);
     }
     advised.other_communication = other_communication(question, &pricing, &advised);
+    if let Some(slots) = advised.slots_per_device() {
+        advised.transfer = transfer::transfer(&pricing, slots)?;
+    }
     advised.doubts.extend(doubts::of_routing(known, &pricing, &advised));
     conclude(question, known, &mut advised);
     Ok(advised)
@@ -211,7 +236,8 @@ fn conclude(question: &Question, known: &Known, advised: &mut Advised) {
 }
 
 /// The communication pattern in force, and why.
-fn communication(question: &Question) -> (Communication, String) {
+#[must_use]
+pub fn communication(question: &Question) -> (Communication, String) {
     let choice = engine::defaults::communication(&question.system);
     (choice.pattern, choice.because.to_owned())
 }

@@ -20,11 +20,11 @@ pub(super) struct Placement {
     pub(super) strategy: Strategy,
     /// Slots of every device and layer.
     pub(super) slots_per_device: u32,
-    /// The map of every layer.
+    /// The map of every layer, the same for each of several loads.
     pub(super) layers: Vec<Placed>,
     /// Experts that leave or enter devices when the placement in use gives way to it.
     pub(super) first_moves: u64,
-    /// Experts the busiest device then receives, summed over layers.
+    /// Experts the busiest device then receives, mean over layers.
     pub(super) most_moves: f64,
 }
 
@@ -70,11 +70,13 @@ pub(super) fn each_layer<T: Send>(
     (0..n_layers).into_par_iter().map(make).collect()
 }
 
-/// Makes all placements of a question.
+/// Makes all placements of a question, each for all of its `loads`, whose layers follow
+/// each other in `layers`.
 pub(super) fn placements(
     question: &Question,
     planner: &Planner,
     layers: &[LayerRouting],
+    loads: usize,
     care: Care,
 ) -> Result<Placements, PlacementError> {
     let trivial = planner.trivial()?;
@@ -85,7 +87,8 @@ pub(super) fn placements(
             .and_then(|map| planner.current(map))
             .unwrap_or_else(|| trivial.clone())
     };
-    let current: Vec<SlotMap> = (0..layers.len()).map(in_use).collect();
+    let n_layers = layers.len() / loads;
+    let current: Vec<SlotMap> = (0..n_layers).map(in_use).collect();
     let make = |strategy, maps: Vec<SlotMap>| {
         let (mut first_moves, mut most_moves) = (0, 0.0);
         for (old, new) in current.iter().zip(&maps) {
@@ -93,21 +96,23 @@ pub(super) fn placements(
             first_moves += moves.total();
             most_moves += f64::from(moves.most());
         }
-        let placed = |(map, layer): (SlotMap, &LayerRouting)| planner.placed(map, &layer.forecast);
+        let placed =
+            |(map, layer): (&SlotMap, &LayerRouting)| planner.placed(map.clone(), &layer.forecast);
         Placement {
             strategy,
             slots_per_device: maps.first().map_or(0, |map| map.shape().slots_per_device()),
-            layers: maps.into_iter().zip(layers).map(placed).collect(),
+            layers: maps.iter().cycle().zip(layers).map(placed).collect(),
             first_moves,
-            most_moves,
+            most_moves: most_moves / n_layers as f64,
         }
     };
     let planned = |slots: u32| -> Result<Vec<SlotMap>, PlacementError> {
-        each_layer(layers.len(), |index| {
-            let forecast = &layers[index].forecast;
+        each_layer(n_layers, |index| {
+            let of_load = |load: usize| layers[load * n_layers + index].forecast.as_slice();
+            let shares: Vec<&[f64]> = (0..loads).map(of_load).collect();
             match care {
-                Care::Searched => planner.plan_near(&current[index], forecast, slots),
-                Care::Quick => planner.quick_plan(forecast, slots),
+                Care::Searched => planner.plan_for_worst(&current[index], &shares, slots),
+                Care::Quick => planner.quick_plan_for(&shares, slots),
             }
         })
         .into_iter()

@@ -5,7 +5,7 @@ use super::placements::Care;
 use crate::domain::engine;
 use crate::domain::memory::expert_bytes;
 use crate::domain::placement::balance::Balance;
-use crate::domain::placement::best::{Case, Combine, DeviceCost};
+use crate::domain::placement::best::{Case, Combine, DeviceCost, Tokens};
 use crate::domain::placement::moves::relabelled;
 use crate::domain::placement::{Groups, PlacementError, Shape, SlotMap, best, eplb, paper_greedy};
 use crate::domain::question::{Algorithm, Question};
@@ -136,21 +136,61 @@ impl Planner {
         slots_per_device: u32,
     ) -> Result<SlotMap, PlacementError> {
         let found = self.plan(shares, slots_per_device)?;
+        Ok(self.near(current, &found, &[shares]))
+    }
+
+    /// The plan near the map in force whose busiest device is least busy under the worst of
+    /// several loads. Planners that take one load take the mean.
+    pub fn plan_for_worst(
+        &self,
+        current: &SlotMap,
+        loads: &[&[f64]],
+        slots_per_device: u32,
+    ) -> Result<SlotMap, PlacementError> {
+        if let [only] = loads {
+            return self.plan_near(current, only, slots_per_device);
+        }
+        let found = if self.algorithm == Algorithm::Best {
+            let shape = self.shape(slots_per_device)?;
+            let options = self.options(shape, best::Options::default().effort);
+            let scaled: Vec<Vec<f64>> = loads.iter().map(|load| self.tokens(load)).collect();
+            let case = |load| Case { load, weight: 1.0 };
+            let cases: Vec<Case> = scaled.iter().map(|load| case(load.as_slice())).collect();
+            let cost: &dyn DeviceCost = self.reads.as_ref().map_or(&Tokens, |reads| reads);
+            best::plan_for(&cases, Combine::Worst, cost, shape, &options)?
+        } else {
+            self.plan(&mean(loads), slots_per_device)?
+        };
+        Ok(self.near(current, &found, loads))
+    }
+
+    /// `found` with devices named so that experts stay where they are, or the map in force
+    /// where that is as good.
+    fn near(&self, current: &SlotMap, found: &SlotMap, loads: &[&[f64]]) -> SlotMap {
+        let worst = |map: &SlotMap| {
+            loads.iter().map(|shares| self.busiest(map, shares)).fold(0.0, f64::max)
+        };
         let same = current.shape() == found.shape()
             && self.keeps_rules(current)
-            && self.busiest(current, shares) <= self.busiest(&found, shares);
+            && worst(current) <= worst(found);
         let n_nodes = self.n_devices / self.devices_per_node;
-        Ok(if same { current.clone() } else { relabelled(current, &found, n_nodes) })
+        if same { current.clone() } else { relabelled(current, found, n_nodes) }
+    }
+
+    /// Shares as (token, expert) pairs of a step.
+    fn tokens(&self, shares: &[f64]) -> Vec<f64> {
+        let scale = self.assignments / shares.iter().sum::<f64>();
+        shares.iter().map(|share| share * scale).collect()
     }
 
     /// What a plan minimises: tokens of the busiest device, or in decode its reads.
     fn busiest(&self, map: &SlotMap, shares: &[f64]) -> f64 {
         let Some(reads) = &self.reads else { return Balance::of_map(map, shares).max };
-        let scale = self.assignments / shares.iter().sum::<f64>();
+        let tokens = self.tokens(shares);
         let replicas = map.replicas();
         let piece = |e: &u32| {
             let e = *e as usize;
-            reads.of(shares[e] * scale / f64::from(replicas[e]))
+            reads.of(tokens[e] / f64::from(replicas[e]))
         };
         map.devices().map(|held| held.iter().map(piece).sum()).fold(0.0, f64::max)
     }
@@ -172,6 +212,29 @@ impl Planner {
         self.plan_with(shares, slots_per_device, 0)
     }
 
+    /// The same for several loads, by their mean.
+    pub fn quick_plan_for(
+        &self,
+        loads: &[&[f64]],
+        slots_per_device: u32,
+    ) -> Result<SlotMap, PlacementError> {
+        match loads {
+            [only] => self.quick_plan(only, slots_per_device),
+            several => self.quick_plan(&mean(several), slots_per_device),
+        }
+    }
+
+    /// What `best` must respect.
+    fn options(&self, shape: Shape, effort: u32) -> best::Options<'static> {
+        best::Options {
+            allow_duplicates: self.allow_duplicates,
+            max_copies: Some(self.max_copies),
+            groups: self.groups(shape).map(best::GroupRule::Hard),
+            effort,
+            ..best::Options::default()
+        }
+    }
+
     fn plan_with(
         &self,
         shares: &[f64],
@@ -181,15 +244,8 @@ impl Planner {
         let shape = self.shape(slots_per_device)?;
         match self.algorithm {
             Algorithm::Best => {
-                let groups = self.groups(shape);
-                let options = best::Options {
-                    allow_duplicates: self.allow_duplicates,
-                    max_copies: Some(self.max_copies),
-                    groups: groups.map(best::GroupRule::Hard),
-                    effort,
-                    ..best::Options::default()
-                };
-                if groups.is_some() {
+                let options = self.options(shape, effort);
+                if options.groups.is_some() {
                     return best::plan(shares, shape, &options);
                 }
                 // Hottest first, so that ties do not depend on what experts are called.
@@ -197,9 +253,7 @@ impl Planner {
                 let ranked = in_order(shares, &order);
                 let map = match &self.reads {
                     Some(reads) if effort > 0 => {
-                        let scale = self.assignments / ranked.iter().sum::<f64>();
-                        let tokens: Vec<f64> = ranked.iter().map(|x| x * scale).collect();
-                        let cases = [Case { load: &tokens, weight: 1.0 }];
+                        let cases = [Case { load: &self.tokens(&ranked), weight: 1.0 }];
                         best::plan_for(&cases, Combine::Worst, reads, shape, &options)?
                     }
                     _ => best::plan(&ranked, shape, &options)?,
@@ -237,9 +291,9 @@ impl Planner {
         Placed::new(map, self.split, self.devices_per_node, expected)
     }
 
-    /// Slots per device worth trying for duplication: what the question says, else one
-    /// more than needed, then twice as many more each time, up to twice the base; never
-    /// more slots than the allowed copies can fill.
+    /// Slots per device worth trying for duplication: what the question says, else 1, 2,
+    /// 3, 4, 6, 8, 12, 16, … more than needed, up to twice the base; never more slots than
+    /// the allowed copies can fill.
     #[must_use]
     pub fn slot_choices(&self, question: &Question) -> Vec<u32> {
         if let Some(slots) = question.duplication.slots_per_device {
@@ -247,15 +301,17 @@ impl Planner {
             return if self.fillable(slots) { vec![slots] } else { Vec::new() };
         }
         let mut choices = Vec::new();
-        let mut extra = 1;
-        while extra <= self.base_slots.max(1) && self.base_slots + extra <= self.n_experts {
+        let steps = (0..).flat_map(|power| [2_u32 << power, 3 << power]);
+        for extra in std::iter::once(1).chain(steps) {
             let slots = self.base_slots + extra;
+            if extra > self.base_slots.max(1) || slots > self.n_experts {
+                break;
+            }
             let obstacles =
                 engine::support::slot_obstacles(&question.system, slots * self.n_devices);
             if obstacles.is_empty() && self.fillable(slots) {
                 choices.push(slots);
             }
-            extra *= 2;
         }
         choices
     }
@@ -274,6 +330,13 @@ impl Planner {
         let n_nodes = self.n_devices / self.devices_per_node;
         self.groups.and_then(|groups| Groups::new(shape, groups, n_nodes).ok())
     }
+}
+
+/// The mean of loads in shares.
+fn mean(loads: &[&[f64]]) -> Vec<f64> {
+    let n_experts = loads.first().map_or(0, |load| load.len());
+    let of = |expert| loads.iter().map(|load: &&[f64]| load[expert]).sum::<f64>();
+    (0..n_experts).map(|expert| of(expert) / loads.len() as f64).collect()
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ use super::paper::Paper;
 use super::paper_layer::paper_layer;
 use super::placements::{Care, Placements, placements};
 use super::plan::Planner;
+use super::search::SlotSearch;
 use crate::domain::question::Question;
 use crate::domain::routing::LayerRouting;
 use crate::domain::strategy::Strategy;
@@ -46,6 +47,8 @@ pub struct Priced {
     pub entries: Vec<Entry>,
     /// The plans behind the entries (calibrated mode).
     pub plans: Vec<PlanSummary>,
+    /// The search for the number of slots, where it was left to us (calibrated mode).
+    pub search: Option<SlotSearch>,
     /// Layer latency no balancing can beat.
     pub ceiling: Option<Seconds>,
     /// Latency of one dense layer.
@@ -73,10 +76,11 @@ impl<'a> Pricing<'a> {
         let draws = draws(question.seed, &self.layers, DRAWS);
         let drawn = Drawn::new(question, &draws, &self.layers, &costs, placements);
         let analytic = Analytic::new(question, planner, &costs, placements, &drawn);
-        let analysis = analytic.analyse(&self.layers);
+        let analysis = analytic.analyse(&self.layers, self.known.loads());
         Ok(Priced {
             entries: self.priceable(analysis.entries),
             plans: analysis.plans,
+            search: analysis.search,
             ceiling: Some(analysis.ceiling),
             dense_layer: costs.dense_layer,
         })
@@ -88,7 +92,8 @@ impl<'a> Pricing<'a> {
             return Ok(made);
         }
         let planner = Planner::new(self.question);
-        let made = placements(self.question, &planner, &self.layers, Care::Searched)?;
+        let loads = self.known.loads();
+        let made = placements(self.question, &planner, &self.layers, loads, Care::Searched)?;
         Ok(self.placements.get_or_init(|| Arc::new(made)))
     }
 
@@ -101,7 +106,8 @@ impl<'a> Pricing<'a> {
         let question = self.question;
         let costs = costs(question, pattern)?;
         let planner = Planner::new(question);
-        let placements = placements(question, &planner, layers, Care::Quick)?;
+        let loads = self.known.loads();
+        let placements = placements(question, &planner, layers, loads, Care::Quick)?;
         let draws = draws(question.seed, layers, SIDE_DRAWS);
         let drawn = Drawn::new(question, &draws, layers, &costs, &placements);
         let prices = Analytic::new(question, planner, &costs, &placements, &drawn).price();
@@ -168,7 +174,7 @@ fn by_paper(question: &Question, known: &Known) -> Priced {
     let (model, dense_layer) = paper_model(question, known);
     let entries = model.entries(&question.predictors);
     let ceiling = winner(question, &entries).map(|(_, fastest)| model.ceiling(fastest).total());
-    Priced { entries, plans: Vec::new(), ceiling, dense_layer }
+    Priced { entries, plans: Vec::new(), search: None, ceiling, dense_layer }
 }
 
 /// The strategies priced by the paper's formulas.

@@ -56,6 +56,8 @@ pub(super) struct Scenario<'a> {
 struct Parts {
     planner: Planner,
     layers: Arc<[LayerRouting]>,
+    /// How many loads the layers belong to.
+    loads: usize,
     placements: Arc<Placements>,
     /// How hard these were searched for.
     care: Care,
@@ -246,6 +248,7 @@ impl Parts {
         Ok(Self {
             planner: Planner::new(question),
             layers,
+            loads: pricing.known.loads(),
             placements,
             care: Care::Searched,
             costs,
@@ -265,7 +268,7 @@ impl Parts {
     /// Plans on the forecast, without a search.
     fn plan(&mut self, question: &Question) -> Result<(), AnalyticError> {
         self.care = Care::Quick;
-        let made = placements(question, &self.planner, &self.layers, self.care)?;
+        let made = placements(question, &self.planner, &self.layers, self.loads, self.care)?;
         self.placements = Arc::new(made);
         Ok(())
     }

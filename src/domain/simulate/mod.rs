@@ -16,10 +16,11 @@ use rayon::prelude::*;
 use super::advice::layer::{LayerCosts, Routed};
 use super::advice::plan::Planner;
 use super::advice::stepwise::Stepwise;
-use super::advice::{Advised, analytic};
+use super::advice::{Entry, PlanSummary, analytic};
 use super::placement::PlacementError;
 use super::question::{PredictorKind, PredictorPoint, PredictorSource, Question};
 use super::strategy::Strategy;
+use super::system::Communication;
 use super::terms::Terms;
 use super::trace::counts::ExpertCounts;
 use super::units::{Bytes, Seconds};
@@ -93,22 +94,22 @@ pub struct Replayed {
 }
 
 impl<'a> Simulator<'a> {
-    /// Starts with the plans of the analytic answer, made on the planning part.
+    /// Starts with the plans of the analytic answer, made on the planning part; strategies
+    /// without a plan among them are not followed.
     pub fn new(
         question: &'a Question,
-        advised: &Advised,
+        pattern: Communication,
+        entries: &[Entry],
+        plans: &[PlanSummary],
         planned: &[Vec<f64>],
     ) -> Result<Option<Self>, PlacementError> {
         let tokens = question.system.workload.tokens_per_step as f64;
         let measured = question.measured_layer.as_ref();
-        let pattern = advised.communication.0;
         let Some(costs) = LayerCosts::new(&question.system, pattern, measured, tokens) else {
             return Ok(None);
         };
         let planner = Planner::new(question);
-        let maps = |strategy| {
-            analytic::plan_of(&advised.plans, strategy).map(|plan| plan.layers.as_slice())
-        };
+        let maps = |strategy| analytic::plan_of(plans, strategy).map(|plan| plan.layers.as_slice());
         let layers = planned
             .iter()
             .enumerate()
@@ -118,8 +119,7 @@ impl<'a> Simulator<'a> {
                 })
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let tracks = advised
-            .entries
+        let tracks = entries
             .iter()
             .enumerate()
             .filter(|(_, entry)| entry.terms.is_some())

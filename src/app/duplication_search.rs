@@ -1,0 +1,57 @@
+//! The search for the number of slots, as the answer shows it.
+
+use super::answer::redundant_experts;
+use crate::domain::advice::Advised;
+use crate::domain::advice::search::{SlotSearch, Tried};
+use crate::domain::memory::expert_bytes;
+use crate::domain::question::Question;
+use crate::wire::duplication_search as wire;
+
+/// What was tried and what was taken; `None` where nothing was searched.
+pub(super) fn body(question: &Question, advised: &Advised) -> Option<wire::DuplicationSearch> {
+    let search = advised.search.as_ref()?;
+    let slots = search.tried.iter().enumerate();
+    Some(wire::DuplicationSearch {
+        slots: slots.map(|(index, one)| tried(question, search, index, one)).collect(),
+        best_slots_per_device: search.tried[search.best].slots_per_device,
+        chosen_slots_per_device: search.tried[search.chosen].slots_per_device,
+        because: because(search),
+    })
+}
+
+fn tried(question: &Question, search: &SlotSearch, index: usize, one: &Tried) -> wire::SlotsTried {
+    wire::SlotsTried {
+        strategy: one.strategy.id(),
+        slots_per_device: one.slots_per_device,
+        redundant_experts: redundant_experts(question, one.slots_per_device),
+        layer_latency_s: one.terms.total().get(),
+        behind_best: search.behind(index),
+        error_band: search.bands[index],
+        fits: one.memory.fits(),
+        replica_bytes: one.memory.replicas.get(),
+        kv_tokens_lost_per_device: one.memory.kv_tokens_lost_to_replicas,
+        moved_bytes: one.first_moves as f64 * expert_bytes(&question.system).get(),
+        stall_s: one.renewal.stall.get(),
+        rebalance_s: one.terms.rebalance.get(),
+    }
+}
+
+fn because(search: &SlotSearch) -> String {
+    let (best, chosen) = (&search.tried[search.best], &search.tried[search.chosen]);
+    if search.best == search.chosen {
+        return format!(
+            "{} slots on every device are fastest of those that fit, and no fewer come within the \
+             error band",
+            best.slots_per_device
+        );
+    }
+    format!(
+        "{} slots on every device are fastest; {} are {:.2} % slower, which is within the error \
+         band of {:.2} %, and take {:.2} GB less of every device",
+        best.slots_per_device,
+        chosen.slots_per_device,
+        search.behind(search.chosen) * 100.0,
+        search.bands[search.chosen] * 100.0,
+        (best.memory.replicas - chosen.memory.replicas).get() / 1e9,
+    )
+}

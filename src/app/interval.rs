@@ -1,0 +1,195 @@
+//! The interval of renewal, searched on the planning part of a recording.
+
+use super::advisor::{AdviceError, Progress};
+use super::known::{self, shares_of};
+use super::question::{Answerable, AskedRouting, TraceUse};
+use super::replay::fitted;
+use crate::domain::advice::interval::{self, Tried};
+use crate::domain::advice::known::Known;
+use crate::domain::advice::{self, Entry, PlanSummary, Priced};
+use crate::domain::question::{Question, Rebalance, RebalanceMode};
+use crate::domain::rebalance::RebalanceCost;
+use crate::domain::routing::LayerRouting;
+use crate::domain::simulate::{BATCH, Simulator};
+use crate::domain::strategy::Strategy;
+use crate::domain::system::Preset;
+use crate::domain::trace::counts::ExpertCounts;
+use crate::domain::trace::steps::StepPlan;
+use crate::domain::units::Seconds;
+use crate::wire::interval_search as wire;
+use crate::wire::question::Method;
+
+/// Most steps that are replayed for the search: enough to see four of the longest default
+/// interval, and no more, so that long recordings do not cost more.
+const MOST_STEPS: u64 = 12_000;
+
+/// Searches the interval, puts it into the question, and says what was tried; `None` where
+/// it is stated or plans are never renewed.
+pub(super) fn search(
+    asked: &mut Answerable,
+    progress: &dyn Progress,
+) -> Result<Option<wire::IntervalSearch>, AdviceError> {
+    let Rebalance { mode, interval_steps: default } = asked.question.rebalance;
+    let paper = asked.question.system.assumptions.preset == Preset::Paper;
+    if asked.interval_is_stated || paper || mode == RebalanceMode::StartupMap {
+        return Ok(None);
+    }
+    let (mut tried, mut replayed) = (Vec::new(), 0);
+    if let AskedRouting::Trace(used) = &asked.routing
+        && asked.method == Method::Simulated
+    {
+        (tried, replayed) = on_planning_part(&asked.question, used, progress)?;
+    }
+    if tried.is_empty() {
+        let because = if replayed > 0 {
+            format!(
+                "the planning part serves {replayed} steps, too few to see another interval than \
+                 {default} twice; the engine's own stands"
+            )
+        } else {
+            format!(
+                "without recorded steps to replay nothing is known of how soon a plan grows stale; \
+                 the engine's {default} steps stand"
+            )
+        };
+        return Ok(Some(wire::IntervalSearch {
+            intervals: Vec::new(),
+            replayed_steps: 0,
+            chosen_interval_steps: default,
+            because,
+        }));
+    }
+    let chosen = tried[interval::choose(&tried, default)].steps;
+    asked.question.rebalance.interval_steps = chosen;
+    let because = if chosen == default {
+        format!("no other interval is better than the engine's {default} steps by more than 1 %")
+    } else {
+        format!(
+            "on {replayed} steps of the planning part it serves faster than the engine's {default} \
+             steps by more than 1 %, stalls included"
+        )
+    };
+    let body = |tried: &Tried| wire::IntervalTried {
+        interval_steps: tried.steps,
+        layer_latency_s: tried.latency().map(Seconds::get),
+        rebalance_s: tried.rebalance.get(),
+        renewals: replayed.saturating_sub(1) / tried.steps,
+    };
+    Ok(Some(wire::IntervalSearch {
+        intervals: tried.iter().map(body).collect(),
+        replayed_steps: replayed,
+        chosen_interval_steps: chosen,
+        because,
+    }))
+}
+
+/// Replays the second half of the planning part with every interval worth trying; no prices
+/// where only the engine's own is, and the steps there are.
+fn on_planning_part(
+    question: &Question,
+    used: &TraceUse,
+    progress: &dyn Progress,
+) -> Result<(Vec<Tried>, u64), AdviceError> {
+    let Some(facts) = used.traces.first() else { return Ok((Vec::new(), 0)) };
+    let trace = known::open(facts)?;
+    let fail = |source| AdviceError::Trace { id: facts.id.clone(), source };
+    let end = known::planning_end(used, &trace).map_err(fail)?;
+    let share = end as f64 / trace.header().extent().max(1) as f64;
+    let middle = known::split(&trace, share / 2.0).map_err(fail)?.min(end);
+    let order = known::step_order(&trace, &question.system.workload);
+    let plan = StepPlan { order, range: middle..end, with_routes: false };
+    let n_steps = trace.n_steps(&plan).map_err(fail)?.min(MOST_STEPS);
+    let default = question.rebalance.interval_steps;
+    let intervals = interval::candidates(default, n_steps);
+    if intervals.len() < 2 {
+        return Ok((Vec::new(), n_steps));
+    }
+    let experts = &question.system.model.experts;
+    // What is served is not looked at: the plan that is followed is chosen on the past alone.
+    let past = trace.count(0..middle).map_err(fail)?;
+    if past.layers().any(|layer| layer.iter().sum::<f64>() <= 0.0) {
+        return Ok((Vec::new(), n_steps));
+    }
+    let routing = |past: &[f64]| {
+        let shares = shares_of(past, experts);
+        LayerRouting { forecast: shares.clone(), truth: shares }
+    };
+    let layers: Vec<LayerRouting> = past.layers().map(routing).collect();
+    let Priced { entries, plans, .. } = advice::price(question, &Known::Layers(layers))?;
+    let Some((entries, plans)) = followed(&entries, &plans) else {
+        return Ok((Vec::new(), 0));
+    };
+    let n_experts = experts.routed as usize;
+    let planned: Vec<Vec<f64>> = past.layers().map(|layer| padded(layer, n_experts)).collect();
+    let renewed_every = |steps: &u64| {
+        let mut question = question.clone();
+        question.rebalance.interval_steps = *steps;
+        question
+    };
+    let questions: Vec<Question> = intervals.iter().map(renewed_every).collect();
+    let mut simulators = Vec::with_capacity(questions.len());
+    for question in &questions {
+        let pattern = advice::communication(question).0;
+        let made = Simulator::new(question, pattern, &entries, &plans, &planned)
+            .map_err(advice::analytic::AnalyticError::from)?;
+        simulators.extend(made);
+    }
+    let assignments = question.system.workload.tokens_per_step as f64 * f64::from(experts.top_k);
+    let mut steps = trace.steps(&StepPlan { order, range: middle..end, with_routes: false });
+    let mut batch: Vec<ExpertCounts> = Vec::with_capacity(BATCH);
+    let mut left = n_steps;
+    while left > 0 {
+        batch.clear();
+        while batch.len() < BATCH
+            && (batch.len() as u64) < left
+            && let Some(step) = steps.next_step().map_err(fail)?
+        {
+            batch.push(fitted(&step.counts, n_experts, assignments).0);
+        }
+        if batch.is_empty() {
+            break;
+        }
+        left -= batch.len() as u64;
+        for simulator in &mut simulators {
+            simulator.replay(&batch, &[]);
+        }
+        if progress.canceled() {
+            return Err(AdviceError::Canceled);
+        }
+    }
+    let price = |(simulator, question): (Simulator, &Question)| {
+        let found = simulator.finish().unwrap_or_default();
+        Tried {
+            steps: question.rebalance.interval_steps,
+            served: found.get(1).map(|layer| layer.terms.total() - layer.terms.rebalance),
+            rebalance: renewal(question, &plans[1]),
+        }
+    };
+    Ok((simulators.into_iter().zip(&questions).map(price).collect(), n_steps))
+}
+
+/// `none` and the faster of the strategies that renew a plan, and the plans of both.
+fn followed(entries: &[Entry], plans: &[PlanSummary]) -> Option<([Entry; 2], [PlanSummary; 2])> {
+    let renews = |entry: &&Entry| {
+        matches!(entry.strategy, Strategy::ReplaceOnly | Strategy::DistributionOnly)
+    };
+    let latency = |entry: &&Entry| entry.feasible_latency().map_or(f64::INFINITY, Seconds::get);
+    let fastest = entries.iter().filter(renews).min_by(|a, b| latency(a).total_cmp(&latency(b)))?;
+    let none = entries.iter().find(|entry| entry.strategy == Strategy::None)?;
+    let plan = |of: &Entry| plans.iter().find(|plan| plan.strategy == of.strategy).cloned();
+    Some(([none.clone(), fastest.clone()], [plan(none)?, plan(fastest)?]))
+}
+
+/// What renewals of a plan cost per layer and step at the question's interval, if each moves
+/// as much as the first.
+fn renewal(question: &Question, plan: &PlanSummary) -> Seconds {
+    let RebalanceCost { stall, slowdown, .. } = plan.renewal;
+    let steps = question.rebalance.interval_steps.max(1) as f64;
+    (stall + slowdown) / steps / f64::from(question.system.model.moe_layers.max(1))
+}
+
+fn padded(counts: &[f64], n_experts: usize) -> Vec<f64> {
+    let mut padded = counts.to_vec();
+    padded.resize(n_experts, 0.0);
+    padded
+}

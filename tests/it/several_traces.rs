@@ -1,0 +1,137 @@
+//! Questions that name several traces: one plan for all, and what plans for one are worth on
+//! the others.
+
+use std::path::Path;
+
+use moe_gps::app::advisor::TraceFacts;
+use serde_json::{Value, json};
+
+use crate::asking::{entry, keep, known, latency, result_of, rounded, violations};
+
+/// Steps of counts of 16 experts in two layers: the experts from `first` on are hot, so many
+/// times as the others, and every step differs a little.
+fn counts(first: usize, times: u32, n_steps: u32) -> Vec<u8> {
+    let of = |step: u32, layer: usize, expert: usize| {
+        let hot = (expert + 16 - first - layer) % 16 < 3;
+        let wobble = (step * 7 + u32::try_from(expert).unwrap() * 5) % 11;
+        if hot { times * 1000 + wobble * 10 } else { 1000 + wobble * 10 }
+    };
+    let layer = |step, layer| (0..16).map(|expert| of(step, layer, expert)).collect::<Vec<_>>();
+    let steps: Vec<[Vec<u32>; 2]> =
+        (0..n_steps).map(|step| [layer(step, 0), layer(step, 1)]).collect();
+    json!({"counts": steps}).to_string().into_bytes()
+}
+
+fn kept(directory: &Path, first: usize, times: u32) -> TraceFacts {
+    keep(directory, "application/json", &counts(first, times, 8))
+}
+
+fn question(traces: &[&TraceFacts]) -> Value {
+    let ids: Vec<&str> = traces.iter().map(|trace| trace.id.as_str()).collect();
+    json!({
+        "model": "phi-3.5-moe",
+        "cluster": {"device": "h100-sxm", "devices": 4, "link": "nvlink4"},
+        "workload": {"phase": "prefill", "tokens_per_step": 8192},
+        "routing": {"trace_ids": ids},
+    })
+}
+
+fn row(plan: &Value, field: &str) -> Vec<f64> {
+    plan[field].as_array().unwrap().iter().map(|value| value.as_f64().unwrap()).collect()
+}
+
+#[test]
+fn the_matrix_shows_what_a_plan_is_worth_on_the_other_loads() {
+    let directory = tempfile::tempdir().unwrap();
+    let traces = [kept(directory.path(), 0, 6), kept(directory.path(), 8, 6)];
+    let traces: Vec<&TraceFacts> = traces.iter().collect();
+    let result = result_of(&question(&traces), &known(&traces));
+    let transfer = &result["transfer"];
+    insta::assert_json_snapshot!("transfer", rounded(transfer));
+    let ids: Vec<&str> = traces.iter().map(|trace| trace.id.as_str()).collect();
+    assert_eq!(transfer["trace_ids"], json!(ids));
+    let (one, other, both) =
+        (&transfer["plans"][0], &transfer["plans"][1], &transfer["worst_case"]);
+    let worst = |plan: &Value| row(plan, "imbalance").into_iter().fold(0.0, f64::max);
+    // A plan suits its own load and not the other; the plan for both is good on the worst.
+    for (plan, own, foreign) in [(one, 0, 1), (other, 1, 0)] {
+        let imbalance = row(plan, "imbalance");
+        assert!(imbalance[own] < 1.02 && imbalance[foreign] > 1.15, "{transfer}");
+        let latency = row(plan, "layer_latency_s");
+        assert!(latency[own] < latency[foreign], "{transfer}");
+        assert!((plan["in_sample_imbalance"].as_f64().unwrap() - imbalance[own]).abs() < 0.01);
+        assert!(worst(both) < worst(plan) - 0.05, "{transfer}");
+    }
+    // Steps scatter around the whole: their mean imbalance is no less.
+    for plan in [one, other, both] {
+        let pairs = row(plan, "step_imbalance").into_iter().zip(row(plan, "imbalance"));
+        assert!(pairs.into_iter().all(|(step, whole)| step >= whole * 0.999), "{plan}");
+        let none = row(&transfer["none"], "layer_latency_s");
+        let pairs = none.iter().zip(row(plan, "layer_latency_s"));
+        let speedups: Vec<f64> = pairs.map(|(none, plan)| none / plan).collect();
+        assert_eq!(row(plan, "speedup_over_none"), speedups);
+    }
+    // The answer is the mean over the loads.
+    let mean = |plan: &Value| row(plan, "layer_latency_s").iter().sum::<f64>() / 2.0;
+    let none = latency(&result, "none");
+    assert!((mean(&transfer["none"]) / none - 1.0).abs() < 1e-12, "{none} {transfer}");
+    let chosen = result["recommendation"]["strategy"].as_str().unwrap();
+    let terms = &entry(&result, chosen)["terms"];
+    let plan = result["plan"]["layer_latency_s"].as_f64().unwrap();
+    let static_plan = plan - terms["rebalance_s"].as_f64().unwrap();
+    assert!((mean(both) / static_plan - 1.0).abs() < 1e-12, "{chosen} {plan} {transfer}");
+    let routing = &result["routing"]["device_imbalance"]["after"]["per_layer"];
+    assert_eq!(routing.as_array().unwrap().len(), 2);
+}
+
+#[test]
+fn a_plan_that_harms_another_load_is_warned_of() {
+    let directory = tempfile::tempdir().unwrap();
+    // The second load is even as it is; copies of what is hot in the first unbalance it.
+    let traces = [kept(directory.path(), 0, 9), kept(directory.path(), 0, 1)];
+    let traces: Vec<&TraceFacts> = traces.iter().collect();
+    let result = result_of(&question(&traces), &known(&traces));
+    let own = &result["transfer"]["plans"][0];
+    assert!(row(own, "speedup_over_none")[1] < 1.0, "{}", result["transfer"]);
+    let warnings = result["warnings"].to_string();
+    let said = format!(
+        "a plan made on trace {} makes a layer slower than no plan on trace {}",
+        traces[0].id, traces[1].id
+    );
+    assert!(warnings.contains(&said), "{warnings}");
+}
+
+#[test]
+fn one_trace_reports_plan_and_score_and_no_matrix() {
+    let directory = tempfile::tempdir().unwrap();
+    let trace = kept(directory.path(), 0, 6);
+    let mut asked = question(&[&trace]);
+    asked["routing"] = json!({"trace_id": trace.id});
+    asked["method"] = json!("analytic");
+    let result = result_of(&asked, &known(&[&trace]));
+    assert_eq!(result["transfer"], Value::Null);
+    let plan = &result["plan"];
+    let (planned, scored) = (&plan["in_sample_imbalance"], &plan["held_out_imbalance"]);
+    assert_eq!(planned["per_layer"].as_array().unwrap().len(), 2);
+    // What the forecast error adds stands between the two.
+    let residual = &result["routing"]["device_imbalance"]["residual"]["forecast_error"];
+    let between = scored["mean"].as_f64().unwrap() - planned["mean"].as_f64().unwrap();
+    assert!((between - residual.as_f64().unwrap()).abs() < 1e-12, "{plan} {residual}");
+    // A single matrix holds nothing out.
+    let whole = keep(directory.path(), "application/json", &counts(0, 6, 1));
+    asked["routing"] = json!({"trace_id": whole.id});
+    let plan = result_of(&asked, &known(&[&whole]))["plan"].clone();
+    assert!(plan["in_sample_imbalance"].is_object() && plan["held_out_imbalance"].is_null());
+}
+
+#[test]
+fn traces_of_different_layers_are_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let two = kept(directory.path(), 0, 6);
+    let layer: Vec<u32> = (0..16).map(|expert| 1000 + expert).collect();
+    let one = json!({"counts": [[layer.clone()], [layer]]}).to_string();
+    let one = keep(directory.path(), "application/json", one.as_bytes());
+    let refused = violations(&question(&[&two, &one]), &known(&[&two, &one]));
+    assert_eq!(refused[0].pointer, "/routing/trace_ids/1");
+    assert_eq!(refused[0].rule, "layers");
+}

@@ -1,7 +1,7 @@
 //! Planning every layer of a model: EPLB and ours on the reference loads, one core.
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use moe_gps::domain::placement::best::{self, GroupRule, Options};
+use moe_gps::domain::placement::best::{self, Case, Combine, DeviceCost, GroupRule, Options};
 use moe_gps::domain::placement::{Groups, PlacementError, Shape, SlotMap, eplb};
 use std::hint::black_box;
 
@@ -14,6 +14,19 @@ use std::hint::black_box;
 mod eplb_fixtures;
 
 type Plans = Result<Vec<SlotMap>, PlacementError>;
+
+/// What a decode step reads, in experts: a slot with 1000 tokens or more is surely active.
+struct Reads;
+
+impl DeviceCost for Reads {
+    fn piece(&self, tokens: f64) -> [f64; 2] {
+        [-(-tokens / 1000.0).exp_m1(), 0.0]
+    }
+
+    fn close(&self, sums: [f64; 2]) -> f64 {
+        sums[0]
+    }
+}
 
 fn placement(criterion: &mut Criterion) {
     let (a, b) = (eplb_fixtures::loads("a"), eplb_fixtures::loads("b"));
@@ -37,7 +50,27 @@ fn placement(criterion: &mut Criterion) {
             loads.iter().map(|x| best::plan(x, shape, &options)).collect()
         });
     }
+    // Few experts: the first of every layer, as a calibrated question plans them.
+    for (n_experts, n_devices, n_slots) in [(8, 4, 12), (8, 4, 16), (16, 8, 24), (64, 8, 72)] {
+        let Ok(shape) = Shape::new(n_experts, n_devices, n_slots) else { continue };
+        let few: Vec<&[f64]> = b.iter().map(|load| &load[..n_experts as usize]).collect();
+        let name = format!("{n_experts}e_{n_devices}d_{n_slots}s_58l");
+        bench(&format!("best/{name}"), &|| {
+            few.iter().map(|x| best::plan(x, shape, &Options::default())).collect()
+        });
+        bench(&format!("decode/{name}"), &|| {
+            let plan = |load: &&[f64]| {
+                let cases = [Case { load, weight: 1.0 }];
+                best::plan_for(&cases, Combine::Worst, &Reads, shape, &Options::default())
+            };
+            few.iter().map(plan).collect()
+        });
+    }
     let Ok(shape) = Shape::new(256, 32, 288) else { return };
+    let quick = Options { effort: 0, ..Options::default() };
+    bench("quick/b_256e_32d_288s_58l", &|| {
+        b.iter().map(|x| best::plan(x, shape, &quick)).collect()
+    });
     let Ok(groups) = Groups::new(shape, 8, 4) else { return };
     bench("eplb/b_8_groups_4_nodes", &|| {
         b.iter().map(|x| eplb::hierarchical(x, shape, groups)).collect()

@@ -104,13 +104,37 @@ proptest! {
             let options = Options { max_copies: Some(most), ..Options::default() };
             best::plan(load, shape, &options).map(|map| max_of(&map, load)).ok()
         };
+        let of_few = |n_devices, slots| (few, Shape::new(8, n_devices, slots).unwrap());
         for (load, shape) in
-            [(&load[..], shape(slots)), (few, Shape::new(8, 8, 16).unwrap())]
+            [(&load[..], shape(slots)), of_few(8, 16), of_few(4, 12), of_few(4, 16), of_few(8, 32)]
         {
             if let (Some(more), Some(less)) = (plan(load, shape, most + 1), plan(load, shape, most)) {
                 prop_assert!(more <= less * (1.0 + 1e-9), "{more} {less}");
             }
         }
+    }
+
+    #[test]
+    fn ours_is_never_worse_than_a_rival_with_as_many_copies(
+        tokens in tokens(), n_devices in 2..9_u32, slots in 1..7_u32, most in 1..9_u32,
+    ) {
+        let (tokens, load) = (&tokens[..8], as_load(&tokens[..8]));
+        prop_assume!(n_devices * slots >= 8);
+        let shape = Shape::new(8, n_devices, n_devices * slots).unwrap();
+        let options = Options { max_copies: Some(most), ..Options::default() };
+        let Ok(map) = best::plan(&load, shape, &options) else { return Ok(()) };
+        prop_assert!(SlotMap::new(shape, map.physical_to_logical().to_vec()).is_ok());
+        prop_assert_eq!(map.same_device_duplicates(), 0);
+        prop_assert!(map.replicas().iter().all(|&r| r <= most));
+        let greedy = paper_greedy::plan(tokens, shape, most).unwrap().to_slot_map(&load).unwrap();
+        for rival in [eplb::flat(&load, shape).unwrap(), greedy] {
+            let fair = rival.same_device_duplicates() == 0
+                && rival.replicas().iter().all(|&r| r <= most);
+            if fair {
+                prop_assert!(max_of(&map, &load) <= max_of(&rival, &load) * (1.0 + 1e-9));
+            }
+        }
+        prop_assert_eq!(best::plan(&load, shape, &options).unwrap(), map);
     }
 
     #[test]
@@ -151,22 +175,36 @@ proptest! {
     }
 
     #[test]
-    fn decode_counts_what_is_read(tokens in tokens()) {
-        let (load, shape) = (as_load(&tokens), shape(5));
-        let cases = [Case { load: &load, weight: 1.0 }];
-        let time = |map: &SlotMap| {
-            let replicas = map.replicas();
-            let of = |held: &[u32]| Reads.close(held.iter().fold([0.0; 2], |sums, &e| {
-                let piece = Reads.piece(load[e as usize] / f64::from(replicas[e as usize]));
-                [sums[0] + piece[0], sums[1] + piece[1]]
-            }));
-            map.devices().map(of).fold(0.0, f64::max)
-        };
-        let options = Options::default();
-        let map = best::plan_for(&cases, Combine::Worst, &Reads, shape, &options).unwrap();
-        prop_assert_eq!(map.same_device_duplicates(), 0);
-        let for_tokens = best::plan(&load, shape, &options).unwrap();
-        prop_assert!(time(&map) <= time(&for_tokens) * (1.0 + 1e-9));
+    fn decode_counts_what_is_read(tokens in tokens(), n_devices in 2..9_u32, slots in 2..7_u32) {
+        let few = Shape::new(8, n_devices, n_devices * slots);
+        for (tokens, shape) in [(&tokens[..], Ok(shape(5))), (&tokens[..8], few)] {
+            let (load, Ok(shape)) = (as_load(tokens), shape) else { continue };
+            let cases = [Case { load: &load, weight: 1.0 }];
+            let time = |map: &SlotMap| {
+                let replicas = map.replicas();
+                let of = |held: &[u32]| Reads.close(held.iter().fold([0.0; 2], |sums, &e| {
+                    let piece = Reads.piece(load[e as usize] / f64::from(replicas[e as usize]));
+                    [sums[0] + piece[0], sums[1] + piece[1]]
+                }));
+                map.devices().map(of).fold(0.0, f64::max)
+            };
+            let options = Options::default();
+            let Ok(map) = best::plan_for(&cases, Combine::Worst, &Reads, shape, &options) else {
+                continue;
+            };
+            prop_assert_eq!(map.same_device_duplicates(), 0);
+            prop_assert!(SlotMap::new(shape, map.physical_to_logical().to_vec()).is_ok());
+            let greedy = paper_greedy::plan(tokens, shape, u32::MAX).unwrap();
+            for rival in [
+                best::plan(&load, shape, &options).unwrap(),
+                eplb::flat(&load, shape).unwrap(),
+                greedy.to_slot_map(&load).unwrap(),
+            ] {
+                if rival.same_device_duplicates() == 0 {
+                    prop_assert!(time(&map) <= time(&rival) * (1.0 + 1e-9));
+                }
+            }
+        }
     }
 
     #[test]

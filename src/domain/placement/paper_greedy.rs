@@ -13,20 +13,38 @@
 use super::{PlacementError, Shape, SlotMap};
 use std::cmp::Reverse;
 
+/// The extremes of some devices, the lower id among equals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Extremes {
+    hot: usize,
+    cold: usize,
+    /// The coldest with a free slot, `usize::MAX` where none has one.
+    open: usize,
+}
+
+/// What a free slot holds, and the end of a chain of slots.
+const NOBODY: u32 = u32::MAX;
+
 /// What Algorithm 1 leaves behind: who hosts what, and which device takes how many tokens.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GreedyPlan {
     shape: Shape,
-    /// Experts of every device: its first ones, then copies in the order they were made.
-    held: Vec<Vec<u32>>,
-    /// Tokens of each expert on each device, expert after expert.
-    quotas: Vec<u64>,
+    /// Expert of every slot, a device's first ones, then copies in the order they were made,
+    /// then [`NOBODY`].
+    held: Vec<u32>,
+    /// Tokens of that expert in every slot.
+    tokens: Vec<u64>,
+    /// Slots every device has filled.
+    filled: Vec<usize>,
     loads: Vec<u64>,
+    /// A tree over the devices: node i has the children 2i and 2i + 1.
+    tree: Vec<Extremes>,
+    /// The last slot that took an expert, and before every slot the one before it.
+    last: Vec<u32>,
+    before: Vec<u32>,
     /// Replicas of every expert.
     copies: Vec<u32>,
     free: u32,
-    /// Room for the experts of one device.
-    on_hot: Vec<(u64, u32)>,
 }
 
 /// Runs Algorithm 1 on whole tokens per expert.
@@ -34,35 +52,41 @@ pub struct GreedyPlan {
 /// The experts lie on the devices in order, ⌈E/N⌉ or ⌊E/N⌋ each; a device takes copies up
 /// to its slots, an expert has at most `max_copies` replicas (the first included).
 pub fn plan(tokens: &[u64], shape: Shape, max_copies: u32) -> Result<GreedyPlan, PlacementError> {
-    let mut plan = GreedyPlan::start(tokens, shape)?;
+    if tokens.len() != shape.n_experts() as usize {
+        let experts = shape.n_experts();
+        return Err(PlacementError::LoadLength { got: tokens.len(), experts });
+    }
+    let mut plan = GreedyPlan::start(tokens, shape);
     while plan.step(max_copies) {}
     Ok(plan)
 }
 
-/// Algorithm 1 up to its last copy: the same [`GreedyPlan::to_slot_map`] as [`plan`] in a
-/// fraction of the time, with quotas that are not final.
+/// Algorithm 1 up to its last copy, and whether it got there: the same
+/// [`GreedyPlan::to_slot_map`] as [`plan`] in a fraction of the time, with quotas that are not
+/// final.
 ///
-/// Ends without a plan once `hopeful` (asked each time a sixteenth of the free slots is gone) says no.
+/// Gives up once `hopeful`, asked each time a quarter of the free slots is gone, says no.
 pub(super) fn plan_copies(
     tokens: &[u64],
     shape: Shape,
     max_copies: u32,
     hopeful: &dyn Fn(&GreedyPlan) -> bool,
-) -> Option<GreedyPlan> {
-    let mut plan = GreedyPlan::start(tokens, shape).ok()?;
+) -> (GreedyPlan, bool) {
+    let mut plan = GreedyPlan::start(tokens, shape);
     let mut ask_at = plan.free_slots();
     while plan.free_slots() > 0 {
         if plan.free_slots() <= ask_at {
             if !hopeful(&plan) {
-                return None;
+                return (plan, false);
             }
-            ask_at = (plan.free_slots() * 15 / 16).min(plan.free_slots().saturating_sub(1));
+            ask_at = (plan.free_slots() * 3 / 4).min(plan.free_slots().saturating_sub(1));
         }
         if !plan.step(max_copies) {
-            return Some(plan);
+            return (plan, true);
         }
     }
-    hopeful(&plan).then_some(plan)
+    let done = hopeful(&plan);
+    (plan, done)
 }
 
 /// The experts that start on a device: those e with ⌊e·N/E⌋ equal to it.
@@ -84,118 +108,172 @@ pub fn quotas(shares: &[f64], assignments: f64) -> Vec<u64> {
 }
 
 impl GreedyPlan {
-    fn start(tokens: &[u64], shape: Shape) -> Result<Self, PlacementError> {
-        if tokens.len() != shape.n_experts() as usize {
-            let experts = shape.n_experts();
-            return Err(PlacementError::LoadLength { got: tokens.len(), experts });
-        }
-        let n = shape.n_devices() as usize;
+    fn start(tokens: &[u64], shape: Shape) -> Self {
+        let n_slots = shape.n_slots() as usize;
         let mut plan = Self {
             shape,
-            held: vec![Vec::with_capacity(shape.slots_per_device() as usize); n],
-            quotas: vec![0; n * tokens.len()],
-            loads: vec![0; n],
+            held: vec![NOBODY; n_slots],
+            tokens: vec![0; n_slots],
+            filled: Vec::with_capacity(shape.n_devices() as usize),
+            loads: Vec::with_capacity(shape.n_devices() as usize),
+            tree: Vec::new(),
+            last: vec![NOBODY; tokens.len()],
+            before: vec![NOBODY; n_slots],
             copies: vec![1; tokens.len()],
             free: shape.redundant(),
-            on_hot: Vec::new(),
         };
         for device in 0..shape.n_devices() {
-            let home = device as usize;
-            for id in first_experts(shape, device) {
-                let count = tokens[id as usize];
-                plan.held[home].push(id);
-                plan.quotas[id as usize * n + home] = count;
-                plan.loads[home] += count;
+            let first = (device * shape.slots_per_device()) as usize;
+            let experts = first_experts(shape, device);
+            plan.filled.push(experts.len());
+            for (slot, id) in (first..).zip(experts) {
+                plan.put(slot, id);
+                plan.tokens[slot] = tokens[id as usize];
             }
+            plan.loads.push(plan.tokens[first..][..plan.filled[device as usize]].iter().sum());
         }
-        Ok(plan)
+        plan.grow();
+        plan
+    }
+
+    /// Builds the tree; leaves beyond the last device repeat it.
+    fn grow(&mut self) {
+        let (n, width) = (self.loads.len(), self.loads.len().next_power_of_two());
+        let leaf = |node: usize| self.leaf(node.saturating_sub(width).min(n - 1));
+        self.tree = (0..2 * width).map(leaf).collect();
+        (1..width).rev().for_each(|node| self.settle(node));
+    }
+
+    fn leaf(&self, device: usize) -> Extremes {
+        let open = if self.has_room(device) { device } else { usize::MAX };
+        Extremes { hot: device, cold: device, open }
+    }
+
+    fn settle(&mut self, node: usize) {
+        let (left, right) = (self.tree[2 * node], self.tree[2 * node + 1]);
+        let load = |device: usize| self.loads[device];
+        self.tree[node] = Extremes {
+            hot: if load(right.hot) > load(left.hot) { right.hot } else { left.hot },
+            cold: if load(right.cold) < load(left.cold) { right.cold } else { left.cold },
+            open: match (left.open, right.open) {
+                (usize::MAX, open) | (open, usize::MAX) => open,
+                (a, b) => {
+                    if load(b) < load(a) {
+                        b
+                    } else {
+                        a
+                    }
+                }
+            },
+        };
+    }
+
+    /// Brings the tree up to a device's load and room.
+    fn update(&mut self, device: usize) {
+        let mut node = self.tree.len() / 2 + device;
+        self.tree[node] = self.leaf(device);
+        while node > 1 {
+            node /= 2;
+            self.settle(node);
+        }
+    }
+
+    fn put(&mut self, slot: usize, expert: u32) {
+        self.held[slot] = expert;
+        let slot_id = u32::try_from(slot).unwrap_or(NOBODY);
+        self.before[slot] = std::mem::replace(&mut self.last[expert as usize], slot_id);
+    }
+
+    /// The slots a device has filled.
+    fn slots(&self, device: usize) -> std::ops::Range<usize> {
+        let first = device * self.shape.slots_per_device() as usize;
+        first..first + self.filled[device]
+    }
+
+    fn slot_of(&self, expert: u32, device: usize) -> Option<usize> {
+        self.slots(device).find(|&slot| self.held[slot] == expert)
+    }
+
+    fn has_room(&self, device: usize) -> bool {
+        self.filled[device] < self.shape.slots_per_device() as usize
     }
 
     /// One round of the loop; false when it is over.
     fn step(&mut self, max_copies: u32) -> bool {
-        // Values first, places second: two passes over plain numbers beat one over pairs.
-        let (top, bottom) = self
-            .loads
-            .iter()
-            .fold((0, u64::MAX), |(top, bottom), &load| (top.max(load), bottom.min(load)));
-        if top.saturating_sub(bottom) <= 1 {
+        let Extremes { hot, cold: coldest, .. } = self.tree[1];
+        let (top, bottom) = (self.loads[hot], self.loads[coldest]);
+        if top - bottom <= 1 {
             return false;
         }
-        let place = |wanted| self.loads.iter().position(|&load| load == wanted);
-        // Nearly always the coldest device works: the order of the others is made on demand.
-        let (Some(hot), Some(coldest)) = (place(top), place(bottom)) else { return false };
-        let n = self.loads.len();
-        let mut on_hot = std::mem::take(&mut self.on_hot);
-        on_hot.clear();
-        on_hot.extend(
-            self.held[hot]
-                .iter()
-                .map(|&e| (self.quotas[e as usize * n + hot], e))
-                .filter(|&(tokens, _)| tokens > 0),
-        );
-        on_hot.sort_unstable_by_key(|&(tokens, e)| (Reverse(tokens), e));
-        let moved = self.move_one(hot, coldest, &on_hot, max_copies);
-        self.on_hot = on_hot;
-        moved
-    }
-
-    /// Moves tokens from hot to the coldest device that can take any.
-    fn move_one(
-        &mut self,
-        hot: usize,
-        coldest: usize,
-        on_hot: &[(u64, u32)],
-        max_copies: u32,
-    ) -> bool {
-        if self.move_first(hot, coldest, on_hot, max_copies) {
+        // Nearly always the coldest device works: the others are looked at on demand.
+        if let Some(slot) = self.heaviest_for(hot, coldest, max_copies) {
+            self.give(slot, hot, coldest);
             return true;
         }
-        let top = self.loads[hot];
-        let next = (0..self.loads.len()).fold(None, |best: Option<usize>, d| {
-            let load = self.loads[d];
-            let colder = best.is_none_or(|best| load < self.loads[best]);
-            let open = colder && top - load > 1 && self.may_take(d, on_hot, max_copies);
-            if open { Some(d) } else { best }
+        let next = self.next_coldest(hot, max_copies).filter(|&d| top - self.loads[d] > 1);
+        let slot = next.and_then(|cold| self.heaviest_for(hot, cold, max_copies));
+        next.zip(slot).is_some_and(|(cold, slot)| {
+            self.give(slot, hot, cold);
+            true
+        })
+    }
+
+    /// The coldest device, the lower id among equals, that can take tokens from `hot`: it has
+    /// one of its experts, or room for one.
+    fn next_coldest(&self, hot: usize, max_copies: u32) -> Option<usize> {
+        let per_device = self.shape.slots_per_device() as usize;
+        let mut coldest: Option<(u64, usize)> = None;
+        let mut look = |device: usize| {
+            let this = (self.loads[device], device);
+            coldest = Some(coldest.map_or(this, |known| known.min(this)));
+        };
+        let mut copied = false;
+        for slot in self.slots(hot).filter(|&slot| self.tokens[slot] > 0) {
+            let id = self.held[slot] as usize;
+            copied |= self.copies[id] < max_copies;
+            let mut host = self.last[id];
+            while host != NOBODY {
+                look(host as usize / per_device);
+                host = self.before[host as usize];
+            }
+        }
+        if copied && self.free > 0 {
+            look(self.tree[1].open);
+        }
+        coldest.map(|(_, device)| device)
+    }
+
+    /// The slot of `hot` with the most tokens whose expert `cold` has or may take.
+    fn heaviest_for(&self, hot: usize, cold: usize, max_copies: u32) -> Option<usize> {
+        let room = self.has_room(cold);
+        let fits = |&slot: &usize| {
+            let id = self.held[slot];
+            let copied = room && self.copies[id as usize] < max_copies;
+            self.tokens[slot] > 0 && (copied || self.slot_of(id, cold).is_some())
+        };
+        self.slots(hot)
+            .filter(fits)
+            .max_by_key(|&slot| (self.tokens[slot], Reverse(self.held[slot])))
+    }
+
+    /// Moves tokens of a slot from hot to cold, with a copy of its expert where cold has none.
+    fn give(&mut self, slot: usize, hot: usize, cold: usize) {
+        let id = self.held[slot];
+        let to = self.slot_of(id, cold).unwrap_or_else(|| {
+            let to = self.slots(cold).end;
+            self.put(to, id);
+            self.filled[cold] += 1;
+            self.copies[id as usize] += 1;
+            self.free -= 1;
+            to
         });
-        next.is_some_and(|cold| self.move_first(hot, cold, on_hot, max_copies))
-    }
-
-    /// Whether a device can be given tokens of any of these experts.
-    fn may_take(&self, device: usize, experts: &[(u64, u32)], max_copies: u32) -> bool {
-        let held = &self.held[device];
-        let free = held.len() < self.shape.slots_per_device() as usize;
-        experts.iter().any(|&(_, id)| held.contains(&id) || free && self.copies(id) < max_copies)
-    }
-
-    /// Moves tokens of the first expert that can go from hot to cold.
-    fn move_first(
-        &mut self,
-        hot: usize,
-        cold: usize,
-        on_hot: &[(u64, u32)],
-        max_copies: u32,
-    ) -> bool {
-        let n = self.loads.len();
-        let free = self.held[cold].len() < self.shape.slots_per_device() as usize;
-        for &(tokens, id) in on_hot {
-            let hosted = self.held[cold].contains(&id);
-            if !hosted && (!free || self.copies(id) >= max_copies) {
-                continue;
-            }
-            if !hosted {
-                self.held[cold].push(id);
-                self.copies[id as usize] += 1;
-                self.free -= 1;
-            }
-            let moved = (self.loads[hot] - self.loads[cold]).div_ceil(2).min(tokens);
-            let row = id as usize * n;
-            self.quotas[row + hot] -= moved;
-            self.quotas[row + cold] += moved;
-            self.loads[hot] -= moved;
-            self.loads[cold] += moved;
-            return true;
-        }
-        false
+        let moved = (self.loads[hot] - self.loads[cold]).div_ceil(2).min(self.tokens[slot]);
+        self.tokens[slot] -= moved;
+        self.tokens[to] += moved;
+        self.loads[hot] -= moved;
+        self.loads[cold] += moved;
+        self.update(hot);
+        self.update(cold);
     }
 
     /// Slots that no expert has yet.
@@ -212,24 +290,22 @@ impl GreedyPlan {
     /// The experts of a device: its first ones, then copies in the order they were made.
     #[must_use]
     pub fn device(&self, device: u32) -> &[u32] {
-        self.held.get(device as usize).map_or(&[], Vec::as_slice)
+        if device < self.shape.n_devices() { &self.held[self.slots(device as usize)] } else { &[] }
     }
 
     /// Tokens of an expert that a device takes, zero where it does not host it.
     #[must_use]
     pub fn quota(&self, expert: u32, device: u32) -> u64 {
-        let n = self.loads.len();
-        if device as usize >= n {
+        if device >= self.shape.n_devices() {
             return 0;
         }
-        self.quotas.get(expert as usize * n + device as usize).copied().unwrap_or(0)
+        self.slot_of(expert, device as usize).map_or(0, |slot| self.tokens[slot])
     }
 
     /// Tokens of one expert on every device.
     #[must_use]
-    pub fn quotas_of(&self, expert: u32) -> &[u64] {
-        let n = self.loads.len();
-        self.quotas.get(expert as usize * n..(expert as usize + 1) * n).unwrap_or_default()
+    pub fn quotas_of(&self, expert: u32) -> Vec<u64> {
+        (0..self.shape.n_devices()).map(|device| self.quota(expert, device)).collect()
     }
 
     /// Tokens on every device.
@@ -241,7 +317,7 @@ impl GreedyPlan {
     /// Weight copies the plan makes: replicas beyond one per expert.
     #[must_use]
     pub fn copies_made(&self) -> usize {
-        self.held.iter().map(Vec::len).sum::<usize>() - self.shape.n_experts() as usize
+        self.filled.iter().sum::<usize>() - self.shape.n_experts() as usize
     }
 
     /// The plan as slots, its quotas dropped: free slots are filled by EPLB's rule, one
@@ -251,7 +327,8 @@ impl GreedyPlan {
     pub fn to_slot_map(&self, load: &[f64]) -> Result<SlotMap, PlacementError> {
         self.shape.check_load(load)?;
         let capacity = self.shape.slots_per_device() as usize;
-        let mut held = self.held.clone();
+        let devices = 0..self.shape.n_devices();
+        let mut held: Vec<Vec<u32>> = devices.map(|d| self.device(d).to_vec()).collect();
         let mut replicas = self.copies.clone();
         let share = |e: u32, replicas: &[u32]| load[e as usize] / f64::from(replicas[e as usize]);
         let mut loads: Vec<f64> =
@@ -371,9 +448,9 @@ mod tests {
             let load: Vec<f64> = tokens.iter().map(|&x| x as f64).collect();
             let map = plan.to_slot_map(&load).unwrap();
             prop_assert_eq!(map.same_device_duplicates(), 0);
-            let fast = plan_copies(&tokens, shape, max_copies, &|_| true)
-                .unwrap().to_slot_map(&load).unwrap();
-            prop_assert_eq!(map, fast);
+            let (fast, done) = plan_copies(&tokens, shape, max_copies, &|_| true);
+            prop_assert!(done);
+            prop_assert_eq!(map, fast.to_slot_map(&load).unwrap());
         }
 
         #[test]

@@ -1,11 +1,13 @@
 //! Our planner: EPLB's start without duplicates, then climbing and a search over counts.
 //!
-//! Never worse than the better of [`super::eplb`] and [`super::paper_greedy`] (as a slot
-//! map) among duplicate-free plans, on any load. The search is bounded by a budget of
-//! looked-at changes, never by time, so equal input gives equal plans everywhere.
+//! Given any effort, never worse than the better of [`super::eplb`] and
+//! [`super::paper_greedy`] (as a slot map) among duplicate-free plans, on any load. The search
+//! is bounded by a budget of looked-at changes, never by time, so equal input gives equal
+//! plans everywhere. Few experts, up to 64 in 128 slots, have a search of their own (`few`).
 
 mod climb;
 mod counts;
+mod few;
 mod nodes;
 mod objective;
 mod packing;
@@ -50,7 +52,8 @@ pub struct Options<'a> {
     pub current: Option<&'a SlotMap>,
     /// Relative loss of value accepted for fewer moves; 0 keeps only what costs nothing.
     pub move_tolerance: f64,
-    /// Search budget, 1 for a few ten microseconds a layer of 256 experts; 0 for none.
+    /// Search budget, 1 for a few ten microseconds a layer of 256 experts; 0 for EPLB's start
+    /// without duplicates as it is, compared with nothing.
     pub effort: u32,
 }
 

@@ -83,8 +83,12 @@ impl Objective<'_> {
     }
 }
 
-fn plus(a: [f64; 2], b: [f64; 2]) -> [f64; 2] {
+pub(super) fn plus(a: [f64; 2], b: [f64; 2]) -> [f64; 2] {
     [a[0] + b[0], a[1] + b[1]]
+}
+
+pub(super) fn minus(a: [f64; 2], b: [f64; 2]) -> [f64; 2] {
+    [a[0] - b[0], a[1] - b[1]]
 }
 
 /// A map with every device's cost under every load.

@@ -7,7 +7,7 @@
 
 use super::objective::{Board, Change, Objective};
 use super::packing::Packing;
-use super::{GroupRule, Groups, Options, nodes, single};
+use super::{GroupRule, Groups, Options, few, nodes, single};
 use crate::domain::placement::moves::{Moves, relabelled};
 use crate::domain::placement::{PlacementError, Shape, SlotMap, eplb};
 
@@ -34,10 +34,17 @@ pub(super) fn plan(
         }
         Err(error) => return Err(error),
     };
+    if let ([case], None) = (objective.cases, options.current)
+        && few::fits(shape, options)
+        && !options.allow_duplicates
+    {
+        return Ok(few::plan_for(case.load, shape, options, cap, objective.cost));
+    }
     let mut starts = Vec::new();
     for load in start_loads {
         starts.push(single::plan(&load, shape, &Options { current: None, ..*options })?);
-        starts.extend(single::greedy_rival(&load, shape, options, f64::INFINITY));
+        let most = options.max_copies.unwrap_or(u32::MAX);
+        starts.extend(single::greedy_rival(&load, shape, most, f64::INFINITY).map);
         let groups = options.groups.map_or(Groups::FLAT, GroupRule::groups);
         starts.push(eplb::hierarchical(&load, shape, groups)?);
     }

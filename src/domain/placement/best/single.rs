@@ -2,7 +2,7 @@
 
 use super::climb::{Goal, climb};
 use super::packing::Packing;
-use super::{GroupRule, Groups, Options, counts, nodes, seed};
+use super::{GroupRule, Groups, Options, counts, few, nodes, seed};
 use crate::domain::placement::balance::Balance;
 use crate::domain::placement::paper_greedy::GreedyPlan;
 use crate::domain::placement::{PlacementError, Shape, SlotMap, eplb, paper_greedy};
@@ -26,7 +26,7 @@ const SOFT: usize = 4;
 const SHARES_BELOW: f64 = 1024.0;
 const SHARES_AS: f64 = 65_536.0;
 
-/// Slots up to which every number of copies is searched.
+/// Slots up to which every number of copies is searched where there are groups.
 const SMALL: u32 = 64;
 
 /// Relative differences below this are rounding.
@@ -37,8 +37,9 @@ const BUDGET: usize = 12_000;
 
 /// The best map found, with what it is compared against.
 ///
-/// A search that may make more copies starts elsewhere, and can end worse. Where that costs
-/// little, every smaller number of copies is searched, too, so that allowing more never hurts.
+/// A search that may make more copies starts elsewhere, and can end worse. [`few`] sees to it
+/// that allowing more never hurts; with groups every smaller number of copies is searched,
+/// too, where that costs little.
 pub(super) fn plan(
     load: &[f64],
     shape: Shape,
@@ -46,7 +47,9 @@ pub(super) fn plan(
 ) -> Result<SlotMap, PlacementError> {
     let mut best = plan_at(load, shape, options)?;
     let most = match cap(shape, options) {
-        Ok(cap) if options.effort > 0 && shape.n_slots() <= SMALL => cap,
+        Ok(cap) if options.groups.is_some() && options.effort > 0 && shape.n_slots() <= SMALL => {
+            cap
+        }
         _ => return Ok(best),
     };
     let mean = load.iter().sum::<f64>() / f64::from(shape.n_devices());
@@ -74,14 +77,23 @@ fn plan_at(load: &[f64], shape: Shape, options: &Options) -> Result<SlotMap, Pla
         (Err(_), true) => return eplb::hierarchical(load, shape, groups.unwrap_or(Groups::FLAT)),
         (Err(error), false) => return Err(error),
     };
+    let few = few::fits(shape, options);
+    if few && !options.allow_duplicates {
+        return Ok(few::plan(load, shape, options, cap));
+    }
     let dealt = seed::replicate(load, shape.n_slots() as usize, cap);
     let bound = goal_of(load, shape, &dealt.1, (cap, 0.0, 0.0)).target;
-    let mut best = search(load, shape, options, cap, dealt);
+    let mut best = if few {
+        few::plan(load, shape, options, cap)
+    } else {
+        search(load, shape, options, cap, dealt)
+    };
     let mut reached = Balance::of_map(&best, load).max;
     let mut rivals: Vec<SlotMap> = Vec::new();
-    if reached > bound * (1.0 + ROUNDING) {
-        if greedy_may_reach(reached, load, shape, options) {
-            rivals.extend(greedy_rival(load, shape, options, reached));
+    if reached > bound * (1.0 + ROUNDING) && options.effort > 0 {
+        if !few && greedy_may_reach(reached, load, shape, options) {
+            let most = options.max_copies.unwrap_or(u32::MAX);
+            rivals.extend(greedy_rival(load, shape, most, reached).map);
         }
         if groups.is_some() || options.allow_duplicates {
             rivals.push(eplb::hierarchical(load, shape, groups.unwrap_or(Groups::FLAT))?);
@@ -186,20 +198,30 @@ fn hopeful(plan: &GreedyPlan, load: &[f64], shape: Shape, value: f64) -> bool {
     true
 }
 
+/// What Algorithm 1 makes of a load.
+#[derive(Debug, Default)]
+pub(super) struct Rival {
+    /// Its map, unless it cannot get below the value asked for.
+    pub(super) map: Option<SlotMap>,
+    /// Whether an expert has all the copies allowed, so that with more it may go another way.
+    pub(super) limited: bool,
+}
+
 /// Algorithm 1's map for these loads as whole tokens, unless it cannot get below `value`.
-pub(super) fn greedy_rival(
-    load: &[f64],
-    shape: Shape,
-    options: &Options,
-    value: f64,
-) -> Option<SlotMap> {
+pub(super) fn greedy_rival(load: &[f64], shape: Shape, max_copies: u32, value: f64) -> Rival {
     let total: f64 = load.iter().sum();
     // Shares are not tokens: scale them up to a number rounding does not hurt.
     let scale = if total < SHARES_BELOW { SHARES_AS / total.max(f64::MIN_POSITIVE) } else { 1.0 };
     let tokens = paper_greedy::quotas(load, scale);
-    let max_copies = options.max_copies.unwrap_or(u32::MAX);
     let hopeful = |plan: &GreedyPlan| hopeful(plan, load, shape, value);
-    paper_greedy::plan_copies(&tokens, shape, max_copies, &hopeful)?.to_slot_map(load).ok()
+    let (plan, done) = paper_greedy::plan_copies(&tokens, shape, max_copies, &hopeful);
+    let limited = (0..shape.n_experts()).any(|e| plan.copies(e) >= max_copies);
+    Rival { map: done.then(|| plan.to_slot_map(load).ok()).flatten(), limited }
+}
+
+/// Good enough above the lower bound, relative: less with more effort.
+pub(super) fn tolerance(options: &Options) -> f64 {
+    TOLERANCE / f64::from(options.effort.max(1))
 }
 
 /// Who holds a replica, firsts before copies, and the replicas of every expert.
@@ -207,7 +229,7 @@ type Dealt = (Vec<u32>, Vec<u32>);
 
 fn search(load: &[f64], shape: Shape, options: &Options, cap: u32, dealt: Dealt) -> SlotMap {
     let mut budget = BUDGET * options.effort as usize;
-    let tolerance = TOLERANCE / f64::from(options.effort.max(1));
+    let tolerance = tolerance(options);
     let slots = match options.groups {
         None => flat(load, shape, dealt, (cap, tolerance, 0.0), &mut budget).slots,
         Some(GroupRule::Hard(groups)) => {
@@ -268,7 +290,7 @@ fn flat(
     let slots = seed::pack(&held, load, &replicas, n, capacity);
     let mut packing = Packing::new(shape, slots, load);
     climb(&mut packing, goal, budget);
-    if packing.max() > goal.target {
+    if packing.max() > goal.target && *budget > 0 {
         counts::search(&mut packing, goal, budget);
     }
     packing

@@ -4,6 +4,10 @@
 ci:
     .ci/run
 
+# Every reader on hostile bytes for a minute, or: just fuzz 600 pt
+fuzz *ARGS:
+    .ci/fuzz {{ARGS}}
+
 test:
     cargo test
 

@@ -187,7 +187,7 @@ impl From<TraceError> for Failure {
                 Self::new("slow-body", "The body came too slowly", status, detail)
             }
             TraceError::Interrupted(_) => Self::malformed(detail),
-            TraceError::TooLarge { .. } => {
+            TraceError::TooLarge { .. } | TraceError::Bomb { .. } => {
                 let status = StatusCode::PAYLOAD_TOO_LARGE;
                 Self::new("too-large", TOO_LARGE, status, detail)
             }

@@ -66,6 +66,8 @@ fn counts_are_read_whatever_they_are_written_in() {
         ("sglang_stat_approx.pt", 5),
         ("sglang_stat.json", 5),
         ("sglang_per_pass.pt", 5),
+        ("sglang_per_pass.ranks.zip", 5),
+        ("sglang_stat.times.tar", 5),
         ("trtllm.tar", 5),
         ("trtllm.zip", 5),
         ("steps.npy", 5),
@@ -131,6 +133,54 @@ fn tokens_of_a_recording_are_mapped_back_and_joined_to_sequences() {
     let ids = taken.stored.read_token_ids(0..16).unwrap();
     assert_eq!(ids[..9], [100, 101, 102, 103, 104, 200, 201, 202, 203]);
     assert_eq!(ids[9..], [105, 106, 107, 300, 301, 302, 303]);
+}
+
+#[test]
+fn ranks_are_added_up_and_what_several_saw_alike_counts_once() {
+    let expected = expected();
+    let taken = take("sglang_per_token.ranks.zip");
+    assert_eq!(total(&taken), layers(&expected["per_token"]));
+    let ids = taken.stored.read_token_ids(0..16).unwrap();
+    assert_eq!(ids[..9], [100, 101, 102, 103, 104, 200, 201, 202, 203]);
+    assert_eq!(ids[9..], [100, 101, 102, 300, 301, 302, 303]);
+    for name in ["sglang_per_token.ranks.zip", "sglang_per_pass.ranks.zip"] {
+        let warnings = take(name).ingested.summary.warnings.join("\n");
+        assert!(warnings.contains("5 records are the same on several ranks"), "{warnings}");
+        assert!(!warnings.contains("files of their own"), "{warnings}");
+    }
+}
+
+#[test]
+fn files_that_are_not_of_one_recording_are_refused() {
+    let file = |name: &str| std::fs::read(fixture(name)).unwrap();
+    let (stat, pass) = (file("sglang_stat.pt"), file("sglang_per_pass.pt"));
+    let said = refused("x.zip", &zipped(&[("a.pt", &stat), ("b.pt", &pass)]));
+    assert!(said.contains("is missing in one of the files"), "{said}");
+    let other = claiming(8, 0, &[2, 4], &[4, 1], 32);
+    let said = refused("x.zip", &zipped(&[("a.pt", &stat), ("b.pt", &other)]));
+    assert!(said.contains("has 2 layers of 4 experts"), "{said}");
+    let said = refused("x.zip", &zipped(&[("a.pt", &pass), ("b.pt", b"PK")]));
+    assert!(said.contains("`b.pt`: not a readable archive"), "{said}");
+    // The map is the only tensor of 64-bit numbers: 0, 1, 2, … in the dense layer.
+    let map: Vec<u8> = (0..8_u64).flat_map(u64::to_le_bytes).collect();
+    let mut archive = zip::ZipArchive::new(std::io::Cursor::new(&pass)).unwrap();
+    let mut members = Vec::new();
+    for nth in 0..archive.len() {
+        let mut member = archive.by_index(nth).unwrap();
+        let mut bytes = Vec::new();
+        std::io::Read::read_to_end(&mut member, &mut bytes).unwrap();
+        if bytes.starts_with(&map) {
+            bytes[0] = 7;
+        }
+        members.push((member.name().unwrap().into_owned(), bytes));
+    }
+    let members: Vec<_> = members.iter().map(|(name, bytes)| (&**name, &**bytes)).collect();
+    let moved = zipped(&members);
+    let said = refused("x.zip", &zipped(&[("a.pt", &pass), ("b.pt", &moved)]));
+    assert!(said.contains("the map of file 1 is not that of the first one"), "{said}");
+    let taken = zipped(&[("a.pt", &pass), ("b.pt", &pass)]);
+    let taken = take_bytes("x.zip", &taken, Declared::default()).unwrap();
+    assert_eq!(total(&taken), layers(&expected()["total"]), "one file twice counts once");
 }
 
 fn refused(name: &str, bytes: &[u8]) -> String {
@@ -267,9 +317,9 @@ fn statistics_that_lie_about_their_size_are_refused() {
     let gap = r#"{"1_0":{"dtype":"I64","shape":[2],"data_offsets":[0,16]},
                   "3_0":{"dtype":"I64","shape":[2],"data_offsets":[0,16]}}"#;
     assert!(refused("x.zip", &statistics(gap, &counts)).contains("iteration 1 is followed by 3"));
-    let mut long = statistics("{}", &counts);
-    let at = long.windows(10).position(|w| w == b"\x02\0\0\0\0\0\0\0{}").unwrap();
-    long[at..at + 8].fill(0xff);
+    let long = [&[0xff; 8], b"{}".as_slice(), &counts].concat();
+    let meta = br#"{"num_experts": 2, "num_experts_per_token": 1}"#;
+    let long = zipped(&[("meta_info.json", meta.as_slice()), ("rank0.safetensors", &long)]);
     assert!(refused("x.zip", &long).contains("its head claims"));
     assert!(refused("x.zip", &zipped(&[("a.txt", b"")])).contains("no meta_info.json"));
     let other = Declared { experts: Some(4), top_k: Some(1) };

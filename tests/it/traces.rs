@@ -201,6 +201,48 @@ async fn a_bomb_is_413_before_it_goes_off() {
     assert!(problem["detail"].as_str().unwrap().contains("1000000 bytes"), "{problem}");
 }
 
+/// Ten gigabytes would be within no bound either; these are within the bound of what comes out.
+#[tokio::test]
+async fn what_one_byte_stands_for_is_bounded_in_every_wrapping() {
+    let app = TestApp::start().await;
+    let spaces = || std::io::Read::take(std::io::repeat(b' '), 80 << 20);
+    let mut gzip = flate2::read::GzEncoder::new(spaces(), flate2::Compression::best());
+    let mut gzipped = Vec::new();
+    std::io::Read::read_to_end(&mut gzip, &mut gzipped).unwrap();
+    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    zip.start_file("rank0.safetensors", zip::write::SimpleFileOptions::default()).unwrap();
+    std::io::copy(&mut spaces(), &mut zip).unwrap();
+    let zipped = zip.finish().unwrap().into_inner();
+    let zstd = zstd::encode_all(spaces(), 1).unwrap();
+    for (media_type, encoding, bomb, what) in [
+        ("application/json", Some("gzip"), gzipped, "the decoded body"),
+        ("application/x-ndjson", Some("zstd"), zstd, "the decoded body"),
+        ("application/zip", None, zipped, "the data inside the archive"),
+    ] {
+        let problem = upload(&app, "", media_type, encoding, bomb).await;
+        let problem = problem.problem(413, "too-large");
+        assert_eq!(
+            problem["detail"],
+            format!(
+                "{what} is more than 200 times as large as what was sent; if that is meant, send it \
+                 without compression"
+            )
+        );
+    }
+}
+
+#[tokio::test]
+async fn json_without_end_is_400_and_costs_no_memory() {
+    let app = TestApp::start().await;
+    for text in ["{\"counts\": ", "{\"note\": ", ""] {
+        let body = format!("{text}{}", "[".repeat(1_000_000));
+        let problem = upload(&app, "", "application/json", None, body).await;
+        let problem = problem.problem(400, "unreadable-trace");
+        let said = "the trace cannot be read: arrays and objects lie more than 128 deep";
+        assert_eq!(problem["detail"], said, "{text}");
+    }
+}
+
 #[tokio::test]
 async fn an_upload_above_its_bound_is_413_declared_or_not() {
     let app = TestApp::start_with(&["--max-upload-bytes", "100000"]).await;

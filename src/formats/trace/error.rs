@@ -39,6 +39,17 @@ pub enum TraceError {
         /// Largest size that is taken.
         limit_bytes: u64,
     },
+    /// Far more comes out of compressed bytes than recordings hold.
+    #[error(
+        "{what} is more than {times} times as large as what was sent; if that is meant, send it \
+         without compression"
+    )]
+    Bomb {
+        /// What is too large.
+        what: &'static str,
+        /// How many times as large it may be.
+        times: u64,
+    },
     /// Well-formed, but meaningless.
     #[error("the trace breaks {} rule(s)", listed.len() as u64 + unlisted)]
     Invalid {

@@ -19,6 +19,9 @@ const MAX_MEMBERS: usize = 200_000;
 /// Bytes of a zip's local header before the lengths of name and extra field.
 const BEFORE_LENGTHS: u64 = 26;
 
+/// What the members are in a refusal.
+pub(super) const INSIDE: &str = "the data inside the archive";
+
 /// A file inside.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Member {
@@ -42,7 +45,7 @@ impl Folder {
         scratch: Scratch<'_>,
         limits: &Limits,
     ) -> Result<Self, TraceError> {
-        let bad = |error| TraceError::unreadable(format_args!("not a readable archive: {error}"));
+        let bad = |error| not_an_archive(&error);
         let mut index = {
             let file = raw.try_clone().map_err(TraceError::storage)?;
             ZipIterable::try_new(BufReader::new(file), zip::read::Config::default()).map_err(bad)?
@@ -50,7 +53,8 @@ impl Folder {
         many(index.len())?;
         let mut body = BufReader::new(raw.try_clone().map_err(TraceError::storage)?);
         let mut folder = Self::empty(raw, scratch)?;
-        let mut left = limits.inflated_bytes;
+        let sent = folder.raw.metadata().map_err(TraceError::storage)?.len();
+        let (mut inflated, mut stored) = (0, 0_u64);
         for entry in index.files().map_err(bad)? {
             let entry = entry.map_err(bad)?;
             let name = String::from_utf8_lossy(entry.name_raw()).into_owned();
@@ -62,15 +66,22 @@ impl Folder {
                 return Err(TraceError::unreadable(format_args!("`{name}` is encrypted")));
             }
             let len = entry.size();
-            let member = if entry.compression() == zip::CompressionMethod::Stored {
-                let at = folder.data_start(entry.header_start())?;
-                Member { inflated: false, at, len }
+            let as_it_is = entry.compression() == zip::CompressionMethod::Stored;
+            let header = entry.header_start();
+            let from = entry.with_reader(&mut body, zip::ZipReadOptions::default()).map_err(bad)?;
+            let member = if as_it_is {
+                stored = stored.saturating_add(len);
+                if stored > sent {
+                    return Err(TraceError::unreadable("members of the archive lie in each other"));
+                }
+                check_sum(from, &name)?;
+                Member { inflated: false, at: folder.data_start(header)?, len }
             } else {
                 let at = folder.inflated.stream_position().map_err(TraceError::storage)?;
-                let from =
-                    entry.with_reader(&mut body, zip::ZipReadOptions::default()).map_err(bad)?;
-                let len = inflate(from, &mut folder.inflated, left, limits.inflated_bytes)?;
-                left -= len;
+                let before = inflated;
+                let allow = |n| limits.allow_inflated(INSIDE, sent, before + n);
+                let len = inflate(from, &mut folder.inflated, allow)?;
+                inflated += len;
                 Member { inflated: true, at, len }
             };
             folder.add(name, member)?;
@@ -80,7 +91,7 @@ impl Folder {
 
     /// The files of a tar archive.
     pub(super) fn of_tar(raw: File, scratch: Scratch<'_>) -> Result<Self, TraceError> {
-        let bad = |error| TraceError::unreadable(format_args!("not a readable archive: {error}"));
+        let bad = |error| not_an_archive(&error);
         let mut from = BufReader::new(raw.try_clone().map_err(TraceError::storage)?);
         from.rewind().map_err(TraceError::storage)?;
         let mut folder = Self::empty(raw, scratch)?;
@@ -177,6 +188,12 @@ impl Folder {
     }
 }
 
+/// The refusal of what no archive reader understands; its words may quote the bytes.
+fn not_an_archive(error: &dyn std::fmt::Display) -> TraceError {
+    let error = shorten(&error.to_string());
+    TraceError::unreadable(format_args!("not a readable archive: {error}"))
+}
+
 fn many(n: usize) -> Result<(), TraceError> {
     if n <= MAX_MEMBERS {
         return Ok(());
@@ -184,17 +201,28 @@ fn many(n: usize) -> Result<(), TraceError> {
     Err(TraceError::unreadable(format_args!("the archive has more than {MAX_MEMBERS} members")))
 }
 
-/// Copies an inflated member, at most `left` bytes of it.
-fn inflate(from: impl Read, to: &mut File, left: u64, limit_bytes: u64) -> Result<u64, TraceError> {
+/// Reads a member that will be read where it lies, so that damage is found.
+fn check_sum(mut from: impl Read, name: &str) -> Result<(), TraceError> {
+    if cfg!(fuzzing) {
+        return Ok(());
+    }
+    std::io::copy(&mut from, &mut std::io::sink()).map(drop).map_err(|error| {
+        TraceError::unreadable(format_args!("`{}` is damaged: {error}", shorten(name)))
+    })
+}
+
+/// Copies an inflated member as long as its length is allowed.
+fn inflate(
+    mut from: impl Read,
+    to: &mut File,
+    allow: impl Fn(u64) -> Result<(), TraceError>,
+) -> Result<u64, TraceError> {
     to.seek(SeekFrom::End(0)).map_err(TraceError::storage)?;
-    let mut from = from.take(left.saturating_add(1));
     let (mut chunk, mut length) = (vec![0; 64 * 1024], 0);
     loop {
         let n = from.read(&mut chunk).map_err(TraceError::unreadable)?;
         length += n as u64;
-        if length > left {
-            return Err(TraceError::TooLarge { what: "the data inside the archive", limit_bytes });
-        }
+        allow(length)?;
         if n == 0 {
             return Ok(length);
         }

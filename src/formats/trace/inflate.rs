@@ -1,5 +1,6 @@
 //! Undoes the content encoding of an upload, and never reads more than is allowed.
 
+use std::cell::Cell;
 use std::io::{self, BufRead, BufReader, Read, Write};
 
 use sha2::{Digest, Sha256};
@@ -43,21 +44,24 @@ pub fn copy_decoded(
     limits: &Limits,
     to: &mut impl Write,
 ) -> Result<(u64, [u8; 32]), TraceError> {
-    let body = BufReader::with_capacity(CHUNK, Body { inner: body, left: limits.sent_bytes });
+    let sent = Cell::new(0);
+    let body = Body { inner: body, left: limits.sent_bytes, sent: &sent };
+    let body = BufReader::with_capacity(CHUNK, body);
     match encoding {
-        Encoding::Identity => copy(body, limits, to),
-        Encoding::Gzip => copy(flate2::bufread::MultiGzDecoder::new(body), limits, to),
+        Encoding::Identity => copy(body, &sent, limits, to),
+        Encoding::Gzip => copy(flate2::bufread::MultiGzDecoder::new(body), &sent, limits, to),
         Encoding::Zstd => {
             let mut decoder =
                 zstd::stream::read::Decoder::with_buffer(body).map_err(TraceError::unreadable)?;
             decoder.window_log_max(ZSTD_WINDOW_LOG).map_err(TraceError::unreadable)?;
-            copy(NotEmpty { inner: decoder, seen: false }, limits, to)
+            copy(NotEmpty { inner: decoder, seen: false }, &sent, limits, to)
         }
     }
 }
 
 fn copy(
     mut from: impl Read,
+    sent: &Cell<u64>,
     limits: &Limits,
     to: &mut impl Write,
 ) -> Result<(u64, [u8; 32]), TraceError> {
@@ -71,12 +75,7 @@ fn copy(
             Err(error) => return Err(classify(error, limits)),
         };
         length += n as u64;
-        if length > limits.inflated_bytes {
-            return Err(TraceError::TooLarge {
-                what: "the decoded body",
-                limit_bytes: limits.inflated_bytes,
-            });
-        }
+        limits.allow_inflated("the decoded body", sent.get(), length)?;
         digest.update(&chunk[..n]);
         to.write_all(&chunk[..n]).map_err(TraceError::storage)?;
     }
@@ -99,9 +98,10 @@ fn classify(error: io::Error, limits: &Limits) -> TraceError {
 }
 
 /// The body as sent, counted.
-struct Body<R> {
+struct Body<'a, R> {
     inner: R,
     left: u64,
+    sent: &'a Cell<u64>,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -112,12 +112,13 @@ enum BodyError {
     Broken(#[source] io::Error),
 }
 
-impl<R: Read> Read for Body<R> {
+impl<R: Read> Read for Body<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self.inner.read(buffer) {
             Ok(n) if n as u64 > self.left => Err(io::Error::other(BodyError::TooLong)),
             Ok(n) => {
                 self.left -= n as u64;
+                self.sent.update(|sent| sent + n as u64);
                 Ok(n)
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Err(error),

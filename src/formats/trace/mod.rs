@@ -5,6 +5,7 @@
 //! program ever reads an uploaded format.
 
 mod array;
+mod bounded_json;
 mod counts;
 pub mod counts_json;
 mod csv;
@@ -42,6 +43,12 @@ pub struct Declared {
     pub top_k: Option<u32>,
 }
 
+/// Most bytes that one compressed byte may stand for. Deflate reaches 1,032 on a text of one
+/// letter; recordings stay below twenty.
+const MAX_INFLATION: u64 = 200;
+/// Bytes that may come out of anything, however small, before [`MAX_INFLATION`] counts.
+const FREE_INFLATION: u64 = 64 << 20;
+
 /// How much of an upload is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -49,6 +56,25 @@ pub struct Limits {
     pub sent_bytes: u64,
     /// Bytes after decoding of the body, and again of all array data inside an archive.
     pub inflated_bytes: u64,
+}
+
+impl Limits {
+    /// Whether `inflated` bytes may come out of `sent` compressed ones.
+    fn allow_inflated(
+        &self,
+        what: &'static str,
+        sent: u64,
+        inflated: u64,
+    ) -> Result<(), TraceError> {
+        let limit_bytes = self.inflated_bytes;
+        if inflated > limit_bytes {
+            return Err(TraceError::TooLarge { what, limit_bytes });
+        }
+        if inflated > FREE_INFLATION.max(sent.saturating_mul(MAX_INFLATION)) {
+            return Err(TraceError::Bomb { what, times: MAX_INFLATION });
+        }
+        Ok(())
+    }
 }
 
 impl Default for Limits {

@@ -10,6 +10,7 @@ use zip::unstable::read::ZipIterable;
 use super::array::{Array, record_routes};
 use super::embedding_file::{check_embedding, copy_finite, embedding_header};
 use super::error::{Flaws, TraceError};
+use super::folder::INSIDE;
 use super::npy::{Dtype, NpyHeader, read_header};
 use super::routes::{NO_ID, RouteRecorder, check_shape};
 use super::stored::Scratch;
@@ -68,14 +69,17 @@ struct Archive {
     members: BTreeMap<&'static str, usize>,
     /// Names of members without a meaning.
     others: String,
-    left: u64,
-    limit: u64,
+    /// Bytes of the archive, and of array data taken from it so far.
+    sent: u64,
+    taken: u64,
+    limits: Limits,
 }
 
 impl Archive {
     fn open(file: File, limits: &Limits) -> Result<Self, TraceError> {
         let bad = |error| TraceError::unreadable(format_args!("not a readable archive: {error}"));
         let body = file.try_clone().map_err(TraceError::storage)?;
+        let sent = body.metadata().map_err(TraceError::storage)?.len();
         let config = zip::read::Config::default();
         let mut index = ZipIterable::try_new(BufReader::new(file), config).map_err(bad)?;
         let mut flaws = Flaws::default();
@@ -109,8 +113,9 @@ impl Archive {
             index,
             members,
             others: others.join(", "),
-            left: limits.inflated_bytes,
-            limit: limits.inflated_bytes,
+            sent,
+            taken: 0,
+            limits: *limits,
         })
     }
 
@@ -132,20 +137,16 @@ impl Archive {
             .map_err(bad)?;
         let header = read_header(&mut from, name)?;
         let n_bytes = header.n_bytes().unwrap_or(u64::MAX);
-        if n_bytes > self.left {
-            return Err(TraceError::TooLarge {
-                what: "the data inside the archive",
-                limit_bytes: self.limit,
-            });
-        }
-        self.left -= n_bytes;
+        let taken = self.taken.saturating_add(n_bytes);
+        self.limits.allow_inflated(INSIDE, self.sent, taken)?;
+        self.taken = taken;
         let mut array = Array { from: &mut from, name, left: n_bytes };
         read(header, &mut array).map(Some)
     }
 
     /// One more than the largest id, by a first reading; at most the number of ids there are.
     fn largest_id(&mut self, routes: &NpyHeader) -> Result<u32, TraceError> {
-        let budget = self.left;
+        let before = self.taken;
         let largest = self.member("routes", |_, array| {
             let (mut bytes, mut ids, mut largest) = (Vec::new(), Vec::new(), 0);
             while array.next_chunk(routes.dtype.size, &mut bytes)? {
@@ -155,7 +156,7 @@ impl Archive {
             Ok(largest)
         })?;
         // The same bytes are not counted twice.
-        self.left = budget;
+        self.taken = before;
         Ok((u32::from(largest.unwrap_or(0)) + 1).min(MAX_EXPERTS))
     }
 }
@@ -207,11 +208,11 @@ fn routes_header(
     declared: Declared,
     mut flaws: Flaws,
 ) -> Result<(NpyHeader, [usize; 4]), TraceError> {
-    let budget = archive.left;
+    let before = archive.taken;
     let Some(header) = archive.member("routes", |header, _| Ok(header))? else {
         return Err(flaws.fail("required", "/routes", "the archive has no member `routes.npy`"));
     };
-    archive.left = budget;
+    archive.taken = before;
     if !header.dtype.is_integer() {
         let detail = format!("elements are {}; they must be integers", header.dtype.name());
         flaws.note("type", || ("/routes".to_owned(), detail));

@@ -88,19 +88,19 @@ pub const READERS: &[Reader] = &[
     Reader {
         media_type: "application/x-tar",
         extensions: &["tar"],
-        what: "folder of TensorRT-LLM's expert statistics",
+        what: "folder of TensorRT-LLM's expert statistics, or dumps of all ranks of SGLang's recorder",
         convert: |x| {
             let folder = Folder::of_tar(x.raw.try_clone()?, x.scratch)?;
-            plain(trtllm::convert(x, &folder))
+            plain(archive(x, &folder))
         },
     },
     Reader {
         media_type: "application/zip",
         extensions: &["zip"],
-        what: "folder of TensorRT-LLM's expert statistics",
+        what: "folder of TensorRT-LLM's expert statistics, or dumps of all ranks of SGLang's recorder",
         convert: |x| {
             let folder = Folder::of_zip(x.raw.try_clone()?, x.scratch, x.limits)?;
-            plain(trtllm::convert(x, &folder))
+            plain(archive(x, &folder))
         },
     },
     Reader {
@@ -110,6 +110,15 @@ pub const READERS: &[Reader] = &[
         convert: |x| plain(csv::convert(x)),
     },
 ];
+
+/// What the archive of a folder holds.
+fn archive(input: Input<'_>, folder: &Folder) -> Result<File, TraceError> {
+    if sglang_pt::is_recording(folder) {
+        sglang_pt::convert_archive(input, folder)
+    } else {
+        trtllm::convert(input, folder)
+    }
+}
 
 fn plain(trace: Result<File, TraceError>) -> Result<Converted, TraceError> {
     trace.map(|trace| Converted { trace, embedding: None })

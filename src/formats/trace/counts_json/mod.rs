@@ -15,12 +15,10 @@ use serde::de::{
 };
 
 use self::sink::Sink;
+use super::bounded_json::BoundedJson;
 use super::error::TraceError;
 use super::stored::Scratch;
 use super::{Declared, shorten};
-
-/// Longest string of a document; what is ignored may be long, but not without bound.
-const MAX_STRING: u64 = 64 << 20;
 
 /// Converts a document to a stored trace written to `to`.
 pub fn convert(
@@ -31,7 +29,7 @@ pub fn convert(
     digest: [u8; 32],
 ) -> Result<File, TraceError> {
     let mut sink = Sink::new(to, scratch, declared)?;
-    let from = BufReader::with_capacity(64 * 1024, BoundedStrings::new(from));
+    let from = BufReader::with_capacity(64 * 1024, BoundedJson::new(from));
     let mut deserializer = serde_json::Deserializer::from_reader(from);
     let read = deserializer.deserialize_map(Document(&mut sink)).and_then(|()| deserializer.end());
     match read {
@@ -162,44 +160,5 @@ impl<'de> Visitor<'de> for Node<'_> {
     fn visit_str<E>(self, _: &str) -> Result<(), E> {
         self.sink.not_a_number("a string");
         Ok(())
-    }
-}
-
-/// Fails on a string that never ends, which a parser would hold in memory.
-struct BoundedStrings<R> {
-    inner: R,
-    inside: bool,
-    escaped: bool,
-    length: u64,
-}
-
-impl<R> BoundedStrings<R> {
-    fn new(inner: R) -> Self {
-        Self { inner, inside: false, escaped: false, length: 0 }
-    }
-}
-
-impl<R: Read> Read for BoundedStrings<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(buffer)?;
-        for byte in &buffer[..n] {
-            if self.inside {
-                self.length += 1;
-                match byte {
-                    _ if self.escaped => self.escaped = false,
-                    b'\\' => self.escaped = true,
-                    b'"' => self.inside = false,
-                    _ => {}
-                }
-            } else if *byte == b'"' {
-                self.inside = true;
-                self.length = 0;
-            }
-        }
-        if self.length > MAX_STRING {
-            let text = format!("a string is longer than {MAX_STRING} bytes");
-            return Err(io::Error::new(io::ErrorKind::InvalidData, text));
-        }
-        Ok(n)
     }
 }

@@ -17,6 +17,7 @@ use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess,
 
 use self::body::Response;
 use self::rows::{Rows, rows_of};
+use super::bounded_json::BoundedJson;
 use super::error::{Flaws, TraceError};
 use super::routes::{NO_ID, Place, RouteRecorder, check_shape};
 use super::{Input, shorten};
@@ -33,7 +34,8 @@ pub(super) fn is_response(raw: &File) -> Result<bool, TraceError> {
     let mut file = raw;
     file.rewind().map_err(TraceError::storage)?;
     let found = Cell::new(None);
-    let from = Bounded { inner: BufReader::new(file), left: &Cell::new(MAX_RESPONSE) };
+    let from = BoundedJson::new(BufReader::new(file));
+    let from = Bounded { inner: from, left: &Cell::new(MAX_RESPONSE) };
     let mut document = serde_json::Deserializer::from_reader(from);
     // What is wrong with the document is for its reader to say.
     let _ = document.deserialize_any(Sniff(&found));
@@ -82,7 +84,8 @@ pub(super) fn convert(input: Input<'_>) -> Result<File, TraceError> {
     let raw = input.raw.try_clone().map_err(TraceError::storage)?;
     let mut taker = Taker { input: Some(input), recorder: None, sequences: 0, stopped: None };
     let left = Cell::new(MAX_RESPONSE);
-    let from = Bounded { inner: BufReader::with_capacity(256 * 1024, raw), left: &left };
+    let from = BoundedJson::new(BufReader::with_capacity(256 * 1024, raw));
+    let from = Bounded { inner: from, left: &left };
     let mut documents = serde_json::Deserializer::from_reader(from).into_iter();
     while let Some(read) = {
         left.set(MAX_RESPONSE);

@@ -1,82 +1,57 @@
 //! Reads what SGLang's expert distribution recorder writes with `torch.save`.
 //!
-//! Modes `stat` and `stat_approx`: `logical_count` `[steps, layers, experts]`. Modes
-//! `per_pass` and `per_token`: `records`, and `last_physical_to_logical_map` `[layers,
-//! slots]`, by which physical ids are mapped back to logical ones.
+//! Modes `stat` and `stat_approx`: `logical_count` `[steps, layers, experts]`, which rank 0
+//! writes for all. Modes `per_pass` and `per_token`: every rank writes a file with its
+//! `records`, and `last_physical_to_logical_map` `[layers, slots]`, by which physical ids are
+//! mapped back to logical ones; the files of all ranks come in one archive.
 
+mod dump;
 mod per_pass;
 mod per_token;
+mod ranks;
+mod stat;
 mod tensors;
 
 use std::fs::File;
 
+use self::dump::Dumps;
 use self::tensors::Torch;
 use super::Input;
-use super::counts::{CountsRecorder, check_counts_shape};
+use super::counts::check_counts_shape;
 use super::error::{Flaws, TraceError};
-use super::pickle::{Heap, Value};
+use super::folder::Folder;
 use crate::domain::trace::MAX_EXPERTS;
 
-/// Converts a recording to a stored trace.
+/// Converts a recording of one file to a stored trace.
 pub(super) fn convert(input: Input<'_>) -> Result<File, TraceError> {
     let raw = input.raw.try_clone().map_err(TraceError::storage)?;
-    let (torch, top, heap) = Torch::open(raw, input.scratch, input.limits)?;
-    if let Some(counts) = heap.get(top, "logical_count") {
-        return logical_counts(input, &torch, &heap, counts);
-    }
-    let records = heap.get(top, "records").and_then(|records| heap.items(records));
-    let map = heap.get(top, "last_physical_to_logical_map").and_then(|map| heap.tensor(map));
-    let (Some(records), Some(map)) = (records, map) else {
-        let keys = heap.keys(top).unwrap_or_default().join(", ");
-        let detail = format!(
-            "has neither `logical_count` nor `records` with `last_physical_to_logical_map`, but \
-             [{}]",
-            super::shorten(&keys)
-        );
-        return Err(Flaws::default().fail("required", "", detail));
-    };
-    let slots = SlotNames::read(&torch, map)?;
-    let routed = records.first().and_then(|first| heap.get(*first, "topk_ids_of_layer"));
-    if routed.is_some() {
-        per_token::convert(input, &torch, &heap, records, &slots)
-    } else {
-        per_pass::convert(input, &torch, &heap, records, &slots)
-    }
+    let dumps = Dumps::one(raw, input.scratch, input.limits);
+    convert_dumps(input, &dumps)
 }
 
-fn logical_counts(
-    input: Input<'_>,
-    torch: &Torch,
-    heap: &Heap,
-    counts: Value,
-) -> Result<File, TraceError> {
-    let pointer = "/logical_count";
-    let Some(tensor) = heap.tensor(counts) else {
-        return Err(Flaws::default().fail("type", pointer, "is no tensor"));
-    };
-    let mut view = torch.view(tensor)?;
-    let [steps, layers, experts] = match *view.size() {
-        [layers, experts] => [1, layers, experts],
-        [steps, layers, experts] => [steps, layers, experts],
-        _ => {
-            let detail = format!(
-                "is {:?}; it must be [layers, experts] or [steps, layers, experts]",
-                view.size()
-            );
-            return Err(Flaws::default().fail("shape", pointer, detail));
-        }
-    };
-    let mut flaws = Flaws::default();
-    check_counts_shape(&mut flaws, pointer, layers, experts, input.declared);
-    flaws.into_result()?;
-    let cells = (as_size(layers)?, as_size(experts)?);
-    let mut recorder = CountsRecorder::new(input.to, input.scratch, cells, input.declared)?;
-    let mut row = Vec::new();
-    for nth in 0..steps * layers {
-        view.row(nth, &mut row)?;
-        recorder.push_row(&row)?;
+/// Whether an archive holds files of the recorder.
+pub(super) fn is_recording(folder: &Folder) -> bool {
+    dump::names(folder).next().is_some()
+}
+
+/// Converts the files of all ranks, in one archive, to a stored trace.
+pub(super) fn convert_archive(input: Input<'_>, folder: &Folder) -> Result<File, TraceError> {
+    let dumps = Dumps::of_archive(folder, input.scratch, input.limits)?;
+    convert_dumps(input, &dumps)
+}
+
+fn convert_dumps(input: Input<'_>, dumps: &Dumps<'_>) -> Result<File, TraceError> {
+    let first = dumps.open(0)?;
+    if first.heap.get(first.top, "logical_count").is_some() {
+        return stat::convert(input, dumps);
     }
-    recorder.finish(input.digest)
+    let (records, slots) = first.records()?;
+    let key = "topk_ids_of_layer";
+    if records.first().is_some_and(|record| first.heap.get(*record, key).is_some()) {
+        per_token::convert(input, dumps, &slots)
+    } else {
+        per_pass::convert(input, dumps, &slots)
+    }
 }
 
 fn as_size(n: u64) -> Result<usize, TraceError> {
@@ -84,6 +59,7 @@ fn as_size(n: u64) -> Result<usize, TraceError> {
 }
 
 /// The logical expert of every slot, `[layer][slot]`.
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct SlotNames {
     n_layers: usize,
     n_slots: usize,
@@ -125,18 +101,20 @@ impl SlotNames {
         Ok(Self { n_layers, n_slots, n_experts, experts })
     }
 
+    /// Refuses a file whose experts lie otherwise than in the first one.
+    fn check_same(&self, file: usize, other: &Self) -> Result<(), TraceError> {
+        if self == other {
+            return Ok(());
+        }
+        let detail = format!(
+            "the map of file {file} is not that of the first one; record again, without a \
+             rebalancing in between"
+        );
+        Err(Flaws::default().fail("ranks", "/last_physical_to_logical_map", detail))
+    }
+
     /// The logical expert of a slot.
     fn expert(&self, layer: usize, slot: usize) -> Option<u16> {
         (slot < self.n_slots).then(|| self.experts.get(layer * self.n_slots + slot).copied())?
     }
-}
-
-/// The remark that a file of one rank is not the whole.
-fn of_one_rank(heap: &Heap, records: &[Value]) -> String {
-    let rank = records.first().and_then(|first| heap.get(*first, "rank"));
-    let rank = match rank {
-        Some(Value::Int(rank)) => format!("rank {rank}"),
-        _ => "one rank".to_owned(),
-    };
-    format!("the records are those of {rank}; what other ranks saw stands in files of their own")
 }

@@ -7,13 +7,14 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
 use std::fs::File;
 
-use super::tensors::Torch;
-use super::{SlotNames, of_one_rank};
+use super::SlotNames;
+use super::dump::{Dump, Dumps};
+use super::ranks::Ranks;
 use crate::domain::trace::MAX_TOP_K;
 use crate::formats::trace::Input;
 use crate::formats::trace::error::{Flaws, TraceError};
 use crate::formats::trace::ndjson_sort::{Record, Sorter};
-use crate::formats::trace::pickle::{Heap, Tensor, Value};
+use crate::formats::trace::pickle::{Tensor, Value};
 use crate::formats::trace::routes::{NO_ID, Place, RouteRecorder, check_shape};
 
 /// Bytes of the ids of one pass that are held at a time.
@@ -24,17 +25,14 @@ const DECODE: Value = Value::Int(2);
 /// Converts records to routes.
 pub(super) fn convert(
     input: Input<'_>,
-    torch: &Torch,
-    heap: &Heap,
-    records: &[Value],
+    dumps: &Dumps<'_>,
     slots: &SlotNames,
 ) -> Result<File, TraceError> {
     let mut reader = Reader {
-        torch,
-        heap,
         slots,
         top_k: None,
         chains: Chains::default(),
+        ranks: Ranks::default(),
         sorter: None,
         tokens: 0,
         padding: 0,
@@ -42,8 +40,14 @@ pub(super) fn convert(
         left: input.limits.inflated_bytes,
         limit: input.limits.inflated_bytes,
     };
-    for (nth, record) in records.iter().enumerate() {
-        reader.pass(nth, *record, &input)?;
+    for file in 0..dumps.len() {
+        let dump = dumps.open(file)?;
+        let (records, map) = dump.records()?;
+        slots.check_same(file, &map)?;
+        reader.chains.next_file();
+        for (nth, record) in records.iter().enumerate() {
+            reader.pass(&dump, (file, nth), *record, &input)?;
+        }
     }
     let (Some(top_k), Some(sorter)) = (reader.top_k, reader.sorter) else {
         return Err(Flaws::default().fail("empty", "/records", "no record holds a token"));
@@ -51,7 +55,7 @@ pub(super) fn convert(
     let bound = u32::try_from(slots.n_experts).unwrap_or(u32::MAX);
     let shape = (slots.n_layers, top_k);
     let mut recorder = RouteRecorder::new(input.to, input.scratch, shape, input.declared, bound)?;
-    recorder.note(of_one_rank(heap, records));
+    reader.ranks.notes().into_iter().for_each(|note| recorder.note(note));
     recorder.note(
         "tokens of decode passes were joined to sequences by their positions, because the \
          recorder names no requests"
@@ -75,11 +79,10 @@ pub(super) fn convert(
 }
 
 struct Reader<'a, 's> {
-    torch: &'a Torch,
-    heap: &'a Heap,
     slots: &'a SlotNames,
     top_k: Option<usize>,
     chains: Chains,
+    ranks: Ranks,
     sorter: Option<Sorter<'s>>,
     tokens: u64,
     padding: u64,
@@ -91,9 +94,16 @@ struct Reader<'a, 's> {
 }
 
 impl<'s> Reader<'_, 's> {
-    fn pass(&mut self, nth: usize, record: Value, input: &Input<'s>) -> Result<(), TraceError> {
+    fn pass(
+        &mut self,
+        dump: &Dump,
+        (file, nth): (usize, usize),
+        record: Value,
+        input: &Input<'s>,
+    ) -> Result<(), TraceError> {
         let pointer = format!("/records/{nth}/topk_ids_of_layer");
-        let routed = self.heap.get(record, "topk_ids_of_layer").and_then(|x| self.heap.tensor(x));
+        let heap = &dump.heap;
+        let routed = heap.get(record, "topk_ids_of_layer").and_then(|x| heap.tensor(x));
         let Some(tensor) = routed else {
             return Err(Flaws::default().fail("required", pointer, "is missing or no tensor"));
         };
@@ -108,14 +118,19 @@ impl<'s> Reader<'_, 's> {
             );
             return Err(Flaws::default().fail("shape", pointer, detail));
         }
-        let ids = self.logical(tensor, &pointer)?;
+        let ids = self.logical(dump, tensor, &pointer)?;
         let n_tokens = usize::try_from(tokens).unwrap_or(0);
         let width = usize::try_from(width).unwrap_or(0);
-        let positions = self.numbers(record, "positions")?;
-        let inputs = self.numbers(record, "input_ids")?;
+        let positions = numbers(dump, record, "positions")?;
+        let inputs = numbers(dump, record, "input_ids")?;
+        let whose = positions.iter().chain(&inputs).flatten().flat_map(|n| n.to_le_bytes());
+        let recorded = whose.chain(ids.iter().flat_map(|id| id.to_le_bytes()));
+        if !self.ranks.is_new(file, dump.place(record, nth), recorded) {
+            return Ok(());
+        }
         let n = positions.as_ref().map_or(n_tokens, |known| known.len().min(n_tokens));
         self.all_ids &= inputs.as_ref().is_some_and(|inputs| inputs.len() >= n);
-        let starts = self.starts(record, n)?;
+        let starts = starts(dump, record, n)?;
         let mut starts = starts.into_iter().peekable();
         self.chains.next_pass();
         let (mut sequence, mut expected) = (0, 0);
@@ -152,8 +167,13 @@ impl<'s> Reader<'_, 's> {
     }
 
     /// The logical ids of a pass, `[layer][token][width]`, [`NO_ID`] for none.
-    fn logical(&mut self, tensor: &Tensor, pointer: &str) -> Result<Vec<u16>, TraceError> {
-        let mut view = self.torch.view(tensor)?;
+    fn logical(
+        &mut self,
+        dump: &Dump,
+        tensor: &Tensor,
+        pointer: &str,
+    ) -> Result<Vec<u16>, TraceError> {
+        let mut view = dump.torch.view(tensor)?;
         if !view.element().is_integer() {
             return Err(Flaws::default().fail("type", pointer, "ids must be integers"));
         }
@@ -222,51 +242,47 @@ impl<'s> Reader<'_, 's> {
         }
         Ok(Some(row))
     }
+}
 
-    /// Where sequences begin among the tokens of a pass.
-    fn starts(&self, record: Value, n: usize) -> Result<Vec<usize>, TraceError> {
-        if self.heap.get(record, "forward_mode") == Some(DECODE) {
-            return Ok((0..n).collect());
-        }
-        let mut starts = Vec::new();
-        let mut at = 0_usize;
-        for length in self.numbers(record, "extend_seq_lens")?.unwrap_or_default() {
-            starts.push(at);
-            at = at.saturating_add(length as usize);
-        }
-        if starts.is_empty() {
-            starts.push(0);
-        }
-        starts.dedup();
-        Ok(starts)
+/// Where sequences begin among the tokens of a pass.
+fn starts(dump: &Dump, record: Value, n: usize) -> Result<Vec<usize>, TraceError> {
+    if dump.heap.get(record, "forward_mode") == Some(DECODE) {
+        return Ok((0..n).collect());
     }
+    let mut starts = Vec::new();
+    let mut at = 0_usize;
+    for length in numbers(dump, record, "extend_seq_lens")?.unwrap_or_default() {
+        starts.push(at);
+        at = at.saturating_add(length as usize);
+    }
+    if starts.is_empty() {
+        starts.push(0);
+    }
+    starts.dedup();
+    Ok(starts)
+}
 
-    /// A list or tensor of small numbers, where there is one.
-    fn numbers(&self, record: Value, key: &str) -> Result<Option<Vec<u32>>, TraceError> {
-        let strange = || {
-            Flaws::default().fail(
-                "range",
-                format!("/records/*/{key}"),
-                "not a number from 0 to 2^32",
-            )
+/// A list or tensor of small numbers, where there is one.
+fn numbers(dump: &Dump, record: Value, key: &str) -> Result<Option<Vec<u32>>, TraceError> {
+    let strange = || {
+        Flaws::default().fail("range", format!("/records/*/{key}"), "not a number from 0 to 2^32")
+    };
+    let Some(value) = dump.heap.get(record, key).filter(|value| *value != Value::None) else {
+        return Ok(None);
+    };
+    if let Some(items) = dump.heap.items(value) {
+        let number = |item: &Value| match item {
+            Value::Int(n) => u32::try_from(*n).ok(),
+            _ => None,
         };
-        let Some(value) = self.heap.get(record, key).filter(|value| *value != Value::None) else {
-            return Ok(None);
-        };
-        if let Some(items) = self.heap.items(value) {
-            let number = |item: &Value| match item {
-                Value::Int(n) => u32::try_from(*n).ok(),
-                _ => None,
-            };
-            let numbers: Option<Vec<u32>> = items.iter().map(number).collect();
-            return numbers.map(Some).ok_or_else(strange);
-        }
-        let tensor = self.heap.tensor(value).filter(|tensor| tensor.size.len() == 1);
-        let mut row = Vec::new();
-        self.torch.view(tensor.ok_or_else(strange)?)?.integers(0, &mut row)?;
-        let numbers: Option<Vec<u32>> = row.iter().map(|n| u32::try_from(*n).ok()).collect();
-        numbers.map(Some).ok_or_else(strange)
+        let numbers: Option<Vec<u32>> = items.iter().map(number).collect();
+        return numbers.map(Some).ok_or_else(strange);
     }
+    let tensor = dump.heap.tensor(value).filter(|tensor| tensor.size.len() == 1);
+    let mut row = Vec::new();
+    dump.torch.view(tensor.ok_or_else(strange)?)?.integers(0, &mut row)?;
+    let numbers: Option<Vec<u32>> = row.iter().map(|n| u32::try_from(*n).ok()).collect();
+    numbers.map(Some).ok_or_else(strange)
 }
 
 /// Sequences under way, by the position their next token will have.
@@ -281,6 +297,11 @@ struct Chains {
 }
 
 impl Chains {
+    /// Nothing of one rank's file goes on in another's.
+    fn next_file(&mut self) {
+        self.waiting.clear();
+    }
+
     fn next_pass(&mut self) {
         self.pass += 1;
         self.active.clear();

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::Request;
-use axum::http::header;
+use axum::http::{StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use futures_util::StreamExt;
@@ -58,7 +58,9 @@ pub(super) async fn drain_refused(request: Request, next: Next) -> Response {
     let body = Arc::new(Mutex::new(body));
     let lent = Body::new(Lent(Arc::clone(&body)));
     let response = next.run(Request::from_parts(parts, lent)).await;
-    if response.status().as_u16() < 400 || too_long {
+    // Who sent too slowly before will not hurry now, and is told at once.
+    let slow = response.status() == StatusCode::REQUEST_TIMEOUT;
+    if response.status().as_u16() < 400 || too_long || slow {
         return response;
     }
     let rest = std::mem::take(&mut *body.lock().unwrap_or_else(PoisonError::into_inner));

@@ -22,6 +22,11 @@ impl Violations {
         self.0.borrow_mut().push(Violation::new(pointer, rule, detail));
     }
 
+    /// Whether something is wrong at this place.
+    pub fn has_at(&self, pointer: &str) -> bool {
+        self.0.borrow().iter().any(|found| found.pointer == pointer)
+    }
+
     /// Whether nothing is wrong so far.
     pub fn is_empty(&self) -> bool {
         self.0.borrow().is_empty()

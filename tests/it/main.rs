@@ -13,6 +13,8 @@ mod accuracy;
 mod advice_laws;
 mod asking;
 mod bad_input;
+mod bad_questions;
+mod bad_uploads;
 mod calibrate;
 mod calibrated;
 mod communication_silicon;

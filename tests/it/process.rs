@@ -278,3 +278,24 @@ fn a_refused_body_is_read_so_that_the_refusal_is_seen() {
     assert!(text.starts_with("HTTP/1.1 413"), "{text}");
     assert!(text.contains("urn:moe-gps:problem:too-large"), "{text}");
 }
+
+#[test]
+fn a_body_that_trickles_is_refused_when_its_time_is_up_not_when_it_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let process = Process::start(dir.path(), "--body-timeout-s 0.3");
+    let mut stream = TcpStream::connect(process.address).unwrap();
+    // Below the ten seconds for which what is left of a refused body is read.
+    stream.set_read_timeout(Some(Duration::from_secs(8))).unwrap();
+    write!(
+        stream,
+        "POST /v1/recommendations HTTP/1.1\r\nhost: t\r\n\
+         content-type: application/json\r\ncontent-length: 1000\r\n\r\n{{"
+    )
+    .unwrap();
+    // Nothing more is sent and the connection stays open: the answer must come all the same.
+    let mut answer = [0; 4096];
+    let n = stream.read(&mut answer).unwrap();
+    let text = String::from_utf8_lossy(&answer[..n]);
+    assert!(text.starts_with("HTTP/1.1 408"), "{text}");
+    assert!(text.contains("the body did not arrive within 0.3 s"), "{text}");
+}

@@ -193,7 +193,11 @@ fn workload(asked: Option<&wire::Workload>, violations: &Violations) -> Option<W
         combine: asked.dtypes.combine.unwrap_or(dtype),
     };
     let missing = |what: &str| -> Option<Workload> {
-        violations.note("/workload", "required", what.to_owned());
+        // A number that could not be read is not one that was left out.
+        let fields = ["batch_size", "sequence_length", "kv_length", "tokens_per_step"];
+        if !fields.iter().any(|field| violations.has_at(&format!("/workload/{field}"))) {
+            violations.note("/workload", "required", what.to_owned());
+        }
         None
     };
     let (sequences, tokens, context) = match asked.phase? {

@@ -204,13 +204,13 @@ pub struct Engine {
     #[schema(value_type = String, pattern = "^(vllm|sglang|tensorrt-llm|vllm-ascend)$")]
     pub name: Option<EngineName>,
     /// The engine's version.
-    #[schema(nullable = false, required = false, value_type = String)]
+    #[schema(nullable = false, required = false, value_type = String, min_length = 1, max_length = 256)]
     pub version: Option<String>,
     /// The engine's own name of its all-to-all backend.
-    #[schema(nullable = false, required = false, value_type = String)]
+    #[schema(nullable = false, required = false, value_type = String, min_length = 1, max_length = 256)]
     pub all2all_backend: Option<String>,
     /// The engine's own name of its expert kernel.
-    #[schema(nullable = false, required = false, value_type = String)]
+    #[schema(nullable = false, required = false, value_type = String, min_length = 1, max_length = 256)]
     pub moe_kernel: Option<String>,
     /// Whether steps are replayed as CUDA graphs.
     #[schema(nullable = false, required = false, value_type = bool)]

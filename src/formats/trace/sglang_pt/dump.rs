@@ -90,7 +90,8 @@ impl<'a> Dumps<'a> {
 
 /// The files of an archive that PyTorch wrote.
 pub(super) fn names(folder: &Folder) -> impl Iterator<Item = &str> {
-    folder.names().filter(|name| name.ends_with(".pt") || name.ends_with(".pth"))
+    let last = |name: &&str| matches!(name.rsplit_once('.'), Some((_, "pt" | "pth")));
+    folder.names().filter(last)
 }
 
 impl Dump {

@@ -86,7 +86,8 @@ fn written(
     })
 }
 
-fn catalog() -> Result<&'static Catalog, AdviceError> {
+/// The shipped catalog.
+pub(super) fn catalog() -> Result<&'static Catalog, AdviceError> {
     Catalog::embedded().map_err(|error| AdviceError::Catalog(error.to_string()))
 }
 

@@ -43,7 +43,7 @@ pub async fn submit(app: &App, asked: Asked) -> Result<Arc<JobRecord>, AppError>
         let job = replay(app, key, body_digest, &used).await?;
         return wait_for_end(app, job, asked.wait).await;
     }
-    let traces = known_traces(app, &asked.request).await?;
+    let traces = named_traces(app, &asked.request).await?;
     let question = app.advisor.check(&asked.request, &traces).map_err(refusal)?;
     // A question that is probably new is not looked for first: storing it tells.
     let mut known = None;
@@ -190,7 +190,8 @@ pub fn body_digest(body: &[u8]) -> [u8; 32] {
     Sha256::digest(body).into()
 }
 
-fn refusal(error: AdviceError) -> AppError {
+/// Why there is no advice, as a use case says it.
+pub(super) fn refusal(error: AdviceError) -> AppError {
     match error {
         AdviceError::Refused(violations) => AppError::Refused(violations),
         AdviceError::Trace { id, source } => AppError::Trace { id, source },
@@ -199,7 +200,7 @@ fn refusal(error: AdviceError) -> AppError {
 }
 
 /// What is stored of the traces that the question's `routing` names.
-async fn known_traces(app: &App, request: &Value) -> Result<KnownTraces, AppError> {
+pub(super) async fn named_traces(app: &App, request: &Value) -> Result<KnownTraces, AppError> {
     let mut named = BTreeSet::new();
     if let Some(routing) = request.get("routing") {
         for field in ["trace_id", "holdout_trace_id"] {

@@ -16,6 +16,7 @@ use crate::app::advisor::{AdviceError, Progress, TraceFacts};
 use crate::app::calibrate::device_document;
 use crate::app::ingest::TraceDirectory;
 use crate::formats::trace::Limits;
+use crate::wire::violation::Violation;
 
 /// Answers a question without a server.
 #[derive(Debug, Clone, Args)]
@@ -101,9 +102,7 @@ pub fn run(command: &Advise, out: &mut dyn Write) -> Result<()> {
     let advice = match answered {
         Ok(advice) => advice,
         Err(AdviceError::Refused(violations)) => {
-            for violation in &violations {
-                writeln!(out, "{}: {} ({})", violation.pointer, violation.detail, violation.rule)?;
-            }
+            write_violations(&violations, out)?;
             bail!("the question breaks {} rule(s)", violations.len());
         }
         Err(error) => return Err(error.into()),
@@ -127,7 +126,16 @@ pub fn run(command: &Advise, out: &mut dyn Write) -> Result<()> {
     Ok(())
 }
 
-fn read(path: &PathBuf) -> Result<Value> {
+/// Says what a request is refused for, one violation a line.
+pub(super) fn write_violations(violations: &[Violation], out: &mut dyn Write) -> Result<()> {
+    for Violation { pointer, detail, rule } in violations {
+        writeln!(out, "{pointer}: {detail} ({rule})")?;
+    }
+    Ok(())
+}
+
+/// A question from a file, or from standard input for `-`.
+pub(super) fn read(path: &PathBuf) -> Result<Value> {
     let mut text = String::new();
     if path.as_os_str() == "-" {
         std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;

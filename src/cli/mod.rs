@@ -9,6 +9,8 @@ mod demo;
 mod openapi;
 pub mod place;
 pub mod serve;
+pub mod sweep;
+mod sweep_table;
 pub mod trace;
 mod trace_report;
 pub mod validate;
@@ -42,6 +44,8 @@ enum Command {
     Serve(Serve),
     /// Answer a question in a file, without a server.
     Advise(advise::Advise),
+    /// Say which strategy wins over a grid of one or two quantities of a question.
+    Sweep(sweep::Sweep),
     /// Plan where experts go for a load, and write the file an engine loads.
     Place(place::Place),
     /// Print the API description.
@@ -129,6 +133,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             serve::run(&serve.settings, Arc::new(CostModel), ready)
         }
         Command::Advise(command) => advise::run(&command, &mut out),
+        Command::Sweep(command) => sweep::run(&command, &mut out),
         Command::Place(command) => place::run(&command, &mut out),
         Command::Openapi { operations } => openapi::print(&mut out, operations),
         Command::Trace(TraceCommand::Inspect(inspect)) => trace::inspect(&inspect, &mut out),

@@ -129,6 +129,7 @@ pub async fn start(
             keeping: tokio::sync::Mutex::new(()),
         },
         instance: uuid::Uuid::now_v7().to_string(),
+        sweeps: Semaphore::new(crate::app::sweep::AT_ONCE),
         queue: queue(&settings.jobs),
     });
     let runner = Runner::start(&app, handovers).await?;

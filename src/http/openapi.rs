@@ -17,6 +17,7 @@ use utoipa::OpenApi;
     components(schemas(crate::wire::question::LinkNumbers)),
     tags(
         (name = "recommendations", description = "Ask, follow, fetch, list and cancel"),
+        (name = "sweeps", description = "Which strategy wins over a grid of one or two quantities"),
         (name = "traces", description = "Routing traces that questions refer to"),
         (name = "catalog", description = "Models, devices and links, every number with its source"),
         (name = "operations", description = "Probes and metrics"),

@@ -6,7 +6,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::api::{catalog, health, recommendations, report, traces};
+use super::api::{catalog, health, recommendations, report, sweeps, traces};
 use super::openapi::Description;
 use super::state::Service;
 use super::{layers, page};
@@ -20,6 +20,7 @@ fn quick() -> OpenApiRouter<Service> {
             recommendations::delete_recommendation
         ))
         .routes(routes!(recommendations::get_placement))
+        .routes(routes!(sweeps::sweep))
         .routes(routes!(traces::get_trace, traces::delete_trace))
         .routes(routes!(catalog::list_models))
         .routes(routes!(catalog::get_model))

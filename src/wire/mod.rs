@@ -13,6 +13,7 @@ pub mod problem;
 pub mod question;
 pub mod read;
 pub mod report;
+pub mod sweep;
 pub mod time;
 pub mod trace;
 pub mod transfer;

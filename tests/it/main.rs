@@ -43,4 +43,5 @@ mod reports;
 mod several_traces;
 mod simulation;
 mod support;
+mod sweeps;
 mod traces;

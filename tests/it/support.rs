@@ -211,14 +211,23 @@ impl TestApp {
         self.call("GET", path).await
     }
 
-    /// Asks a question with these headers.
-    pub(crate) async fn ask(&self, question: &Value, headers: &[(&str, &str)]) -> Answer {
-        let mut request =
-            Request::post("/v1/recommendations").header("content-type", "application/json");
+    /// Posts JSON with these headers.
+    pub(crate) async fn post_json(
+        &self,
+        path: &str,
+        body: &Value,
+        headers: &[(&str, &str)],
+    ) -> Answer {
+        let mut request = Request::post(path).header("content-type", "application/json");
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
-        self.send(request.body(Body::from(question.to_string())).unwrap()).await
+        self.send(request.body(Body::from(body.to_string())).unwrap()).await
+    }
+
+    /// Asks a question with these headers.
+    pub(crate) async fn ask(&self, question: &Value, headers: &[(&str, &str)]) -> Answer {
+        self.post_json("/v1/recommendations", question, headers).await
     }
 
     /// Asks and waits for the end.

@@ -2,6 +2,9 @@
 
 use std::fmt::Write as _;
 
+use crate::app::charts::axis::{number, tick_step};
+use crate::app::charts::escaped;
+
 /// Width of every chart, in its own units.
 const WIDTH: f64 = 960.0;
 /// Room for the labels of the left axis.
@@ -17,22 +20,6 @@ pub(super) struct Line<'a> {
     pub(super) name: String,
     /// Values at equal distances.
     pub(super) values: &'a [f64],
-}
-
-/// Text that may stand in a page.
-pub(super) fn escaped(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '&' => out.push_str("&amp;"),
-            '<' => out.push_str("&lt;"),
-            '>' => out.push_str("&gt;"),
-            '"' => out.push_str("&quot;"),
-            '\'' => out.push_str("&#39;"),
-            c => out.push(c),
-        }
-    }
-    out
 }
 
 /// Layers × experts, coloured by load over mean.
@@ -171,21 +158,6 @@ pub(super) fn line_chart(
     svg
 }
 
-/// A distance of grid lines that gives four to eight of them: 1, 2 or 5 times a power of ten.
-fn tick_step(span: f64) -> f64 {
-    let rough = (span / 5.0).max(1e-4);
-    let power = 10.0_f64.powf(rough.log10().floor());
-    let steps = [1.0, 2.0, 5.0, 10.0].map(|step| step * power);
-    steps.into_iter().find(|step| rough <= *step * (1.0 + 1e-9)).unwrap_or(rough)
-}
-
-/// A number with as many digits as its step needs.
-fn number(value: f64, step: f64) -> String {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 4")]
-    let digits = (-step.log10().floor()).clamp(0.0, 4.0) as usize;
-    format!("{value:.digits$}")
-}
-
 fn open(height: f64, label: &str) -> String {
     format!(
         "<svg class=\"chart\" viewBox=\"0 0 {WIDTH} {height:.1}\" role=\"img\" aria-label=\"{}\">",
@@ -208,18 +180,5 @@ mod tests {
         assert_eq!(found.iter().filter(|path| !path.is_empty()).count(), 3);
         // Two experts to a column: the busier one counts.
         assert_eq!(paths(&[vec![0.5, 0.0, 0.25, 0.25]], 2, 1)[level(2.0)], "M0 0h1v1h-1z");
-    }
-
-    #[test]
-    fn axes_have_round_numbers() {
-        for (span, step) in [(0.31, 0.1), (2.4, 0.5), (7.0, 2.0), (0.0, 1e-4)] {
-            assert!((tick_step(span) / step - 1.0).abs() < 1e-9, "{span} {}", tick_step(span));
-        }
-        assert_eq!(number(1.25, 0.05), "1.25");
-    }
-
-    #[test]
-    fn names_cannot_write_into_the_page() {
-        assert_eq!(escaped("<b a='1' & \"x\">"), "&lt;b a=&#39;1&#39; &amp; &quot;x&quot;&gt;");
     }
 }

@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::charts::{LEVELS, Line, escaped, heat_map, level, line_chart};
+use super::charts::{LEVELS, Line, heat_map, level, line_chart};
+use crate::app::charts::escaped;
 use crate::wire::report::{DriftBody, ForecastBody, Imbalance, Slots, Steps, TraceReport};
 
 const STYLE: &str = include_str!("page.css");

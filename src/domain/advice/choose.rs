@@ -77,6 +77,21 @@ struct Pick {
     preset: Preset,
 }
 
+impl Pick {
+    /// Second fastest strategy over fastest, minus 1, and the error band of that margin.
+    fn margin(&self, entries: &[Entry]) -> (f64, f64) {
+        let [(fastest, _, least), (second, _, latency), ..] = self.ranked[..] else {
+            return (0.0, 0.0);
+        };
+        (relative(latency, least), band(entries, fastest, second, self.preset))
+    }
+
+    /// Whether the fastest strategy is not told from the second.
+    fn is_tie(&self, (margin, band): (f64, f64)) -> bool {
+        1 < self.ranked.len() && margin <= band
+    }
+}
+
 fn pick(question: &Question, entries: &[Entry]) -> Option<Pick> {
     let ranked = ranked(entries, &question.allowed);
     let &(fastest, _, least) = ranked.first()?;
@@ -128,17 +143,24 @@ pub fn chosen_by(
     Some((entries[chosen].strategy, if runs { lead } else { f64::NEG_INFINITY }))
 }
 
+/// The strategy chosen, its margin, and whether that is within its error band; `None` if no
+/// strategy can be run.
+#[must_use]
+pub fn decided(question: &Question, entries: &[Entry]) -> Option<(Strategy, f64, bool)> {
+    let pick = pick(question, entries)?;
+    let margin = pick.margin(entries);
+    Some((entries[pick.chosen].strategy, margin.0, pick.is_tie(margin)))
+}
+
 /// Chooses among entries; `None` if none can be run.
 #[must_use]
 pub fn choose(question: &Question, entries: &[Entry]) -> Option<Choice> {
-    let Pick { ranked, chosen, preset } = pick(question, entries)?;
-    let &(fastest, _, least) = ranked.first()?;
+    let pick = pick(question, entries)?;
+    let (margin, margin_band) = pick.margin(entries);
+    let tie = pick.is_tie((margin, margin_band));
+    let Pick { ranked, chosen, .. } = pick;
+    let fastest = ranked.first()?.0;
     let strategy = entries[chosen].strategy;
-    let second = ranked.get(1);
-    let (margin, margin_band) = second.map_or((0.0, 0.0), |(index, _, latency)| {
-        (relative(*latency, least), band(entries, fastest, *index, preset))
-    });
-    let tie = second.is_some() && margin <= margin_band;
     let runner_up =
         ranked.iter().find(|(_, other, _)| *other != strategy).map(|(index, _, _)| *index);
     let mut missing = Vec::new();

@@ -29,6 +29,7 @@ mod scenario;
 pub mod search;
 pub mod serving;
 pub mod stepwise;
+pub mod sweep;
 pub mod transfer;
 mod vary;
 

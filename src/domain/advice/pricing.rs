@@ -1,7 +1,6 @@
 //! One way to price a question whatever the preset.
 
-use std::cell::OnceCell;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::analytic::{Analytic, AnalyticError, PlanSummary};
 use super::choose::winner;
@@ -37,7 +36,7 @@ pub(super) struct Pricing<'a> {
     /// The orders of experts that were tried.
     pub(super) tried: Orders,
     /// The placements of the question as it is, once they are made.
-    placements: OnceCell<Arc<Placements>>,
+    placements: OnceLock<Arc<Placements>>,
 }
 
 /// All strategies priced.
@@ -61,7 +60,7 @@ impl<'a> Pricing<'a> {
         let (layers, orders) =
             if paper(question) { (Vec::new(), None) } else { known.layers(question, &tried) };
         let layers = layers.into();
-        Self { question, known, pattern, layers, orders, tried, placements: OnceCell::new() }
+        Self { question, known, pattern, layers, orders, tried, placements: OnceLock::new() }
     }
 
     /// The full answer.

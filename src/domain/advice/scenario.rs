@@ -34,18 +34,34 @@ use crate::domain::strategy::Strategy;
 use crate::domain::units::{BytesPerSecond, Seconds};
 
 /// Draws over all layers that a changed question is priced on.
-const DRAWS: usize = 16;
+pub const DRAWS: usize = 16;
 
 /// The most tokens of a step that a batch is solved for: 2^24, the most a question may state.
 const MOST_TOKENS: f64 = 16_777_216.0;
+
+/// A predictor's place among those of a question, and the point it is held at.
+pub type HeldPredictor = Option<(usize, PredictorPoint)>;
+
+/// The predictor that is varied: that of the fastest token-to-expert entry. Entries of that
+/// strategy stand in the predictors' order.
+#[must_use]
+pub fn varied_predictor(entries: &[Entry]) -> HeldPredictor {
+    let of_strategy = entries.iter().filter(|entry| entry.strategy == Strategy::TokenToExpert);
+    let priced = of_strategy.enumerate().filter_map(|(index, entry)| {
+        let PricedPredictor { accuracy, overhead, .. } = *entry.predictor.as_ref()?;
+        Some((index, PredictorPoint { accuracy, overhead }, entry.latency()?))
+    });
+    let fastest = priced.min_by(|a, b| a.2.get().total_cmp(&b.2.get()));
+    fastest.map(|(index, point, _)| (index, point))
+}
 
 /// A question under change.
 #[derive(Debug, Clone)]
 pub(super) struct Scenario<'a> {
     pricing: &'a Pricing<'a>,
-    question: Question,
-    /// The predictor that is varied: its index and the point it was priced at.
-    predictor: Option<(usize, PredictorPoint)>,
+    pub(super) question: Question,
+    /// The predictor that is varied.
+    predictor: HeldPredictor,
     known: Cow<'a, Known>,
     /// What drawn prices rest on; nothing in paper mode.
     parts: Option<Parts>,
@@ -70,17 +86,16 @@ struct Parts {
 }
 
 impl<'a> Scenario<'a> {
-    /// A question as it is. The predictor that is varied is that of the fastest
-    /// token-to-expert entry; entries of that strategy stand in the predictors' order.
+    /// A priced question as it is.
     pub(super) fn new(pricing: &'a Pricing<'a>, entries: &[Entry]) -> Result<Self, AnalyticError> {
-        let of_strategy = entries.iter().filter(|entry| entry.strategy == Strategy::TokenToExpert);
-        let priced = of_strategy.enumerate().filter_map(|(index, entry)| {
-            let PricedPredictor { accuracy, overhead, .. } = *entry.predictor.as_ref()?;
-            Some((index, PredictorPoint { accuracy, overhead }, entry.latency()?))
-        });
-        let predictor = priced
-            .min_by(|a, b| a.2.get().total_cmp(&b.2.get()))
-            .map(|(index, point, _)| (index, point));
+        Self::around(pricing, varied_predictor(entries))
+    }
+
+    /// A question as it is, `predictor` being the one that is varied.
+    pub(super) fn around(
+        pricing: &'a Pricing<'a>,
+        predictor: HeldPredictor,
+    ) -> Result<Self, AnalyticError> {
         let parts = if paper(pricing.question) { None } else { Some(Parts::new(pricing)?) };
         Ok(Self {
             pricing,

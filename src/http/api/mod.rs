@@ -4,4 +4,5 @@ pub mod catalog;
 pub mod health;
 pub mod recommendations;
 pub mod report;
+pub mod sweeps;
 pub mod traces;

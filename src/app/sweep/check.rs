@@ -1,0 +1,230 @@
+//! What a sweep may vary of its question, and everything that speaks against it.
+
+use serde_json::Value;
+
+use crate::app::advisor::{AdviceError, KnownTraces};
+use crate::app::assumed;
+use crate::app::question::{self, Answerable, AskedRouting};
+use crate::catalog::Catalog;
+use crate::domain::advice::flip::Parameter;
+use crate::domain::advice::sweep::Axis;
+use crate::domain::question::Question;
+use crate::wire::read::Violations;
+use crate::wire::sweep::{self as wire, MOST_CELLS, SweepAxis, SweptParameter};
+
+/// A sweep that can be computed.
+#[derive(Debug)]
+pub(super) struct Checked {
+    /// The question as it stands.
+    pub(super) base: Answerable,
+    /// One or two axes.
+    pub(super) axes: Vec<CheckedAxis>,
+    /// The question at every number of devices, where that is an axis.
+    pub(super) by_devices: Option<Vec<Question>>,
+}
+
+/// A quantity and the values it takes.
+#[derive(Debug)]
+pub(super) struct CheckedAxis {
+    pub(super) parameter: SweptParameter,
+    pub(super) values: Vec<f64>,
+}
+
+impl CheckedAxis {
+    /// The axis, where its quantity is varied inside one system.
+    pub(super) fn varied(&self) -> Option<Axis<'_>> {
+        match self.parameter {
+            SweptParameter::Varied(parameter) => Some(Axis { parameter, values: &self.values }),
+            SweptParameter::Devices => None,
+        }
+    }
+}
+
+impl Checked {
+    /// What the user should know of this sweep.
+    pub(super) fn warnings(&self) -> Vec<String> {
+        let mut warnings = self.base.warnings.clone();
+        let changes_layer = |axis: &&CheckedAxis| {
+            matches!(
+                axis.parameter,
+                SweptParameter::Devices | SweptParameter::Varied(Parameter::TokensPerStep)
+            )
+        };
+        if let Some(axis) = self.axes.iter().find(changes_layer)
+            && self.base.question.measured_layer.is_some()
+        {
+            warnings.push(format!(
+                "`measured_layer` holds for the question as it stands; its times are kept over \
+                 all of {}",
+                axis.parameter.id()
+            ));
+        }
+        warnings
+    }
+}
+
+/// Reads and checks a sweep, or says everything that is wrong with it.
+pub(super) fn check(
+    request: &Value,
+    catalog: &Catalog,
+    traces: &KnownTraces,
+) -> Result<Checked, AdviceError> {
+    let violations = Violations::default();
+    let asked = wire::read(request, &violations);
+    let base = match &asked.question {
+        None => None,
+        Some(asked) => match question::answerable(asked, catalog, traces) {
+            Ok(base) => Some(base),
+            Err(AdviceError::Refused(found)) => {
+                for found in found {
+                    let pointer = format!("/question{}", found.pointer);
+                    violations.note(pointer, &found.rule, found.detail);
+                }
+                None
+            }
+            Err(error) => return Err(error),
+        },
+    };
+    if let (Some(asked), Some(base)) = (&asked.question, &base) {
+        only_formulas(asked, base, &violations);
+    }
+    let axes = asked.axes.as_deref().unwrap_or_default();
+    several(axes, &violations);
+    let mut by_devices = None;
+    for (index, axis) in axes.iter().enumerate() {
+        let (Some(parameter), Some(base)) = (axis.parameter, &base) else { continue };
+        let at = format!("/axes/{index}");
+        match parameter {
+            SweptParameter::Varied(parameter) => {
+                variable(parameter, axis, base, &at, &violations);
+            }
+            SweptParameter::Devices => {
+                if let (Some(asked), Some(values)) = (&asked.question, &axis.values) {
+                    let at = format!("{at}/values");
+                    by_devices = devices(asked, values, catalog, traces, &at, &violations)?;
+                }
+            }
+        }
+    }
+    let whole =
+        |axis: SweepAxis| Some(CheckedAxis { parameter: axis.parameter?, values: axis.values? });
+    let axes = asked.axes.and_then(|axes| axes.into_iter().map(whole).collect());
+    match (base, axes) {
+        (Some(mut base), Some(axes)) if violations.is_empty() => {
+            if base.assume_predictors {
+                base.question.predictors = assumed::predictors(&base.question);
+            }
+            Ok(Checked { base, axes, by_devices })
+        }
+        _ => Err(AdviceError::Refused(violations.into_vec())),
+    }
+}
+
+/// Notes what only a replay or a fit can answer.
+fn only_formulas(asked: &Value, base: &Answerable, violations: &Violations) {
+    if asked.get("method").and_then(Value::as_str) == Some("simulated") {
+        let detail = "a sweep is analytic; leave `method` out, or ask for single recommendations";
+        violations.note("/question/method", "choice", detail);
+    }
+    if base.question.throughput_at_tpot {
+        let detail = "a sweep compares step latencies; leave `objective` out";
+        violations.note("/question/objective", "choice", detail);
+    }
+    for fit in &base.fits {
+        let detail = "a sweep fits no predictors; state `accuracy` and `overhead_s`, such as a \
+                      recommendation has found";
+        violations.note(format!("/question/predictors/{}/fit", fit.place), "choice", detail);
+    }
+}
+
+/// Notes what is wrong with the axes together.
+fn several(axes: &[SweepAxis], violations: &Violations) {
+    if let [first, second] = axes
+        && let (Some(one), Some(other)) = (first.parameter, second.parameter)
+        && one == other
+    {
+        let detail = format!("`{}` is on both axes; give each quantity once", one.id());
+        violations.note("/axes/1/parameter", "unique", detail);
+    }
+    let cells = axes.iter().map(|axis| axis.values.as_ref().map_or(1, Vec::len));
+    let cells = cells.fold(1, usize::saturating_mul);
+    if MOST_CELLS < cells {
+        let detail = format!("the axes span {cells} cells; a sweep has at most {MOST_CELLS}");
+        violations.note("/axes", "range", detail);
+    }
+}
+
+/// Notes where the question has nothing to vary, and values its model does not allow.
+fn variable(
+    parameter: Parameter,
+    axis: &SweepAxis,
+    base: &Answerable,
+    at: &str,
+    violations: &Violations,
+) {
+    match parameter {
+        Parameter::Skewness => {
+            if let AskedRouting::Balancedness { .. } = base.routing {
+                let detail = "the balance of devices does not say how skewed experts are; give \
+                              `routing.skewness`, shares or a trace";
+                violations.note(format!("{at}/parameter"), "choice", detail);
+            }
+            let experts = &base.question.system.model.experts;
+            let most = f64::from(experts.routed) / f64::from(experts.top_k);
+            for (place, skewness) in axis.values.iter().flatten().enumerate() {
+                if most < *skewness {
+                    let detail = format!(
+                        "{skewness} is out of range; with {} experts and top-{} it must be from \
+                         1 to {most}",
+                        experts.routed, experts.top_k
+                    );
+                    violations.note(format!("{at}/values/{place}"), "range", detail);
+                }
+            }
+        }
+        Parameter::PredictorAccuracy | Parameter::PredictorOverhead if base.assume_predictors => {
+            let detail = format!(
+                "the question states no predictor whose `{}` could vary; give `predictors`",
+                parameter.id()
+            );
+            violations.note(format!("{at}/parameter"), "choice", detail);
+        }
+        _ => {}
+    }
+}
+
+/// The question at every number of devices, checked as a question of its own.
+fn devices(
+    asked: &Value,
+    values: &[f64],
+    catalog: &Catalog,
+    traces: &KnownTraces,
+    at: &str,
+    violations: &Violations,
+) -> Result<Option<Vec<Question>>, AdviceError> {
+    let mut questions = Vec::with_capacity(values.len());
+    let mut asked = asked.clone();
+    for (place, value) in values.iter().enumerate() {
+        let Some(devices) = asked.pointer_mut("/cluster/devices") else { return Ok(None) };
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "1 to 4096")]
+        let whole = *value as u32;
+        *devices = whole.into();
+        match question::answerable(&asked, catalog, traces) {
+            Ok(Answerable { mut question, assume_predictors, .. }) => {
+                if assume_predictors {
+                    question.predictors = assumed::predictors(&question);
+                }
+                questions.push(question);
+            }
+            Err(AdviceError::Refused(found)) => {
+                for found in found {
+                    let detail =
+                        format!("with {whole} devices, at {}: {}", found.pointer, found.detail);
+                    violations.note(format!("{at}/{place}"), &found.rule, detail);
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(Some(questions))
+}

@@ -1,0 +1,157 @@
+//! The use case of a decision map: one question, one or two quantities varied.
+
+mod check;
+
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use super::advise::catalog;
+use super::advisor::{AdviceError, KnownTraces};
+use super::context::App;
+use super::error::AppError;
+use super::recommendations::{named_traces, refusal};
+use super::{assumed, known};
+use crate::domain::advice::known::Known;
+use crate::domain::advice::sweep::{
+    Axis, Cell, DRAWS, HeldPredictor, Predictors, Sweep, transposed, varied_predictor,
+};
+use crate::domain::advice::{self, flip::Parameter};
+use crate::domain::question::{PredictorCost, Question};
+use crate::domain::strategy::Strategy;
+use crate::domain::system::Preset;
+use crate::wire::sweep::{
+    AnsweredAxis, LatencyMatrices, SweepAnswer, SweepProvenance, SweptParameter, SweptPredictor,
+};
+
+use check::{Checked, CheckedAxis};
+
+/// Sweeps computed at once; each uses every core.
+pub const AT_ONCE: usize = 2;
+
+/// Sweeps for a client, who may go away before the end.
+pub async fn sweep(app: &App, request: Value) -> Result<SweepAnswer, AppError> {
+    let question = request.get("question").unwrap_or(&Value::Null);
+    let traces = named_traces(app, question).await?;
+    let _turn = app.sweeps.acquire().await;
+    let gone = CancellationToken::new();
+    let _when_dropped = gone.clone().drop_guard();
+    let stopped = move || gone.is_cancelled();
+    let made = tokio::task::spawn_blocking(move || answer(&request, &traces, &stopped)).await;
+    let made = made.map_err(|error| AppError::Internal(format!("a sweep fell over: {error}")))?;
+    made.map_err(refusal)
+}
+
+/// Answers a sweep; `stopped` is asked often, and after `true` the sweep is canceled.
+pub fn answer(
+    request: &Value,
+    traces: &KnownTraces,
+    stopped: &(dyn Fn() -> bool + Sync),
+) -> Result<SweepAnswer, AdviceError> {
+    let catalog = catalog()?;
+    let checked = check::check(request, catalog, traces)?;
+    let loaded = known::load(&checked.base)?;
+    let predictor = held_predictor(&checked, &loaded.known)?;
+    let swept = Swept { checked: &checked, known: &loaded.known, predictor, stopped };
+    let cells = swept.cells()?.ok_or(AdviceError::Canceled)?;
+
+    let question = &checked.base.question;
+    let columns = checked.axes.last().map_or(1, |axis| axis.values.len());
+    let rows = || cells.chunks(columns);
+    let latency = |place: usize| {
+        let of = |cell: &Cell| cell.layer_latency[place].map(|latency| latency.get());
+        rows().map(|row| row.iter().map(of).collect()).collect()
+    };
+    let paper = question.system.assumptions.preset == Preset::Paper;
+    Ok(SweepAnswer {
+        winner: rows()
+            .map(|row| row.iter().map(|cell| cell.winner.map(Strategy::id)).collect())
+            .collect(),
+        margin_over_runner_up: rows()
+            .map(|row| row.iter().map(|cell| cell.margin).collect())
+            .collect(),
+        tie: rows().map(|row| row.iter().map(|cell| cell.tie).collect()).collect(),
+        layer_latency_s: LatencyMatrices {
+            none: latency(0),
+            replace_only: latency(1),
+            distribution_only: latency(2),
+            token_to_expert: latency(3),
+        },
+        predictor: predictor.map(|(index, point)| SweptPredictor {
+            name: question.predictors[index].name.clone(),
+            accuracy: point.accuracy,
+            overhead_s: point.overhead.get(),
+        }),
+        warnings: checked.warnings(),
+        provenance: SweepProvenance {
+            version: env!("CARGO_PKG_VERSION"),
+            catalog_digest: catalog.digest().to_owned(),
+            method: "analytic",
+            preset: if paper { "paper" } else { "calibrated" },
+            seed: question.seed,
+            draws: (!paper).then_some(DRAWS as u64),
+        },
+        axes: checked
+            .axes
+            .into_iter()
+            .map(|axis| AnsweredAxis { parameter: axis.parameter.id(), values: axis.values })
+            .collect(),
+    })
+}
+
+/// The predictor whose accuracy or overhead is swept, and where it is held besides: the
+/// only one, or that of the fastest entry as the question stands.
+fn held_predictor(checked: &Checked, known: &Known) -> Result<HeldPredictor, AdviceError> {
+    let question = &checked.base.question;
+    let is_swept = |axis: &CheckedAxis| {
+        matches!(
+            axis.parameter,
+            SweptParameter::Varied(Parameter::PredictorAccuracy | Parameter::PredictorOverhead)
+        )
+    };
+    if !checked.axes.iter().any(is_swept) {
+        return Ok(None);
+    }
+    if let [only] = &question.predictors[..]
+        && let PredictorCost::Point(point) = only.cost
+    {
+        return Ok(Some((0, point)));
+    }
+    Ok(varied_predictor(&advice::price(question, known)?.entries))
+}
+
+/// A checked sweep, ready to be computed.
+struct Swept<'a> {
+    checked: &'a Checked,
+    known: &'a Known,
+    predictor: HeldPredictor,
+    stopped: &'a (dyn Fn() -> bool + Sync),
+}
+
+impl Swept<'_> {
+    /// The cells row by row; `None` once stopped.
+    fn cells(&self) -> Result<Option<Vec<Cell>>, AdviceError> {
+        let axes = &self.checked.axes;
+        let varied: Vec<Axis> = axes.iter().filter_map(CheckedAxis::varied).collect();
+        let along = |question: &Question| {
+            let predictors: Predictors = &assumed::predictors;
+            let sweep = Sweep {
+                question,
+                known: self.known,
+                predictor: self.predictor,
+                predictors: self.checked.base.assume_predictors.then_some(predictors),
+                stopped: self.stopped,
+            };
+            sweep.cells(&varied)
+        };
+        let Some(questions) = &self.checked.by_devices else {
+            return Ok(along(&self.checked.base.question)?);
+        };
+        let rows: Vec<Option<Vec<Cell>>> =
+            questions.par_iter().map(along).collect::<Result<_, _>>()?;
+        let Some(rows) = rows.into_iter().collect::<Option<Vec<_>>>() else { return Ok(None) };
+        let first = axes.first().map(|axis| axis.parameter);
+        let by_row = first == Some(SweptParameter::Devices) && !varied.is_empty();
+        Ok(Some(if by_row { rows.concat() } else { transposed(&rows) }))
+    }
+}

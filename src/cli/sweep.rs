@@ -1,0 +1,160 @@
+//! `sweep FILE`: who wins over a grid of one or two quantities, without a server.
+
+use std::fs;
+use std::io::Write;
+use std::path::PathBuf;
+
+use anyhow::{Context, Result, bail, ensure};
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::{advise, sweep_table};
+use crate::app::advisor::{AdviceError, KnownTraces};
+use crate::app::charts::{decision_map, figure};
+use crate::app::sweep;
+
+/// Sweeps one or two quantities of a question without a server.
+#[derive(Debug, Clone, Args)]
+pub struct Sweep {
+    /// The question as JSON, as `advise` takes it; `-` reads standard input.
+    pub file: PathBuf,
+    /// A quantity and its values: `NAME=FROM:TO:COUNT`, with `:log` at even ratios, or
+    /// `NAME=A,B,C`. NAME is skewness, link_bandwidth_bytes_per_s, tokens_per_step, devices,
+    /// predictor_accuracy or predictor_overhead_s. Give it once or twice.
+    #[arg(long = "axis", required = true, value_name = "AXIS", value_parser = parse_axis)]
+    pub axes: Vec<AxisArgument>,
+    /// Prints the answer as JSON.
+    #[arg(long)]
+    pub json: bool,
+    /// Prints one line per cell, with the latency of a layer under every strategy.
+    #[arg(long, conflicts_with = "json")]
+    pub csv: bool,
+    /// Draws the winners into this file.
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+}
+
+/// An axis as it stands on the command line.
+#[derive(Debug, Clone, PartialEq)]
+pub struct AxisArgument {
+    /// The quantity's name.
+    pub parameter: String,
+    /// Its values.
+    pub values: Vec<f64>,
+}
+
+/// Runs `sweep` and writes the answer to `out`.
+pub fn run(command: &Sweep, out: &mut dyn Write) -> Result<()> {
+    let axes: Vec<Value> = command.axes.iter().map(AxisArgument::json).collect();
+    let request = json!({"question": advise::read(&command.file)?, "axes": axes});
+    let answer = match sweep::answer(&request, &KnownTraces::new(), &|| false) {
+        Ok(answer) => answer,
+        Err(AdviceError::Refused(violations)) => {
+            advise::write_violations(&violations, out)?;
+            bail!("the sweep breaks {} rule(s)", violations.len());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if let Some(path) = &command.svg {
+        let panel = decision_map::panel("the strategy recommended", &answer);
+        let svg = figure::svg("Decision map", &[vec![panel]], &decision_map::key(&[&answer]), &[]);
+        fs::write(path, svg).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    if command.json {
+        serde_json::to_writer_pretty(&mut *out, &answer)?;
+        writeln!(out)?;
+    } else if command.csv {
+        out.write_all(&sweep_table::csv(&answer)?)?;
+    } else {
+        sweep_table::write(out, &answer)?;
+    }
+    Ok(())
+}
+
+impl AxisArgument {
+    /// The axis as a request has it; counts as whole numbers.
+    fn json(&self) -> Value {
+        let whole = ["tokens_per_step", "devices"].contains(&self.parameter.as_str());
+        let value = |value: &f64| -> Value {
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked")]
+            if whole && value.fract() == 0.0 && (0.0..1e15).contains(value) {
+                (*value as u64).into()
+            } else {
+                (*value).into()
+            }
+        };
+        let values: Vec<Value> = self.values.iter().map(value).collect();
+        json!({"parameter": self.parameter, "values": values})
+    }
+}
+
+/// `NAME=FROM:TO:COUNT[:log]` or `NAME=A,B,C`.
+fn parse_axis(text: &str) -> Result<AxisArgument> {
+    let form = "an axis is NAME=FROM:TO:COUNT, NAME=FROM:TO:COUNT:log or NAME=A,B,C";
+    let (parameter, values) = text.split_once('=').context(form)?;
+    let number = |text: &str| -> Result<f64> {
+        let number: f64 = text.trim().parse().with_context(|| format!("{text:?} is no number"))?;
+        ensure!(number.is_finite(), "{text:?} is not finite");
+        Ok(number)
+    };
+    let parts: Vec<&str> = values.split(':').collect();
+    let mut values = match parts[..] {
+        [list] => list.split(',').map(number).collect::<Result<Vec<f64>>>()?,
+        [from, to, count] => spread(number(from)?, number(to)?, count, false)?,
+        [from, to, count, "log"] => spread(number(from)?, number(to)?, count, true)?,
+        _ => bail!(form),
+    };
+    if ["tokens_per_step", "devices"].contains(&parameter) && parts.len() > 1 {
+        // Between whole ends lie whole values only; equal neighbours are one.
+        values.iter_mut().for_each(|value| *value = value.round());
+        values.dedup();
+    }
+    Ok(AxisArgument { parameter: parameter.to_owned(), values })
+}
+
+/// `count` values from `from` to `to`, both among them.
+fn spread(from: f64, to: f64, count: &str, log: bool) -> Result<Vec<f64>> {
+    let count: u32 = count.parse().with_context(|| format!("{count:?} is no number of values"))?;
+    ensure!((1..=10_000).contains(&count), "{count} values; there must be from 1 to 10000");
+    ensure!(!log || (from > 0.0 && to > 0.0), "even ratios need ends above 0");
+    let at = |place: u32| match place {
+        0 => from,
+        last if last == count - 1 => to,
+        _ => {
+            let share = f64::from(place) / f64::from(count - 1);
+            if log { from * (to / from).powf(share) } else { from + (to - from) * share }
+        }
+    };
+    Ok((0..count).map(at).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(text: &str) -> Vec<f64> {
+        parse_axis(text).unwrap().values
+    }
+
+    #[test]
+    fn an_axis_is_a_range_or_a_list() {
+        assert_eq!(values("skewness=1:3:5"), [1.0, 1.5, 2.0, 2.5, 3.0]);
+        assert_eq!(values("devices=2,4,8"), [2.0, 4.0, 8.0]);
+        assert_eq!(values("tokens_per_step=1:4:13"), [1.0, 2.0, 3.0, 4.0]);
+        let ratios = values("link_bandwidth_bytes_per_s=1e9:1e12:4:log");
+        for (found, exact) in ratios.into_iter().zip([1e9, 1e10, 1e11, 1e12]) {
+            assert!((found / exact - 1.0).abs() < 1e-12, "{found}");
+        }
+        assert_eq!(values("skewness=1.5:3:1"), [1.5]);
+    }
+
+    #[test]
+    fn what_is_no_axis_is_refused_with_the_form() {
+        for text in
+            ["skewness", "skewness=", "skewness=1:2", "skewness=0:1:3:log", "skewness=1:2:0"]
+        {
+            assert!(parse_axis(text).is_err(), "{text}");
+        }
+        assert!(parse_axis("skewness=1:x:3").unwrap_err().to_string().contains("no number"));
+    }
+}

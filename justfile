@@ -24,6 +24,10 @@ openapi:
 accuracy:
     cargo run --release -- validate measurements --markdown docs/accuracy.md
 
+# Draw the paper's figures anew into docs/reproduction.md.
+reproduction:
+    cargo run --release -- reproduce --out docs --traces examples/traces
+
 bench *ARGS:
     cargo bench {{ARGS}}
 

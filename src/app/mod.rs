@@ -25,6 +25,7 @@ pub mod question;
 pub mod recommendations;
 mod replay;
 pub mod report;
+pub mod reproduce;
 pub mod sweep;
 pub mod traces;
 mod transfer;

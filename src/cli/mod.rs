@@ -8,6 +8,7 @@ pub mod convert;
 mod demo;
 mod openapi;
 pub mod place;
+pub mod reproduce;
 pub mod serve;
 pub mod sweep;
 mod sweep_table;
@@ -60,6 +61,8 @@ enum Command {
     /// Show the catalog of models, devices and links.
     #[command(subcommand)]
     Catalog(CatalogCommand),
+    /// Draw the figures of the MoE-GPS paper by its formulas and calibrated, side by side.
+    Reproduce(reproduce::Reproduce),
     /// Price tables of measured operators and say how far off that is.
     Validate(validate::Validate),
     /// Fit a device profile to tables of measured operators.
@@ -133,6 +136,7 @@ fn run(command: Command) -> anyhow::Result<()> {
             serve::run(&serve.settings, Arc::new(CostModel), ready)
         }
         Command::Advise(command) => advise::run(&command, &mut out),
+        Command::Reproduce(command) => reproduce::run(&command, &mut out),
         Command::Sweep(command) => sweep::run(&command, &mut out),
         Command::Place(command) => place::run(&command, &mut out),
         Command::Openapi { operations } => openapi::print(&mut out, operations),

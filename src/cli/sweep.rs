@@ -19,8 +19,8 @@ pub struct Sweep {
     /// The question as JSON, as `advise` takes it; `-` reads standard input.
     pub file: PathBuf,
     /// A quantity and its values: `NAME=FROM:TO:COUNT`, with `:log` at even ratios, or
-    /// `NAME=A,B,C`. NAME is skewness, link_bandwidth_bytes_per_s, tokens_per_step, devices,
-    /// predictor_accuracy or predictor_overhead_s. Give it once or twice.
+    /// `NAME=A,B,C`. NAME is `skewness`, `link_bandwidth_bytes_per_s`, `tokens_per_step`,
+    /// `devices`, `predictor_accuracy` or `predictor_overhead_s`. Give it once or twice.
     #[arg(long = "axis", required = true, value_name = "AXIS", value_parser = parse_axis)]
     pub axes: Vec<AxisArgument>,
     /// Prints the answer as JSON.
@@ -64,7 +64,7 @@ pub fn run(command: &Sweep, out: &mut dyn Write) -> Result<()> {
         serde_json::to_writer_pretty(&mut *out, &answer)?;
         writeln!(out)?;
     } else if command.csv {
-        out.write_all(&sweep_table::csv(&answer)?)?;
+        out.write_all(sweep::csv(&answer).as_bytes())?;
     } else {
         sweep_table::write(out, &answer)?;
     }
@@ -106,7 +106,7 @@ fn parse_axis(text: &str) -> Result<AxisArgument> {
     };
     if ["tokens_per_step", "devices"].contains(&parameter) && parts.len() > 1 {
         // Between whole ends lie whole values only; equal neighbours are one.
-        values.iter_mut().for_each(|value| *value = value.round());
+        values = values.into_iter().map(f64::round).collect();
         values.dedup();
     }
     Ok(AxisArgument { parameter: parameter.to_owned(), values })

@@ -2,7 +2,6 @@
 
 use std::io::{self, Write};
 
-use anyhow::Result;
 use comfy_table::{Table, presets};
 
 use crate::wire::sweep::{AnsweredAxis, SweepAnswer};
@@ -77,33 +76,6 @@ fn table(out: &mut dyn Write, answer: &SweepAnswer, axis: &AnsweredAxis) -> io::
         table.add_row(row);
     }
     writeln!(out, "{table}")
-}
-
-/// One line per cell.
-pub(super) fn csv(answer: &SweepAnswer) -> Result<Vec<u8>> {
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    let mut header: Vec<&str> = answer.axes.iter().map(|axis| axis.parameter).collect();
-    header.extend(["winner", "margin_over_runner_up", "tie"]);
-    let latencies = LETTERS.map(|(strategy, _)| format!("{strategy}_layer_latency_s"));
-    header.extend(latencies.iter().map(String::as_str));
-    writer.write_record(&header)?;
-    let matrices = answer.layer_latency_s.all();
-    let text = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
-    for (i, row) in answer.winner.iter().enumerate() {
-        for (j, winner) in row.iter().enumerate() {
-            let mut record: Vec<String> = match &answer.axes[..] {
-                [first, second] => vec![first.values[i].to_string(), second.values[j].to_string()],
-                [only] => vec![only.values[j].to_string()],
-                _ => Vec::new(),
-            };
-            record.push(winner.unwrap_or_default().to_owned());
-            record.push(answer.margin_over_runner_up[i][j].to_string());
-            record.push(answer.tie[i][j].to_string());
-            record.extend(matrices.map(|matrix| text(matrix[i][j])));
-            writer.write_record(&record)?;
-        }
-    }
-    Ok(writer.into_inner()?)
 }
 
 fn letter(winner: Option<&str>, tie: bool) -> char {

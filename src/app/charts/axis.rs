@@ -46,9 +46,13 @@ impl Axis {
         (scale(value) - scale(self.low)) / (scale(self.high) - scale(self.low))
     }
 
-    /// Values to write beside the axis with their text, four to nine of them.
+    /// Values to write beside the axis with their text, four to nine of them; none beside an
+    /// axis without a name.
     #[must_use]
     pub fn ticks(&self) -> Vec<(f64, String)> {
+        if self.name.is_empty() {
+            return Vec::new();
+        }
         if self.log { self.ratio_ticks() } else { self.even_ticks() }
     }
 

@@ -26,7 +26,9 @@ const STYLE: &str = "text{font:12px system-ui,'DejaVu Sans',sans-serif;fill:#333
     .line{fill:none;stroke-width:2.2;stroke-linejoin:round}.dot{stroke:#fff;stroke-width:1.5}\
     .l-none{stroke:#777;stroke-dasharray:8 4}.l-replace_only{stroke:#c78a00;stroke-dasharray:11 3 2 3}\
     .l-distribution_only{stroke:#1f659f;stroke-dasharray:2 3}.l-token_to_expert{stroke:#b5451b}\
-    .l-second{stroke:#c78a00;stroke-dasharray:8 4}";
+    .l-0{stroke:#b5451b}.l-1{stroke:#1f659f;stroke-dasharray:2 3}\
+    .l-2{stroke:#c78a00;stroke-dasharray:11 3 2 3}.l-3{stroke:#777;stroke-dasharray:8 4}\
+    .zero{stroke:#333;stroke-width:1}";
 
 /// One chart of a figure.
 #[derive(Debug, Clone)]

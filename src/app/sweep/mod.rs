@@ -1,6 +1,7 @@
 //! The use case of a decision map: one question, one or two quantities varied.
 
 mod check;
+mod table;
 
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use serde_json::Value;
@@ -20,11 +21,14 @@ use crate::domain::advice::{self, flip::Parameter};
 use crate::domain::question::{PredictorCost, Question};
 use crate::domain::strategy::Strategy;
 use crate::domain::system::Preset;
+use crate::domain::units::Seconds;
 use crate::wire::sweep::{
     AnsweredAxis, LatencyMatrices, SweepAnswer, SweepProvenance, SweptParameter, SweptPredictor,
 };
 
 use check::{Checked, CheckedAxis};
+
+pub use table::csv;
 
 /// Sweeps computed at once; each uses every core.
 pub const AT_ONCE: usize = 2;
@@ -59,7 +63,7 @@ pub fn answer(
     let columns = checked.axes.last().map_or(1, |axis| axis.values.len());
     let rows = || cells.chunks(columns);
     let latency = |place: usize| {
-        let of = |cell: &Cell| cell.layer_latency[place].map(|latency| latency.get());
+        let of = |cell: &Cell| cell.layer_latency[place].map(Seconds::get);
         rows().map(|row| row.iter().map(of).collect()).collect()
     };
     let paper = question.system.assumptions.preset == Preset::Paper;

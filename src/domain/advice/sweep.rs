@@ -9,6 +9,7 @@ use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use super::analytic::AnalyticError;
 use super::choose::decided;
 use super::communication;
+use super::entry::Entry;
 use super::flip::Parameter;
 use super::known::Known;
 use super::pricing::Pricing;
@@ -125,7 +126,7 @@ impl Cell {
         let decided = decided(&scenario.question, &entries);
         let latency = |strategy| {
             let of = entries.iter().filter(|entry| entry.strategy == strategy);
-            of.filter_map(|entry| entry.feasible_latency()).reduce(Seconds::min)
+            of.filter_map(Entry::feasible_latency).reduce(Seconds::min)
         };
         Self {
             winner: decided.map(|(winner, _, _)| winner),

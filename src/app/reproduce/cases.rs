@@ -1,0 +1,117 @@
+//! What the paper's figures were made of: models, data sets, links, predictors.
+//!
+//! Four A100, one sequence of 512 tokens, prefill (`MoE-GPS`, arXiv 2506.07366). What is not
+//! known of the paper is ours and said so in the text: the variants of LLaMA-MoE and Switch,
+//! the values on the axes, and the family of predictors.
+
+use serde_json::{Value, json};
+
+/// A model of the paper.
+#[derive(Debug)]
+pub(super) struct Case {
+    /// Names its files.
+    pub(super) id: &'static str,
+    /// Names it to people.
+    pub(super) title: &'static str,
+    /// Its id in the catalog.
+    pub(super) model: &'static str,
+    /// Attention, all-reduce and balanced expert FFN of a layer, seconds, as LLMCompass gives
+    /// them, for the paper's formulas; else our closed forms do.
+    pub(super) layer: Option<[f64; 3]>,
+}
+
+/// The models, the paper's main one first.
+pub(super) const CASES: [Case; 3] = [
+    Case {
+        id: "mixtral",
+        title: "Mixtral 8x7B",
+        model: "mixtral-8x7b",
+        layer: Some([0.246e-3, 0.0546e-3, 0.591e-3]),
+    },
+    Case {
+        id: "llama-moe",
+        title: "LLaMA-MoE 3.5B (4 of 16)",
+        model: "llama-moe-3.5b-4-16",
+        layer: None,
+    },
+    Case { id: "switch", title: "Switch base, 8 experts", model: "switch-base-8", layer: None },
+];
+
+/// A data set with what the paper says of Mixtral's routing on it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct DataSet {
+    pub(super) name: &'static str,
+    pub(super) skewness: f64,
+    pub(super) distribution_error: f64,
+}
+
+/// The paper's data sets.
+pub(super) const DATA_SETS: [DataSet; 3] = [
+    DataSet { name: "MMLU", skewness: 1.39, distribution_error: 0.018 },
+    DataSet { name: "Alpaca Eval", skewness: 1.40, distribution_error: 0.0098 },
+    DataSet { name: "SST2", skewness: 1.99, distribution_error: 0.16 },
+];
+
+/// The paper's links by catalog id, and what to call them.
+pub(super) const LINKS: [(&str, &str); 2] = [("nvlink3", "NVLink 3"), ("pcie4", "PCIe 4")];
+
+/// Bandwidths the paper sweeps, bytes per second.
+pub(super) const PAPER_BANDWIDTHS: [f64; 4] = [32e9, 64e9, 200e9, 600e9];
+
+/// Where a question is asked.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Point {
+    pub(super) data_set: DataSet,
+    pub(super) link: &'static str,
+}
+
+/// Accuracy and time per layer, seconds, of the paper's feed-forward predictor.
+pub(super) const FFN: (f64, f64) = (0.85, 0.153e-3);
+/// Growth of a predictor's time with its accuracy; ours, since the paper's is not known.
+pub(super) const GROWTH: f64 = 4.2;
+
+/// The predictor of the maps.
+pub(super) fn stated() -> Value {
+    json!([{"name": "ffn", "accuracy": FFN.0, "overhead_s": FFN.1}])
+}
+
+/// Predictors from 0.3 to 1 on the exponential through the feed-forward one.
+pub(super) fn family() -> Value {
+    let predictor = |step: u32| {
+        let accuracy = 0.3 + 0.0125 * f64::from(step);
+        let overhead = FFN.1 * (GROWTH * (accuracy - FFN.0)).exp();
+        json!({"name": format!("{accuracy:.4}"), "accuracy": accuracy, "overhead_s": overhead})
+    };
+    (0..=56).map(predictor).collect()
+}
+
+/// Skewness from 1 to 3.
+pub(super) fn skewness() -> Vec<f64> {
+    (0..=40).map(|step| 1.0 + 0.05 * f64::from(step)).collect()
+}
+
+/// Bandwidths from 4 to 600 GB/s at even ratios.
+pub(super) fn bandwidths() -> Vec<f64> {
+    (0..=40).map(|step| 4e9 * 150.0_f64.powf(f64::from(step) / 40.0)).collect()
+}
+
+/// The question of a model under a preset.
+pub(super) fn question(case: &Case, preset: &str, at: Point, predictors: &Value) -> Value {
+    let mut question = json!({
+        "model": case.model,
+        "cluster": {"device": "a100-sxm4-80gb", "devices": 4, "link": at.link},
+        "workload": {"phase": "prefill", "batch_size": 1, "sequence_length": 512, "dtype": "bf16"},
+        "routing": {
+            "skewness": at.data_set.skewness,
+            "distribution_error": at.data_set.distribution_error,
+        },
+        "predictors": predictors,
+        "assumptions": {"preset": preset},
+    });
+    if let (Some([attention, all_reduce, ffn]), "paper") = (case.layer, preset) {
+        question["measured_layer"] = json!({
+            "attention_s": attention, "all_reduce_s": all_reduce, "expert_ffn_balanced_s": ffn,
+        });
+    }
+    question
+}

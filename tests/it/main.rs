@@ -40,6 +40,7 @@ mod process;
 mod questions;
 mod recommendations;
 mod reports;
+mod reproduction;
 mod several_traces;
 mod simulation;
 mod support;

@@ -1,6 +1,6 @@
 //! Sweeps: the decision map of the paper, agreement with single questions, and refusals.
 
-use moe_gps::app::advisor::AdviceError;
+use moe_gps::app::advisor::{AdviceError, KnownTraces};
 use moe_gps::app::sweep;
 use moe_gps::wire::sweep::SweepAnswer;
 use rstest::rstest;
@@ -40,7 +40,7 @@ fn calibrated_question() -> Value {
 
 fn answer(question: &Value, axes: &Value) -> SweepAnswer {
     let request = json!({"question": question, "axes": axes});
-    match sweep::answer(&request, &Default::default(), &|| false) {
+    match sweep::answer(&request, &KnownTraces::new(), &|| false) {
         Ok(answer) => answer,
         Err(error) => panic!("{request}: {error:?}"),
     }
@@ -125,16 +125,13 @@ fn fastest(result: &Value, strategy: &str) -> Option<f64> {
 /// Every quantity, in calibrated mode: a cell is the question with that quantity changed. It
 /// is priced on 16 drawn steps and quick plans, where an answer has 128 and searched ones.
 #[rstest]
-#[case::skewness("skewness", &[1.0, 1.6, 3.0])]
-#[case::link("link_bandwidth_bytes_per_s", &[2e9, 450e9])]
-#[case::tokens("tokens_per_step", &[512.0, 4096.0, 16384.0])]
-#[case::devices("devices", &[2.0, 4.0, 8.0])]
-fn calibrated_cells_agree_with_single_questions(#[case] parameter: &str, #[case] values: &[f64]) {
+#[case::skewness("skewness", "[1.0, 1.6, 3.0]")]
+#[case::link("link_bandwidth_bytes_per_s", "[2e9, 450e9]")]
+#[case::tokens("tokens_per_step", "[512, 4096, 16384]")]
+#[case::devices("devices", "[2, 4, 8]")]
+fn calibrated_cells_agree_with_single_questions(#[case] parameter: &str, #[case] values: &str) {
     let question = calibrated_question();
-    let whole = |value: f64| {
-        if value < 1e6 && value.fract() == 0.0 { json!(value as u64) } else { json!(value) }
-    };
-    let listed: Vec<Value> = values.iter().map(|value| whole(*value)).collect();
+    let listed: Vec<Value> = serde_json::from_str(values).unwrap();
     let swept = answer(&question, &json!([{"parameter": parameter, "values": listed}]));
     for (j, value) in listed.iter().enumerate() {
         let mut single = question.clone();
@@ -142,7 +139,7 @@ fn calibrated_cells_agree_with_single_questions(#[case] parameter: &str, #[case]
             "skewness" => single["routing"]["skewness"] = value.clone(),
             "devices" => single["cluster"]["devices"] = value.clone(),
             "tokens_per_step" => {
-                single["workload"]["batch_size"] = json!(value.as_u64().unwrap() / 512)
+                single["workload"]["batch_size"] = json!(value.as_u64().unwrap() / 512);
             }
             _ => single["cluster"]["link"]["bandwidth_bytes_per_s"] = value.clone(),
         }
@@ -219,7 +216,7 @@ fn a_sweep_ends_when_nobody_waits_for_it() {
     let request = json!({"question": paper_question(), "axes": [
         {"parameter": "skewness", "values": [1.5, 2.0]},
     ]});
-    let stopped = sweep::answer(&request, &Default::default(), &|| true);
+    let stopped = sweep::answer(&request, &KnownTraces::new(), &|| true);
     assert!(matches!(stopped, Err(AdviceError::Canceled)));
 }
 
@@ -263,7 +260,7 @@ async fn everything_that_is_wrong_is_said_at_once() {
 #[case::no_values(json!([{"parameter": "skewness", "values": []}]), "/axes/0/values", "length")]
 #[case::too_skewed(json!([{"parameter": "skewness", "values": [4.5]}]), "/axes/0/values/0", "range")]
 #[case::half_a_token(json!([{"parameter": "tokens_per_step", "values": [1.5]}]), "/axes/0/values/0", "type")]
-#[case::tokens(json!([{"parameter": "tokens_per_step", "values": [9e9 as u64]}]), "/axes/0/values/0", "range")]
+#[case::tokens(json!([{"parameter": "tokens_per_step", "values": [9_000_000_000_u64]}]), "/axes/0/values/0", "range")]
 #[case::slow_link(json!([{"parameter": "link_bandwidth_bytes_per_s", "values": [1e9, 1e5]}]), "/axes/0/values/1", "range")]
 #[case::no_divisor(json!([{"parameter": "devices", "values": [2, 3]}]), "/axes/0/values/1", "divides")]
 #[case::sure(json!([{"parameter": "predictor_accuracy", "values": [1.1]}]), "/axes/0/values/0", "range")]
@@ -275,7 +272,7 @@ fn one_thing_wrong(#[case] axes: Value, #[case] pointer: &str, #[case] rule: &st
 
 fn violations(question: &Value, axes: &Value) -> Vec<(String, String)> {
     let request = json!({"question": question, "axes": axes});
-    match sweep::answer(&request, &Default::default(), &|| false) {
+    match sweep::answer(&request, &KnownTraces::new(), &|| false) {
         Err(AdviceError::Refused(found)) => {
             found.into_iter().map(|found| (found.pointer, found.rule)).collect()
         }
@@ -303,7 +300,7 @@ fn what_a_question_cannot_vary_is_refused() {
 #[test]
 fn ten_thousand_cells_and_no_more() {
     let values = |n: u32| -> Vec<f64> { (0..n).map(|i| 1.0 + f64::from(i) * 1e-3).collect() };
-    let bandwidths = vec![1e10; 101];
+    let bandwidths: Vec<f64> = std::iter::repeat_n(1e10, 101).collect();
     let axes = json!([
         {"parameter": "skewness", "values": values(100)},
         {"parameter": "link_bandwidth_bytes_per_s", "values": bandwidths},

@@ -109,7 +109,7 @@ fn digest(
 }
 
 /// A value with the keys of every object in order, so that equal questions are equal text.
-fn sorted(value: &Value) -> Value {
+pub(super) fn sorted(value: &Value) -> Value {
     match value {
         Value::Object(fields) => {
             let ordered: BTreeMap<&String, Value> =

@@ -107,9 +107,14 @@ pub fn link_body(entry: &CatalogEntry<Link>) -> LinkBody {
 /// One device: its datasheet, and the constants of its stacks as they stand in the file.
 #[must_use]
 pub fn device_body(catalog: &Catalog, entry: &CatalogEntry<Device>) -> DeviceBody {
+    described(entry, catalog.device_document(&entry.id).unwrap_or(&Value::Null))
+}
+
+/// The same of a device whose profile is `document`.
+pub(super) fn described(entry: &CatalogEntry<Device>, document: &Value) -> DeviceBody {
     let device = &entry.value;
     let empty = Map::new();
-    let document = catalog.device_document(&entry.id).and_then(Value::as_object).unwrap_or(&empty);
+    let document = document.as_object().unwrap_or(&empty);
     let constants = document.iter().filter(|(name, value)| value.is_object() && *name != "sources");
     let body = DeviceBody {
         id: entry.id.clone(),
@@ -129,6 +134,7 @@ pub fn device_body(catalog: &Catalog, entry: &CatalogEntry<Device>) -> DeviceBod
             .filter(|(name, _)| *name != "peak_flop_per_s")
             .map(|(name, value)| (name.clone(), value.clone()))
             .collect(),
+        registered_at: None,
         sources: Sources::new(),
     };
     let sources = serde_json::to_value(&body)

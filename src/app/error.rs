@@ -1,5 +1,6 @@
 //! Why a use case did not do what was asked, without a word about transport.
 
+use crate::catalog::UnknownId;
 use crate::formats::trace::TraceError;
 use crate::store::StoreError;
 use crate::wire::violation::Violation;
@@ -15,6 +16,9 @@ pub enum AppError {
         /// What was asked for.
         id: String,
     },
+    /// The catalog does not have it, and nobody has registered it.
+    #[error(transparent)]
+    Unknown(#[from] UnknownId),
     /// The state of things does not allow it.
     #[error("{0}")]
     Conflict(String),

@@ -11,6 +11,7 @@ pub mod charts;
 pub mod clock;
 pub mod context;
 pub mod cost_model;
+pub mod devices;
 mod duplication_search;
 pub mod error;
 mod fitted;

@@ -1,5 +1,6 @@
 //! Ask, fetch, list, cancel or delete a recommendation.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,6 +14,7 @@ use super::advisor::KnownTraces;
 use super::advisor::{AdviceError, CheckedQuestion};
 use super::clock::now_ms;
 use super::context::App;
+use super::devices;
 use super::error::AppError;
 use crate::store::StoreError;
 use crate::store::jobs::{Inserted, JobRecord, Lease};
@@ -44,7 +46,7 @@ pub async fn submit(app: &App, asked: Asked) -> Result<Arc<JobRecord>, AppError>
         return wait_for_end(app, job, asked.wait).await;
     }
     let traces = named_traces(app, &asked.request).await?;
-    let question = app.advisor.check(&asked.request, &traces).map_err(refusal)?;
+    let question = checked(app, asked.request, &traces).await?;
     // A question that is probably new is not looked for first: storing it tells.
     let mut known = None;
     if app.board.recent.seen(question.digest) {
@@ -70,6 +72,20 @@ pub async fn submit(app: &App, asked: Asked) -> Result<Arc<JobRecord>, AppError>
         }
         (_, wait) => wait_for_end(app, job, wait).await,
     }
+}
+
+/// A question found answerable: read with its registered device, kept as it was asked.
+async fn checked(
+    app: &App,
+    request: Value,
+    traces: &KnownTraces,
+) -> Result<CheckedQuestion, AppError> {
+    let resolved = devices::resolved(app, &request).await?;
+    let question = app.advisor.check(&resolved, traces).map_err(refusal)?;
+    Ok(match resolved {
+        Cow::Borrowed(_) => question,
+        Cow::Owned(_) => CheckedQuestion { request, ..question },
+    })
 }
 
 /// The live or finished job that answers an equal question.

@@ -47,7 +47,7 @@ struct FitTable {
 #[serde(deny_unknown_fields)]
 struct DeepEpTable {
     stack: String,
-    mode: ModeName,
+    mode: String,
     way: WayName,
     nodes: u32,
     floor_s: f64,
@@ -75,13 +75,6 @@ struct RampTable {
 struct CongestionTable {
     from_bytes: f64,
     bandwidth_bytes_per_s: f64,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum ModeName {
-    Normal,
-    LowLatency,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -176,10 +169,7 @@ impl DeepEpTable {
         at_least("nodes", f64::from(self.nodes), 1.0, "1 or more")?;
         Ok(DeepEpKey {
             stack: named("stack", &self.stack, &EngineName::ALL)?,
-            mode: match self.mode {
-                ModeName::Normal => DeepEpMode::Normal,
-                ModeName::LowLatency => DeepEpMode::LowLatency,
-            },
+            mode: named("mode", &self.mode, &DeepEpMode::ALL)?,
             way: match self.way {
                 WayName::Dispatch => Way::Dispatch,
                 WayName::Combine => Way::Combine,
@@ -296,7 +286,11 @@ mod tests {
     #[test]
     fn wrong_names_numbers_and_repetitions_are_refused() {
         for (from, to, message) in [
-            ("nccl", "mpi", "kernel \"mpi\" is not known: use one of nccl, vllm, tensorrt-llm"),
+            (
+                "nccl",
+                "mpi",
+                "kernel \"mpi\" is not known: use one of nccl, nccl-2.23, vllm, vllm-eager, tensorrt-llm",
+            ),
             ("devices = 4", "devices = 1", "devices is 1, which is not 2 or more"),
             ("overlap = 1.5", "overlap = nan", "overlap is NaN, which is not 1 or more"),
             ("450e9", "-1.0", "link_bandwidth_bytes_per_s is -1"),

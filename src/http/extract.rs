@@ -25,25 +25,58 @@ impl FromRequest<Service> for JsonBody {
     type Rejection = Failure;
 
     async fn from_request(request: Request, service: &Service) -> Result<Self, Failure> {
-        if !is_json(request.headers()) {
+        if !is_sent_as(request.headers(), "application/json") {
             return Err(Failure::unsupported("the body must be sent as application/json"));
         }
-        if request.headers().contains_key(header::CONTENT_ENCODING) {
-            return Err(Failure::unsupported("a question must be sent without Content-Encoding"));
-        }
-        let limit = service.limits.max_body_bytes;
-        let declared = content_length(request.headers());
-        if declared.is_some_and(|declared| limit < declared) {
-            return Err(Failure::too_large(limit));
-        }
-        let reading = read(request.into_body(), declared, limit);
-        let bytes = tokio::time::timeout(service.body_timeout(), reading)
-            .await
-            .map_err(|_| Failure::slow_body(service.limits.body_timeout_s))??;
-        let value = serde_json::from_slice(&bytes)
-            .map_err(|error| Failure::malformed(format!("the body is not JSON: {error}")))?;
-        Ok(Self { value, bytes })
+        let bytes = whole(request, service).await?;
+        Ok(Self { value: json(&bytes)?, bytes })
     }
+}
+
+/// A JSON or TOML body as one kind of value.
+#[derive(Debug)]
+pub struct DocumentBody(pub Value);
+
+impl FromRequest<Service> for DocumentBody {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, service: &Service) -> Result<Self, Failure> {
+        let toml = is_sent_as(request.headers(), "application/toml");
+        if !toml && !is_sent_as(request.headers(), "application/json") {
+            let detail = "the body must be sent as application/json or application/toml";
+            return Err(Failure::unsupported(detail));
+        }
+        let bytes = whole(request, service).await?;
+        if !toml {
+            return Ok(Self(json(&bytes)?));
+        }
+        let refuse = |error: &dyn std::fmt::Display| {
+            Failure::malformed(format!("the body is not TOML: {error}"))
+        };
+        let text = std::str::from_utf8(&bytes).map_err(|error| refuse(&error))?;
+        toml::from_str(text).map(Self).map_err(|error: toml::de::Error| refuse(&error.message()))
+    }
+}
+
+fn json(bytes: &Bytes) -> Result<Value, Failure> {
+    serde_json::from_slice(bytes)
+        .map_err(|error| Failure::malformed(format!("the body is not JSON: {error}")))
+}
+
+/// The whole body, unencoded, within the limits of size and time.
+async fn whole(request: Request, service: &Service) -> Result<Bytes, Failure> {
+    if request.headers().contains_key(header::CONTENT_ENCODING) {
+        return Err(Failure::unsupported("this body must be sent without Content-Encoding"));
+    }
+    let limit = service.limits.max_body_bytes;
+    let declared = content_length(request.headers());
+    if declared.is_some_and(|declared| limit < declared) {
+        return Err(Failure::too_large(limit));
+    }
+    let reading = read(request.into_body(), declared, limit);
+    tokio::time::timeout(service.body_timeout(), reading)
+        .await
+        .map_err(|_| Failure::slow_body(service.limits.body_timeout_s))?
 }
 
 async fn read(body: Body, declared: Option<u64>, limit: u64) -> Result<Bytes, Failure> {
@@ -68,12 +101,12 @@ pub fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-fn is_json(headers: &HeaderMap) -> bool {
+fn is_sent_as(headers: &HeaderMap, media_type: &str) -> bool {
     let Some(content_type) = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()) else {
         return false;
     };
     let essence = content_type.split(';').next().unwrap_or_default().trim();
-    essence.eq_ignore_ascii_case("application/json")
+    essence.eq_ignore_ascii_case(media_type)
 }
 
 /// A query string read into `T`; unknown names are refused.

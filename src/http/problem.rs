@@ -95,6 +95,20 @@ impl Failure {
         failure
     }
 
+    /// A device profile breaks rules.
+    #[must_use]
+    pub fn invalid_device(violations: Vec<Violation>) -> Self {
+        Self::invalid(violations)
+            .about("urn:moe-gps:problem:invalid-device", "The profile means nothing")
+    }
+
+    /// The same said of a thing that is not a question.
+    fn about(mut self, kind: &str, title: &str) -> Self {
+        kind.clone_into(&mut self.problem.kind);
+        title.clone_into(&mut self.problem.title);
+        self
+    }
+
     /// The service cannot take requests right now.
     pub fn not_ready(detail: impl Into<String>) -> Self {
         let status = StatusCode::SERVICE_UNAVAILABLE;
@@ -142,7 +156,7 @@ impl From<AppError> for Failure {
     fn from(error: AppError) -> Self {
         let detail = error.to_string();
         match error {
-            AppError::NotFound { .. } => Self::not_found(detail),
+            AppError::NotFound { .. } | AppError::Unknown(_) => Self::not_found(detail),
             AppError::Conflict(detail) => Self::new(
                 "conflict",
                 "The state of things does not allow it",
@@ -193,9 +207,8 @@ impl From<TraceError> for Failure {
             }
             TraceError::Invalid { listed, unlisted } => {
                 let violation = |flaw: Flaw| Violation::new(flaw.pointer, flaw.rule, flaw.detail);
-                let mut failure = Self::invalid(listed.into_iter().map(violation).collect());
-                "urn:moe-gps:problem:invalid-trace".clone_into(&mut failure.problem.kind);
-                "The trace means nothing".clone_into(&mut failure.problem.title);
+                let mut failure = Self::invalid(listed.into_iter().map(violation).collect())
+                    .about("urn:moe-gps:problem:invalid-trace", "The trace means nothing");
                 if 0 < unlisted {
                     failure.problem.detail = format!("{detail}; the first ones are listed");
                 }

@@ -6,7 +6,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::api::{catalog, health, recommendations, report, sweeps, traces};
+use super::api::{catalog, devices, health, recommendations, report, sweeps, traces};
 use super::openapi::Description;
 use super::state::Service;
 use super::{layers, page};
@@ -24,8 +24,8 @@ fn quick() -> OpenApiRouter<Service> {
         .routes(routes!(traces::get_trace, traces::delete_trace))
         .routes(routes!(catalog::list_models))
         .routes(routes!(catalog::get_model))
-        .routes(routes!(catalog::list_devices))
-        .routes(routes!(catalog::get_device))
+        .routes(routes!(devices::list_devices, devices::register_device))
+        .routes(routes!(devices::get_device, devices::delete_device))
         .routes(routes!(catalog::list_links))
         .routes(routes!(catalog::get_link))
         .routes(routes!(health::livez))

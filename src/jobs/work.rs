@@ -11,6 +11,7 @@ use crate::app::advisor::KnownTraces;
 use crate::app::board::{LiveJob, Slot};
 use crate::app::clock::now_ms;
 use crate::app::context::App;
+use crate::app::devices;
 use crate::app::error::AppError;
 use crate::store::StoreError;
 use crate::store::jobs::{JobRecord, Lease, Outcome};
@@ -100,6 +101,8 @@ async fn prepare(app: &App, job: &JobRecord) -> Result<(CheckedQuestion, KnownTr
         trace_ids: serde_json::from_str(&job.trace_ids)
             .map_err(|_| corrupt("trace ids of a recommendation"))?,
     };
+    let request = devices::resolved(app, &question.request).await?.into_owned();
+    let question = CheckedQuestion { request, ..question };
     let traces =
         crate::app::traces::facts(app, question.trace_ids.iter().map(String::as_str)).await?;
     Ok((question, traces))

@@ -5,6 +5,7 @@
 //! what PostgreSQL also understands: `$1` parameters, integer milliseconds, no engine
 //! functions. Nothing here decides policy or knows HTTP.
 
+pub mod devices;
 mod directory;
 mod error;
 pub mod jobs;

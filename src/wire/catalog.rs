@@ -6,6 +6,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use super::time::Moment;
+
 /// Where the numbers of a body come from: JSON pointer into the body → source.
 pub type Sources = BTreeMap<String, String>;
 
@@ -176,6 +178,10 @@ pub struct DeviceBody {
     /// Sets of fitted constants: operator → name of the set → constants, error, origin.
     #[schema(value_type = Object)]
     pub constants: Map<String, Value>,
+    /// When a client registered it; absent where it is shipped.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub registered_at: Option<Moment>,
     /// Source of every number.
     pub sources: Sources,
 }

@@ -17,7 +17,7 @@ mod bad_questions;
 mod bad_uploads;
 mod calibrate;
 mod calibrated;
-mod communication_silicon;
+mod devices;
 mod documents;
 mod duplication_pays;
 mod duplication_search;

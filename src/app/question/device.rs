@@ -6,7 +6,7 @@ use crate::catalog::Catalog;
 use crate::catalog::check::check_device;
 use crate::domain::hardware::{Device, PeakRates};
 use crate::domain::units::{Bytes, BytesPerSecond, FlopsPerSecond, Seconds};
-use crate::formats::catalog_entry::CatalogFileError;
+use crate::formats::catalog_entry::{CatalogEntry, CatalogFileError};
 use crate::formats::device_toml;
 use crate::wire::read::{Place, Violations};
 
@@ -23,7 +23,7 @@ pub(super) fn inline(
 ) -> Option<Device> {
     let value = Value::Object(fields.clone());
     if fields.contains_key("stack") {
-        return profile(&value, pointer, violations);
+        return profile(&value, pointer, violations).map(|entry| entry.value);
     }
     let local = Violations::default();
     let device = read(&value, catalog, &local);
@@ -38,7 +38,11 @@ pub(super) fn inline(
 }
 
 /// Reads a whole profile: the fields of a catalog file, constants of every stack included.
-fn profile(document: &Value, pointer: &str, violations: &Violations) -> Option<Device> {
+pub(crate) fn profile(
+    document: &Value,
+    pointer: &str,
+    violations: &Violations,
+) -> Option<CatalogEntry<Device>> {
     let refuse = |detail: String| violations.note(pointer, "profile", detail);
     match device_toml::from_document(document.clone()) {
         Err(CatalogFileError::Toml(error)) => {
@@ -53,7 +57,7 @@ fn profile(document: &Value, pointer: &str, violations: &Violations) -> Option<D
             let problems = check_device(&entry, document).problems;
             let sound = problems.is_empty();
             problems.into_iter().for_each(refuse);
-            sound.then_some(entry.value)
+            sound.then_some(entry)
         }
     }
 }

@@ -20,6 +20,7 @@ use crate::domain::units::Seconds;
 use crate::wire::question::{self as wire, Method, Objective};
 use crate::wire::read::Violations;
 
+pub(super) use device::profile;
 pub use predictors::AskedFit;
 pub use routing::{AskedRouting, TraceUse};
 use std::collections::BTreeMap;

@@ -1,6 +1,6 @@
 //! One law's constants fitted to the measurements of one piece of software.
 
-use super::parameters::{Family, Sample};
+use super::parameters::{Family, Parameter, Sample};
 use super::simplex::minimise;
 use crate::domain::hardware::{Device, Stack};
 use crate::domain::validate::errors::Errors;
@@ -8,8 +8,11 @@ use crate::domain::validate::errors::Errors;
 /// Parts the shapes are dealt into; each is held out once.
 const FOLDS: usize = 3;
 
-/// Evaluations of the loss from one starting point, and rounds they are spread over.
-const EVALUATIONS: (usize, usize) = (1500, 3);
+/// Evaluations of the loss from one starting point, for every free constant.
+const EVALUATIONS: usize = 200;
+
+/// Rounds they are spread over.
+const ROUNDS: usize = 3;
 
 /// Weight of the squared logarithmic error beside the absolute one: outliers count.
 const SQUARED: f64 = 0.3;
@@ -58,15 +61,16 @@ pub fn fit(
     device: &Device,
     start: &Stack,
 ) -> Result<Fitted, NotFitted> {
-    let constants = family.parameters().len();
+    let free = family.free(samples.len());
+    let constants = free.len();
     if samples.len() <= constants {
         return Err(NotFitted::TooFew { rows: samples.len(), constants });
     }
     let stack = family
         .variants(start)
         .iter()
-        .flat_map(|variant| starts(family, variant).into_iter().map(|x| (variant.clone(), x)))
-        .map(|(variant, x)| search(family, samples, device, &variant, &x))
+        .flat_map(|variant| starts(free, variant).into_iter().map(|x| (variant.clone(), x)))
+        .map(|(variant, x)| search(family, free, samples, device, (&variant, &x)))
         .min_by(|a, b| a.1.total_cmp(&b.1))
         .map_or_else(|| start.clone(), |(stack, _)| stack);
     let predicted = family.times(samples, device, &stack);
@@ -86,8 +90,8 @@ pub fn fit(
 }
 
 /// Fixed starting points: the constants as they are, and every other one halved or doubled.
-fn starts(family: Family, stack: &Stack) -> Vec<Vec<f64>> {
-    let logs = logs(family, stack);
+fn starts(free: &[Parameter], stack: &Stack) -> Vec<Vec<f64>> {
+    let logs = logs(free, stack);
     let turned = |sign: f64| -> Vec<f64> {
         let ln2 = std::f64::consts::LN_2;
         let step = |i: usize| if i.is_multiple_of(2) { sign * ln2 } else { -sign * ln2 };
@@ -96,15 +100,14 @@ fn starts(family: Family, stack: &Stack) -> Vec<Vec<f64>> {
     vec![logs.clone(), turned(1.0), turned(-1.0)]
 }
 
-fn logs(family: Family, stack: &Stack) -> Vec<f64> {
-    let parameters = family.parameters().iter();
-    parameters.map(|p| (p.get)(stack).clamp(p.low, p.high).ln()).collect()
+fn logs(free: &[Parameter], stack: &Stack) -> Vec<f64> {
+    free.iter().map(|p| (p.get)(stack).clamp(p.low, p.high).ln()).collect()
 }
 
 /// A stack with constants from logarithms, within bounds and rounded to four digits.
-fn with(family: Family, stack: &Stack, logs: &[f64]) -> Stack {
+fn with(free: &[Parameter], stack: &Stack, logs: &[f64]) -> Stack {
     let mut stack = stack.clone();
-    for (parameter, x) in family.parameters().iter().zip(logs) {
+    for (parameter, x) in free.iter().zip(logs) {
         (parameter.set)(&mut stack, x.exp().clamp(parameter.low, parameter.high));
     }
     stack
@@ -113,24 +116,23 @@ fn with(family: Family, stack: &Stack, logs: &[f64]) -> Stack {
 /// The best stack from one starting point, and its loss.
 fn search(
     family: Family,
+    free: &[Parameter],
     samples: &[Sample],
     device: &Device,
-    stack: &Stack,
-    start: &[f64],
+    (stack, start): (&Stack, &[f64]),
 ) -> (Stack, f64) {
     let loss = |logs: &[f64]| {
-        let predicted = family.times(samples, device, &with(family, stack, logs));
-        let outside: f64 = family
-            .parameters()
+        let predicted = family.times(samples, device, &with(free, stack, logs));
+        let outside: f64 = free
             .iter()
             .zip(logs)
             .map(|(p, x)| (p.low.ln() - x).max(x - p.high.ln()).max(0.0))
             .sum();
         loss_of(samples, &predicted) + OUT_OF_BOUNDS * outside
     };
-    let (found, least) = minimise(&loss, start, EVALUATIONS.0, EVALUATIONS.1);
-    let mut found = with(family, stack, &found);
-    for parameter in family.parameters() {
+    let (found, least) = minimise(&loss, start, EVALUATIONS * free.len(), ROUNDS);
+    let mut found = with(free, stack, &found);
+    for parameter in free {
         let value = (parameter.get)(&found);
         (parameter.set)(&mut found, four_digits(value).clamp(parameter.low, parameter.high));
     }
@@ -162,6 +164,7 @@ fn held_out(
     device: &Device,
     start: &Stack,
 ) -> Option<Vec<f64>> {
+    let free = family.free(samples.len());
     let folds = folds(&samples.iter().map(|s| family.shape(s.row)).collect::<Vec<_>>())?;
     let mut errors = vec![0.0; samples.len()];
     for fold in 0..FOLDS {
@@ -171,10 +174,10 @@ fn held_out(
         };
         let (seen, unseen) = (part(false), part(true));
         // Not from the constants that have seen every shape, but a factor of 2 off them.
-        let (stack, _) = starts(family, start)
+        let (stack, _) = starts(free, start)
             .iter()
             .skip(1)
-            .map(|x| search(family, &seen, device, start, x))
+            .map(|x| search(family, free, &seen, device, (start, x)))
             .min_by(|a, b| a.1.total_cmp(&b.1))?;
         let found = relative(&unseen, &family.times(&unseen, device, &stack));
         let at = folds.iter().enumerate().filter(|(_, f)| **f == fold).map(|(i, _)| i);

@@ -1,6 +1,7 @@
 //! What is free in every law of one device, and between which bounds.
 
 use crate::domain::cost::Laws;
+use crate::domain::cost::gemm::KeptTiles;
 use crate::domain::hardware::{Device, Stack};
 use crate::domain::system::Dtype;
 use crate::domain::units::{Bytes, BytesPerSecond, Seconds};
@@ -29,6 +30,9 @@ pub enum Family {
     /// Copies within the device.
     Copy,
 }
+
+/// Measurements for every constant of a law before its finer ones are free.
+const ROWS_PER_CONSTANT: usize = 8;
 
 /// One free constant of a law.
 pub struct Parameter {
@@ -75,13 +79,13 @@ impl Number for f64 {
 }
 
 macro_rules! parameters {
-    ($constant:ident, $set:ident: $($field:ident $name:literal $low:literal $high:literal;)*) => {
+    ($constant:ident, $set:ident: $($($field:ident).+ $name:literal $low:literal $high:literal;)*) => {
         static $constant: &[Parameter] = &[$(Parameter {
             name: $name,
             low: $low,
             high: $high,
-            get: |stack| stack.$set.constants.$field.number(),
-            set: |stack, value| stack.$set.constants.$field = Number::from_number(value),
+            get: |stack| stack.$set.constants.$($field).+.number(),
+            set: |stack, value| stack.$set.constants.$($field).+ = Number::from_number(value),
         }),*];
     };
 }
@@ -97,6 +101,10 @@ parameters!(GEMM, gemm:
     split "split_s" 1e-9 1e-4;
     quantisation "quantisation" 1e-4 1.0;
     ramp "ramp_s" 1e-9 1e-3;
+    vector_start "vector_start_s" 1e-8 1e-3;
+    keeps.from "keep_from" 0.05 4.0;
+    keeps.depth "keep_depth" 1.0 1e5;
+    keeps.full "keep_full" 0.05 4.0;
 );
 parameters!(PREFILL, prefill:
     start "start_s" 1e-8 1e-3;
@@ -105,6 +113,9 @@ parameters!(PREFILL, prefill:
     block_overhead "block_overhead" 1e-4 100.0;
     kv_passes "kv_passes" 1e-3 50.0;
     ramp "ramp_s" 1e-9 1e-3;
+    tail "tail" 1e-4 1.0;
+    sustained "sustained" 1e-4 10.0;
+    per_token "per_token_s" 1e-13 1e-6;
 );
 parameters!(DECODE, decode:
     start "start_s" 1e-8 1e-3;
@@ -115,6 +126,15 @@ parameters!(DECODE, decode:
     chunk "chunk_tokens" 16.0 16384.0;
     ramp "ramp_s" 1e-9 1e-3;
     ramp_bytes "ramp_bytes" 1e3 1e10;
+    memory_ungrouped "memory_ungrouped" 0.01 2.0;
+    part_overhead_ungrouped "part_overhead_ungrouped_s" 1e-9 1e-3;
+    merge "merge_s" 1e-9 1e-3;
+    ramp_ungrouped "ramp_ungrouped_s" 1e-9 1e-3;
+    ramp_power "ramp_power" 0.3 6.0;
+    ramp_streams "ramp_streams" 1e-3 1e3;
+    gather "gather_s" 1e-9 1e-4;
+    split_context "split_context_tokens" 16.0 1e5;
+    split_streams "split_streams" 0.1 64.0;
 );
 parameters!(EXPERTS, experts:
     start "start_s" 1e-8 1e-2;
@@ -124,6 +144,7 @@ parameters!(EXPERTS, experts:
     row_memory "row_memory" 0.01 1.0;
     seen_passes "seen_passes" 1e-3 100.0;
     quantisation "quantisation" 1e-4 1.0;
+    row_passes "row_passes" 1e-3 10.0;
 );
 parameters!(NORM, norm:
     start "start_s" 1e-8 1e-3;
@@ -192,7 +213,7 @@ impl Family {
         }
     }
 
-    /// What is free in it. Constants that are not named here are kept.
+    /// Every constant that can be free in it, those first that any measurement needs.
     ///
     /// 8-bit experts have the constants of the 16-bit ones, at their own rate.
     #[must_use]
@@ -209,10 +230,30 @@ impl Family {
         }
     }
 
-    /// Starting points that differ in what a search cannot change: block heights.
+    /// What so many measurements decide: with few of them the finer constants are kept.
+    #[must_use]
+    pub fn free(self, rows: usize) -> &'static [Parameter] {
+        let all = self.parameters();
+        let first = match self {
+            Self::Gemm | Self::Decode => 8,
+            Self::Prefill => 6,
+            Self::Experts | Self::ExpertsFp8 => 7,
+            Self::Norm | Self::Activation | Self::TopK | Self::Copy => all.len(),
+        };
+        if rows < ROWS_PER_CONSTANT * all.len() { &all[..first] } else { all }
+    }
+
+    /// Starting points that differ in what a search cannot change or would not find: block
+    /// heights, and whether a library keeps large tiles.
     #[must_use]
     pub fn variants(self, stack: &Stack) -> Vec<Stack> {
         let mut variants = vec![stack.clone()];
+        if self == Self::Gemm && stack.gemm.constants.keeps == KeptTiles::NEVER {
+            let mut variant = stack.clone();
+            variant.gemm.constants.keeps = KeptTiles { from: 0.5, depth: 8000.0, full: 0.7 };
+            variant.gemm.constants.vector_start = Seconds::new(3e-6);
+            variants.push(variant);
+        }
         if matches!(self, Self::Experts | Self::ExpertsFp8) {
             for heights in [[64.0, 128.0, 128.0], [16.0, 64.0, 128.0], [128.0, 256.0, 256.0]] {
                 if heights

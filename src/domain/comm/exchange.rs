@@ -277,11 +277,13 @@ fn routed_law(system: &System, tokens: f64, mode: DeepEpMode, way: Way) -> Route
     let devices = f64::from(group);
     let inside = group.min(cluster.devices_per_node);
     let nodes = group.div_ceil(cluster.devices_per_node);
+    let backend = system.engine.as_ref().and_then(|engine| engine.all2all_backend.as_deref());
+    let second = backend.is_some_and(|name| name.eq_ignore_ascii_case("deepep_v2"));
     let job = WayJob {
         hidden,
         bytes: token_bytes(hidden, dtype),
         own: tokens / devices,
-        mode,
+        mode: if second { mode.second_version() } else { mode },
         way,
         stack: engine_of(system),
         profile: cluster.device.collectives.as_deref(),
@@ -346,9 +348,11 @@ impl WayJob<'_> {
         } else {
             (profile.link == link.name).then_some(profile.link_bandwidth)?
         };
-        let (key, fit) = [self.stack.unwrap_or(EngineName::Sglang), EngineName::Sglang]
+        let own = self.stack.unwrap_or(EngineName::Sglang);
+        let (key, fit) = [self.mode, self.mode.first_version()]
             .into_iter()
-            .find_map(|stack| nearest(profile, stack, self.mode, self.way, nodes))?;
+            .flat_map(|mode| [(own, mode), (EngineName::Sglang, mode)])
+            .find_map(|(stack, mode)| nearest(profile, stack, mode, self.way, nodes))?;
         let speed = link.bandwidth / nominal;
         // Every node that was measured has eight devices.
         let alike = key.nodes == nodes && (nodes > 1 || peers == 8);

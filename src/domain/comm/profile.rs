@@ -155,25 +155,66 @@ impl Collective {
 pub enum CollectiveKernel {
     /// NCCL.
     Nccl,
+    /// NCCL 2.23 and older.
+    NcclOld,
     /// vLLM's custom all-reduce, replayed in a CUDA graph; NCCL above its size limit.
     Vllm,
+    /// The same called from the host, its launches included.
+    VllmEager,
     /// TensorRT-LLM's all-reduce.
     TensorRtLlm,
 }
 
 impl CollectiveKernel {
     /// Every kernel with its name in profiles.
-    pub const ALL: [(Self, &'static str); 3] =
-        [(Self::Nccl, "nccl"), (Self::Vllm, "vllm"), (Self::TensorRtLlm, "tensorrt-llm")];
+    pub const ALL: [(Self, &'static str); 5] = [
+        (Self::Nccl, "nccl"),
+        (Self::NcclOld, "nccl-2.23"),
+        (Self::Vllm, "vllm"),
+        (Self::VllmEager, "vllm-eager"),
+        (Self::TensorRtLlm, "tensorrt-llm"),
+    ];
 }
 
-/// The two modes of DeepEP and kernels like it.
+/// The modes of DeepEP and kernels like it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum DeepEpMode {
     /// One copy per distinct device (or node); high throughput.
     Normal,
     /// One copy per token and expert; for decode.
     LowLatency,
+    /// The second version's kernels for prompts.
+    V2Normal,
+    /// The second version's kernels for decode.
+    V2LowLatency,
+}
+
+impl DeepEpMode {
+    /// Every mode with its name in profiles.
+    pub const ALL: [(Self, &'static str); 4] = [
+        (Self::Normal, "normal"),
+        (Self::LowLatency, "low_latency"),
+        (Self::V2Normal, "v2_normal"),
+        (Self::V2LowLatency, "v2_low_latency"),
+    ];
+
+    /// The same mode of the first version.
+    #[must_use]
+    pub const fn first_version(self) -> Self {
+        match self {
+            Self::Normal | Self::V2Normal => Self::Normal,
+            Self::LowLatency | Self::V2LowLatency => Self::LowLatency,
+        }
+    }
+
+    /// The same mode of the second version.
+    #[must_use]
+    pub const fn second_version(self) -> Self {
+        match self.first_version() {
+            Self::Normal => Self::V2Normal,
+            _ => Self::V2LowLatency,
+        }
+    }
 }
 
 /// The two ways of an exchange.

@@ -15,13 +15,19 @@
 //! minimised over the tile shapes and splits that libraries ship. Bytes are those of A,
 //! B and C once, plus the partial sums (fp32, written and read) of a split.
 //!
+//! Some libraries do not take the fastest tile where k is short: from 200 rows on they
+//! keep, unsplit, the largest tile of which there are at least f·S, up to a depth of
+//! k0·min(1, (c/c0)⁴), but never take longer than the fastest tile does at that depth. One
+//! row is a product with a vector, without tiles: tv + memory where that is less.
+//!
 //! # Symbols
 //!
 //! P peak rate (FLOP/s), BW peak memory bandwidth (bytes/s), η and β the shares of them
 //! that are reached, w what one multiprocessor can load from the cache (bytes/s), o the
 //! prologue and epilogue of a tile (s), q how strictly waves are quantised, r what
 //! reading a matrix costs beyond its bytes once it outgrows the cache (s: pipeline fill,
-//! address translation), b bytes per element.
+//! address translation), b bytes per element; f, c0 (tiles per multiprocessor) and k0 how
+//! long a library keeps large tiles, tv the start-up of a product with a vector (s).
 //!
 //! # Validity
 //!
@@ -53,6 +59,26 @@ pub struct GemmConstants {
     pub quantisation: f64,
     /// Extra time of a matrix far larger than the cache, r.
     pub ramp: Seconds,
+    /// Start-up of a product with a vector, tv; infinite where it has no kernel of its own.
+    pub vector_start: Seconds,
+    /// How long the library keeps large tiles.
+    pub keeps: KeptTiles,
+}
+
+/// Until when a library keeps its largest tile although a smaller one would be faster.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct KeptTiles {
+    /// Fewest tiles per multiprocessor, f.
+    pub from: f64,
+    /// Depth up to which it does, k0; 0 where it takes the fastest tile.
+    pub depth: f64,
+    /// Tiles per multiprocessor from which that depth holds, c0.
+    pub full: f64,
+}
+
+impl KeptTiles {
+    /// The fastest tile is taken, always.
+    pub const NEVER: Self = Self { from: 1.0, depth: 0.0, full: 1.0 };
 }
 
 /// Tile shapes (rows, columns) that the libraries choose from.
@@ -65,6 +91,12 @@ const TILES: [(f64, f64); 7] = [
     (128.0, 256.0),
     (256.0, 128.0),
 ];
+
+/// Tiles that are kept, the largest first, as places in [`TILES`].
+const KEPT: [usize; 4] = [5, 4, 2, 1];
+
+/// Fewest rows of a product whose tiles are kept.
+const KEPT_ROWS: f64 = 200.0;
 
 /// Ways to split k, besides not at all.
 const SPLITS: [f64; 3] = [2.0, 4.0, 8.0];
@@ -82,6 +114,8 @@ pub struct GemmLaw {
     split: f64,
     quantisation: f64,
     ramp: f64,
+    vector_start: f64,
+    keeps: KeptTiles,
     per_byte: f64,
     per_multiprocessor: f64,
     l2: f64,
@@ -114,6 +148,8 @@ impl GemmLaw {
             split: c.split.get(),
             quantisation: c.quantisation,
             ramp: c.ramp.get(),
+            vector_start: c.vector_start.get(),
+            keeps: c.keeps,
             per_byte: 1.0 / (c.memory * device.bandwidth.get()),
             per_multiprocessor: 1.0 / multiprocessors,
             l2: device.l2.get(),
@@ -132,23 +168,38 @@ impl GemmLaw {
         if m <= 0.0 || n <= 0.0 || k <= 0.0 {
             return Seconds::new(self.start);
         }
-        let matrix = n * k * self.weight_bytes;
-        let base = (matrix + (m * k + m * n) * self.activation_bytes) * self.per_byte
-            + self.ramp * matrix / (matrix + self.l2);
-        let partial_sums = m * n * PARTIAL_BYTES * self.per_byte;
-        // Tiles over multiprocessors, and the time of a tile without its overhead, unsplit.
+        // Tiles over multiprocessors.
         let counts = TILES.map(|(rows, columns)| {
             round_up(m / rows) * round_up(n / columns) * self.per_multiprocessor
         });
+        let base = self.memory(m, n, k);
+        let mut best = self.fastest(m * n, k, base, &counts);
+        if m <= 1.0 {
+            best = smaller(best, self.vector_start + base);
+        } else if m >= KEPT_ROWS && k < self.keeps.depth {
+            best = larger(best, self.kept(m, n, k, base, &counts));
+        }
+        Seconds::new(self.start + best)
+    }
+
+    /// The time of moving A, B and C once.
+    fn memory(&self, m: f64, n: f64, k: f64) -> f64 {
+        let matrix = n * k * self.weight_bytes;
+        (matrix + (m * k + m * n) * self.activation_bytes) * self.per_byte
+            + self.ramp * matrix / (matrix + self.l2)
+    }
+
+    /// The time of the fastest tile and split, where moving operands takes `base`.
+    fn fastest(&self, elements: f64, k: f64, base: f64, counts: &[f64; TILES.len()]) -> f64 {
+        let partial_sums = elements * PARTIAL_BYTES * self.per_byte;
+        // The time of a tile without its overhead, unsplit.
         let spans = self.per_depth.map(|per_depth| per_depth * k);
         // Splits are powers of two: multiplying by one over them is exact.
         let tiles = |split: f64| {
             let part = split.recip();
             let mut least = f64::INFINITY;
             for (count, span) in counts.iter().zip(spans) {
-                let count = count * split;
-                let waves = self.quantisation * round_up(count)
-                    + (1.0 - self.quantisation) * larger(count, 1.0);
+                let waves = self.waves(count * split);
                 least = smaller(least, waves * (span * part + self.tile_overhead));
             }
             least
@@ -164,8 +215,26 @@ impl GemmLaw {
             }
             least = smaller(least, powers4(tiles(split), memory));
         }
-        let best = smaller(whole, root4(least) + self.split);
-        Seconds::new(self.start + best)
+        smaller(whole, root4(least) + self.split)
+    }
+
+    /// The time of the tiles that the library keeps; nothing if it keeps none.
+    fn kept(&self, m: f64, n: f64, k: f64, base: f64, counts: &[f64; TILES.len()]) -> f64 {
+        let Some(at) = KEPT.into_iter().find(|&at| counts[at] >= self.keeps.from) else {
+            return 0.0;
+        };
+        let fill = smaller(1.0, counts[at] / self.keeps.full);
+        let depth = self.keeps.depth * fill * fill * fill * fill;
+        if k >= depth {
+            return 0.0;
+        }
+        let tiles = self.waves(counts[at]) * (self.per_depth[at] * k + self.tile_overhead);
+        smaller(norm4(tiles, base), self.fastest(m * n, depth, self.memory(m, n, depth), counts))
+    }
+
+    /// Rounds of tiles over multiprocessors.
+    fn waves(&self, count: f64) -> f64 {
+        self.quantisation * round_up(count) + (1.0 - self.quantisation) * larger(count, 1.0)
     }
 
     /// The same with its error band.

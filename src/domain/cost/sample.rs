@@ -3,7 +3,7 @@
 use super::attention::{DecodeConstants, PrefillConstants};
 use super::elementwise::{RowConstants, TopKConstants};
 use super::experts::ExpertConstants;
-use super::gemm::GemmConstants;
+use super::gemm::{GemmConstants, KeptTiles};
 use crate::domain::hardware::{Device, Fit, PeakRates, Provenance, Stack};
 use crate::domain::price::Basis;
 use crate::domain::system::EngineName;
@@ -50,6 +50,8 @@ fn stack() -> Stack {
             split: us(1.8),
             quantisation: 0.1,
             ramp: us(6.0),
+            vector_start: us(0.1),
+            keeps: KeptTiles { from: 0.5, depth: 6000.0, full: 0.8 },
         }),
         prefill: fit(PrefillConstants {
             start: us(8.0),
@@ -69,6 +71,7 @@ fn stack() -> Stack {
             compute: 0.5,
             part_load: BytesPerSecond::new(60e9),
             part_overhead: us(2.0),
+            part_overhead_ungrouped: us(1.0),
             chunk: 512.0,
             merge: us(3.0),
             ramp: us(20.0),
@@ -77,6 +80,8 @@ fn stack() -> Stack {
             ramp_power: 2.0,
             ramp_streams: 5.0,
             gather: us(1.0),
+            split_context: 200.0,
+            split_streams: 3.0,
         }),
         experts: fit(ExpertConstants {
             start: us(25.0),

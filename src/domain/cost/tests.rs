@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::attention::{Heads, Span};
 use super::experts::{ExpertLaw, ExpertShape, ExpertWork, Seen};
+use super::gemm::KeptTiles;
 use super::sample::device;
 use super::{Laws, expert_law, round_up};
 use crate::domain::hardware::Device;
@@ -151,14 +152,57 @@ fn a_large_product_is_waves_of_its_best_tile() {
 }
 
 // 32 sequences × 8 heads × 4096 tokens × 512 bytes = 536.87 MB: 119.30 µs at 4.5 TB/s and,
-// with y = 10.737, 20 µs · 115.29/116.29 · 256/261 of ramp; 256 streams on 125 devices:
-// (4096·512/60e9 = 34.95 + 2) · 2.048 = 75.68, so nothing is split; 1 µs to gather.
+// with y = 10.737, 20 µs · 115.29/116.29 · 256/261 of ramp; 256 streams on 125
+// multiprocessors are less than 3 on each, so the library splits, though every stream stays
+// whole: (4096·512/60e9 = 34.95 + 2) · 3 = 110.86, 3 µs to merge; 1 µs to gather.
 #[test]
 fn decode_reads_the_cache_once() {
     let time = laws(&device()).attention.decode(&heads(), &span(32.0, 1.0, 4096.0)).get();
     let memory: f64 = 119.304_6 + 20.0 * 115.292 / 116.292 * 256.0 / 261.0;
-    let expected = 8.0 + (memory.powi(8) + 75.678_9_f64.powi(8)).powf(0.125) + 1.0;
+    let expected = 8.0 + 3.0 + (memory.powi(8) + 110.857_6_f64.powi(8)).powf(0.125) + 1.0;
     assert_relative_eq!(time * 1e6, expected, max_relative = 1e-5);
+}
+
+// 150 tokens are never split: 256 streams of 150 · 512 bytes, 19.66 MB, are 4.369 µs and,
+// with y = 0.3932, 20 µs · 0.1339 · 256/261 of ramp; (1.28 + 2) · 3 = 9.84 in three rounds.
+// 512 streams are more than 3 on each multiprocessor: whole, five rounds of 36.95 = 184.76.
+#[test]
+fn short_contexts_and_many_streams_are_left_whole() {
+    let decode = |sequences, context| {
+        laws(&device()).attention.decode(&heads(), &span(sequences, 1.0, context)).get() * 1e6
+    };
+    let memory: f64 = 4.369_1 + 20.0 * 0.133_9 * 256.0 / 261.0;
+    let whole = 8.0 + (memory.powi(8) + 9.84_f64.powi(8)).powf(0.125) + 1.0;
+    assert_relative_eq!(decode(32.0, 150.0), whole, max_relative = 1e-3);
+    let memory: f64 = 238.609_3 + 20.0 * 461.168 / 462.168 * 512.0 / 517.0;
+    let whole = 8.0 + (memory.powi(8) + 184.762_7_f64.powi(8)).powf(0.125) + 1.0;
+    assert_relative_eq!(decode(64.0, 4096.0), whole, max_relative = 1e-4);
+}
+
+// One row, 33.571 MB at 4.5 TB/s = 7.460 µs, 6 µs · 33.554/83.554 = 2.410 of ramp, and 0.1 + 1.5
+// to start. 512 × 8192 over 4096 in 128 tiles of 128 × 256 on 125 multiprocessors, kept
+// although tiles of 128 × 128 take 47.9: (0.1 · 2 + 0.9 · 1.024) · (41.943 + 1.4) = 48.614 µs
+// of tiles and 17.709 + 3.438 = 21.148 of memory.
+#[test]
+fn one_row_has_a_kernel_of_its_own_and_large_tiles_are_kept() {
+    let device = device();
+    let time = |m, n, k| laws(&device).gemm.time(m, n, k).get() * 1e6;
+    assert_relative_eq!(time(1.0, 4096.0, 4096.0), 11.4697, max_relative = 1e-5);
+    let kept = (48.614_f64.powi(4) + 21.148_f64.powi(4)).powf(0.25);
+    assert_relative_eq!(time(512.0, 8192.0, 4096.0), 1.5 + kept, max_relative = 1e-4);
+    let mut free = device.clone();
+    let mut stack = free.stacks[0].clone();
+    stack.gemm.constants.keeps = KeptTiles::NEVER;
+    free.stacks = vec![stack].into();
+    let least = laws(&free).gemm.time(512.0, 8192.0, 4096.0).get() * 1e6;
+    assert!(least < 1.5 + kept, "{least}");
+    // Beyond the depth the fastest tile is taken, and nothing falls on the way.
+    assert_relative_eq!(
+        time(512.0, 8192.0, 8192.0),
+        laws(&free).gemm.time(512.0, 8192.0, 8192.0).get() * 1e6
+    );
+    let times: Vec<f64> = (1..80).map(|i| time(512.0, 8192.0, f64::from(i) * 100.0)).collect();
+    assert!(times.windows(2).all(|pair| pair[0] <= pair[1]), "{times:?}");
 }
 
 // One stream of 65536 tokens, 33.55 MB: alone (559.24 + 2) µs on one multiprocessor; in

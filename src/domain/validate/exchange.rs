@@ -43,8 +43,8 @@ pub fn price(
     let exchange = Exchange::new(
         &system,
         match case.mode {
-            DeepEpMode::Normal => Communication::AllToAllNormal,
-            DeepEpMode::LowLatency => Communication::AllToAllLowLatency,
+            DeepEpMode::Normal | DeepEpMode::V2Normal => Communication::AllToAllNormal,
+            DeepEpMode::LowLatency | DeepEpMode::V2LowLatency => Communication::AllToAllLowLatency,
         },
     );
     let (dispatch, combine) = exchange.time(&exchange.balanced());
@@ -78,7 +78,8 @@ fn system(case: &ExchangeCase, cluster: Cluster) -> System {
         engine: Some(Engine {
             name: case.engine,
             version: None,
-            all2all_backend: None,
+            all2all_backend: (case.mode != case.mode.first_version())
+                .then(|| "deepep_v2".to_owned()),
             moe_kernel: None,
             cuda_graph: None,
         }),

@@ -165,8 +165,6 @@ pub struct Measured {
 pub enum Launch {
     /// Nothing: kernels were replayed from a graph or timed on the device.
     None,
-    /// One eager launch of the measured device.
-    Eager,
     /// A time stated with the measurement.
     Stated(Seconds),
 }

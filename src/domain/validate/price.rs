@@ -8,7 +8,6 @@ use super::draws::Drawn;
 use super::measured::{Case, Launch, Loads, Measured};
 use super::profiles::{Choice, Profiles};
 use super::{collectives, compute, exchange, experts};
-use crate::domain::hardware::Device;
 use crate::domain::units::Seconds;
 
 /// What the model says of a measurement.
@@ -93,7 +92,7 @@ pub fn price(
         Case::Exchange(case) => exchange::price(case, device, profiles)?,
         other => compute::price(other, device, &row.software)?,
     };
-    let (launch, note) = launch_of(row.launch, device);
+    let (launch, note) = launch_of(row.launch);
     Ok(Estimate {
         time: estimate.time + launch,
         note: match (estimate.note, note) {
@@ -103,12 +102,9 @@ pub fn price(
     })
 }
 
-fn launch_of(launch: Launch, device: &Device) -> (Seconds, Option<String>) {
+fn launch_of(launch: Launch) -> (Seconds, Option<String>) {
     match launch {
         Launch::None => (Seconds::ZERO, None),
-        Launch::Eager => {
-            (device.eager_launch, Some("eager: one launch of the device added".to_owned()))
-        }
         Launch::Stated(time) => (time, Some("LLMCompass's launch time added".to_owned())),
     }
 }

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use crate::domain::cost::attention::{DecodeConstants, PrefillConstants};
 use crate::domain::cost::elementwise::{RowConstants, TopKConstants};
 use crate::domain::cost::experts::ExpertConstants;
-use crate::domain::cost::gemm::GemmConstants;
+use crate::domain::cost::gemm::{GemmConstants, KeptTiles};
 use crate::domain::hardware::{Fit, Provenance};
 use crate::domain::price::Basis;
 use crate::domain::units::{Bytes, BytesPerSecond, Seconds};
@@ -78,6 +78,12 @@ pub(super) struct Gemm {
     split_s: f64,
     quantisation: f64,
     ramp_s: f64,
+    /// Absent where one row has no kernel of its own.
+    vector_start_s: Option<f64>,
+    /// Absent where the fastest tile is taken.
+    keep_from: Option<f64>,
+    keep_depth: Option<f64>,
+    keep_full: Option<f64>,
 }
 
 impl Constants for Gemm {
@@ -92,6 +98,18 @@ impl Constants for Gemm {
             split: time("split_s", self.split_s)?,
             quantisation: fraction("quantisation", self.quantisation)?,
             ramp: time("ramp_s", self.ramp_s)?,
+            vector_start: self
+                .vector_start_s
+                .map_or(Ok(Seconds::new(f64::INFINITY)), |s| time("vector_start_s", s))?,
+            keeps: match (self.keep_from, self.keep_depth, self.keep_full) {
+                (None, None, None) => KeptTiles::NEVER,
+                (Some(from), Some(depth), Some(full)) => KeptTiles {
+                    from: positive("keep_from", from)?,
+                    depth: not_negative("keep_depth", depth)?,
+                    full: positive("keep_full", full)?,
+                },
+                _ => return Err("has one of keep_from, keep_depth, keep_full: give all".to_owned()),
+            },
         })
     }
 }
@@ -136,6 +154,7 @@ pub(super) struct Decode {
     compute: f64,
     part_load_bytes_per_s: f64,
     part_overhead_s: f64,
+    part_overhead_ungrouped_s: f64,
     chunk_tokens: f64,
     merge_s: f64,
     ramp_s: f64,
@@ -144,6 +163,8 @@ pub(super) struct Decode {
     ramp_power: f64,
     ramp_streams: f64,
     gather_s: f64,
+    split_context_tokens: f64,
+    split_streams: f64,
 }
 
 impl Constants for Decode {
@@ -156,6 +177,10 @@ impl Constants for Decode {
             compute: share("compute", self.compute)?,
             part_load: rate("part_load_bytes_per_s", self.part_load_bytes_per_s)?,
             part_overhead: time("part_overhead_s", self.part_overhead_s)?,
+            part_overhead_ungrouped: time(
+                "part_overhead_ungrouped_s",
+                self.part_overhead_ungrouped_s,
+            )?,
             chunk: positive("chunk_tokens", self.chunk_tokens)?,
             merge: time("merge_s", self.merge_s)?,
             ramp: time("ramp_s", self.ramp_s)?,
@@ -164,6 +189,8 @@ impl Constants for Decode {
             ramp_power: positive("ramp_power", self.ramp_power)?,
             ramp_streams: not_negative("ramp_streams", self.ramp_streams)?,
             gather: time("gather_s", self.gather_s)?,
+            split_context: not_negative("split_context_tokens", self.split_context_tokens)?,
+            split_streams: not_negative("split_streams", self.split_streams)?,
         })
     }
 }

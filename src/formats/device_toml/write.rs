@@ -103,7 +103,7 @@ fn section(file: &Table, set: &Set, heading: &Heading) -> Table {
 fn constants(file: &Table, set: &Set) -> Table {
     let stack = &set.fitted.stack;
     let mut constants = started_from(file, set).unwrap_or_default();
-    for parameter in set.family.parameters() {
+    for parameter in set.family.free(set.rows.len()) {
         constants.insert(parameter.name.to_owned(), Toml::Float((parameter.get)(stack)));
     }
     if matches!(set.family, Family::Experts | Family::ExpertsFp8) {

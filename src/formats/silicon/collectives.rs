@@ -3,31 +3,38 @@
 use super::record::{Record, RowError, unknown};
 use crate::domain::comm::profile::{Collective, CollectiveKernel};
 use crate::domain::units::Bytes;
-use crate::domain::validate::measured::{Case, Launch, Measured, Op, Software, Subset};
+use crate::domain::validate::measured::{Case, Measured, Op, Software, Subset};
 
 pub(super) fn nccl(record: &Record) -> Result<Measured, RowError> {
     let name = record.required("op")?;
     let (operation, op) = operation(name).ok_or_else(|| unknown("op", name))?;
+    let version = record.required("nccl_version")?;
     let software = Software {
         framework: "NCCL".to_owned(),
-        version: record.required("nccl_version")?.to_owned(),
+        version: version.to_owned(),
         kernel: String::new(),
     };
-    measured(record, software, CollectiveKernel::Nccl, (operation, op))
+    measured(record, software, nccl_of(version), (operation, op))
 }
 
 pub(super) fn custom_all_reduce(record: &Record) -> Result<Measured, RowError> {
     let name = record.required("kernel")?;
     let kernel = match name {
         "TRTLLM" => CollectiveKernel::TensorRtLlm,
+        // Timed on the host: every call launches its kernel.
+        name if name.starts_with("vLLM") && name.ends_with("eager") => CollectiveKernel::VllmEager,
         name if name.starts_with("vLLM") => CollectiveKernel::Vllm,
         name => return Err(unknown("kernel", name)),
     };
     let of = (Collective::AllReduce, Op::AllReduce);
-    let row = measured(record, record.software()?, kernel, of)?;
-    // Timed on the host: every call launches its kernel.
-    let launch = if name.ends_with("eager") { Launch::Eager } else { Launch::None };
-    Ok(Measured { launch, ..row })
+    measured(record, record.software()?, kernel, of)
+}
+
+/// The curves that an NCCL version has: those up to 2.23 are slower to start.
+fn nccl_of(version: &str) -> CollectiveKernel {
+    let mut parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(u32::MAX));
+    let (major, minor) = (parts.next().unwrap_or(u32::MAX), parts.next().unwrap_or(u32::MAX));
+    if (major, minor) <= (2, 23) { CollectiveKernel::NcclOld } else { CollectiveKernel::Nccl }
 }
 
 /// The operation of that name in tables.

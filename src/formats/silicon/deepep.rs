@@ -17,13 +17,11 @@ pub(super) fn row(record: &Record) -> Result<Measured, RowError> {
         _ => return Err(unknown("framework", framework)),
     };
     let name = record.required("mode")?;
-    let (mode, mode_stands_in) = match name {
-        "normal" | "deepep_ht" | "trtllm_deepep_ht" => (DeepEpMode::Normal, None),
-        "low_latency" | "deepep_ll" | "trtllm_deepep_ll" => (DeepEpMode::LowLatency, None),
-        "deepep_v2_context" => (DeepEpMode::Normal, Some("priced as the older DeepEP's mode")),
-        "deepep_v2_generation" => {
-            (DeepEpMode::LowLatency, Some("priced as the older DeepEP's mode"))
-        }
+    let mode = match name {
+        "normal" | "deepep_ht" | "trtllm_deepep_ht" => DeepEpMode::Normal,
+        "low_latency" | "deepep_ll" | "trtllm_deepep_ll" => DeepEpMode::LowLatency,
+        "deepep_v2_context" => DeepEpMode::V2Normal,
+        "deepep_v2_generation" => DeepEpMode::V2LowLatency,
         name => return Err(unknown("mode", name)),
     };
     let (way, op) = match record.required("phase")? {
@@ -31,7 +29,7 @@ pub(super) fn row(record: &Record) -> Result<Measured, RowError> {
         "combine" => (Way::Combine, Op::Combine),
         phase => return Err(unknown("phase", phase)),
     };
-    let (dispatch, format_stands_in) = match record.text("comm_dtype") {
+    let (dispatch, stands_in) = match record.text("comm_dtype") {
         None | Some("default") => (unstated, None),
         Some("bfloat16") => (Dtype::Bf16, None),
         Some("fp8") => (Dtype::Fp8, None),
@@ -48,7 +46,7 @@ pub(super) fn row(record: &Record) -> Result<Measured, RowError> {
         top_k: record.whole("topk")?,
         tokens_per_device: record.whole("tokens_per_rank")?,
         dispatch,
-        stands_in: mode_stands_in.or(format_stands_in),
+        stands_in,
     });
     let software = Software { kernel: name.to_owned(), ..record.software()? };
     let time = record.time("transmit_us", 1e-6)?;

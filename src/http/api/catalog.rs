@@ -1,4 +1,4 @@
-//! The catalog: models, devices and links, every number with its source.
+//! The catalog: models and links, every number with its source.
 
 use axum::Json;
 use axum::extract::Path;
@@ -6,7 +6,7 @@ use axum::extract::Path;
 use crate::app::catalog as app;
 use crate::catalog::{Catalog, UnknownId};
 use crate::http::problem::Failure;
-use crate::wire::catalog::{DeviceBody, DeviceList, LinkBody, LinkList, ModelBody, ModelList};
+use crate::wire::catalog::{LinkBody, LinkList, ModelBody, ModelList};
 use crate::wire::problem::Problem;
 
 /// Lists the models.
@@ -27,27 +27,6 @@ pub async fn list_models() -> Result<Json<ModelList>, Failure> {
 pub async fn get_model(Path(id): Path<String>) -> Result<Json<ModelBody>, Failure> {
     let entry = catalog()?.model(&id).map_err(|error| unknown(&error))?;
     Ok(Json(app::model_body(entry)))
-}
-
-/// Lists the devices.
-#[utoipa::path(get, path = "/v1/devices", tag = "catalog",
-    responses((status = 200, description = "All of them", body = DeviceList)))]
-pub async fn list_devices() -> Result<Json<DeviceList>, Failure> {
-    Ok(Json(app::list_devices(catalog()?)))
-}
-
-/// Fetches one device.
-#[utoipa::path(get, path = "/v1/devices/{id}", tag = "catalog",
-    params(("id" = String, Path, description = "Catalog id")),
-    responses(
-        (status = 200, description = "The device", body = DeviceBody),
-        (status = 404, description = "There is none", body = Problem,
-         content_type = "application/problem+json"),
-    ))]
-pub async fn get_device(Path(id): Path<String>) -> Result<Json<DeviceBody>, Failure> {
-    let catalog = catalog()?;
-    let entry = catalog.device(&id).map_err(|error| unknown(&error))?;
-    Ok(Json(app::device_body(catalog, entry)))
 }
 
 /// Lists the links.

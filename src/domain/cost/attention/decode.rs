@@ -4,20 +4,29 @@
 //!
 //! Every cached byte is read once. A device gives each of s = B·KV streams to one
 //! multiprocessor, or splits it into as many parts as fill the device, none below `chunk`
-//! tokens, and merges the parts in a second kernel; the faster of the two is taken:
+//! tokens, and merges the parts in a second kernel. Libraries do not compare: they split
+//! contexts longer than L* while there are fewer than s* streams per multiprocessor:
 //!
 //! ```text
 //! memory  = bytes/(β·BW) + r·yᵃ/(1 + yᵃ) · s/(s + s0),   y = bytes/B0
 //! compute = s·16·ceil(H/(16·KV))·L·2·(d_qk + d_v) / (η·P)
-//! part(n) = (L·bytes per token/n / w + o) · max(1, s·n/S)
+//! part(n) = (L·bytes per token/n / w + o) · ceil(s/S)
 //! n       = max(1, min(L/chunk, S/s))
-//! t       = t0 + min(‖work, part(1)‖, t_merge + ‖work, part(n)‖) + [B > 1 and KV > 1]·t_gather
+//! whole   = ‖work, part(1)‖,   split = t_merge + ‖work, part(n)‖
+//! t       = t0 + [B > 1 and KV > 1]·t_gather
+//!         + min(whole, split at L*)             if L ≤ L*, s < s*·S
+//!         + whole                               if L ≤ L*, s ≥ s*·S
+//!         + split                               if L > L*, s < s*·S
+//!         + max(whole, split at s*·S streams)   if L > L*, s ≥ s*·S
 //! work    = max(memory, compute),   ‖x, y‖ = (x⁸ + y⁸)^⅛
 //! ```
 //!
+//! Where splitting begins and ends the other kernel is often the faster one: minimum and
+//! maximum keep the time of more tokens from falling below that of fewer.
+//!
 //! The ramp is the time until the memory delivers in full: it is paid as the cache grows
 //! past B0 and as more streams are read side by side. Kernels for ungrouped heads (as
-//! many keys as queries) have their own β and r.
+//! many keys as queries) have their own β, r and o.
 
 use super::{Heads, Machine, Span};
 use crate::domain::units::{Bytes, BytesPerSecond, Seconds};
@@ -40,6 +49,8 @@ pub struct DecodeConstants {
     pub part_load: BytesPerSecond,
     /// Cost of one part, o.
     pub part_overhead: Seconds,
+    /// The same where every query head has its own keys.
+    pub part_overhead_ungrouped: Seconds,
     /// Fewest tokens of a part.
     pub chunk: f64,
     /// Time of the kernel that merges parts, `t_merge`.
@@ -56,6 +67,10 @@ pub struct DecodeConstants {
     pub ramp_streams: f64,
     /// Time of the kernel that gathers several sequences of several heads, `t_gather`.
     pub gather: Seconds,
+    /// Tokens of context up to which a stream is never split, L*.
+    pub split_context: f64,
+    /// Streams per multiprocessor from which none is split, s*.
+    pub split_streams: f64,
 }
 
 /// The time of attention of one new token per sequence over its cache.
@@ -71,27 +86,39 @@ pub(super) fn time(
         return c.start;
     }
     let multiprocessors = machine.multiprocessors;
-    let (share, ramp) = if heads.query > heads.kv {
-        (c.memory, c.ramp)
+    let (share, ramp, overhead) = if heads.query > heads.kv {
+        (c.memory, c.ramp, c.part_overhead)
     } else {
-        (c.memory_ungrouped, c.ramp_ungrouped)
+        (c.memory_ungrouped, c.ramp_ungrouped, c.part_overhead_ungrouped)
     };
     let per_token = heads.cached * element;
-    let streams = span.sequences * heads.kv;
-    let bytes = streams * context * per_token;
-    let grown = (bytes / c.ramp_bytes.get()).powf(c.ramp_power);
-    let memory = bytes / (share * machine.bandwidth)
-        + ramp.get() * grown / (1.0 + grown) * streams / (streams + c.ramp_streams);
     let padded = HEAD_TILE * (heads.query / heads.kv / HEAD_TILE).ceil();
-    let compute = streams * padded * context * 2.0 * (heads.qk_width + heads.v_width)
-        / (c.compute * machine.rate);
-    let work = memory.max(compute);
-    let part = |n: f64| {
-        (context * per_token / n / c.part_load.get() + c.part_overhead.get())
-            * (streams * n / multiprocessors).max(1.0)
+    let work = |streams: f64, context: f64| {
+        let bytes = streams * context * per_token;
+        let grown = (bytes / c.ramp_bytes.get()).powf(c.ramp_power);
+        let memory = bytes / (share * machine.bandwidth)
+            + ramp.get() * grown / (1.0 + grown) * streams / (streams + c.ramp_streams);
+        let compute = streams * padded * context * 2.0 * (heads.qk_width + heads.v_width)
+            / (c.compute * machine.rate);
+        memory.max(compute)
     };
-    let parts = (context / c.chunk).min(multiprocessors / streams).max(1.0);
-    let best = norm8(work, part(1.0)).min(c.merge.get() + norm8(work, part(parts)));
+    let in_parts = |streams: f64, context: f64, n: f64| {
+        let part = context * per_token / n / c.part_load.get() + overhead.get();
+        norm8(work(streams, context), part * (streams / multiprocessors).ceil())
+    };
+    let split = |streams: f64, context: f64| {
+        let n = (context / c.chunk).min(multiprocessors / streams).max(1.0);
+        c.merge.get() + in_parts(streams, context, n)
+    };
+    let streams = span.sequences * heads.kv;
+    let most = c.split_streams * multiprocessors;
+    let whole = || in_parts(streams, context, 1.0);
+    let best = match (context > c.split_context, streams < most) {
+        (true, true) => split(streams, context),
+        (true, false) => whole().max(split(most, context)),
+        (false, true) => whole().min(split(streams, c.split_context)),
+        (false, false) => whole(),
+    };
     let gather = if span.sequences > 1.0 && heads.kv > 1.0 { c.gather.get() } else { 0.0 };
     Seconds::new(c.start.get() + best + gather)
 }

@@ -1,0 +1,175 @@
+//! Devices by id: those of the catalog, and profiles that clients have registered.
+//!
+//! A registered profile is named in a question as a shipped one is. The question is then
+//! checked and answered with the profile in the place of its id, so that the profile's
+//! content is part of what makes two questions equal.
+
+use std::borrow::Cow;
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::advise::sorted;
+use super::catalog::{described, device_body, list_devices};
+use super::clock::now_ms;
+use super::context::App;
+use super::error::AppError;
+use super::question::profile;
+use crate::catalog::Catalog;
+use crate::domain::hardware::Device;
+use crate::formats::catalog_entry::CatalogEntry;
+use crate::store::StoreError;
+use crate::store::devices::{DeviceDeletion, DeviceRecord, Registration};
+use crate::wire::catalog::{DeviceBody, DeviceList};
+use crate::wire::read::Violations;
+use crate::wire::time::Moment;
+
+/// Profiles that may be registered.
+const MOST_DEVICES: u32 = 1000;
+
+/// Longest id of a registered profile.
+const LONGEST_ID: usize = 64;
+
+/// A profile as it is kept.
+#[derive(Debug)]
+pub struct Registered {
+    /// The device.
+    pub body: DeviceBody,
+    /// Whether it was not kept before.
+    pub created: bool,
+}
+
+/// Keeps a profile, the fields of a catalog file, under the id inside it.
+pub async fn register(app: &App, document: Value) -> Result<Registered, AppError> {
+    let violations = Violations::default();
+    let entry = profile(&document, "", &violations);
+    if let Some(id) = document.get("id").and_then(Value::as_str)
+        && !is_id(id)
+    {
+        violations.note(
+            "/id",
+            "pattern",
+            format!(
+                "an id has 1 to {LONGEST_ID} lower-case letters, digits, dots, dashes and \
+                 underscores"
+            ),
+        );
+    }
+    let Some(entry) = entry.filter(|_| violations.is_empty()) else {
+        return Err(AppError::Refused(violations.into_vec()));
+    };
+    if catalog()?.device(&entry.id).is_ok() {
+        return Err(AppError::Conflict(format!(
+            "device {} is shipped with this version; give the profile another id",
+            entry.id
+        )));
+    }
+    let text = sorted(&document).to_string();
+    let record = DeviceRecord {
+        id: entry.id.clone(),
+        digest: Sha256::digest(&text).to_vec(),
+        created_ms: now_ms(),
+        document: text,
+    };
+    match app.store.insert_device(&record, MOST_DEVICES).await? {
+        Registration::New => Ok(Registered { body: shown(&entry, &record)?, created: true }),
+        Registration::Taken(kept) if kept.digest == record.digest => {
+            Ok(Registered { body: shown(&entry, &kept)?, created: false })
+        }
+        Registration::Taken(kept) => Err(AppError::Conflict(format!(
+            "device {} is registered with other content; delete it first, or give the profile \
+             another id",
+            kept.id
+        ))),
+        Registration::Full => Err(AppError::Conflict(format!(
+            "{MOST_DEVICES} devices are registered, which is all there may be; delete one first"
+        ))),
+    }
+}
+
+/// The shipped or registered device with this id.
+pub async fn fetch(app: &App, id: &str) -> Result<DeviceBody, AppError> {
+    let catalog = catalog()?;
+    let unknown = match catalog.device(id) {
+        Ok(entry) => return Ok(device_body(catalog, entry)),
+        Err(unknown) => unknown,
+    };
+    match app.store.find_device(id).await? {
+        Some(record) => shown(&read(&record)?, &record),
+        None => Err(AppError::Unknown(unknown)),
+    }
+}
+
+/// All devices, shipped and registered, by id.
+pub async fn list(app: &App) -> Result<DeviceList, AppError> {
+    let catalog = catalog()?;
+    let mut items = list_devices(catalog).items;
+    for record in app.store.list_devices().await? {
+        items.push(shown(&read(&record)?, &record)?);
+    }
+    items.sort_by(|a, b| a.id.cmp(&b.id));
+    Ok(DeviceList { items })
+}
+
+/// Deletes a registered device that no queued or running recommendation needs.
+pub async fn delete(app: &App, id: &str) -> Result<(), AppError> {
+    let unknown = match catalog()?.device(id) {
+        Ok(_) => {
+            let detail = format!("device {id} is shipped with this version and stays");
+            return Err(AppError::Conflict(detail));
+        }
+        Err(unknown) => unknown,
+    };
+    match app.store.delete_device(id).await? {
+        DeviceDeletion::Done => Ok(()),
+        DeviceDeletion::Absent => Err(AppError::Unknown(unknown)),
+        DeviceDeletion::Needed(n) => Err(AppError::Conflict(format!(
+            "device {id} is needed by {n} queued or running recommendation(s); cancel them or \
+             wait for their end"
+        ))),
+    }
+}
+
+/// The question with the profile of a registered device in the place of its id.
+pub async fn resolved<'a>(app: &App, request: &'a Value) -> Result<Cow<'a, Value>, AppError> {
+    let Some(id) = request.pointer("/cluster/device").and_then(Value::as_str) else {
+        return Ok(Cow::Borrowed(request));
+    };
+    if catalog()?.device(id).is_ok() {
+        return Ok(Cow::Borrowed(request));
+    }
+    let Some(record) = app.store.find_device(id).await? else {
+        return Ok(Cow::Borrowed(request));
+    };
+    let mut resolved = request.clone();
+    if let Some(device) = resolved.pointer_mut("/cluster/device") {
+        *device = document(&record)?;
+    }
+    Ok(Cow::Owned(resolved))
+}
+
+fn shown(entry: &CatalogEntry<Device>, record: &DeviceRecord) -> Result<DeviceBody, AppError> {
+    let body = described(entry, &document(record)?);
+    Ok(DeviceBody { registered_at: Some(Moment(record.created_ms)), ..body })
+}
+
+fn document(record: &DeviceRecord) -> Result<Value, AppError> {
+    serde_json::from_str(&record.document).map_err(|_| corrupt())
+}
+
+fn read(record: &DeviceRecord) -> Result<CatalogEntry<Device>, AppError> {
+    profile(&document(record)?, "", &Violations::default()).ok_or_else(corrupt)
+}
+
+fn corrupt() -> AppError {
+    StoreError::Corrupt { what: "profile of a device" }.into()
+}
+
+fn is_id(id: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-._".contains(c);
+    (1..=LONGEST_ID).contains(&id.len()) && id.chars().all(allowed)
+}
+
+fn catalog() -> Result<&'static Catalog, AppError> {
+    Catalog::embedded().map_err(|error| AppError::Internal(error.to_string()))
+}

@@ -1,0 +1,135 @@
+//! Device profiles that clients register: kept, named in questions, and let go.
+
+use std::path::Path;
+
+use axum::body::Body;
+use axum::http::Request;
+use moe_gps::app::calibrate::device_document;
+use serde_json::{Value, json};
+
+use crate::support::{Answer, TestApp};
+
+/// The profile of a shipped device under another id.
+fn profile(id: &str) -> Value {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("catalog/devices");
+    let mut document = device_document(&folder.join("h200-sxm.toml")).unwrap();
+    document["id"] = json!(id);
+    document
+}
+
+async fn register(app: &TestApp, media_type: &str, body: String) -> Answer {
+    let request = Request::post("/v1/devices").header("content-type", media_type);
+    app.send(request.body(Body::from(body)).unwrap()).await
+}
+
+async fn keep(app: &TestApp, document: &Value) -> Answer {
+    register(app, "application/json", document.to_string()).await
+}
+
+fn question(device: &Value) -> Value {
+    json!({
+        "model": "mixtral-8x7b",
+        "cluster": {"device": device, "devices": 4, "link": "nvlink4"},
+        "workload": {"phase": "prefill", "batch_size": 1, "sequence_length": 512},
+        "routing": {"skewness": 1.39}
+    })
+}
+
+#[tokio::test]
+async fn a_registered_device_is_listed_shown_and_deleted() {
+    let app = TestApp::start().await;
+    let kept = keep(&app, &profile("mine")).await;
+    assert_eq!(kept.status, 201, "{:?}", kept.json());
+    assert_eq!(kept.header("location"), "/v1/devices/mine");
+    let shown = app.get("/v1/devices/mine").await;
+    assert_eq!((shown.status.as_u16(), shown.json()), (200, kept.json()));
+    assert!(shown.json()["registered_at"].is_string());
+    let listed = app.get("/v1/devices").await.json();
+    let ids: Vec<_> = listed["items"].as_array().unwrap().iter().map(|d| &d["id"]).collect();
+    assert!(ids.windows(2).all(|pair| pair[0].as_str() < pair[1].as_str()), "{ids:?}");
+    assert!(ids.contains(&&json!("mine")) && ids.contains(&&json!("h100-sxm")));
+    let shipped = app.get("/v1/devices/h100-sxm").await.json();
+    assert!(shipped.get("registered_at").is_none());
+
+    assert_eq!(app.call("DELETE", "/v1/devices/mine").await.status, 204);
+    let problem = app.get("/v1/devices/mine").await.problem(404, "not-found");
+    assert!(problem["detail"].as_str().unwrap().contains("\"mine\""), "{problem}");
+    app.call("DELETE", "/v1/devices/mine").await.problem(404, "not-found");
+}
+
+#[tokio::test]
+async fn the_file_that_calibrate_writes_can_be_registered_as_it_is() {
+    let app = TestApp::start().await;
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("catalog/devices/h200-sxm.toml");
+    let text = std::fs::read_to_string(file).unwrap().replace("\"h200-sxm\"", "\"of-a-file\"");
+    let kept = register(&app, "application/toml", text.clone()).await;
+    assert_eq!(kept.status, 201);
+    // The same content is the same device, whatever the format and the order of keys.
+    assert_eq!(register(&app, "application/toml; charset=utf-8", text).await.status, 200);
+    assert_eq!(keep(&app, &profile("of-a-file")).await.status, 200);
+}
+
+#[tokio::test]
+async fn what_clashes_is_refused_and_changes_nothing() {
+    let app = TestApp::start().await;
+    let problem = keep(&app, &profile("h200-sxm")).await.problem(409, "conflict");
+    assert!(problem["detail"].as_str().unwrap().contains("shipped"), "{problem}");
+    app.call("DELETE", "/v1/devices/h200-sxm").await.problem(409, "conflict");
+    assert_eq!(keep(&app, &profile("mine")).await.status, 201);
+    let mut other = profile("mine");
+    other["memory_bytes"] = json!(96e9);
+    let problem = keep(&app, &other).await.problem(409, "conflict");
+    assert!(problem["detail"].as_str().unwrap().contains("other content"), "{problem}");
+    assert_eq!(app.get("/v1/devices/mine").await.json()["memory_bytes"], 141e9);
+}
+
+#[tokio::test]
+async fn what_means_nothing_is_refused_with_what_is_wrong() {
+    let app = TestApp::start().await;
+    let mut document = profile("My Device");
+    document["bandwidth_bytes_per_s"] = json!(1.0);
+    document["l2_bytes"] = json!(1.0);
+    let problem = keep(&app, &document).await.problem(422, "invalid-device");
+    let violations = problem["violations"].as_array().unwrap();
+    let found: Vec<_> = violations.iter().map(|v| v["detail"].as_str().unwrap()).collect();
+    assert_eq!(found.len(), 3, "{found:?}");
+    assert!(found[0].contains("memory bandwidth is 1") && found[1].contains("L2 cache is 1"));
+    assert_eq!(violations[2]["pointer"], "/id");
+
+    for (document, expected) in
+        [(json!({"id": "mine"}), "missing field"), (json!(7), "invalid type")]
+    {
+        let problem = keep(&app, &document).await.problem(422, "invalid-device");
+        assert!(problem["detail"].as_str().unwrap().contains(expected), "{problem}");
+    }
+    register(&app, "application/json", "{".to_owned()).await.problem(400, "malformed");
+    register(&app, "application/toml", "id =".to_owned()).await.problem(400, "malformed");
+    register(&app, "text/plain", String::new()).await.problem(415, "unsupported-format");
+    assert_eq!(app.get("/v1/devices").await.json()["items"].as_array().unwrap().len(), 9);
+}
+
+#[tokio::test]
+async fn a_question_names_it_and_is_answered_with_its_content() {
+    let app = TestApp::start_advising().await;
+    let asked = question(&json!("mine"));
+    app.ask(&asked, &[]).await.problem(422, "invalid-question");
+    assert_eq!(keep(&app, &profile("mine")).await.status, 201);
+    let first = app.ask_and_wait(&asked).await.json();
+    assert_eq!(first["status"], "succeeded", "{first}");
+    assert_eq!(first["request"], asked, "the question is shown as it was asked");
+    let found = app.get("/v1/recommendations?device=mine").await.json();
+    assert_eq!(found["items"].as_array().unwrap().len(), 1);
+    // The profile inside the question is the same question.
+    let inline = app.ask_and_wait(&question(&profile("mine"))).await.json();
+    assert_eq!(inline["id"], first["id"]);
+
+    // Other content under the same id is another question.
+    assert_eq!(app.call("DELETE", "/v1/devices/mine").await.status, 204);
+    let mut slower = profile("mine");
+    slower["bandwidth_bytes_per_s"] = json!(1e12);
+    assert_eq!(keep(&app, &slower).await.status, 201);
+    let second = app.ask_and_wait(&asked).await.json();
+    assert_ne!(second["id"], first["id"]);
+    let latency = |job: &Value| job["result"]["strategies"][0]["layer_latency_s"].as_f64().unwrap();
+    assert!(latency(&first) < latency(&second));
+}

@@ -113,12 +113,9 @@ pub async fn list(app: &App) -> Result<DeviceList, AppError> {
 
 /// Deletes a registered device that no queued or running recommendation needs.
 pub async fn delete(app: &App, id: &str) -> Result<(), AppError> {
-    let unknown = match catalog()?.device(id) {
-        Ok(_) => {
-            let detail = format!("device {id} is shipped with this version and stays");
-            return Err(AppError::Conflict(detail));
-        }
-        Err(unknown) => unknown,
+    let Err(unknown) = catalog()?.device(id) else {
+        let detail = format!("device {id} is shipped with this version and stays");
+        return Err(AppError::Conflict(detail));
     };
     match app.store.delete_device(id).await? {
         DeviceDeletion::Done => Ok(()),

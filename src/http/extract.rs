@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::problem::Failure;
 use super::state::Service;
+use super::upload::kind;
 use crate::wire::violation::Violation;
 
 /// A JSON body: the value, and the bytes it was read from.
@@ -73,20 +74,27 @@ async fn whole(request: Request, service: &Service) -> Result<Bytes, Failure> {
     if declared.is_some_and(|declared| limit < declared) {
         return Err(Failure::too_large(limit));
     }
-    let reading = read(request.into_body(), declared, limit);
-    tokio::time::timeout(service.body_timeout(), reading)
-        .await
-        .map_err(|_| Failure::slow_body(service.limits.body_timeout_s))?
+    let slow = || Failure::slow_body(service.limits.body_timeout_s);
+    let reading = read(request.into_body(), declared, limit, slow);
+    tokio::time::timeout(service.body_timeout(), reading).await.map_err(|_| slow())?
 }
 
-async fn read(body: Body, declared: Option<u64>, limit: u64) -> Result<Bytes, Failure> {
+async fn read(
+    body: Body,
+    declared: Option<u64>,
+    limit: u64,
+    slow: impl Fn() -> Failure,
+) -> Result<Bytes, Failure> {
     let expected = declared.and_then(|n| usize::try_from(n).ok()).unwrap_or_default();
     // A declared length is a claim; memory is taken as the body arrives.
     let mut bytes = Vec::with_capacity(expected.min(64 << 10));
     let mut stream = body.into_data_stream();
     while let Some(piece) = stream.next().await {
-        let piece =
-            piece.map_err(|error| Failure::malformed(format!("the body broke off: {error}")))?;
+        let piece = piece.map_err(|error| match kind(&error) {
+            // A pause of the whole time given is noticed below, at the same moment.
+            std::io::ErrorKind::TimedOut => slow(),
+            _ => Failure::malformed(format!("the body broke off: {error}")),
+        })?;
         if limit < (bytes.len() + piece.len()) as u64 {
             return Err(Failure::too_large(limit));
         }

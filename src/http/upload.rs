@@ -32,7 +32,7 @@ pub(super) async fn feed<T>(body: Body, take: impl AsyncFnOnce(Pieces) -> T) -> 
 }
 
 /// Whether a body broke off or only paused for too long.
-fn kind(error: &axum::Error) -> io::ErrorKind {
+pub(super) fn kind(error: &axum::Error) -> io::ErrorKind {
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(error) = cause {
         if error.is::<TimeoutError>() {

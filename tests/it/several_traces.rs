@@ -12,7 +12,7 @@ use crate::asking::{entry, keep, known, latency, result_of, rounded, violations}
 /// times as the others, and every step differs a little.
 fn counts(first: usize, times: u32, n_steps: u32) -> Vec<u8> {
     let of = |step: u32, layer: usize, expert: usize| {
-        let hot = (expert + 16 - first - layer) % 16 < 3;
+        let hot = (expert + 16 - first - layer) % 16 < 4;
         let wobble = (step * 7 + u32::try_from(expert).unwrap() * 5) % 11;
         if hot { times * 1000 + wobble * 10 } else { 1000 + wobble * 10 }
     };

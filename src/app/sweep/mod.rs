@@ -12,7 +12,7 @@ use super::advisor::{AdviceError, KnownTraces};
 use super::context::App;
 use super::error::AppError;
 use super::recommendations::{named_traces, refusal};
-use super::{assumed, known};
+use super::{assumed, devices, known};
 use crate::domain::advice::known::Known;
 use crate::domain::advice::sweep::{
     Axis, Cell, DRAWS, HeldPredictor, Predictors, Sweep, transposed, varied_predictor,
@@ -34,9 +34,11 @@ pub use table::csv;
 pub const AT_ONCE: usize = 2;
 
 /// Sweeps for a client, who may go away before the end.
-pub async fn sweep(app: &App, request: Value) -> Result<SweepAnswer, AppError> {
-    let question = request.get("question").unwrap_or(&Value::Null);
-    let traces = named_traces(app, question).await?;
+pub async fn sweep(app: &App, mut request: Value) -> Result<SweepAnswer, AppError> {
+    let traces = named_traces(app, request.get("question").unwrap_or(&Value::Null)).await?;
+    if let Some(question) = request.get_mut("question") {
+        *question = devices::resolved(app, question).await?.into_owned();
+    }
     let _turn = app.sweeps.acquire().await;
     let gone = CancellationToken::new();
     let _when_dropped = gone.clone().drop_guard();

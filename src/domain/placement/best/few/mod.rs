@@ -21,7 +21,7 @@ const EXPERTS: u32 = u64::BITS;
 const SLOTS: u32 = 128;
 
 /// Packed slots per unit of effort and number of copies allowed.
-const PACKED: usize = 320;
+const PACKED: usize = 640;
 
 /// Least packings, whatever the slots.
 const FEWEST: usize = 6;

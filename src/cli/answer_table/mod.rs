@@ -1,5 +1,7 @@
 //! A recommendation as tables a person reads at a glance.
 
+mod plan;
+
 use std::io::{self, Write};
 
 use comfy_table::{CellAlignment, Table, presets};
@@ -29,9 +31,7 @@ pub(super) fn write(out: &mut dyn Write, result: &Value) -> io::Result<()> {
     strategies(out, result)?;
     terms(out, result)?;
     flips(out, result)?;
-    plan(out, result)?;
-    slots(out, result)?;
-    transfer(out, result)?;
+    plan::write(out, result)?;
     let none = Vec::new();
     for warning in result["warnings"].as_array().unwrap_or(&none) {
         writeln!(out, "warning: {}", wrapped(warning.as_str().unwrap_or("")))?;
@@ -74,7 +74,7 @@ fn strategies(out: &mut dyn Write, result: &Value) -> io::Result<()> {
         "perfect balance at no cost".to_owned(),
     ]);
     right_align(&mut table, 1..5);
-    writeln!(out, "{table}\n")?;
+    writeln!(out, "{}\n", table.trim_fmt())?;
     for entry in entries(result) {
         if let Some(reason) = entry["infeasible_reason"].as_str() {
             writeln!(out, "{} is not feasible: {}", name(entry), wrapped(reason))?;
@@ -107,7 +107,7 @@ fn terms(out: &mut dyn Write, result: &Value) -> io::Result<()> {
         table.add_row(row);
     }
     right_align(&mut table, 1..=priced.len());
-    writeln!(out, "{table}\n")
+    writeln!(out, "{}\n", table.trim_fmt())
 }
 
 fn flips(out: &mut dyn Write, result: &Value) -> io::Result<()> {
@@ -115,133 +115,24 @@ fn flips(out: &mut dyn Write, result: &Value) -> io::Result<()> {
     writeln!(out, "The advice changes")?;
     for flip in result["flip_points"].as_array().unwrap_or(&none) {
         let parameter = flip["parameter"].as_str().unwrap_or("");
+        let (name, written) = quantity(parameter);
         match (flip["value"].as_f64(), flip["becomes"].as_str()) {
             (Some(value), Some(becomes)) => {
-                writeln!(out, "  to {becomes} at {parameter} {}", number(value))?;
+                writeln!(out, "  to {becomes} at {name} {}", written(value))?;
             }
             (None, Some(becomes)) => writeln!(
                 out,
-                "  to {becomes} under {parameter} {}",
+                "  to {becomes} under {name} {}",
                 flip["communication"].as_str().unwrap_or("")
             )?,
             _ => {
-                let range = &flip["range"];
-                writeln!(
-                    out,
-                    "  not with {parameter} from {} to {}",
-                    number(range[0].as_f64().unwrap_or(0.0)),
-                    number(range[1].as_f64().unwrap_or(0.0))
-                )?;
+                let [low, high] =
+                    [0, 1].map(|end| flip["range"][end].as_f64().map_or_else(String::new, written));
+                writeln!(out, "  not with {name} from {low} to {high}")?;
             }
         }
     }
     writeln!(out)
-}
-
-fn plan(out: &mut dyn Write, result: &Value) -> io::Result<()> {
-    let plan = &result["plan"];
-    let imbalance = &result["routing"]["device_imbalance"];
-    if let Some(before) = imbalance["before"]["mean"].as_f64() {
-        write!(out, "busiest device over mean: {before:.3} as it is")?;
-        let moved = result["recommendation"]["strategy"] != "none";
-        if let Some(after) = imbalance["after"]["mean"].as_f64().filter(|_| moved) {
-            write!(out, ", {after:.3} with the plan")?;
-        }
-        writeln!(out)?;
-    }
-    if plan.is_object() && result["recommendation"]["strategy"] != "none" {
-        writeln!(
-            out,
-            "plan: {} slots on every device ({} redundant experts a layer), {} moves, {} GB of \
-             replicas, {} KV tokens lost per device",
-            plan["slots_per_device"],
-            plan["redundant_experts"],
-            plan["moved_experts"],
-            scaled(&plan["memory"]["replica_bytes"], 1e-9, 2),
-            scaled(&plan["memory"]["kv_tokens_lost_per_device"], 1.0, 0),
-        )?;
-        if plan["held_out_imbalance"].is_object() {
-            writeln!(
-                out,
-                "its loads, busiest device over mean: {} where it was planned, {} on the part held \
-                 out",
-                scaled(&plan["in_sample_imbalance"]["mean"], 1.0, 3),
-                scaled(&plan["held_out_imbalance"]["mean"], 1.0, 3),
-            )?;
-        }
-    }
-    Ok(())
-}
-
-/// Every number of slots that was tried; the chosen one is marked.
-fn slots(out: &mut dyn Write, result: &Value) -> io::Result<()> {
-    let search = &result["duplication_search"];
-    let Some(tried) = search["slots"].as_array() else { return Ok(()) };
-    let head = [
-        "slots a device",
-        "layer µs",
-        "behind",
-        "replicas GB",
-        "KV tokens lost",
-        "moved GB",
-        "stall s",
-    ];
-    let mut table = table(&head);
-    for one in tried {
-        let chosen = one["slots_per_device"] == search["chosen_slots_per_device"];
-        table.add_row(vec![
-            format!("{}{}", if chosen { "> " } else { "" }, one["slots_per_device"]),
-            scaled(&one["layer_latency_s"], 1e6, 1),
-            if one["fits"] == true {
-                format!("{} %", scaled(&one["behind_best"], 100.0, 2))
-            } else {
-                "does not fit".to_owned()
-            },
-            scaled(&one["replica_bytes"], 1e-9, 2),
-            scaled(&one["kv_tokens_lost_per_device"], 1.0, 0),
-            scaled(&one["moved_bytes"], 1e-9, 1),
-            scaled(&one["stall_s"], 1.0, 2),
-        ]);
-    }
-    right_align(&mut table, 0..head.len());
-    writeln!(out, "\n{table}\n{}", wrapped(search["because"].as_str().unwrap_or("")))?;
-    let interval = &result["interval_search"];
-    if let Some(because) = interval["because"].as_str() {
-        let steps = &interval["chosen_interval_steps"];
-        writeln!(out, "{}", wrapped(&format!("renewed every {steps} steps: {because}")))?;
-    }
-    writeln!(out)
-}
-
-/// Speed-up over `none` of every plan (rows) on every load (columns).
-fn transfer(out: &mut dyn Write, result: &Value) -> io::Result<()> {
-    let transfer = &result["transfer"];
-    let Some(ids) = transfer["trace_ids"].as_array() else { return Ok(()) };
-    let short = |id: &Value| id.as_str().unwrap_or("").chars().take(8).collect::<String>();
-    let ids: Vec<String> = ids.iter().map(short).collect();
-    let mut head = vec!["plan made for", "in-sample"];
-    head.extend(ids.iter().map(String::as_str));
-    let mut table = table(&head);
-    let mut row = |name: String, plan: &Value| {
-        let mut cells = vec![name, scaled(&plan["in_sample_imbalance"], 1.0, 3)];
-        cells.extend((0..ids.len()).map(|load| {
-            let imbalance = scaled(&plan["imbalance"][load], 1.0, 3);
-            format!("{imbalance} x{}", scaled(&plan["speedup_over_none"][load], 1.0, 4))
-        }));
-        table.add_row(cells);
-    };
-    row("(none)".to_owned(), &transfer["none"]);
-    for (id, plan) in ids.iter().zip(transfer["plans"].as_array().into_iter().flatten()) {
-        row(id.clone(), plan);
-    }
-    row("worst case".to_owned(), &transfer["worst_case"]);
-    right_align(&mut table, 1..head.len());
-    writeln!(
-        out,
-        "busiest device over mean and speed-up over none on the held-out part of each trace,\n{} \
-         slots a device, loaded once:\n{table}\n",
-        transfer["slots_per_device"]
-    )
 }
 
 fn entries(result: &Value) -> &[Value] {
@@ -261,11 +152,16 @@ fn scaled(value: &Value, factor: f64, digits: usize) -> String {
     value.as_f64().map_or_else(|| "-".to_owned(), |value| format!("{:.digits$}", value * factor))
 }
 
-fn number(value: f64) -> String {
-    if value != 0.0 && (value.abs() >= 1e5 || value.abs() < 1e-3) {
-        format!("{value:.4e}")
-    } else {
-        format!("{value:.5}")
+/// A flip point's parameter and how its values are written for a person.
+fn quantity(parameter: &str) -> (&str, fn(f64) -> String) {
+    match parameter {
+        "link_bandwidth_bytes_per_s" => {
+            ("link bandwidth", |value| format!("{:.3} GB/s", value * 1e-9))
+        }
+        "tokens_per_step" => ("tokens per step", |value| format!("{value:.0}")),
+        "predictor_accuracy" => ("predictor accuracy", |value| format!("{value:.3}")),
+        "predictor_overhead_s" => ("predictor overhead", |value| format!("{:.1} µs", value * 1e6)),
+        other => (other, |value| format!("{value:.4}")),
     }
 }
 

@@ -107,7 +107,16 @@ fn terms(out: &mut dyn Write, result: &Value) -> io::Result<()> {
         table.add_row(row);
     }
     right_align(&mut table, 1..=priced.len());
-    writeln!(out, "{}\n", table.trim_fmt())
+    writeln!(out, "{}", table.trim_fmt())?;
+    // The term without an operator of its own is the host's launches.
+    if let Some(none) = priced.first()
+        && let (Some(launches), Some(layer)) =
+            (none["terms"]["other_s"].as_f64(), none["layer_latency_s"].as_f64())
+        && launches > 0.0
+    {
+        writeln!(out, "kernel launches (other): {:.1} % of a layer", 100.0 * launches / layer)?;
+    }
+    writeln!(out)
 }
 
 fn flips(out: &mut dyn Write, result: &Value) -> io::Result<()> {

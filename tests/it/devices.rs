@@ -133,3 +133,20 @@ async fn a_question_names_it_and_is_answered_with_its_content() {
     let latency = |job: &Value| job["result"]["strategies"][0]["layer_latency_s"].as_f64().unwrap();
     assert!(latency(&first) < latency(&second));
 }
+
+#[tokio::test]
+async fn a_sweep_names_it_as_a_question_does() {
+    let app = TestApp::start().await;
+    let sweep = |device: Value| {
+        json!({
+            "question": question(&device),
+            "axes": [{"parameter": "skewness", "values": [1.2, 2.0]}],
+        })
+    };
+    let unknown = app.post_json("/v1/sweeps", &sweep(json!("mine")), &[]).await;
+    unknown.problem(422, "invalid-question");
+    keep(&app, &profile("mine")).await;
+    let named = app.post_json("/v1/sweeps", &sweep(json!("mine")), &[]).await;
+    let inline = app.post_json("/v1/sweeps", &sweep(profile("mine")), &[]).await;
+    assert_eq!((named.status.as_u16(), named.json()), (200, inline.json()));
+}

@@ -20,7 +20,8 @@ use board::{Board, Piece, Score};
 const EXPERTS: u32 = u64::BITS;
 const SLOTS: u32 = 128;
 
-/// Packed slots per unit of effort and number of copies allowed.
+/// Packed slots per unit of effort and number of copies allowed: a few ten microseconds. Three
+/// times as many bring a plan of 8 or 16 experts nearer to even by 0.1 to 0.4 % (60 random loads).
 const PACKED: usize = 640;
 
 /// Least packings, whatever the slots.

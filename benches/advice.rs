@@ -1,19 +1,20 @@
 //! How fast a question is answered: by formulas with flip points, and by replaying a trace.
 //!
-//! `advise` is the whole use case without HTTP and database: question as JSON in, answer as
-//! JSON out. `replay` reports routed tokens (token × layer × k) a second over all four
+//! `advise` is the whole use case without HTTP and database: question as JSON in, checked,
+//! answer as JSON out. `replay` reports routed tokens (token × layer × k) a second over all four
 //! strategies, read from the stored form; the traces are made by seeded streams.
 
 #![expect(clippy::expect_used, reason = "a bench that cannot be set up has nothing to measure")]
 
+use std::cell::LazyCell;
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::hint::black_box;
 use std::path::Path;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use moe_gps::app::advise::{advise, check};
-use moe_gps::app::advisor::{TraceFacts, Unobserved};
+use moe_gps::app::advise::check;
+use moe_gps::app::advisor::{Advice, TraceFacts, Unobserved};
 use moe_gps::domain::seed::{Purpose, stream};
 use moe_gps::domain::trace::{Kind, TraceHeader};
 use moe_gps::formats::trace::stored::RouteWriter;
@@ -38,6 +39,12 @@ fn calibrated(predictors: Option<Value>) -> Value {
     question
 }
 
+/// The answer to a question.
+fn answer(request: &Value, traces: &Traces) -> Advice {
+    let question = check(request, traces).expect("answerable");
+    (question.work)(&Unobserved).expect("an answer")
+}
+
 fn analytic(c: &mut Criterion) {
     let paper: Value = serde_json::from_str(PAPER).expect("JSON");
     let point = json!([{"name": "ffn", "accuracy": 0.85, "overhead_s": 0.000_153}]);
@@ -58,10 +65,7 @@ fn analytic(c: &mut Criterion) {
         ("calibrated_decode", decode),
         ("calibrated_vllm", engine),
     ] {
-        let question = check(&request, &traces).expect("answerable");
-        group.bench_function(name, |b| {
-            b.iter(|| black_box(advise(&question, &traces, &Unobserved).expect("an answer")));
-        });
+        group.bench_function(name, |b| b.iter(|| black_box(answer(&request, &traces))));
     }
     let request = calibrated(None);
     group.bench_function("check_only", |b| {
@@ -79,7 +83,7 @@ struct Routing {
 }
 
 /// A stored trace of `n_tokens` tokens in sequences of 512, skewed towards low ids.
-fn stored(directory: &Path, routing: Routing, n_tokens: u32) -> (String, TraceFacts) {
+fn stored(directory: &Path, routing: Routing, n_tokens: u32) -> TraceFacts {
     let Routing { n_layers, experts, top_k } = routing;
     let path = directory.join(format!("{n_layers}-{experts}-{n_tokens}"));
     let file = File::create_new(&path).expect("a file");
@@ -128,9 +132,8 @@ fn stored(directory: &Path, routing: Routing, n_tokens: u32) -> (String, TraceFa
         notes: Vec::new(),
     };
     writer.finish(header).expect("room");
-    let id = "tr_bench".to_owned();
-    let facts = TraceFacts {
-        id: id.clone(),
+    TraceFacts {
+        id: "tr_bench".to_owned(),
         digest: [0; 32],
         layers: u64::from(n_layers),
         experts: u64::from(experts),
@@ -141,8 +144,7 @@ fn stored(directory: &Path, routing: Routing, n_tokens: u32) -> (String, TraceFa
         has_token_ids: false,
         path,
         embedding: None,
-    };
-    (id, facts)
+    }
 }
 
 fn replay(c: &mut Criterion) {
@@ -159,7 +161,6 @@ fn replay(c: &mut Criterion) {
     let mut group = c.benchmark_group("replay");
     group.sample_size(10);
     for (name, routing, n_tokens, model, devices, (batch, length)) in cases {
-        let (id, facts) = stored(directory.path(), routing, n_tokens);
         let workload = if length > 0 {
             json!({"phase": "prefill", "batch_size": batch, "sequence_length": length})
         } else {
@@ -173,20 +174,19 @@ fn replay(c: &mut Criterion) {
         };
         let request = json!({
             "model": model, "cluster": cluster, "workload": workload, "method": "simulated",
-            "routing": {"trace_id": id, "train_fraction": 0.25}, "predictors": point,
+            "routing": {"trace_id": "tr_bench", "train_fraction": 0.25}, "predictors": point,
         });
-        let traces = Traces::from([(id, facts)]);
-        let question = match check(&request, &traces) {
-            Ok(question) => question,
-            Err(error) => panic!("{name}: {error:?}"),
-        };
+        // Made only where the case is run.
+        let traces = LazyCell::new(|| {
+            let facts = stored(directory.path(), routing, n_tokens);
+            Traces::from([(facts.id.clone(), facts)])
+        });
         let routed =
             u64::from(n_tokens / 4 * 3) * u64::from(routing.n_layers) * u64::from(routing.top_k);
         group.throughput(Throughput::Elements(routed));
         group.bench_function(BenchmarkId::from_parameter(name), |b| {
-            b.iter(|| black_box(advise(&question, &traces, &Unobserved).expect("an answer")));
+            b.iter(|| black_box(answer(&request, &traces)));
         });
-        std::fs::remove_file(&traces["tr_bench"].path).expect("our file");
     }
     group.finish();
 }

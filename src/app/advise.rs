@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
+use serde_json::value::to_raw_value;
 use sha2::{Digest, Sha256};
 
 use super::advisor::{Advice, AdviceError, CheckedQuestion, KnownTraces, Progress};
@@ -25,20 +26,15 @@ pub fn check(request: &Value, traces: &KnownTraces) -> Result<CheckedQuestion, A
     Ok(CheckedQuestion {
         digest: digest(request, &trace_ids, traces, catalog),
         request: request.clone(),
-        model: asked.model,
-        device: asked.device,
+        model: asked.model.clone(),
+        device: asked.device.clone(),
         trace_ids,
+        work: Box::new(move |progress| advise(asked, progress)),
     })
 }
 
-/// Answers a checked question: seconds at worst, in a worker.
-pub fn advise(
-    question: &CheckedQuestion,
-    traces: &KnownTraces,
-    progress: &dyn Progress,
-) -> Result<Advice, AdviceError> {
-    let catalog = catalog()?;
-    let mut asked = question::answerable(&question.request, catalog, traces)?;
+/// Answers a question: seconds at worst, in a worker.
+fn advise(mut asked: Answerable, progress: &dyn Progress) -> Result<Advice, AdviceError> {
     if asked.assume_predictors {
         asked.question.predictors = assumed::predictors(&asked.question);
     }
@@ -80,9 +76,10 @@ fn written(
     let placement = if paper { None } else { plan_file::placement(asked, advised) };
     let strategy = result.recommendation.strategy.unwrap_or("none").to_owned();
     Ok(Advice {
-        result: serde_json::to_value(&result)?,
+        recommendation: to_raw_value(&result.recommendation)?,
+        result: to_raw_value(&result)?,
         strategy,
-        placement: placement.map(serde_json::to_value).transpose()?,
+        placement: placement.as_ref().map(to_raw_value).transpose()?,
     })
 }
 

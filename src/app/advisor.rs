@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde_json::Value;
+use serde_json::value::RawValue;
 
 use crate::domain::advice::analytic::AnalyticError;
 use crate::wire::violation::Violation;
@@ -15,15 +16,11 @@ use crate::wire::violation::Violation;
 pub trait Advisor: Send + Sync {
     /// Reads a question and finds it answerable; fast, because the client waits.
     fn check(&self, request: &Value, traces: &KnownTraces) -> Result<CheckedQuestion, AdviceError>;
-
-    /// Answers it; may take long, reports progress and ends early when canceled.
-    fn advise(
-        &self,
-        question: &CheckedQuestion,
-        traces: &KnownTraces,
-        progress: &dyn Progress,
-    ) -> Result<Advice, AdviceError>;
 }
+
+/// Answers a question that has been read; may take long, reports progress and ends early when
+/// canceled.
+pub type Work = Box<dyn FnOnce(&dyn Progress) -> Result<Advice, AdviceError> + Send>;
 
 /// Follows a long computation, and may end it.
 pub trait Progress: Sync {
@@ -82,7 +79,6 @@ pub type KnownTraces = BTreeMap<String, TraceFacts>;
 
 /// A question that has been read and found answerable, with the digest of all that
 /// decides its answer (question, traces, catalog, version).
-#[derive(Debug, Clone)]
 pub struct CheckedQuestion {
     /// SHA-256 over the normalised question, its traces, the catalog and the version.
     pub digest: [u8; 32],
@@ -94,17 +90,21 @@ pub struct CheckedQuestion {
     pub device: String,
     /// Traces the answer needs.
     pub trace_ids: Vec<String>,
+    /// Answers it.
+    pub work: Work,
 }
 
 /// An answer: what is shown, and the placement plan beside it.
 #[derive(Debug, Clone)]
 pub struct Advice {
     /// The `result` of the wire format.
-    pub result: Value,
+    pub result: Box<RawValue>,
+    /// The part of it that listings show.
+    pub recommendation: Box<RawValue>,
     /// Id of the recommended strategy, for listing.
     pub strategy: String,
     /// The placement answer, where the strategy has a plan.
-    pub placement: Option<Value>,
+    pub placement: Option<Box<RawValue>>,
 }
 
 /// Why there is no advice.

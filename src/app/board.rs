@@ -11,19 +11,20 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::advisor::Progress;
+use super::advisor::{Progress, Work};
 use crate::store::jobs::JobRecord;
 
 /// A worker that is ours until dropped.
 pub type Slot = OwnedSemaphorePermit;
 
 /// A job that goes to a worker without a stay in the queue.
-#[derive(Debug)]
 pub struct Handover {
     /// The worker.
     pub slot: Slot,
     /// The job, stored as running.
     pub job: JobRecord,
+    /// Its question as it was read at the door.
+    pub work: Work,
 }
 
 /// What goes on right now.
@@ -128,9 +129,9 @@ impl Board {
     }
 
     /// Gives a job to the worker that was reserved for it.
-    pub fn hand_over(&self, slot: Slot, job: JobRecord) {
+    pub fn hand_over(&self, slot: Slot, job: JobRecord, work: Work) {
         // Fails only when the runner has ended; the job's lease then brings it back.
-        let _ = self.handovers.send(Handover { slot, job });
+        let _ = self.handovers.send(Handover { slot, job, work });
     }
 
     /// Says that the queue holds a job; called after it was stored.

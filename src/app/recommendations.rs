@@ -133,7 +133,7 @@ async fn store_question(
         Ok(Inserted::New) => {
             metrics::counter!(names::QUESTIONS, "outcome" => "new").increment(1);
             match slot {
-                Some(slot) => app.board.hand_over(slot, job.clone()),
+                Some(slot) => app.board.hand_over(slot, job.clone(), question.work),
                 None => app.board.ring(),
             }
             return Ok((job, ended));

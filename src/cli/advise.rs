@@ -96,8 +96,7 @@ pub fn run(command: &Advise, out: &mut dyn Write) -> Result<()> {
         cluster.insert("device".to_owned(), device_document(file)?);
     }
     let bar = Bar(bar());
-    let answered = advise::check(&request, &traces)
-        .and_then(|question| advise::advise(&question, &traces, &bar));
+    let answered = advise::check(&request, &traces).and_then(|question| (question.work)(&bar));
     bar.0.finish_and_clear();
     let advice = match answered {
         Ok(advice) => advice,
@@ -121,7 +120,7 @@ pub fn run(command: &Advise, out: &mut dyn Write) -> Result<()> {
             }
             writeln!(out)?;
         }
-        answer_table::write(out, &advice.result)?;
+        answer_table::write(out, &serde_json::from_str(advice.result.get())?)?;
     }
     Ok(())
 }

@@ -35,7 +35,8 @@ pub(super) async fn dispatch(
         tokio::select! {
             () = app.board.stopping.cancelled() => break,
             Some(handover) = handovers.recv() => {
-                tasks.spawn(work::work(Arc::clone(&app), handover.slot, Some(handover.job)));
+                let Handover { slot, job, work } = handover;
+                tasks.spawn(work::work(Arc::clone(&app), slot, Some((job, work))));
             }
             () = app.board.rung() => wanted = true,
             Some(slot) = app.board.slot(), if wanted => {

@@ -1,5 +1,7 @@
 //! What the end of a computation means for its job.
 
+use serde_json::value::RawValue;
+
 use crate::app::advisor::{Advice, AdviceError};
 use crate::app::error::AppError;
 use crate::store::jobs::Outcome;
@@ -18,7 +20,7 @@ pub(super) enum End {
 /// The end that the advisor's answer means.
 pub(super) fn of(answer: Result<Advice, AdviceError>) -> End {
     let outcome = match answer {
-        Ok(advice) => succeeded(&advice),
+        Ok(advice) => succeeded(advice),
         Err(AdviceError::Canceled) => return End::Canceled,
         Err(AdviceError::Refused(violations)) => failed(
             &Problem::new(
@@ -82,13 +84,14 @@ pub(super) fn given_up(max_attempts: u32) -> String {
     ))
 }
 
-fn succeeded(advice: &Advice) -> Outcome {
+fn succeeded(advice: Advice) -> Outcome {
+    let text = |json: Box<RawValue>| Box::<str>::from(json).into_string();
     Outcome {
         status: Status::Succeeded,
-        strategy: Some(advice.strategy.clone()),
-        recommendation: advice.result.get("recommendation").map(ToString::to_string),
-        result: Some(advice.result.to_string()),
-        placement: advice.placement.as_ref().map(ToString::to_string),
+        strategy: Some(advice.strategy),
+        recommendation: Some(text(advice.recommendation)),
+        result: Some(text(advice.result)),
+        placement: advice.placement.map(text),
         problem: None,
     }
 }

@@ -6,13 +6,11 @@ use std::time::{Duration, Instant};
 use tokio::time::MissedTickBehavior;
 
 use super::outcome::{self, End};
-use crate::app::advisor::CheckedQuestion;
-use crate::app::advisor::KnownTraces;
+use crate::app::advisor::Work;
 use crate::app::board::{LiveJob, Slot};
 use crate::app::clock::now_ms;
 use crate::app::context::App;
 use crate::app::devices;
-use crate::app::error::AppError;
 use crate::store::StoreError;
 use crate::store::jobs::{JobRecord, Lease, Outcome};
 use crate::telemetry::metrics as names;
@@ -24,18 +22,18 @@ const HEARTBEAT: Duration = Duration::from_millis(500);
 const RETRY_PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
 /// Works on `first`, then on the queue, until it is empty or the service stops.
-pub(super) async fn work(app: Arc<App>, slot: Slot, first: Option<JobRecord>) {
-    let mut next = first;
+pub(super) async fn work(app: Arc<App>, slot: Slot, first: Option<(JobRecord, Work)>) {
+    let mut next = first.map(|(job, work)| (job, Some(work)));
     // A job handed over when all stop is put back by `Runner::stop` like the others.
     while !app.board.stopping.is_cancelled() {
-        let job = match next.take() {
-            Some(job) => job,
+        let (job, read) = match next.take() {
+            Some(first) => first,
             None if !app.board.take_backlog() => break,
             None => match claim(&app).await {
                 Ok(Some(job)) => {
                     // There may be more: for us afterwards, for an idle worker now.
                     app.board.ring();
-                    job
+                    (job, None)
                 }
                 Ok(None) => break,
                 Err(error) => {
@@ -45,7 +43,7 @@ pub(super) async fn work(app: Arc<App>, slot: Slot, first: Option<JobRecord>) {
                 }
             },
         };
-        run(&app, job).await;
+        run(&app, job, read).await;
     }
     drop(slot);
 }
@@ -64,18 +62,21 @@ fn lease(app: &App) -> Lease<'_> {
     Lease { owner: &app.instance, until_ms: now_ms() + app.queue.lease_ms }
 }
 
-async fn run(app: &Arc<App>, job: JobRecord) {
+/// Computes a job, whose question is read again where it is not at hand.
+async fn run(app: &Arc<App>, job: JobRecord, read: Option<Work>) {
     let began = Instant::now();
     let live = app.board.begin(&job.id);
-    let end = match prepare(app, &job).await {
-        Ok((question, traces)) => {
-            let (advisor, following) = (Arc::clone(&app.advisor), Arc::clone(&live));
-            let computing = tokio::task::spawn_blocking(move || {
-                outcome::of(advisor.advise(&question, &traces, &*following))
-            });
+    let work = match read {
+        Some(work) => Ok(work),
+        None => read_again(app, &job).await,
+    };
+    let end = match work {
+        Ok(work) => {
+            let following = Arc::clone(&live);
+            let computing = tokio::task::spawn_blocking(move || outcome::of(work(&*following)));
             keep_alive(app, &job, &live, computing).await
         }
-        Err(error) => End::Outcome(Box::new(outcome::unprepared(&error))),
+        Err(end) => end,
     };
     match end {
         End::Outcome(outcome) => {
@@ -88,24 +89,21 @@ async fn run(app: &Arc<App>, job: JobRecord) {
     }
 }
 
-/// What the advisor needs, from what is stored.
-async fn prepare(app: &App, job: &JobRecord) -> Result<(CheckedQuestion, KnownTraces), AppError> {
-    let corrupt = |what| StoreError::Corrupt { what };
-    let question = CheckedQuestion {
-        digest: (job.digest.clone().try_into())
-            .map_err(|_| corrupt("digest of a recommendation"))?,
-        request: serde_json::from_str(&job.request)
-            .map_err(|_| corrupt("request of a recommendation"))?,
-        model: job.model.clone(),
-        device: job.device.clone(),
-        trace_ids: serde_json::from_str(&job.trace_ids)
-            .map_err(|_| corrupt("trace ids of a recommendation"))?,
-    };
-    let request = devices::resolved(app, &question.request).await?.into_owned();
-    let question = CheckedQuestion { request, ..question };
-    let traces =
-        crate::app::traces::facts(app, question.trace_ids.iter().map(String::as_str)).await?;
-    Ok((question, traces))
+/// The question of a job from what is stored, ready to be answered.
+async fn read_again(app: &App, job: &JobRecord) -> Result<Work, End> {
+    let unprepared = |error| End::Outcome(Box::new(outcome::unprepared(&error)));
+    let corrupt = |what| unprepared(StoreError::Corrupt { what }.into());
+    let request =
+        serde_json::from_str(&job.request).map_err(|_| corrupt("request of a recommendation"))?;
+    let trace_ids: Vec<String> = serde_json::from_str(&job.trace_ids)
+        .map_err(|_| corrupt("trace ids of a recommendation"))?;
+    let request = devices::resolved(app, &request).await.map_err(unprepared)?;
+    let traces = crate::app::traces::facts(app, trace_ids.iter().map(String::as_str));
+    let traces = traces.await.map_err(unprepared)?;
+    app.advisor
+        .check(&request, &traces)
+        .map(|question| question.work)
+        .map_err(|error| outcome::of(Err(error)))
 }
 
 /// Waits for the computation, extending its lease, and ends it when the job is not ours.

@@ -5,16 +5,28 @@ use std::path::Path;
 
 use moe_gps::app::advise;
 use moe_gps::app::advisor::KnownTraces;
-use moe_gps::app::advisor::{Advice, AdviceError, TraceFacts, Unobserved};
+use moe_gps::app::advisor::{AdviceError, TraceFacts, Unobserved};
 use moe_gps::app::ingest::{TraceDirectory, Upload};
 use moe_gps::formats::trace::Limits;
 use moe_gps::wire::violation::Violation;
 use serde_json::{Value, json};
 
+/// An answer, read back.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    pub(crate) result: Value,
+    pub(crate) placement: Option<Value>,
+}
+
 /// The answer to a question about these traces.
-pub(crate) fn advise(question: &Value, traces: &KnownTraces) -> Result<Advice, AdviceError> {
+pub(crate) fn advise(question: &Value, traces: &KnownTraces) -> Result<Answered, AdviceError> {
     let checked = advise::check(question, traces)?;
-    advise::advise(&checked, traces, &Unobserved)
+    let advice = (checked.work)(&Unobserved)?;
+    let read = |text: &str| serde_json::from_str(text).unwrap();
+    Ok(Answered {
+        result: read(advice.result.get()),
+        placement: advice.placement.map(|plan| read(plan.get())),
+    })
 }
 
 /// The `result` of a question about these traces.

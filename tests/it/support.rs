@@ -19,6 +19,7 @@ use moe_gps::cli::serve;
 use moe_gps::config::Settings;
 use moe_gps::store::DataDir;
 use moe_gps::wire::violation::Violation;
+use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tower::ServiceExt;
@@ -33,7 +34,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Debug, Default)]
 pub(crate) struct Scripted {
     /// Computations begun.
-    pub(crate) begun: AtomicUsize,
+    pub(crate) begun: Arc<AtomicUsize>,
 }
 
 impl Advisor for Scripted {
@@ -46,46 +47,48 @@ impl Advisor for Scripted {
             let violation = Violation::new("/do", "required", "do is missing");
             return Err(AdviceError::Refused(vec![violation]));
         }
+        let (asked, begun) = (request.clone(), Arc::clone(&self.begun));
         Ok(CheckedQuestion {
             digest: Sha256::digest(request.to_string()).into(),
             request: request.clone(),
             model: request["model"].as_str().unwrap_or("mixtral-8x7b").to_owned(),
             device: "a100-sxm4-80gb".to_owned(),
             trace_ids: traces.keys().cloned().collect(),
+            work: Box::new(move |progress| {
+                begun.fetch_add(1, Ordering::SeqCst);
+                act(&asked, progress)
+            }),
         })
     }
+}
 
-    fn advise(
-        &self,
-        question: &CheckedQuestion,
-        _traces: &BTreeMap<String, TraceFacts>,
-        progress: &dyn Progress,
-    ) -> Result<Advice, AdviceError> {
-        self.begun.fetch_add(1, Ordering::SeqCst);
-        match question.request["do"].as_str() {
-            Some("wait") => {
-                let until = question.request["until"].as_str().map(Path::new);
-                progress.report(0.25, "waiting");
-                while !until.is_some_and(Path::exists) {
-                    if progress.canceled() {
-                        return Err(AdviceError::Canceled);
-                    }
-                    std::thread::sleep(Duration::from_millis(5));
+/// Does what the question says.
+fn act(question: &Value, progress: &dyn Progress) -> Result<Advice, AdviceError> {
+    match question["do"].as_str() {
+        Some("wait") => {
+            let until = question["until"].as_str().map(Path::new);
+            progress.report(0.25, "waiting");
+            while !until.is_some_and(Path::exists) {
+                if progress.canceled() {
+                    return Err(AdviceError::Canceled);
                 }
+                std::thread::sleep(Duration::from_millis(5));
             }
-            Some("panic") => panic!("told to fall over"),
-            Some("refuse") => {
-                let violation = Violation::new("/do", "late", "refused late");
-                return Err(AdviceError::Refused(vec![violation]));
-            }
-            _ => {}
         }
-        Ok(Advice {
-            result: json!({"recommendation": {"strategy": "none"}, "echo": question.request}),
-            strategy: "none".to_owned(),
-            placement: question.request.get("plan").cloned(),
-        })
+        Some("panic") => panic!("told to fall over"),
+        Some("refuse") => {
+            let violation = Violation::new("/do", "late", "refused late");
+            return Err(AdviceError::Refused(vec![violation]));
+        }
+        _ => {}
     }
+    let recommendation = json!({"strategy": "none"});
+    Ok(Advice {
+        result: to_raw_value(&json!({"recommendation": recommendation, "echo": question}))?,
+        recommendation: to_raw_value(&recommendation)?,
+        strategy: "none".to_owned(),
+        placement: question.get("plan").map(to_raw_value).transpose()?,
+    })
 }
 
 /// The service in a temporary directory.

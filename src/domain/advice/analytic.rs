@@ -282,9 +282,9 @@ impl<'a> Analytic<'a> {
             mean.expected += placed.imbalance(&routing.truth) / loads as f64;
             mean.planned += placed.imbalance(&routing.forecast) / loads as f64;
         }
-        let per_layer = self.drawn.steps.len() as f64 / n_layers as f64;
-        for step in &self.drawn.steps {
-            let drawn = placement.layers[step.layer].imbalance(&step.counts);
+        let per_layer = self.drawn.n_steps() as f64 / n_layers as f64;
+        for step in self.drawn.steps() {
+            let drawn = placement.layers[step.layer].imbalance(step.counts);
             imbalance[step.layer % n_layers].drawn += drawn / per_layer;
         }
         PlanSummary {
@@ -359,7 +359,7 @@ impl<'a> Analytic<'a> {
         let mut sum = Routed::default();
         for ((step, true_load), forecast) in self.drawn.under(kept).zip(forecasts) {
             let told = Told {
-                counts: &step.counts,
+                counts: step.counts,
                 forecast: &forecast.counts,
                 true_load: *true_load,
                 told_load: forecast.loaded,

@@ -3,7 +3,8 @@
 use std::sync::OnceLock;
 
 use super::by_accuracy::ANCHORS;
-use super::layer::{LayerCosts, Loaded, Routed};
+use super::layer::{LayerCosts, Routed};
+use super::loaded::Loaded;
 use super::placements::{Placement, Placements, each_layer};
 use super::predictors::mispredicted;
 use super::stepwise::Replanned;
@@ -24,10 +25,11 @@ pub(super) fn draws(seed: u64, layers: &[LayerRouting], n_draws: usize) -> Vec<D
 }
 
 /// One layer of one drawn step.
-#[derive(Debug, Clone)]
-pub(super) struct Step {
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Step<'a> {
     pub(super) layer: usize,
-    pub(super) counts: Vec<f64>,
+    /// Tokens per expert.
+    pub(super) counts: &'a [f64],
 }
 
 /// One layer of one step as a predictor forecasts it.
@@ -46,14 +48,23 @@ type Forecasts = [OnceLock<Box<[Forecast]>>; ANCHORS.len()];
 /// The drawn steps of all layers, layer after layer.
 #[derive(Debug)]
 pub(super) struct Drawn {
-    pub(super) steps: Vec<Step>,
-    /// Experts of every layer by their true share.
-    orders: Vec<Vec<usize>>,
-    /// Per placement and step.
-    loads: Vec<Vec<Loaded>>,
+    layers: Vec<DrawnLayer>,
+    n_experts: usize,
+    n_placements: usize,
     /// Per placement.
     forecasts: Vec<Forecasts>,
     seed: u64,
+}
+
+/// The drawn steps of one layer.
+#[derive(Debug)]
+struct DrawnLayer {
+    /// Experts by their true share.
+    order: Vec<usize>,
+    /// Tokens per expert, step after step.
+    counts: Vec<f64>,
+    /// Per step, under every placement.
+    loads: Vec<Loaded>,
 }
 
 impl Drawn {
@@ -65,48 +76,65 @@ impl Drawn {
         placements: &Placements,
     ) -> Self {
         let top_k = question.system.model.experts.top_k;
-        let drawn = each_layer(layers.len(), |layer| {
+        let n_experts = question.system.model.experts.routed as usize;
+        let n_placements = placements.all.len();
+        let drawn = |layer: usize| {
             // Random numbers belong to ranks of popularity, not to ids: renamed experts draw
             // the same loads.
             let order = routing::by_share(&layers[layer].truth);
             let ranked = routing::in_order(&layers[layer].truth, &order);
             let chances = Chances::new(&ranked, costs.tokens, top_k);
-            let mut counts = vec![0.0; ranked.len()];
-            let mut step = |draw: usize| {
-                draws[layer].counts(draw, &chances, &mut counts);
-                let step = Step { layer, counts: routing::by_expert(&counts, &order) };
+            let n_steps = draws[layer].len();
+            let mut by_rank = vec![0.0; n_experts];
+            let mut counts = vec![0.0; n_steps * n_experts];
+            let mut loads = Vec::with_capacity(n_steps * n_placements);
+            let mut works = Vec::new();
+            for (draw, counts) in counts.chunks_exact_mut(n_experts).enumerate() {
+                draws[layer].counts(draw, &chances, &mut by_rank);
+                routing::put_by_expert(&by_rank, &order, counts);
                 let placed = placements.all.iter().map(|placement| &placement.layers[layer]);
-                let loaded = costs.loaded_each(&step.counts, placed);
-                (step, loaded)
-            };
-            let steps: Vec<(Step, Vec<Loaded>)> = (0..draws[layer].len()).map(&mut step).collect();
-            (order, steps)
-        });
-        let n_steps = draws.iter().map(Draws::len).sum();
-        let mut steps = Vec::with_capacity(n_steps);
-        let mut loads = vec![Vec::with_capacity(n_steps); placements.all.len()];
-        let mut orders = Vec::with_capacity(layers.len());
-        for (order, of_layer) in drawn {
-            orders.push(order);
-            for (step, loaded) in of_layer {
-                steps.push(step);
-                loads.iter_mut().zip(loaded).for_each(|(loads, loaded)| loads.push(loaded));
+                loads.extend(costs.loaded_each(counts, placed, &mut works));
             }
+            DrawnLayer { order, counts, loads }
+        };
+        Self {
+            layers: each_layer(layers.len(), drawn),
+            n_experts,
+            n_placements,
+            forecasts: placements.all.iter().map(|_| Forecasts::default()).collect(),
+            seed: question.seed,
         }
-        let forecasts = placements.all.iter().map(|_| Forecasts::default()).collect();
-        Self { steps, orders, loads, forecasts, seed: question.seed }
+    }
+
+    /// How many steps there are, each of one layer.
+    pub(super) fn n_steps(&self) -> usize {
+        self.layers.iter().map(|layer| layer.counts.len() / self.n_experts).sum()
+    }
+
+    /// Every step.
+    pub(super) fn steps(&self) -> impl Iterator<Item = Step<'_>> {
+        self.layers.iter().enumerate().flat_map(|(layer, drawn)| {
+            drawn.counts.chunks_exact(self.n_experts).map(move |counts| Step { layer, counts })
+        })
+    }
+
+    /// The load of every step under a placement.
+    pub(super) fn loads(&self, placement: usize) -> impl Iterator<Item = &Loaded> {
+        let steps =
+            self.layers.iter().flat_map(|layer| layer.loads.chunks_exact(self.n_placements));
+        steps.map(move |loads| &loads[placement])
     }
 
     /// Every step with its load under a placement.
-    pub(super) fn under(&self, placement: usize) -> impl Iterator<Item = (&Step, &Loaded)> {
-        self.steps.iter().zip(&self.loads[placement])
+    pub(super) fn under(&self, placement: usize) -> impl Iterator<Item = (Step<'_>, &Loaded)> {
+        self.steps().zip(self.loads(placement))
     }
 
     /// The mean over steps.
     pub(super) fn mean(&self, placement: usize, price: impl Fn(&Loaded) -> Routed) -> Routed {
         let mut sum = Routed::default();
-        self.loads[placement].iter().for_each(|loaded| sum += price(loaded));
-        sum.scaled(1.0 / self.steps.len() as f64)
+        self.loads(placement).for_each(|loaded| sum += price(loaded));
+        sum.scaled(1.0 / self.n_steps() as f64)
     }
 
     /// What a predictor of the accuracy of that anchor forecasts for every step.
@@ -119,7 +147,7 @@ impl Drawn {
         self.forecasts[index][anchor].get_or_init(|| {
             let mut rng = stream(self.seed, Purpose::Misprediction, 0);
             let mut layer = 0;
-            let forecast = |(step, true_load): (&Step, &Loaded)| {
+            let forecast = |(step, true_load): (Step, &Loaded)| {
                 if step.layer != layer {
                     layer = step.layer;
                     rng = stream(self.seed, Purpose::Misprediction, layer as u64);
@@ -127,10 +155,10 @@ impl Drawn {
                 let accuracy = ANCHORS[anchor];
                 // Who is never wrong forecasts the truth.
                 let (counts, loaded) = if accuracy >= 1.0 {
-                    (step.counts.clone(), *true_load)
+                    (step.counts.to_vec(), *true_load)
                 } else {
-                    let order = &self.orders[layer];
-                    let ranked = routing::in_order(&step.counts, order);
+                    let order = &self.layers[layer].order;
+                    let ranked = routing::in_order(step.counts, order);
                     let told = mispredicted(&ranked, accuracy, &mut rng);
                     let counts = routing::by_expert(&told, order);
                     let loaded = costs.loaded(&placement.layers[layer], &counts);

@@ -13,7 +13,7 @@ use std::ops::AddAssign;
 
 use super::attention_block::{attention_block, dense_block};
 use super::entry::Bands;
-use super::loads::{Placed, Portion, exchange_load};
+use super::loaded::Loaded;
 use crate::domain::comm::collectives::CollectiveLaw;
 use crate::domain::comm::exchange::{Exchange, ExchangeLoad};
 use crate::domain::comm::profile::Collective;
@@ -38,7 +38,7 @@ pub struct LayerCosts {
     experts: ExpertLaw,
     /// Measured over modelled time of the balanced experts.
     expert_scale: f64,
-    exchange: Exchange,
+    pub(super) exchange: Exchange,
     /// One dense layer of the model, 0 where there is none.
     pub dense_layer: Seconds,
     /// The predictors' laws.
@@ -46,7 +46,7 @@ pub struct LayerCosts {
     /// Tokens of the step, T.
     pub tokens: f64,
     /// Halves the step is cut into: 1, or 2 under `two_batch`.
-    halves: f64,
+    pub(super) halves: f64,
     overlap: Overlap,
 }
 
@@ -59,17 +59,6 @@ pub struct Routed {
     pub dispatch: Seconds,
     /// Outputs back.
     pub combine: Seconds,
-}
-
-/// One layer of one step under a placement, before any link carries it.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Loaded {
-    /// Experts' time of the slowest device.
-    pub slowest: Seconds,
-    /// Mean over devices of the experts' time.
-    pub mean: Seconds,
-    /// What the busiest device receives.
-    pub exchange: ExchangeLoad,
 }
 
 impl AddAssign for Routed {
@@ -227,52 +216,6 @@ impl LayerCosts {
         self.exchange.depends_on_routing()
     }
 
-    /// What a step's `counts` are to the devices of a placement; no link's speed is in it.
-    #[must_use]
-    pub fn loaded(&self, placed: &Placed, counts: &[f64]) -> Loaded {
-        self.loaded_by(placed, counts, |portion| self.work(portion.tokens(counts)))
-    }
-
-    /// The same under several placements, which price what they have in common once.
-    #[must_use]
-    pub fn loaded_each<'a>(
-        &self,
-        counts: &[f64],
-        all: impl Iterator<Item = &'a Placed>,
-    ) -> Vec<Loaded> {
-        let whole: Vec<ExpertWork> = counts.iter().map(|tokens| self.work(*tokens)).collect();
-        let work = |portion: &Portion| {
-            if portion.is_whole() {
-                whole[portion.expert]
-            } else {
-                self.work(portion.tokens(counts))
-            }
-        };
-        all.map(|placed| self.loaded_by(placed, counts, work)).collect()
-    }
-
-    fn loaded_by(
-        &self,
-        placed: &Placed,
-        counts: &[f64],
-        work: impl Fn(&Portion) -> ExpertWork,
-    ) -> Loaded {
-        let works: Vec<ExpertWork> = placed.portions().iter().map(work).collect();
-        let (mut slowest, mut sum, mut n) = (Seconds::ZERO, Seconds::ZERO, 0.0);
-        for slots in placed.devices() {
-            let time = self.device_ffn(slots.iter().map(|slot| works[*slot]).sum());
-            slowest = slowest.max(time);
-            sum += time;
-            n += 1.0;
-        }
-        let exchange = if self.exchange.depends_on_routing() {
-            exchange_load(placed, counts, self.tokens, self.halves)
-        } else {
-            self.exchange.balanced()
-        };
-        Loaded { slowest, mean: sum / n, exchange }
-    }
-
     /// The routed time of a step: the slowest device's experts, the busiest device's
     /// exchange.
     #[must_use]
@@ -295,12 +238,12 @@ impl LayerCosts {
     }
 
     /// The work of one slot with that many tokens, in one half of the step.
-    fn work(&self, tokens: f64) -> ExpertWork {
+    pub(super) fn work(&self, tokens: f64) -> ExpertWork {
         self.experts.piece(tokens / self.halves)
     }
 
     /// The experts' time of a device with that work in each half.
-    fn device_ffn(&self, work: ExpertWork) -> Seconds {
+    pub(super) fn device_ffn(&self, work: ExpertWork) -> Seconds {
         self.experts.time(work) * (self.expert_scale * self.halves)
     }
 

@@ -10,10 +10,10 @@ use crate::domain::system::ReplicaSplit;
 pub struct Placed {
     /// Which expert every slot holds.
     pub map: SlotMap,
-    /// Different parts of experts' tokens that slots take: most slots of an expert's
-    /// replicas take equal parts, which are priced once.
+    /// Different parts of experts' tokens that slots take where there are several replicas:
+    /// most of an expert's take equal parts, which are priced once.
     portions: Vec<Portion>,
-    /// The portion of every slot.
+    /// What every slot takes, in the order of [`Placed::each_part`].
     slots: Vec<usize>,
     devices_per_node: usize,
 }
@@ -33,12 +33,6 @@ impl Portion {
     pub fn tokens(&self, counts: &[f64]) -> f64 {
         counts[self.expert] * self.share
     }
-
-    /// Whether these are all tokens of the expert.
-    #[must_use]
-    pub fn is_whole(&self) -> bool {
-        self.share >= 1.0
-    }
 }
 
 impl Placed {
@@ -49,35 +43,51 @@ impl Placed {
     pub fn new(map: SlotMap, split: ReplicaSplit, devices_per_node: u32, expected: &[f64]) -> Self {
         let devices_per_node = devices_per_node.max(1) as usize;
         let shares = slot_shares(&map, expected, split, devices_per_node);
-        let mut portions: Vec<Portion> = Vec::with_capacity(shares.len());
+        let n_experts = map.shape().n_experts() as usize;
+        let mut portions: Vec<Portion> = Vec::new();
         // Every expert's latest portion, and every portion's earlier one of the same expert.
-        let mut latest: Vec<Option<usize>> = vec![None; map.shape().n_experts() as usize];
-        let mut earlier: Vec<Option<usize>> = Vec::with_capacity(shares.len());
+        let mut latest: Vec<Option<usize>> = vec![None; n_experts];
+        let mut earlier: Vec<Option<usize>> = Vec::new();
         let mut slots = Vec::with_capacity(shares.len());
         for (expert, share) in map.physical_to_logical().iter().zip(shares) {
             let expert = *expert as usize;
+            if share >= 1.0 {
+                slots.push(expert);
+                continue;
+            }
             let mut found = latest[expert];
             while let Some(at) = found
                 && portions[at].share.to_bits() != share.to_bits()
             {
                 found = earlier[at];
             }
-            slots.push(found.unwrap_or_else(|| {
-                portions.push(Portion { expert, share });
-                earlier.push(latest[expert].replace(portions.len() - 1));
-                portions.len() - 1
-            }));
+            slots.push(
+                n_experts
+                    + found.unwrap_or_else(|| {
+                        portions.push(Portion { expert, share });
+                        earlier.push(latest[expert].replace(portions.len() - 1));
+                        portions.len() - 1
+                    }),
+            );
         }
         Self { map, portions, slots, devices_per_node }
     }
 
-    /// The different parts of experts' tokens.
+    /// What `of` says of the tokens of every expert, then of every part of an expert that some
+    /// slot takes: slots name these by their place.
+    pub fn each_part<T>(&self, counts: &[f64], of: impl Fn(f64) -> T) -> impl Iterator<Item = T> {
+        let whole = counts.iter().copied();
+        let parts = self.portions.iter().map(|portion| portion.tokens(counts));
+        whole.chain(parts).map(of)
+    }
+
+    /// The parts of experts that some slot takes.
     #[must_use]
     pub fn portions(&self) -> &[Portion] {
         &self.portions
     }
 
-    /// For every device, the portion of each of its slots.
+    /// For every device, what each of its slots takes, in the order of [`Self::each_part`].
     pub fn devices(&self) -> impl Iterator<Item = &[usize]> {
         self.slots.chunks(self.map.shape().slots_per_device() as usize)
     }
@@ -88,8 +98,12 @@ impl Placed {
         let mut most: f64 = 0.0;
         let mut sum = 0.0;
         let mut n = 0.0;
+        let tokens = |part: usize| match part.checked_sub(counts.len()) {
+            Some(portion) => self.portions[portion].tokens(counts),
+            None => counts[part],
+        };
         for slots in self.devices() {
-            let load: f64 = slots.iter().map(|slot| self.portions[*slot].tokens(counts)).sum();
+            let load: f64 = slots.iter().map(|part| tokens(*part)).sum();
             most = most.max(load);
             sum += load;
             n += 1.0;
@@ -171,14 +185,8 @@ pub fn exchange_load(placed: &Placed, counts: &[f64], tokens: f64, parts: f64) -
     let n_nodes = (n_devices / placed.devices_per_node as f64).max(1.0);
     let mut busiest = ExchangeLoad { tokens: 0.0, pairs: 0.0, node_tokens: 0.0 };
     let mut node_missed = 1.0;
-    let parts_of: Vec<(f64, f64)> = placed
-        .portions
-        .iter()
-        .map(|portion| {
-            let n = portion.tokens(counts);
-            ((1.0 - n / tokens).max(0.0), n)
-        })
-        .collect();
+    let parts_of: Vec<(f64, f64)> =
+        placed.each_part(counts, |n| ((1.0 - n / tokens).max(0.0), n)).collect();
     for (device, slots) in placed.devices().enumerate() {
         let (mut missed, mut pairs) = (1.0, 0.0);
         for slot in slots {

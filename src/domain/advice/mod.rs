@@ -15,6 +15,7 @@ pub mod flip;
 pub mod interval;
 pub mod known;
 pub mod layer;
+pub mod loaded;
 pub mod loads;
 pub mod margin;
 pub mod paper;

@@ -2,7 +2,8 @@
 
 use std::borrow::Borrow;
 
-use super::layer::{LayerCosts, Loaded, Routed};
+use super::layer::{LayerCosts, Routed};
+use super::loaded::Loaded;
 use super::loads::Placed;
 use super::plan::Planner;
 use crate::domain::memory::expert_bytes;

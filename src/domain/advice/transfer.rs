@@ -111,11 +111,11 @@ pub(super) fn transfer(
             on[load].imbalance += placed.imbalance(&layer.truth) / n_layers as f64;
             planned[load] += placed.imbalance(&layer.forecast) / n_layers as f64;
         }
-        let n_steps = drawn.steps.len() as f64 / loads.len() as f64;
+        let n_steps = drawn.n_steps() as f64 / loads.len() as f64;
         let mut routed = vec![Routed::default(); loads.len()];
         for (step, loaded) in drawn.under(index) {
             let load = step.layer / n_layers;
-            let imbalance = placement.layers[step.layer].imbalance(&step.counts);
+            let imbalance = placement.layers[step.layer].imbalance(step.counts);
             on[load].step_imbalance += imbalance / n_steps;
             routed[load] += costs.routed(loaded);
         }

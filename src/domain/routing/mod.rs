@@ -72,10 +72,15 @@ pub fn in_order(values: &[f64], order: &[usize]) -> Vec<f64> {
 #[must_use]
 pub fn by_expert(values: &[f64], order: &[usize]) -> Vec<f64> {
     let mut by_expert = vec![0.0; values.len()];
+    put_by_expert(values, order, &mut by_expert);
+    by_expert
+}
+
+/// The same into room that is there.
+pub fn put_by_expert(values: &[f64], order: &[usize], by_expert: &mut [f64]) {
     for (expert, value) in order.iter().zip(values) {
         by_expert[*expert] = *value;
     }
-    by_expert
 }
 
 /// Shares of which none exceeds `cap`: what is above it goes to the others in proportion.

@@ -1,7 +1,8 @@
 //! One layer of a replay: its plans in force, its past, its random streams.
 
 use super::Foreseen;
-use crate::domain::advice::layer::{LayerCosts, Loaded, Routed};
+use crate::domain::advice::layer::{LayerCosts, Routed};
+use crate::domain::advice::loaded::Loaded;
 use crate::domain::advice::loads::Placed;
 use crate::domain::advice::plan::Planner;
 use crate::domain::advice::predictors::mispredicted;
@@ -131,11 +132,13 @@ impl LayerReplay {
     ) -> Vec<Outcome> {
         self.imbalance.resize(wanted.len(), 0.0);
         let mut outcomes = Vec::with_capacity(batch.len() * wanted.len());
+        let mut works = Vec::new();
         for (offset, step) in batch.iter().enumerate() {
             let at = first + offset as u64;
             let counts = step.layer(index);
             self.renew(question, &stepwise.planner, at);
-            let loaded = costs.loaded_each(counts, self.plans.iter().map(|plan| &plan.placed));
+            let placed = self.plans.iter().map(|plan| &plan.placed);
+            let loaded = costs.loaded_each(counts, placed, &mut works);
             let plans: Vec<InForce> = (self.plans.iter().zip(loaded))
                 .map(|(plan, loaded)| InForce::new(plan, loaded, costs, counts))
                 .collect();

@@ -41,17 +41,18 @@ fn advise(mut asked: Answerable, progress: &dyn Progress) -> Result<Advice, Advi
     let fitted = fitted::fit(&mut asked, progress)?;
     progress.report(0.05, "reading");
     let interval = interval::search(&mut asked, progress)?;
-    let loaded = known::load(&asked)?;
+    let mut loaded = known::load(&asked, progress)?;
     if progress.canceled() {
         return Err(AdviceError::Canceled);
     }
     progress.report(0.1, "pricing");
-    let mut advised = advice::advise(&asked.question, &loaded.known, loaded.missing)?;
+    let missing = std::mem::take(&mut loaded.missing);
+    let mut advised = advice::advise(&asked.question, &loaded.known, missing)?;
     if asked.method == Method::Simulated
         && let AskedRouting::Trace(used) = &asked.routing
     {
         let replayed =
-            replay::replay(&asked.question, used, &fitted, &loaded.known, &mut advised, progress)?;
+            replay::replay(&asked.question, used, &fitted, &loaded, &mut advised, progress)?;
         return written(&asked, &loaded.known, &advised, &fitted, Some(&replayed), interval);
     }
     written(&asked, &loaded.known, &advised, &fitted, None, interval)

@@ -72,6 +72,11 @@ impl TraceFacts {
     pub const fn holds_out(&self) -> bool {
         self.sequences > 0 || self.steps > 1
     }
+
+    /// That the stored form could not be read.
+    pub(super) fn unread(&self, source: std::io::Error) -> AdviceError {
+        AdviceError::Trace { id: self.id.clone(), source }
+    }
 }
 
 /// The traces a question names, by id, as far as they are stored.

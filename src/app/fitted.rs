@@ -47,7 +47,7 @@ struct Fitted {
 /// Fits what the question asks for and puts it among the question's predictors.
 pub(super) fn fit(asked: &mut Answerable, progress: &dyn Progress) -> Result<Fits, AdviceError> {
     let AskedRouting::Trace(used) = &asked.routing else { return Ok(Fits::default()) };
-    let (Some(planning), Some(scoring)) = (used.traces.first(), known::scoring_trace(used)) else {
+    let (Some(planning), [scoring, ..]) = (used.traces.first(), known::scoring_traces(used)) else {
         return Ok(Fits::default());
     };
     if asked.fits.is_empty() {
@@ -123,7 +123,7 @@ fn held_out(
     scoring: &TraceFacts,
     warnings: &mut Vec<String>,
 ) -> Result<(Tokens, Range<u64>), AdviceError> {
-    let fail = |source| AdviceError::Trace { id: scoring.id.clone(), source };
+    let fail = |source| scoring.unread(source);
     let trace = known::open(scoring)?;
     let range = known::scoring_range(used, &trace).map_err(fail)?;
     let most = most_tokens(&trace);
@@ -173,7 +173,7 @@ impl Parts<'_> {
     }
 
     fn read(&self, learned: bool, warnings: &mut Vec<String>) -> Result<Part, AdviceError> {
-        let fail = |source| AdviceError::Trace { id: self.planning.id.clone(), source };
+        let fail = |source| self.planning.unread(source);
         let trace = known::open(self.planning)?;
         let end = known::planning_end(self.used, &trace).map_err(fail)?;
         let mut most = most_tokens(&trace);
@@ -195,7 +195,7 @@ impl Parts<'_> {
 
     /// The embedding rows of both parts.
     fn table(&self, tokens: &Tokens) -> Result<Embedding, AdviceError> {
-        let fail = |source| AdviceError::Trace { id: self.planning.id.clone(), source };
+        let fail = |source| self.planning.unread(source);
         let path = self.planning.embedding.as_deref();
         let path = path.ok_or_else(|| unfit(PredictError::NoEmbedding))?;
         let mut ids = [&tokens.token_ids[..], &self.held_out.token_ids].concat();
@@ -241,19 +241,33 @@ impl Fits {
         self.fitted.iter().map(of).collect()
     }
 
-    /// Adds what they foresee of a step of these tokens, over so many experts.
-    pub(super) fn foresee(&self, tokens: &[u64], n_experts: usize, into: &mut [Foreseen]) {
+    /// Adds what they foresee of a step of these tokens in these layers, over so many
+    /// experts.
+    pub(super) fn foresee(
+        &self,
+        tokens: &[u64],
+        layers: &[usize],
+        n_experts: usize,
+        into: &mut [Foreseen],
+    ) {
         let known = tokens.iter().all(|token| self.predicted.contains(token));
         for (fitted, foreseen) in self.fitted.iter().zip(into) {
-            foreseen.steps.push(known.then(|| self.counts(fitted, tokens, n_experts)));
+            foreseen.steps.push(known.then(|| self.counts(fitted, tokens, layers, n_experts)));
         }
     }
 
-    fn counts(&self, fitted: &Fitted, tokens: &[u64], n_experts: usize) -> ExpertCounts {
+    fn counts(
+        &self,
+        fitted: &Fitted,
+        tokens: &[u64],
+        layers: &[usize],
+        n_experts: usize,
+    ) -> ExpertCounts {
         let stride = fitted.named.len() / self.n_layers.max(1);
-        let mut counts = ExpertCounts::zeros(self.n_layers, n_experts);
-        for (layer, named) in fitted.named.chunks_exact(stride.max(1)).enumerate() {
-            let row = counts.layer_mut(layer);
+        let mut counts = ExpertCounts::zeros(layers.len(), n_experts);
+        for (nth, layer) in layers.iter().enumerate() {
+            let named = &fitted.named[layer * stride..][..stride];
+            let row = counts.layer_mut(nth);
             for token in tokens {
                 let at = usize::try_from(token - self.predicted.start).unwrap_or(usize::MAX);
                 for expert in &named[at * self.top_k..][..self.top_k] {

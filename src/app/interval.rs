@@ -1,11 +1,12 @@
 //! The interval of renewal, searched on the planning part of a recording.
 
+use std::ops::Range;
+
 use super::advisor::{AdviceError, Progress};
 use super::known::{self, shares_of};
 use super::question::{Answerable, AskedRouting, TraceUse};
-use super::replay::fitted;
+use super::recorded::{Part, Recorded};
 use crate::domain::advice::interval::{self, Tried};
-use crate::domain::advice::known::Known;
 use crate::domain::advice::{self, Entry, PlanSummary, Priced};
 use crate::domain::question::{Question, Rebalance, RebalanceMode};
 use crate::domain::rebalance::RebalanceCost;
@@ -14,7 +15,6 @@ use crate::domain::simulate::{BATCH, Simulator};
 use crate::domain::strategy::Strategy;
 use crate::domain::system::Preset;
 use crate::domain::trace::counts::ExpertCounts;
-use crate::domain::trace::steps::StepPlan;
 use crate::domain::units::Seconds;
 use crate::wire::interval_search as wire;
 use crate::wire::question::Method;
@@ -83,22 +83,25 @@ pub(super) fn search(
     }))
 }
 
-/// Replays the second half of the planning part with every interval worth trying; no prices
-/// where only the engine's own is, and the steps there are.
+/// Replays the second half of every planning part with every interval worth trying; no
+/// prices where only the engine's own is, and the steps there are.
 fn on_planning_part(
     question: &Question,
     used: &TraceUse,
     progress: &dyn Progress,
 ) -> Result<(Vec<Tried>, u64), AdviceError> {
-    let Some(facts) = used.traces.first() else { return Ok((Vec::new(), 0)) };
-    let trace = known::open(facts)?;
-    let fail = |source| AdviceError::Trace { id: facts.id.clone(), source };
-    let end = known::planning_end(used, &trace).map_err(fail)?;
-    let share = end as f64 / trace.header().extent().max(1) as f64;
-    let middle = known::split(&trace, share / 2.0).map_err(fail)?.min(end);
-    let order = known::step_order(&trace, &question.system.workload);
-    let plan = StepPlan { order, range: middle..end, with_routes: false };
-    let n_steps = trace.n_steps(&plan).map_err(fail)?.min(MOST_STEPS);
+    let mut parts = Vec::with_capacity(used.traces.len());
+    let mut first_halves = Vec::with_capacity(used.traces.len());
+    for facts in &used.traces {
+        let trace = known::open(facts)?;
+        let fail = |source| facts.unread(source);
+        let end = known::planning_end(used, &trace).map_err(fail)?;
+        let share = end as f64 / trace.header().extent().max(1) as f64;
+        let middle = known::split(&trace, share / 2.0).map_err(fail)?.min(end);
+        first_halves.push(0..middle);
+        parts.push(Part::new(facts, trace, middle..end, &question.system.workload)?);
+    }
+    let n_steps = parts.iter().map(|part| part.n_steps).sum::<u64>().min(MOST_STEPS);
     let default = question.rebalance.interval_steps;
     let intervals = interval::candidates(default, n_steps);
     if intervals.len() < 2 {
@@ -106,21 +109,28 @@ fn on_planning_part(
     }
     let experts = &question.system.model.experts;
     // What is served is not looked at: the plan that is followed is chosen on the past alone.
-    let past = trace.count(0..middle).map_err(fail)?;
-    if past.layers().any(|layer| layer.iter().sum::<f64>() <= 0.0) {
+    let count = |(part, range): (&Part, Range<u64>)| part.count(range, progress);
+    let pasts: Vec<ExpertCounts> =
+        parts.iter().zip(first_halves).map(count).collect::<Result<_, _>>()?;
+    let n_layers = pasts.iter().map(ExpertCounts::n_layers).min().unwrap_or(0);
+    let layers: Vec<usize> = (0..n_layers).collect();
+    let empty = |past: &ExpertCounts| past.layers().any(|layer| layer.iter().sum::<f64>() <= 0.0);
+    if pasts.iter().any(empty) {
         return Ok((Vec::new(), n_steps));
     }
     let routing = |past: &[f64]| {
         let shares = shares_of(past, experts);
         LayerRouting { forecast: shares.clone(), truth: shares }
     };
-    let layers: Vec<LayerRouting> = past.layers().map(routing).collect();
-    let Priced { entries, plans, .. } = advice::price(question, &Known::Layers(layers))?;
+    let loads = pasts.iter().map(|past| past.layers().map(routing).collect()).collect();
+    let Priced { entries, plans, .. } = advice::price(question, &known::known(loads))?;
     let Some((entries, plans)) = followed(&entries, &plans) else {
         return Ok((Vec::new(), 0));
     };
-    let n_experts = experts.routed as usize;
-    let planned: Vec<Vec<f64>> = past.layers().map(|layer| padded(layer, n_experts)).collect();
+    let padded = |past: &ExpertCounts| -> Vec<Vec<f64>> {
+        past.layers().map(|layer| known::padded(layer, experts)).collect()
+    };
+    let planned: Vec<Vec<Vec<f64>>> = pasts.iter().map(padded).collect();
     let renewed_every = |steps: &u64| {
         let mut question = question.clone();
         question.rebalance.interval_steps = *steps;
@@ -134,18 +144,11 @@ fn on_planning_part(
             .map_err(advice::analytic::AnalyticError::from)?;
         simulators.extend(made);
     }
-    let assignments = question.system.workload.tokens_per_step as f64 * f64::from(experts.top_k);
-    let mut steps = trace.steps(&StepPlan { order, range: middle..end, with_routes: false });
-    let mut batch: Vec<ExpertCounts> = Vec::with_capacity(BATCH);
+    let mut recorded = Recorded::new(&parts, &layers, question);
     let mut left = n_steps;
     while left > 0 {
-        batch.clear();
-        while batch.len() < BATCH
-            && (batch.len() as u64) < left
-            && let Some(step) = steps.next_step().map_err(fail)?
-        {
-            batch.push(fitted(&step.counts, n_experts, assignments).0);
-        }
+        let most = usize::try_from(left).unwrap_or(BATCH);
+        let batch = recorded.batch(most, |_| ())?;
         if batch.is_empty() {
             break;
         }
@@ -186,10 +189,4 @@ fn renewal(question: &Question, plan: &PlanSummary) -> Seconds {
     let RebalanceCost { stall, slowdown, .. } = plan.renewal;
     let steps = question.rebalance.interval_steps.max(1) as f64;
     (stall + slowdown) / steps / f64::from(question.system.model.moe_layers.max(1))
-}
-
-fn padded(counts: &[f64], n_experts: usize) -> Vec<f64> {
-    let mut padded = counts.to_vec();
-    padded.resize(n_experts, 0.0);
-    padded
 }

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 
-use super::advisor::{AdviceError, TraceFacts};
+use super::advisor::{AdviceError, Progress, TraceFacts};
 use super::question::{Answerable, AskedRouting, TraceUse};
 use crate::domain::advice::known::Known;
 use crate::domain::model::{Experts, Model};
@@ -16,7 +16,8 @@ use crate::domain::system::{Phase, Workload};
 use crate::domain::trace::Kind;
 use crate::domain::trace::checks;
 use crate::domain::trace::counts::ExpertCounts;
-use crate::domain::trace::steps::{StepOrder, StepPlan};
+use crate::domain::trace::stats::TraceStatistics;
+use crate::domain::trace::steps::{StepOrder, split_point};
 use crate::formats::trace::stored::StoredTrace;
 
 /// Held-out steps below which a replay is weak evidence.
@@ -26,10 +27,15 @@ pub(super) const ENOUGH_STEPS: u64 = 20;
 pub(super) struct Loaded {
     pub(super) known: Known,
     pub(super) missing: Vec<String>,
+    /// The layers of the traces that are priced: all but those some part leaves empty.
+    pub(super) layers: Vec<usize>,
+    /// Tokens per expert of every trace's planning part, `[trace][layer][expert]`, in those
+    /// layers.
+    pub(super) planned: Vec<Vec<Vec<f64>>>,
 }
 
 /// Makes the routing of a question ready, reading its traces.
-pub(super) fn load(asked: &Answerable) -> Result<Loaded, AdviceError> {
+pub(super) fn load(asked: &Answerable, progress: &dyn Progress) -> Result<Loaded, AdviceError> {
     let model = &asked.question.system.model;
     let (experts, top_k) = (model.experts.routed, model.experts.top_k);
     let known = match &asked.routing {
@@ -58,37 +64,85 @@ pub(super) fn load(asked: &Answerable) -> Result<Loaded, AdviceError> {
         AskedRouting::Balancedness { balancedness, at_devices } => {
             Known::Balancedness { balancedness: *balancedness, at_devices: *at_devices }
         }
-        AskedRouting::Trace(used) => return from_traces(used, model),
+        AskedRouting::Trace(used) => return from_traces(used, model, progress),
     };
-    Ok(Loaded { known, missing: Vec::new() })
+    Ok(Loaded { known, missing: Vec::new(), layers: Vec::new(), planned: Vec::new() })
+}
+
+/// The counts of a trace's parts.
+struct Parts {
+    planned: ExpertCounts,
+    scored: ExpertCounts,
+    statistics: TraceStatistics,
+}
+
+impl Parts {
+    /// Counts every token once: up to the middle, up to the end of the planning part, and
+    /// the rest.
+    fn of(
+        used: &TraceUse,
+        facts: &TraceFacts,
+        progress: &dyn Progress,
+    ) -> Result<(Self, StoredTrace), AdviceError> {
+        let trace = open(facts)?;
+        let extent = trace.header().extent();
+        let middle = split_point(extent, 0.5);
+        let end = planning_end(used, &trace).map_err(|source| facts.unread(source))?;
+        let count = |range| count(&trace, facts, range, progress);
+        let first = count(0..middle.min(end))?;
+        let between = count(middle.min(end)..middle.max(end))?;
+        let last = count(middle.max(end)..extent)?;
+        let whole = |one: &ExpertCounts, other: &ExpertCounts| {
+            let mut sum = one.clone();
+            sum.add(other);
+            sum
+        };
+        let (head, tail) = (whole(&first, &between), whole(&between, &last));
+        let (halves, parts) = if middle <= end {
+            ((first, tail), (head, last))
+        } else {
+            ((head, last), (first, tail))
+        };
+        let statistics = TraceStatistics::of_halves(halves.0, halves.1);
+        Ok((Self { planned: parts.0, scored: parts.1, statistics }, trace))
+    }
+}
+
+/// Counts a range of a trace, or ends when canceled.
+pub(super) fn count(
+    trace: &StoredTrace,
+    facts: &TraceFacts,
+    range: Range<u64>,
+    progress: &dyn Progress,
+) -> Result<ExpertCounts, AdviceError> {
+    let counted = trace.count_while(range, &|| !progress.canceled());
+    counted.map_err(|source| facts.unread(source))?.ok_or(AdviceError::Canceled)
 }
 
 /// Counts the planning and the scoring part of every trace.
-fn from_traces(used: &TraceUse, model: &Model) -> Result<Loaded, AdviceError> {
+fn from_traces(
+    used: &TraceUse,
+    model: &Model,
+    progress: &dyn Progress,
+) -> Result<Loaded, AdviceError> {
     let mut missing = Vec::new();
     let mut loads = Vec::with_capacity(used.traces.len());
     let mut single = Vec::new();
     for facts in &used.traces {
-        let trace = open(facts)?;
-        let fail = |source| AdviceError::Trace { id: facts.id.clone(), source };
-        let statistics = trace.statistics().map_err(fail)?;
+        let (Parts { planned, mut scored, statistics }, trace) = Parts::of(used, facts, progress)?;
         missing.extend(
             checks::examine(trace.header(), &statistics)
                 .iter()
                 .filter(|warning| warning.is_weak_evidence())
                 .map(|warning| format!("a better recording than {}: {warning}", facts.id)),
         );
-        let planned = trace.count(0..planning_end(used, &trace).map_err(fail)?).map_err(fail)?;
-        let scored = if let Some(facts) = &used.holdout {
+        if let Some(facts) = &used.holdout {
             let trace = open(facts)?;
-            let fail = |source| AdviceError::Trace { id: facts.id.clone(), source };
-            trace.count(0..trace.header().extent()).map_err(fail)?
-        } else if facts.holds_out() {
-            trace.count(scoring_range(used, &trace).map_err(fail)?).map_err(fail)?
-        } else {
+            scored = count(&trace, facts, 0..trace.header().extent(), progress)?;
+        } else if !facts.holds_out() {
             single.push(facts.id.as_str());
-            planned.clone()
-        };
+            scored = planned.clone();
+        }
         loads.push((planned, scored));
     }
     if !single.is_empty() {
@@ -112,26 +166,38 @@ fn from_traces(used: &TraceUse, model: &Model) -> Result<Loaded, AdviceError> {
         };
         layers.iter().map(of).collect()
     };
-    let mut loads: Vec<Vec<LayerRouting>> = loads.iter().map(routing).collect();
-    let known = match loads.len() {
+    let of_layers = |(planned, _): &(ExpertCounts, ExpertCounts)| -> Vec<Vec<f64>> {
+        layers.iter().map(|layer| padded(planned.layer(*layer), &model.experts)).collect()
+    };
+    let planned = loads.iter().map(of_layers).collect();
+    let known = known(loads.iter().map(routing).collect());
+    Ok(Loaded { known, missing, layers, planned })
+}
+
+/// What is known of one load, or of several that one plan must serve.
+pub(super) fn known(mut loads: Vec<Vec<LayerRouting>>) -> Known {
+    match loads.len() {
         0 | 1 => Known::Layers(loads.pop().unwrap_or_default()),
         _ => Known::Several(loads),
-    };
-    Ok(Loaded { known, missing })
+    }
+}
+
+/// Counts over all experts of the model.
+pub(super) fn padded(counts: &[f64], experts: &Experts) -> Vec<f64> {
+    let mut padded = counts.to_vec();
+    padded.resize(experts.routed as usize, 0.0);
+    padded
 }
 
 /// Counts as shares of all experts of the model, none above what top-k allows.
 pub(super) fn shares_of(counts: &[f64], experts: &Experts) -> Vec<f64> {
-    let mut padded = counts.to_vec();
-    padded.resize(experts.routed as usize, 0.0);
-    capped(normalised(&padded), 1.0 / f64::from(experts.top_k))
+    capped(normalised(&padded(counts, experts)), 1.0 / f64::from(experts.top_k))
 }
 
 /// Opens the stored form of a trace.
 pub(super) fn open(facts: &TraceFacts) -> Result<StoredTrace, AdviceError> {
-    let fail = |source: io::Error| AdviceError::Trace { id: facts.id.clone(), source };
-    let file = File::open(&facts.path).map_err(fail)?;
-    StoredTrace::from_file(file).map_err(fail)
+    let trace = File::open(&facts.path).and_then(StoredTrace::from_file);
+    trace.map_err(|source| facts.unread(source))
 }
 
 /// Where the planning part of a trace ends: between sequences where there are several.
@@ -140,7 +206,7 @@ pub(super) fn split(trace: &StoredTrace, fraction: f64) -> io::Result<u64> {
     if header.kind == Kind::Routes && header.sequences > 1 {
         trace.split_between_sequences(fraction)
     } else {
-        Ok(crate::domain::trace::steps::split_point(header.extent(), fraction))
+        Ok(split_point(header.extent(), fraction))
     }
 }
 
@@ -171,17 +237,7 @@ pub(super) fn step_order(trace: &StoredTrace, workload: &Workload) -> StepOrder 
     }
 }
 
-/// The steps that score: of the hold-out trace, or of the trace's own second part.
-pub(super) fn scoring_plan(
-    used: &TraceUse,
-    trace: &StoredTrace,
-    workload: &Workload,
-) -> io::Result<StepPlan> {
-    let order = step_order(trace, workload);
-    Ok(StepPlan { order, range: scoring_range(used, trace)?, with_routes: false })
-}
-
-/// The trace whose steps score.
-pub(super) fn scoring_trace(used: &TraceUse) -> Option<&TraceFacts> {
-    used.holdout.as_ref().or_else(|| used.traces.first())
+/// The traces whose steps score.
+pub(super) fn scoring_traces(used: &TraceUse) -> &[TraceFacts] {
+    used.holdout.as_ref().map_or(&used.traces, std::slice::from_ref)
 }

@@ -24,6 +24,7 @@ pub mod plan_file;
 mod predictor_cost;
 pub mod question;
 pub mod recommendations;
+mod recorded;
 mod replay;
 pub mod report;
 pub mod reproduce;

@@ -1,19 +1,17 @@
-//! Simulated answers: the stored trace replayed step by step, in bounded memory.
+//! Simulated answers: stored traces replayed step by step, in bounded memory.
 
 use super::advisor::{AdviceError, Progress};
 use super::fitted::Fits;
-use super::known::{self, ENOUGH_STEPS};
+use super::known::{ENOUGH_STEPS, Loaded};
 use super::question::{Answerable, AskedRouting, TraceUse};
+use super::recorded::{Part, Recorded, held_out};
 use crate::domain::advice::{self, Advised};
 use crate::domain::question::Question;
+use crate::domain::simulate::held::Held;
 use crate::domain::simulate::{self, BATCH, Simulator, StepStatistics};
-use crate::domain::trace::counts::ExpertCounts;
 use crate::wire::answer as wire;
 use crate::wire::question::Method;
 use crate::wire::violation::Violation;
-
-/// Relative difference of step sizes above which recorded steps are scaled.
-const SAME_SIZE: f64 = 0.01;
 
 /// What only a replay knows.
 pub(super) struct Replayed {
@@ -25,69 +23,53 @@ pub(super) fn enough_steps(asked: &Answerable) -> Result<(), AdviceError> {
     let (Method::Simulated, AskedRouting::Trace(used)) = (asked.method, &asked.routing) else {
         return Ok(());
     };
-    let Some(facts) = known::scoring_trace(used) else { return Ok(()) };
-    let trace = known::open(facts)?;
-    let fail = |source| AdviceError::Trace { id: facts.id.clone(), source };
     let workload = &asked.question.system.workload;
-    let plan = known::scoring_plan(used, &trace, workload).map_err(fail)?;
-    let steps = trace.n_steps(&plan).map_err(fail)?;
-    if steps >= 2 {
-        return Ok(());
-    }
-    Err(AdviceError::Refused(vec![Violation::new(
-        "/workload",
-        "steps",
-        format!(
-            "the scoring part of the trace gives {steps} steps of {} tokens; a simulation needs \
-             two or more: ask for fewer tokens per step, a longer trace, or `method: analytic`",
-            workload.tokens_per_step
-        ),
-    )]))
+    let parts = held_out(used, workload)?;
+    let violation = |part: &Part| {
+        Violation::new(
+            "/workload",
+            "steps",
+            format!(
+                "the scoring part of trace {} gives {} steps of {} tokens; a simulation needs two \
+                 or more: ask for fewer tokens per step, a longer trace, or `method: analytic`",
+                part.id(),
+                part.n_steps,
+                workload.tokens_per_step
+            ),
+        )
+    };
+    let short: Vec<Violation> =
+        parts.iter().filter(|part| part.n_steps < 2).map(violation).collect();
+    if short.is_empty() { Ok(()) } else { Err(AdviceError::Refused(short)) }
 }
 
-/// Replays the scoring part of the trace and puts what it finds into the advice.
+/// Replays the scoring part of every trace and puts what it finds into the advice.
 pub(super) fn replay(
     question: &Question,
     used: &TraceUse,
     fits: &Fits,
-    known: &advice::known::Known,
+    loaded: &Loaded,
     advised: &mut Advised,
     progress: &dyn Progress,
 ) -> Result<Replayed, AdviceError> {
-    let Some(facts) = known::scoring_trace(used) else {
-        return Ok(Replayed { entries: Vec::new() });
-    };
-    let trace = known::open(facts)?;
-    let fail = |source| AdviceError::Trace { id: facts.id.clone(), source };
-    let plan = known::scoring_plan(used, &trace, &question.system.workload).map_err(fail)?;
-    let n_steps = trace.n_steps(&plan).map_err(fail)?;
-    let planned = planning_counts(used, question)?;
+    let parts = held_out(used, &question.system.workload)?;
+    let n_steps = parts.iter().map(|part| part.n_steps).sum::<u64>().max(1) as f64;
     let pattern = advised.communication.0;
     let Some(mut simulator) =
-        Simulator::new(question, pattern, &advised.entries, &advised.plans, &planned)
+        Simulator::new(question, pattern, &advised.entries, &advised.plans, &loaded.planned)
             .map_err(advice::analytic::AnalyticError::from)?
     else {
         return Err(advice::analytic::AnalyticError::NoProfile.into());
     };
     let experts = question.system.model.experts.routed as usize;
-    let assignments = question.system.workload.tokens_per_step as f64
-        * f64::from(question.system.model.experts.top_k);
-    let mut scaled = false;
-    let mut steps = trace.steps(&plan);
-    let mut batch: Vec<ExpertCounts> = Vec::with_capacity(BATCH);
+    let mut recorded = Recorded::new(&parts, &loaded.layers, question);
     loop {
-        batch.clear();
         let mut foreseen = fits.foreseen();
-        while batch.len() < BATCH
-            && let Some(step) = steps.next_step().map_err(fail)?
-        {
-            let (counts, rescaled) = fitted(&step.counts, experts, assignments);
-            scaled |= rescaled;
-            batch.push(counts);
+        let batch = recorded.batch(BATCH, |steps| {
             if !fits.is_empty() {
-                fits.foresee(&steps.places(), experts, &mut foreseen);
+                fits.foresee(&steps.places(), &loaded.layers, experts, &mut foreseen);
             }
-        }
+        })?;
         if batch.is_empty() {
             break;
         }
@@ -95,63 +77,59 @@ pub(super) fn replay(
         if progress.canceled() {
             return Err(AdviceError::Canceled);
         }
-        let done = simulator.steps() as f64 / n_steps.max(1) as f64;
-        progress.report(0.2 + 0.75 * done.min(1.0), "replaying");
+        let done = simulator.steps() as f64 / n_steps;
+        progress.report(0.2 + 0.7 * done.min(1.0), "replaying");
     }
-    let replayed_steps = simulator.steps();
     let entries = simulator.finish().unwrap_or_default();
-    let mut missing = Vec::new();
-    if replayed_steps < ENOUGH_STEPS {
-        missing.push(format!(
-            "a longer trace: only {replayed_steps} steps were held out, {ENOUGH_STEPS} are needed"
-        ));
-    }
-    if scaled {
+    let mut missing: Vec<String> = parts
+        .iter()
+        .filter(|part| part.n_steps < ENOUGH_STEPS)
+        .map(|part| {
+            format!(
+                "a longer trace than {}: only {} steps were held out, {ENOUGH_STEPS} are needed",
+                part.id(),
+                part.n_steps
+            )
+        })
+        .collect();
+    if recorded.scaled {
         missing.push(format!(
             "steps of this size: the recorded steps do not have {} tokens and were scaled, which \
              hides how finite batches scatter",
             question.system.workload.tokens_per_step
         ));
     }
-    advice::replayed(question, known, advised, &entries, missing)?;
+    advice::replayed(question, &loaded.known, advised, &entries, missing)?;
+    transfer(question, &parts, loaded, advised, progress)?;
     Ok(Replayed { entries })
 }
 
-/// Counts of the planning part, layer by layer, for the layers that are priced.
-fn planning_counts(used: &TraceUse, question: &Question) -> Result<Vec<Vec<f64>>, AdviceError> {
-    let mut planned = Vec::new();
-    let experts = question.system.model.experts.routed as usize;
-    if let Some(facts) = used.traces.first() {
-        let trace = known::open(facts)?;
-        let fail = |source| AdviceError::Trace { id: facts.id.clone(), source };
-        let end = known::planning_end(used, &trace).map_err(fail)?;
-        for layer in trace.count(0..end).map_err(fail)?.layers() {
-            let mut counts = layer.to_vec();
-            counts.resize(experts, 0.0);
-            planned.push(counts);
+/// Scores the transfer matrix, where there is one, on the recorded steps.
+fn transfer(
+    question: &Question,
+    parts: &[Part],
+    loaded: &Loaded,
+    advised: &mut Advised,
+    progress: &dyn Progress,
+) -> Result<(), AdviceError> {
+    let Some(transfer) = &mut advised.transfer else { return Ok(()) };
+    let Some(mut held) = Held::new(question, advised.communication.0, transfer) else {
+        return Err(advice::analytic::AnalyticError::NoProfile.into());
+    };
+    progress.report(0.9, "replaying");
+    let mut recorded = Recorded::new(parts, &loaded.layers, question);
+    loop {
+        let batch = recorded.batch(BATCH, |_| ())?;
+        if batch.is_empty() {
+            break;
+        }
+        held.replay(transfer, &batch);
+        if progress.canceled() {
+            return Err(AdviceError::Canceled);
         }
     }
-    Ok(planned)
-}
-
-/// A step's counts over all experts of the model, scaled to the step size asked for.
-pub(super) fn fitted(
-    counts: &ExpertCounts,
-    experts: usize,
-    assignments: f64,
-) -> (ExpertCounts, bool) {
-    let mut fitted = ExpertCounts::zeros(counts.n_layers(), experts);
-    let mut rescaled = false;
-    for (index, layer) in counts.layers().enumerate() {
-        let sum: f64 = layer.iter().sum();
-        let off = sum > 0.0 && (sum / assignments - 1.0).abs() > SAME_SIZE;
-        let factor = if off { assignments / sum } else { 1.0 };
-        rescaled |= off;
-        for (into, count) in fitted.layer_mut(index).iter_mut().zip(layer) {
-            *into = count * factor;
-        }
-    }
-    (fitted, rescaled)
+    held.finish(transfer);
+    Ok(())
 }
 
 /// Adds to the answer what only the replay knows.

@@ -12,6 +12,7 @@ pub(super) fn body(asked: &Answerable, advised: &Advised) -> Option<wire::Transf
     Some(wire::TransferBody {
         trace_ids: asked.trace_ids(),
         slots_per_device: transfer.slots_per_device,
+        replayed_steps: transfer.replayed_steps.clone(),
         none: plan(transfer, &transfer.none),
         plans: transfer.own.iter().map(|own| plan(transfer, own)).collect(),
         worst_case: plan(transfer, &transfer.worst_case),
@@ -24,6 +25,7 @@ fn plan(transfer: &Transfer, scored: &Scored) -> wire::PlanOnLoads {
     let speedup = |(none, plan): (Seconds, Seconds)| none / plan;
     wire::PlanOnLoads {
         in_sample_imbalance: scored.in_sample,
+        planned_imbalance: over_loads(&|on| on.planned),
         imbalance: over_loads(&|on| on.imbalance),
         step_imbalance: over_loads(&|on| on.step_imbalance),
         layer_latency_s: over_loads(&|on| on.latency.get()),

@@ -8,18 +8,22 @@ use serde_json::{Value, json};
 
 use crate::asking::{entry, keep, known, latency, result_of, rounded, violations};
 
-/// Steps of counts of 16 experts in two layers: the experts from `first` on are hot, so many
-/// times as the others, and every step differs a little.
-fn counts(first: usize, times: u32, n_steps: u32) -> Vec<u8> {
-    let of = |step: u32, layer: usize, expert: usize| {
-        let hot = (expert + 16 - first - layer) % 16 < 4;
-        let wobble = (step * 7 + u32::try_from(expert).unwrap() * 5) % 11;
-        if hot { times * 1000 + wobble * 10 } else { 1000 + wobble * 10 }
-    };
+/// Steps of counts of 16 experts in two layers; `of` says how many in a step and layer.
+fn counts_of(n_steps: u32, of: impl Fn(u32, usize, usize) -> u32) -> Vec<u8> {
     let layer = |step, layer| (0..16).map(|expert| of(step, layer, expert)).collect::<Vec<_>>();
     let steps: Vec<[Vec<u32>; 2]> =
         (0..n_steps).map(|step| [layer(step, 0), layer(step, 1)]).collect();
     json!({"counts": steps}).to_string().into_bytes()
+}
+
+/// The experts from `first` on are hot, so many times as the others, and every step differs
+/// a little.
+fn counts(first: usize, times: u32, n_steps: u32) -> Vec<u8> {
+    counts_of(n_steps, |step, layer, expert| {
+        let hot = (expert + 16 - first - layer) % 16 < 4;
+        let wobble = (step * 7 + u32::try_from(expert).unwrap() * 5) % 11;
+        if hot { times * 1000 + wobble * 10 } else { 1000 + wobble * 10 }
+    })
 }
 
 fn kept(directory: &Path, first: usize, times: u32) -> TraceFacts {
@@ -78,9 +82,8 @@ fn the_matrix_shows_what_a_plan_is_worth_on_the_other_loads() {
     assert!((mean(&transfer["none"]) / none - 1.0).abs() < 1e-12, "{none} {transfer}");
     let chosen = result["recommendation"]["strategy"].as_str().unwrap();
     let terms = &entry(&result, chosen)["terms"];
-    let plan = result["plan"]["layer_latency_s"].as_f64().unwrap();
-    let static_plan = plan - terms["rebalance_s"].as_f64().unwrap();
-    assert!((mean(both) / static_plan - 1.0).abs() < 1e-12, "{chosen} {plan} {transfer}");
+    let static_plan = latency(&result, chosen) - terms["rebalance_s"].as_f64().unwrap();
+    assert!((mean(both) / static_plan - 1.0).abs() < 1e-12, "{chosen} {static_plan} {transfer}");
     let routing = &result["routing"]["device_imbalance"]["after"]["per_layer"];
     assert_eq!(routing.as_array().unwrap().len(), 2);
 }
@@ -88,10 +91,20 @@ fn the_matrix_shows_what_a_plan_is_worth_on_the_other_loads() {
 #[test]
 fn a_plan_that_harms_another_load_is_warned_of() {
     let directory = tempfile::tempdir().unwrap();
-    // The second load is even as it is; copies of what is hot in the first unbalance it.
-    let traces = [kept(directory.path(), 0, 9), kept(directory.path(), 0, 1)];
+    // The best plan for the first load keeps the hot expert with the three cold ones; the
+    // second load is even as it is, and these four are its hot ones.
+    let apart = |expert: usize| expert.is_multiple_of(4);
+    let first = counts_of(8, |_, _, expert| match expert {
+        0 => 12_000,
+        _ if apart(expert) => 100,
+        _ => 1000,
+    });
+    let second = counts_of(8, |_, _, expert| if apart(expert) { 3000 } else { 1000 });
+    let traces = [first, second].map(|json| keep(directory.path(), "application/json", &json));
     let traces: Vec<&TraceFacts> = traces.iter().collect();
-    let result = result_of(&question(&traces), &known(&traces));
+    let mut asked = question(&traces);
+    asked["duplication"] = json!({"slots_per_device": 4});
+    let result = result_of(&asked, &known(&traces));
     let own = &result["transfer"]["plans"][0];
     assert!(row(own, "speedup_over_none")[1] < 1.0, "{}", result["transfer"]);
     let warnings = result["warnings"].to_string();
@@ -100,6 +113,102 @@ fn a_plan_that_harms_another_load_is_warned_of() {
         traces[0].id, traces[1].id
     );
     assert!(warnings.contains(&said), "{warnings}");
+}
+
+#[test]
+fn every_trace_is_scored_on_its_recorded_steps() {
+    let directory = tempfile::tempdir().unwrap();
+    // Every step of the first load has one hot device, each in turn: even over time, so that
+    // steps drawn from its shares would be nearly even. The second load is steady.
+    let wandering =
+        counts_of(
+            48,
+            |step, layer, expert| {
+                if expert / 4 == (step as usize + layer) % 4 { 3000 } else { 1000 }
+            },
+        );
+    let steady = counts_of(8, |_, _, expert| if expert < 4 { 2000 } else { 1000 });
+    let traces = [wandering, steady].map(|json| keep(directory.path(), "application/json", &json));
+    let traces: Vec<&TraceFacts> = traces.iter().collect();
+    let asked = question(&traces);
+    let result = result_of(&asked, &known(&traces));
+    assert_eq!(result["provenance"]["method"], "simulated");
+    let transfer = &result["transfer"];
+    assert_eq!(transfer["replayed_steps"], json!([24, 4]));
+    // 4·3 of 4·(3 + 1 + 1 + 1) on the hot device, and 4·2 of 4·(2 + 1 + 1 + 1).
+    let near = |found: f64, expected: f64| assert!((found - expected).abs() < 1e-9, "{found}");
+    let none = &transfer["none"];
+    for (found, expected) in row(none, "step_imbalance").into_iter().zip([2.0, 1.6]) {
+        near(found, expected);
+    }
+    near(row(none, "imbalance")[0], 1.0);
+    near(row(none, "planned_imbalance")[1], 1.6);
+    // Pooled, both loads count the same, although one has six times the steps.
+    let pooled = entry(&result, "none");
+    for layer in pooled["imbalance_before"].as_array().unwrap() {
+        near(layer.as_f64().unwrap(), 1.8);
+    }
+    let latencies = row(none, "layer_latency_s");
+    near(latency(&result, "none"), latencies.iter().sum::<f64>() / 2.0);
+    // Phi-3.5-MoE has 32 layers, all of them mixtures.
+    let mean = pooled["step_latency_s"]["mean"].as_f64().unwrap();
+    near(mean / (32.0 * latency(&result, "none")), 1.0);
+    assert!(latencies[0] > latencies[1]);
+    near(pooled["step_latency_s"]["p50"].as_f64().unwrap() / (32.0 * latencies[1]), 1.0);
+    near(pooled["step_latency_s"]["p95"].as_f64().unwrap() / (32.0 * latencies[0]), 1.0);
+    // Four steps are few, and it is said of which trace.
+    let missing = result["recommendation"]["missing"].to_string();
+    let few = |trace: &TraceFacts| missing.contains(&format!("longer trace than {}", trace.id));
+    assert!(few(traces[1]) && !few(traces[0]), "{missing}");
+    // Formulas draw steps from the shares, and say so by silence.
+    let mut drawn = asked.clone();
+    drawn["method"] = json!("analytic");
+    let drawn = &result_of(&drawn, &known(&traces))["transfer"];
+    assert_eq!(drawn["replayed_steps"], Value::Null);
+    assert!(row(&drawn["none"], "step_imbalance")[0] < 1.1, "{drawn}");
+}
+
+#[test]
+fn one_plan_for_all_is_renewed_by_what_all_have_shown() {
+    let directory = tempfile::tempdir().unwrap();
+    // After an even planning part, each load makes four experts of one device hot.
+    let moving = |first: usize| {
+        counts_of(80, |step, _, expert| {
+            let hot = 40 <= step && (first..first + 4).contains(&expert);
+            if hot { 6000 } else { 1000 }
+        })
+    };
+    let traces =
+        [moving(0), moving(4)].map(|json| keep(directory.path(), "application/json", &json));
+    let traces: Vec<&TraceFacts> = traces.iter().collect();
+    let asked = question(&traces);
+    let imbalance = |mode: &str| {
+        let mut asked = asked.clone();
+        asked["rebalance"] = json!({"mode": mode, "interval_steps": 20});
+        let result = result_of(&asked, &known(&traces));
+        let step = entry(&result, "replace_only").clone();
+        let after = row(&step, "imbalance_after").iter().sum::<f64>() / 2.0;
+        (after, step["terms"]["rebalance_s"].as_f64().unwrap())
+    };
+    let ((held, no_stall), (renewed, stall)) = (imbalance("startup_map"), imbalance("sync"));
+    assert!(no_stall <= 0.0 && stall > 0.0, "{no_stall} {stall}");
+    // 4·6 of 4·(6 + 1 + 1 + 1) on the hot device as long as nothing is moved: all of the
+    // time, or the first 20 of 80 steps.
+    let hot = 24.0 / 9.0;
+    assert!((held - hot).abs() < 1e-9, "{held}");
+    assert!((renewed - (20.0 * hot + 60.0) / 80.0).abs() < 1e-9, "{renewed}");
+}
+
+#[test]
+fn a_trace_with_too_few_steps_is_named() {
+    let directory = tempfile::tempdir().unwrap();
+    let long = kept(directory.path(), 0, 6);
+    let short = keep(directory.path(), "application/json", &counts(8, 6, 2));
+    let traces = [&long, &short];
+    let refused = violations(&question(&traces), &known(&traces));
+    assert_eq!((refused[0].pointer.as_str(), refused[0].rule.as_str()), ("/workload", "steps"));
+    let said = format!("trace {} gives 1 steps", short.id);
+    assert!(refused.len() == 1 && refused[0].detail.contains(&said), "{refused:?}");
 }
 
 #[test]

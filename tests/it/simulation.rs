@@ -217,7 +217,7 @@ fn too_few_steps_are_refused_and_few_are_a_doubt() {
         if held_out < 2 {
             let found = violations(&asked, &traces);
             assert_eq!((found[0].pointer.as_str(), found[0].rule.as_str()), ("/workload", "steps"));
-            assert!(found[0].detail.contains("1 steps"), "{found:?}");
+            assert!(found[0].detail.contains("gives 1 steps"), "{found:?}");
             continue;
         }
         let result = result_of(&asked, &traces);

@@ -57,11 +57,14 @@ impl TraceUse {
         self.holdout.is_some() || self.traces.iter().all(TraceFacts::holds_out)
     }
 
-    /// Whether there are steps to replay: a single trace of routes, or of more than one
-    /// count matrix.
+    /// Whether there are steps to replay: every trace that scores is one of routes, or of
+    /// more than one count matrix.
     #[must_use]
     pub fn has_steps(&self) -> bool {
-        self.traces.len() == 1 && self.traces.iter().all(TraceFacts::holds_out)
+        match &self.holdout {
+            Some(holdout) => holdout.holds_out(),
+            None => self.traces.iter().all(TraceFacts::holds_out),
+        }
     }
 }
 

@@ -204,11 +204,16 @@ pub fn replayed(
         advised.entries[replayed.entry].reprice(replayed.terms);
     }
     advised.choice = choose::choose(question, &advised.entries);
-    if let Some(chosen) = advised.chosen().map(|entry| entry.strategy)
-        && Some(chosen) != drawn
-    {
+    let chosen = advised.chosen().map(|entry| entry.strategy);
+    if chosen != drawn {
         let pricing = Pricing::new(question, known, advised.communication.0);
-        advised.flips = vary::all_flips(&Scenario::new(&pricing, &advised.entries)?, chosen);
+        if let Some(chosen) = chosen {
+            let scenario = Scenario::new(&pricing, &advised.entries)?;
+            advised.flips = vary::all_flips(&scenario, chosen);
+        }
+        if let Some(slots) = advised.slots_per_device() {
+            advised.transfer = transfer::transfer(&pricing, slots)?;
+        }
     }
     let latencies = || advised.entries.iter().filter_map(Entry::feasible_latency);
     let fastest = advised.choice.as_ref().map(|choice| choice.fastest);

@@ -150,18 +150,18 @@ impl Planner {
         if let [only] = loads {
             return self.plan_near(current, only, slots_per_device);
         }
+        let scaled: Vec<Vec<f64>> = loads.iter().map(|load| self.tokens(load)).collect();
+        let loads: Vec<&[f64]> = scaled.iter().map(Vec::as_slice).collect();
         let found = if self.algorithm == Algorithm::Best {
             let shape = self.shape(slots_per_device)?;
             let options = self.options(shape, best::Options::default().effort);
-            let scaled: Vec<Vec<f64>> = loads.iter().map(|load| self.tokens(load)).collect();
-            let case = |load| Case { load, weight: 1.0 };
-            let cases: Vec<Case> = scaled.iter().map(|load| case(load.as_slice())).collect();
+            let cases: Vec<Case> = loads.iter().map(|load| Case { load, weight: 1.0 }).collect();
             let cost: &dyn DeviceCost = self.reads.as_ref().map_or(&Tokens, |reads| reads);
             best::plan_for(&cases, Combine::Worst, cost, shape, &options)?
         } else {
-            self.plan(&mean(loads), slots_per_device)?
+            self.plan(&mean(&loads), slots_per_device)?
         };
-        Ok(self.near(current, &found, loads))
+        Ok(self.near(current, &found, &loads))
     }
 
     /// `found` with devices named so that experts stay where they are, or the map in force

@@ -2,13 +2,15 @@
 //!
 //! Every load's own plan, and the plan made for the worst of all, is scored on the part held
 //! out of every load: busiest device over mean of the whole part, the mean of that over
-//! drawn steps, and the latency of a layer. A plan is loaded once here: no renewal is in it,
-//! so that what differs is the load alone.
+//! steps, and the latency of a layer. Steps are drawn from the part's shares, or, where they
+//! were recorded, replayed ([`Held`](crate::domain::simulate::held::Held)). A plan is loaded
+//! once here: no renewal is in it, so that what differs is the load alone.
 
 use super::analytic::AnalyticError;
 use super::drawn::{Drawn, draws};
 use super::known::Known;
 use super::layer::Routed;
+use super::loads::Placed;
 use super::placements::{IN_USE, Placement, Placements, each_layer};
 use super::plan::Planner;
 use super::pricing::{Pricing, costs};
@@ -23,9 +25,11 @@ const DRAWS: usize = 128;
 /// What one plan does to one load.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct OnLoad {
-    /// max/mean device load of the whole held-out part, mean over layers.
+    /// max/mean device load of the whole planning part, mean over layers.
+    pub planned: f64,
+    /// The same of the whole held-out part.
     pub imbalance: f64,
-    /// Mean over drawn steps and layers of a step's max/mean.
+    /// Mean over steps and layers of a step's max/mean.
     pub step_imbalance: f64,
     /// Latency of one layer.
     pub latency: Seconds,
@@ -39,6 +43,8 @@ pub struct Scored {
     pub in_sample: f64,
     /// On the held-out part of every load.
     pub on: Vec<OnLoad>,
+    /// The plan of every layer, load after load.
+    pub layers: Vec<Placed>,
 }
 
 /// The transfer of plans between loads.
@@ -46,6 +52,8 @@ pub struct Scored {
 pub struct Transfer {
     /// Slots of every device in all plans.
     pub slots_per_device: u32,
+    /// Recorded steps of every load that the plans were scored on; drawn ones if absent.
+    pub replayed_steps: Option<Vec<u64>>,
     /// The placement in use.
     pub none: Scored,
     /// The plan of every load, in their order.
@@ -55,6 +63,16 @@ pub struct Transfer {
 }
 
 impl Transfer {
+    /// Every plan: the placement in use, those of single loads, the one for all.
+    pub fn plans(&self) -> impl Iterator<Item = &Scored> {
+        [&self.none].into_iter().chain(&self.own).chain([&self.worst_case])
+    }
+
+    /// The same, to be scored anew.
+    pub fn plans_mut(&mut self) -> impl Iterator<Item = &mut Scored> {
+        [&mut self.none].into_iter().chain(&mut self.own).chain([&mut self.worst_case])
+    }
+
     /// Loads on which a plan makes a layer slower than the placement in use.
     #[must_use]
     pub fn worse_than_none(&self, plan: &Scored) -> Vec<usize> {
@@ -104,12 +122,11 @@ pub(super) fn transfer(
     let drawn = Drawn::new(question, &draws, &pricing.layers, &costs, &placements);
     let scored = |(index, placement): (usize, &Placement)| {
         let mut on = vec![OnLoad::default(); loads.len()];
-        let mut planned = vec![0.0; loads.len()];
         for (at, (placed, layer)) in placement.layers.iter().zip(pricing.layers.iter()).enumerate()
         {
-            let load = at / n_layers;
-            on[load].imbalance += placed.imbalance(&layer.truth) / n_layers as f64;
-            planned[load] += placed.imbalance(&layer.forecast) / n_layers as f64;
+            let on = &mut on[at / n_layers];
+            on.imbalance += placed.imbalance(&layer.truth) / n_layers as f64;
+            on.planned += placed.imbalance(&layer.forecast) / n_layers as f64;
         }
         let n_steps = drawn.n_steps() as f64 / loads.len() as f64;
         let mut routed = vec![Routed::default(); loads.len()];
@@ -122,11 +139,12 @@ pub(super) fn transfer(
         for (on, routed) in on.iter_mut().zip(routed) {
             on.latency = costs.terms(&routed.scaled(1.0 / n_steps)).total();
         }
-        let of_own = index.checked_sub(1).and_then(|load| planned.get(load)).copied();
-        let in_sample = of_own.unwrap_or_else(|| planned.iter().copied().fold(0.0, f64::max));
-        Scored { in_sample, on }
+        let planned = |on: &OnLoad| on.planned;
+        let of_own = index.checked_sub(1).and_then(|load| on.get(load)).map(planned);
+        let in_sample = of_own.unwrap_or_else(|| on.iter().map(planned).fold(0.0, f64::max));
+        Scored { in_sample, on, layers: placement.layers.clone() }
     };
     let mut plans: Vec<Scored> = placements.all.iter().enumerate().map(scored).collect();
     let (Some(worst_case), none) = (plans.pop(), plans.remove(0)) else { return Ok(None) };
-    Ok(Some(Transfer { slots_per_device, none, own: plans, worst_case }))
+    Ok(Some(Transfer { slots_per_device, replayed_steps: None, none, own: plans, worst_case }))
 }

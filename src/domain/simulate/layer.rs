@@ -1,6 +1,6 @@
 //! One layer of a replay: its plans in force, its past, its random streams.
 
-use super::Foreseen;
+use super::{Foreseen, Step};
 use crate::domain::advice::layer::{LayerCosts, Routed};
 use crate::domain::advice::loaded::Loaded;
 use crate::domain::advice::loads::Placed;
@@ -14,7 +14,6 @@ use crate::domain::question::{PredictorPoint, Question, RebalanceMode};
 use crate::domain::rebalance::RebalanceCost;
 use crate::domain::seed::{Purpose, stream};
 use crate::domain::strategy::Strategy;
-use crate::domain::trace::counts::ExpertCounts;
 
 /// The routed time of one strategy in one layer of one step.
 #[derive(Debug, Clone, Copy, Default)]
@@ -28,9 +27,10 @@ pub(super) struct Outcome {
 #[derive(Debug, Clone)]
 struct Plan {
     strategy: Strategy,
-    placed: Placed,
+    /// Under each of the loads: the same map, tokens split as each expects.
+    placed: Vec<Placed>,
     /// A renewed plan that is still being moved into place, and the step it takes effect.
-    coming: Option<(u64, Placed)>,
+    coming: Option<(u64, Vec<Placed>)>,
     /// Cost of the last renewal, per layer and step.
     renewal: Moved,
 }
@@ -38,6 +38,7 @@ struct Plan {
 /// A plan under one step's loads.
 struct InForce<'a> {
     plan: &'a Plan,
+    placed: &'a Placed,
     loaded: Loaded,
     /// The step under the plan as it is.
     outcome: Outcome,
@@ -45,10 +46,17 @@ struct InForce<'a> {
 }
 
 impl<'a> InForce<'a> {
-    fn new(plan: &'a Plan, loaded: Loaded, costs: &LayerCosts, counts: &[f64]) -> Self {
+    fn new(
+        plan: &'a Plan,
+        load: usize,
+        loaded: Loaded,
+        costs: &LayerCosts,
+        counts: &[f64],
+    ) -> Self {
+        let placed = &plan.placed[load];
         let (routed, balanced) = (costs.routed(&loaded), costs.balanced(&loaded));
         let outcome = Outcome { routed, balanced, moved: plan.renewal };
-        Self { plan, loaded, outcome, imbalance: plan.placed.imbalance(counts) }
+        Self { plan, placed, loaded, outcome, imbalance: placed.imbalance(counts) }
     }
 
     /// The step where a predictor may replace the plan.
@@ -59,9 +67,9 @@ impl<'a> InForce<'a> {
         counts: &[f64],
         forecast: &[f64],
     ) -> (Outcome, f64) {
-        let told_load = costs.loaded(&self.plan.placed, forecast);
+        let told_load = costs.loaded(self.placed, forecast);
         let told = Told { counts, forecast, true_load: self.loaded, told_load };
-        let replanned = || stepwise.replanned(costs, &self.plan.placed.map, forecast);
+        let replanned = || stepwise.replanned(costs, &self.placed.map, forecast);
         let stepped = stepwise.step(costs, &told, replanned);
         let mut moved = stepped.moved;
         moved.time += self.plan.renewal.time;
@@ -85,15 +93,16 @@ pub(super) struct Wanted<'a> {
 #[derive(Debug, Clone)]
 pub(super) struct LayerReplay {
     plans: Vec<Plan>,
-    /// Tokens per expert of the planning part and of all replayed steps.
-    past: Vec<f64>,
-    imbalance: Vec<f64>,
+    /// Of every load, tokens per expert of the planning part and of all replayed steps.
+    pasts: Vec<Vec<f64>>,
+    /// `[load][entry]`
+    imbalance: Vec<Vec<f64>>,
 }
 
 impl LayerReplay {
     pub(super) fn new(
         planner: &Planner,
-        past: Vec<f64>,
+        pasts: Vec<Vec<f64>>,
         map_of: impl Fn(Strategy) -> Option<SlotMap>,
     ) -> Result<Self, PlacementError> {
         let mut plans = Vec::new();
@@ -105,17 +114,18 @@ impl LayerReplay {
             };
             plans.push(Plan {
                 strategy,
-                placed: planner.placed(map, &past),
+                placed: under(planner, &map, &pasts),
                 coming: None,
                 renewal: Moved::default(),
             });
         }
-        Ok(Self { plans, past, imbalance: Vec::new() })
+        let imbalance = vec![Vec::new(); pasts.len()];
+        Ok(Self { plans, pasts, imbalance })
     }
 
-    /// Sum over replayed steps of max/mean device load of an entry.
-    pub(super) fn imbalance(&self, entry: usize) -> f64 {
-        self.imbalance.get(entry).copied().unwrap_or(0.0)
+    /// Sum over replayed steps of a load of max/mean device load of an entry.
+    pub(super) fn imbalance(&self, load: usize, entry: usize) -> f64 {
+        self.imbalance[load].get(entry).copied().unwrap_or(0.0)
     }
 
     /// Replays a batch: for every step, every wanted entry.
@@ -127,25 +137,28 @@ impl LayerReplay {
         stepwise: &Stepwise,
         wanted: &[Wanted],
         first: u64,
-        batch: &[ExpertCounts],
+        batch: &[Step],
         index: usize,
     ) -> Vec<Outcome> {
-        self.imbalance.resize(wanted.len(), 0.0);
+        for imbalance in &mut self.imbalance {
+            imbalance.resize(wanted.len(), 0.0);
+        }
         let mut outcomes = Vec::with_capacity(batch.len() * wanted.len());
         let mut works = Vec::new();
-        for (offset, step) in batch.iter().enumerate() {
+        for (offset, Step { load, counts }) in batch.iter().enumerate() {
             let at = first + offset as u64;
-            let counts = step.layer(index);
+            let counts = counts.layer(index);
             self.renew(question, &stepwise.planner, at);
-            let placed = self.plans.iter().map(|plan| &plan.placed);
+            let placed = self.plans.iter().map(|plan| &plan.placed[*load]);
             let loaded = costs.loaded_each(counts, placed, &mut works);
             let plans: Vec<InForce> = (self.plans.iter().zip(loaded))
-                .map(|(plan, loaded)| InForce::new(plan, loaded, costs, counts))
+                .map(|(plan, loaded)| InForce::new(plan, *load, loaded, costs, counts))
                 .collect();
+            let sums = &mut self.imbalance[*load];
             for (entry, Wanted { strategy, point, foreseen }) in wanted.iter().enumerate() {
                 let of = if point.is_some() { Strategy::DistributionOnly } else { *strategy };
                 let Some(kept) = plans.iter().find(|kept| kept.plan.strategy == of) else {
-                    self.imbalance[entry] += 1.0;
+                    sums[entry] += 1.0;
                     outcomes.push(Outcome::default());
                     continue;
                 };
@@ -160,10 +173,10 @@ impl LayerReplay {
                     }
                     None => (kept.outcome, kept.imbalance),
                 };
-                self.imbalance[entry] += imbalance;
+                sums[entry] += imbalance;
                 outcomes.push(outcome);
             }
-            for (past, count) in self.past.iter_mut().zip(counts) {
+            for (past, count) in self.pasts[*load].iter_mut().zip(counts) {
                 *past += count;
             }
         }
@@ -175,11 +188,13 @@ impl LayerReplay {
         let interval = question.rebalance.interval_steps;
         let renews = question.rebalance.mode != RebalanceMode::StartupMap;
         let due = renews && at > 0 && at.is_multiple_of(interval);
+        let pasts: Vec<&[f64]> = self.pasts.iter().map(Vec::as_slice).collect();
         for plan in self.plans.iter_mut().filter(|plan| plan.strategy != Strategy::None) {
             if due {
-                let slots = plan.placed.map.shape().slots_per_device();
-                if let Ok(map) = planner.plan_near(&plan.placed.map, &self.past, slots) {
-                    let moves = Moves::between(&plan.placed.map, &map);
+                let current = &plan.placed[0].map;
+                let slots = current.shape().slots_per_device();
+                if let Ok(map) = planner.plan_for_worst(current, &pasts, slots) {
+                    let moves = Moves::between(current, &map);
                     let system = &question.system;
                     let layers = f64::from(system.model.moe_layers);
                     let cost = RebalanceCost::new(
@@ -193,7 +208,7 @@ impl LayerReplay {
                         time: cost.per_layer_and_step(system).time,
                         bytes: bytes / interval as f64,
                     };
-                    let placed = planner.placed(map, &self.past);
+                    let placed = under(planner, &map, &self.pasts);
                     plan.coming = Some((at + cost.late_steps, placed));
                 }
             }
@@ -204,4 +219,9 @@ impl LayerReplay {
             }
         }
     }
+}
+
+/// A map under every load.
+fn under(planner: &Planner, map: &SlotMap, pasts: &[Vec<f64>]) -> Vec<Placed> {
+    pasts.iter().map(|past| planner.placed(map.clone(), past)).collect()
 }

@@ -7,9 +7,15 @@
 //! come from the recorded routes, the slowest device ends each phase. Steps are taken in
 //! batches, layers of a batch in parallel; every layer has its own random stream and sums
 //! are made in order, so the result does not depend on the number of threads.
+//!
+//! Several loads are served side by side under one plan: steps of all count towards the
+//! interval, a renewed plan is the one whose worst load is best, and in the result every load
+//! counts the same, however many steps it has.
 
+pub mod held;
 mod layer;
 mod series;
+mod track;
 
 use rayon::prelude::*;
 
@@ -18,7 +24,7 @@ use super::advice::plan::Planner;
 use super::advice::stepwise::Stepwise;
 use super::advice::{Entry, PlanSummary, analytic};
 use super::placement::PlacementError;
-use super::question::{PredictorKind, PredictorPoint, PredictorSource, Question};
+use super::question::{PredictorKind, Question};
 use super::strategy::Strategy;
 use super::system::Communication;
 use super::terms::Terms;
@@ -26,9 +32,19 @@ use super::trace::counts::ExpertCounts;
 use super::units::{Bytes, Seconds};
 use layer::{LayerReplay, Outcome, Wanted};
 pub use series::{Series, StepStatistics};
+use track::Track;
 
 /// Steps replayed at a time.
 pub const BATCH: usize = 64;
+
+/// A recorded step.
+#[derive(Debug, Clone)]
+pub struct Step {
+    /// Which of the loads it belongs to.
+    pub load: usize,
+    /// Tokens per expert and layer.
+    pub counts: ExpertCounts,
+}
 
 /// A replay under way.
 #[derive(Debug)]
@@ -38,22 +54,8 @@ pub struct Simulator<'a> {
     stepwise: Stepwise<'a>,
     layers: Vec<LayerReplay>,
     tracks: Vec<Track>,
-    steps: u64,
-}
-
-/// One priced entry followed over the steps.
-#[derive(Debug, Clone)]
-struct Track {
-    entry: usize,
-    strategy: Strategy,
-    point: Option<PredictorPoint>,
-    /// The kind of its predictor, where fitted.
-    fitted: Option<PredictorKind>,
-    sum: Routed,
-    balanced: Routed,
-    copying: Seconds,
-    moved: Bytes,
-    latencies: Series,
+    /// Steps replayed of every load.
+    steps: Vec<u64>,
 }
 
 /// The loads a fitted predictor foresees in a batch of steps.
@@ -96,12 +98,14 @@ pub struct Replayed {
 impl<'a> Simulator<'a> {
     /// Starts with the plans of the analytic answer, made on the planning part; strategies
     /// without a plan among them are not followed.
+    ///
+    /// `planned` holds the tokens per expert of every load's planning part, `[load][layer]`.
     pub fn new(
         question: &'a Question,
         pattern: Communication,
         entries: &[Entry],
         plans: &[PlanSummary],
-        planned: &[Vec<f64>],
+        planned: &[Vec<Vec<f64>>],
     ) -> Result<Option<Self>, PlacementError> {
         let tokens = question.system.workload.tokens_per_step as f64;
         let measured = question.measured_layer.as_ref();
@@ -110,53 +114,34 @@ impl<'a> Simulator<'a> {
         };
         let planner = Planner::new(question);
         let maps = |strategy| analytic::plan_of(plans, strategy).map(|plan| plan.layers.as_slice());
-        let layers = planned
-            .iter()
-            .enumerate()
-            .map(|(index, counts)| {
-                LayerReplay::new(&planner, counts.clone(), |strategy| {
-                    maps(strategy).and_then(|maps| maps.get(index)).cloned()
-                })
+        let n_layers = planned.iter().map(Vec::len).min().unwrap_or(0);
+        let layer = |index: usize| {
+            let pasts = planned.iter().map(|load| load[index].clone()).collect();
+            LayerReplay::new(&planner, pasts, |strategy| {
+                maps(strategy).and_then(|maps| maps.get(index)).cloned()
             })
-            .collect::<Result<Vec<_>, _>>()?;
-        let tracks = entries
-            .iter()
-            .enumerate()
-            .filter(|(_, entry)| entry.terms.is_some())
-            .map(|(index, entry)| Track {
-                entry: index,
-                strategy: entry.strategy,
-                fitted: entry.predictor.as_ref().and_then(|predictor| {
-                    predictor.kind.filter(|_| predictor.source == PredictorSource::Fitted)
-                }),
-                point: entry.predictor.as_ref().map(|predictor| PredictorPoint {
-                    accuracy: predictor.accuracy,
-                    overhead: predictor.overhead,
-                }),
-                sum: Routed::default(),
-                balanced: Routed::default(),
-                copying: Seconds::ZERO,
-                moved: Bytes::ZERO,
-                latencies: Series::default(),
-            })
-            .collect();
+        };
+        let layers = (0..n_layers).map(layer).collect::<Result<Vec<_>, _>>()?;
+        let priced = entries.iter().enumerate().filter(|(_, entry)| entry.terms.is_some());
+        let tracks = priced.map(|(index, entry)| Track::new(index, entry, planned.len())).collect();
         let stepwise = Stepwise::new(question, planner);
-        Ok(Some(Self { question, costs, stepwise, layers, tracks, steps: 0 }))
+        let steps = vec![0; planned.len()];
+        Ok(Some(Self { question, costs, stepwise, layers, tracks, steps }))
     }
 
-    /// Steps replayed so far.
+    /// Steps replayed so far, over all loads.
     #[must_use]
-    pub const fn steps(&self) -> u64 {
-        self.steps
+    pub fn steps(&self) -> u64 {
+        self.steps.iter().sum()
     }
 
     /// Replays a batch of steps; their layers must be those of the planning part.
     ///
     /// `foreseen` is what fitted predictors make of them; others err at random.
-    pub fn replay(&mut self, batch: &[ExpertCounts], foreseen: &[Foreseen]) {
+    pub fn replay(&mut self, batch: &[Step], foreseen: &[Foreseen]) {
         let (costs, stepwise, question) = (&self.costs, &self.stepwise, self.question);
         let wanted: Vec<Wanted> = self.tracks.iter().map(|track| track.wanted(foreseen)).collect();
-        let first = self.steps;
+        let first = self.steps.iter().sum();
         let outcomes: Vec<Vec<Outcome>> = self
             .layers
             .par_iter_mut()
@@ -165,106 +150,65 @@ impl<'a> Simulator<'a> {
                 layer.replay(question, costs, stepwise, &wanted, first, batch, index)
             })
             .collect();
-        let system = &self.question.system;
-        let n_layers = self.layers.len() as f64;
-        let dense = self.costs.dense_layer * f64::from(system.model.dense_layers);
-        for step in 0..batch.len() {
+        for (step, Step { load, .. }) in batch.iter().enumerate() {
             for (index, track) in self.tracks.iter_mut().enumerate() {
-                let mut sum = Routed::default();
-                let mut extra = Seconds::ZERO;
-                for layer in &outcomes {
-                    let outcome = &layer[step * wanted.len() + index];
-                    sum += outcome.routed;
-                    track.balanced += outcome.balanced;
-                    extra += outcome.moved.time;
-                    track.moved += outcome.moved.bytes;
-                }
-                track.sum += sum;
-                track.copying += extra;
-                let layer = track.terms(
-                    &self.costs,
-                    &self.stepwise,
-                    &sum.scaled(1.0 / n_layers),
-                    extra / n_layers,
-                );
-                let latency = layer.total() * f64::from(system.model.moe_layers) + dense;
-                track.latencies.push(latency.get());
+                let layers = outcomes.iter().map(|layer| &layer[step * wanted.len() + index]);
+                track.add(*load, layers, &self.costs, &self.stepwise, &question.system);
             }
+            self.steps[*load] += 1;
         }
-        self.steps += batch.len() as u64;
     }
 
-    /// The result; `None` if no step was replayed.
+    /// The result; `None` if no step was replayed of some load.
     #[must_use]
     pub fn finish(self) -> Option<Vec<Replayed>> {
-        if self.steps == 0 {
+        if self.steps.contains(&0) {
             return None;
         }
-        let n = self.steps as f64 * self.layers.len() as f64;
+        let n_layers = self.layers.len() as f64;
+        let n_loads = self.steps.len() as f64;
+        // The part of every load in a mean over loads, per step and per layer of a step.
+        let per_step: Vec<f64> =
+            self.steps.iter().map(|steps| 1.0 / (*steps as f64 * n_loads)).collect();
+        let per_layer: Vec<f64> =
+            self.steps.iter().map(|steps| 1.0 / (*steps as f64 * n_layers * n_loads)).collect();
         let none = self.tracks.iter().find(|track| track.strategy == Strategy::None)?;
+        let balanced: Vec<Routed> =
+            self.tracks.iter().map(|track| track.mean_balanced(&per_layer)).collect();
         // The mean device is no faster for copies: the least of all plans is the bound.
-        let least_ffn = self
-            .tracks
+        let least_ffn = balanced
             .iter()
-            .map(|track| track.balanced.ffn)
-            .fold(none.balanced.ffn, Seconds::min);
+            .map(|balanced| balanced.ffn)
+            .fold(none.mean_balanced(&per_layer).ffn, Seconds::min);
         let model = &self.question.system.model;
         let dense = self.costs.dense_layer * f64::from(model.dense_layers);
-        let replayed = self
-            .tracks
-            .iter()
-            .enumerate()
-            .map(|(index, track)| {
-                let copying = track.copying / n;
-                let terms = |sum: &Routed, copying| {
-                    track.terms(&self.costs, &self.stepwise, &sum.scaled(1.0 / n), copying)
+        let replayed =
+            self.tracks.iter().zip(balanced).enumerate().map(|(index, (track, balanced))| {
+                let terms = |routed: &Routed, copying| {
+                    track.terms(&self.costs, &self.stepwise, routed, copying)
+                };
+                let imbalance = |layer: &LayerReplay| {
+                    let of = |(load, part): (usize, &f64)| layer.imbalance(load, index) * part;
+                    per_step.iter().enumerate().map(of).sum()
                 };
                 Replayed {
                     entry: track.entry,
-                    terms: terms(&track.sum, copying),
+                    terms: terms(&track.mean_routed(&per_layer), track.mean_copying(&per_layer)),
                     balanced: Terms {
                         predictor: Seconds::ZERO,
-                        ..terms(&Routed { ffn: least_ffn, ..track.balanced }, Seconds::ZERO)
+                        ..terms(&Routed { ffn: least_ffn, ..balanced }, Seconds::ZERO)
                     },
-                    steps: track.latencies.statistics(),
+                    steps: series::statistics(&track.latencies()),
                     speedup_interval: series::speedup_interval(
-                        &none.latencies,
-                        &track.latencies,
+                        &none.latencies(),
+                        &track.latencies(),
                         dense.get(),
                         self.question.seed,
                     ),
-                    imbalance: self
-                        .layers
-                        .iter()
-                        .map(|layer| layer.imbalance(index) / self.steps as f64)
-                        .collect(),
+                    imbalance: self.layers.iter().map(imbalance).collect(),
                     moved: track.moved,
                 }
-            })
-            .collect();
-        Some(replayed)
-    }
-}
-
-impl Track {
-    fn wanted<'a>(&self, foreseen: &'a [Foreseen]) -> Wanted<'a> {
-        Wanted {
-            strategy: self.strategy,
-            point: self.point,
-            foreseen: foreseen.iter().find(|foreseen| Some(foreseen.kind) == self.fitted),
-        }
-    }
-
-    fn terms(
-        &self,
-        costs: &LayerCosts,
-        stepwise: &Stepwise,
-        routed: &Routed,
-        moving: Seconds,
-    ) -> Terms {
-        match self.point {
-            Some(point) => stepwise.predicted(stepwise.unpredicted(costs, routed, moving), point),
-            None => Terms { rebalance: moving, ..costs.terms(routed) },
-        }
+            });
+        Some(replayed.collect())
     }
 }

@@ -169,20 +169,39 @@ impl StoredTrace {
     ///
     /// Runs on all threads of the current rayon pool; the result does not depend on how many.
     pub fn count(&self, range: Range<u64>) -> io::Result<ExpertCounts> {
+        // Counting that is always wanted comes to its end.
+        let counted = self.count_while(range, &|| true)?;
+        Ok(counted.unwrap_or_else(|| self.no_counts()))
+    }
+
+    /// The same as long as it is `wanted`, which is asked often; `None` once it is not.
+    pub fn count_while(
+        &self,
+        range: Range<u64>,
+        wanted: &(dyn Fn() -> bool + Sync),
+    ) -> io::Result<Option<ExpertCounts>> {
         let range = self.clip(range);
         match self.header.kind {
-            Kind::Routes => tally::count_routes(self, range),
+            Kind::Routes => tally::count_routes(self, range, wanted),
             Kind::Counts => {
-                let mut sum = ExpertCounts::zeros(self.header.n_layers(), self.header.n_experts());
+                let mut sum = self.no_counts();
                 let mut step = sum.clone();
                 let mut buffer = Vec::new();
                 for idx in range {
+                    if !wanted() {
+                        return Ok(None);
+                    }
                     self.read_counts(idx, &mut buffer, &mut step)?;
                     sum.add(&step);
                 }
-                Ok(sum)
+                Ok(Some(sum))
             }
         }
+    }
+
+    /// Counts of nothing, in the trace's shape.
+    fn no_counts(&self) -> ExpertCounts {
+        ExpertCounts::zeros(self.header.n_layers(), self.header.n_experts())
     }
 
     /// Statistics of the whole trace and its two halves.

@@ -13,8 +13,13 @@ use crate::domain::trace::counts::{ExpertCounts, Histogram};
 /// Blocks one task reads before it counts, so that a histogram is summed up rarely.
 const GROUP: u64 = 16;
 
-/// Tokens per expert and layer in a range of tokens.
-pub(super) fn count_routes(trace: &StoredTrace, range: Range<u64>) -> io::Result<ExpertCounts> {
+/// Tokens per expert and layer in a range of tokens; `None` once it is no longer `wanted`,
+/// which is asked before every group of blocks.
+pub(super) fn count_routes(
+    trace: &StoredTrace,
+    range: Range<u64>,
+    wanted: &(dyn Fn() -> bool + Sync),
+) -> io::Result<Option<ExpertCounts>> {
     let (n_layers, n_experts) = (trace.header().n_layers(), trace.header().n_experts());
     let blocks = trace.blocks();
     let (first, last) = (range.start / blocks.tokens, range.end.div_ceil(blocks.tokens));
@@ -24,9 +29,12 @@ pub(super) fn count_routes(trace: &StoredTrace, range: Range<u64>) -> io::Result
         .try_fold(
             || Counter::new(n_layers, n_experts),
             |mut counter, group| {
+                if !wanted() {
+                    return Err(Ended::Unwanted);
+                }
                 let start = first + group * GROUP;
                 counter.count(trace, start..last.min(start + GROUP), &range)?;
-                Ok::<_, io::Error>(counter)
+                Ok(counter)
             },
         )
         .map(|counter| counter.map(|counter| counter.totals))
@@ -39,9 +47,29 @@ pub(super) fn count_routes(trace: &StoredTrace, range: Range<u64>) -> io::Result
                 }
                 Ok(a)
             },
-        )?;
+        );
+    let totals = match totals {
+        Ok(totals) => totals,
+        Err(Ended::Unwanted) => return Ok(None),
+        Err(Ended::Unread(error)) => return Err(error),
+    };
     let values = totals.into_iter().map(|count| count as f64).collect();
-    ExpertCounts::from_values(n_layers, n_experts, values).ok_or_else(|| corrupt("shape"))
+    let counts = ExpertCounts::from_values(n_layers, n_experts, values);
+    counts.map(Some).ok_or_else(|| corrupt("shape"))
+}
+
+/// Why counting ended early.
+enum Ended {
+    /// Nobody wants the result.
+    Unwanted,
+    /// The trace could not be read.
+    Unread(io::Error),
+}
+
+impl From<io::Error> for Ended {
+    fn from(error: io::Error) -> Self {
+        Self::Unread(error)
+    }
 }
 
 struct Counter {

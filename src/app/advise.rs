@@ -41,7 +41,7 @@ fn advise(mut asked: Answerable, progress: &dyn Progress) -> Result<Advice, Advi
     let fitted = fitted::fit(&mut asked, progress)?;
     progress.report(0.05, "reading");
     let interval = interval::search(&mut asked, progress)?;
-    let mut loaded = known::load(&asked, progress)?;
+    let mut loaded = known::load(&asked, &|| progress.canceled())?;
     if progress.canceled() {
         return Err(AdviceError::Canceled);
     }

@@ -109,7 +109,8 @@ fn on_planning_part(
     }
     let experts = &question.system.model.experts;
     // What is served is not looked at: the plan that is followed is chosen on the past alone.
-    let count = |(part, range): (&Part, Range<u64>)| part.count(range, progress);
+    let stopped = || progress.canceled();
+    let count = |(part, range): (&Part, Range<u64>)| part.count(range, &stopped);
     let pasts: Vec<ExpertCounts> =
         parts.iter().zip(first_halves).map(count).collect::<Result<_, _>>()?;
     let n_layers = pasts.iter().map(ExpertCounts::n_layers).min().unwrap_or(0);
@@ -148,16 +149,16 @@ fn on_planning_part(
     let mut left = n_steps;
     while left > 0 {
         let most = usize::try_from(left).unwrap_or(BATCH);
-        let batch = recorded.batch(most, |_| ())?;
+        let batch = recorded.batch(most, &stopped, |_| ())?;
         if batch.is_empty() {
             break;
         }
         left -= batch.len() as u64;
         for simulator in &mut simulators {
             simulator.replay(&batch, &[]);
-        }
-        if progress.canceled() {
-            return Err(AdviceError::Canceled);
+            if stopped() {
+                return Err(AdviceError::Canceled);
+            }
         }
     }
     let price = |(simulator, question): (Simulator, &Question)| {

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 
-use super::advisor::{AdviceError, Progress, TraceFacts};
+use super::advisor::{AdviceError, TraceFacts};
 use super::question::{Answerable, AskedRouting, TraceUse};
 use crate::domain::advice::known::Known;
 use crate::domain::model::{Experts, Model};
@@ -23,6 +23,9 @@ use crate::formats::trace::stored::StoredTrace;
 /// Held-out steps below which a replay is weak evidence.
 pub(super) const ENOUGH_STEPS: u64 = 20;
 
+/// Asked often in long work; after `true` it ends with [`AdviceError::Canceled`].
+pub(super) type Stopped<'a> = &'a (dyn Fn() -> bool + Sync);
+
 /// What is known of the routing, and what speaks against relying on it.
 pub(super) struct Loaded {
     pub(super) known: Known,
@@ -35,7 +38,7 @@ pub(super) struct Loaded {
 }
 
 /// Makes the routing of a question ready, reading its traces.
-pub(super) fn load(asked: &Answerable, progress: &dyn Progress) -> Result<Loaded, AdviceError> {
+pub(super) fn load(asked: &Answerable, stopped: Stopped) -> Result<Loaded, AdviceError> {
     let model = &asked.question.system.model;
     let (experts, top_k) = (model.experts.routed, model.experts.top_k);
     let known = match &asked.routing {
@@ -64,7 +67,7 @@ pub(super) fn load(asked: &Answerable, progress: &dyn Progress) -> Result<Loaded
         AskedRouting::Balancedness { balancedness, at_devices } => {
             Known::Balancedness { balancedness: *balancedness, at_devices: *at_devices }
         }
-        AskedRouting::Trace(used) => return from_traces(used, model, progress),
+        AskedRouting::Trace(used) => return from_traces(used, model, stopped),
     };
     Ok(Loaded { known, missing: Vec::new(), layers: Vec::new(), planned: Vec::new() })
 }
@@ -82,13 +85,13 @@ impl Parts {
     fn of(
         used: &TraceUse,
         facts: &TraceFacts,
-        progress: &dyn Progress,
+        stopped: Stopped,
     ) -> Result<(Self, StoredTrace), AdviceError> {
         let trace = open(facts)?;
         let extent = trace.header().extent();
         let middle = split_point(extent, 0.5);
         let end = planning_end(used, &trace).map_err(|source| facts.unread(source))?;
-        let count = |range| count(&trace, facts, range, progress);
+        let count = |range| count(&trace, facts, range, stopped);
         let first = count(0..middle.min(end))?;
         let between = count(middle.min(end)..middle.max(end))?;
         let last = count(middle.max(end)..extent)?;
@@ -108,28 +111,24 @@ impl Parts {
     }
 }
 
-/// Counts a range of a trace, or ends when canceled.
+/// Counts a range of a trace, or ends when stopped.
 pub(super) fn count(
     trace: &StoredTrace,
     facts: &TraceFacts,
     range: Range<u64>,
-    progress: &dyn Progress,
+    stopped: Stopped,
 ) -> Result<ExpertCounts, AdviceError> {
-    let counted = trace.count_while(range, &|| !progress.canceled());
+    let counted = trace.count_unless(range, stopped);
     counted.map_err(|source| facts.unread(source))?.ok_or(AdviceError::Canceled)
 }
 
 /// Counts the planning and the scoring part of every trace.
-fn from_traces(
-    used: &TraceUse,
-    model: &Model,
-    progress: &dyn Progress,
-) -> Result<Loaded, AdviceError> {
+fn from_traces(used: &TraceUse, model: &Model, stopped: Stopped) -> Result<Loaded, AdviceError> {
     let mut missing = Vec::new();
     let mut loads = Vec::with_capacity(used.traces.len());
     let mut single = Vec::new();
     for facts in &used.traces {
-        let (Parts { planned, mut scored, statistics }, trace) = Parts::of(used, facts, progress)?;
+        let (Parts { planned, mut scored, statistics }, trace) = Parts::of(used, facts, stopped)?;
         missing.extend(
             checks::examine(trace.header(), &statistics)
                 .iter()
@@ -138,7 +137,7 @@ fn from_traces(
         );
         if let Some(facts) = &used.holdout {
             let trace = open(facts)?;
-            scored = count(&trace, facts, 0..trace.header().extent(), progress)?;
+            scored = count(&trace, facts, 0..trace.header().extent(), stopped)?;
         } else if !facts.holds_out() {
             single.push(facts.id.as_str());
             scored = planned.clone();

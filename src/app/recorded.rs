@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::advisor::{AdviceError, Progress, TraceFacts};
-use super::known;
+use super::advisor::{AdviceError, TraceFacts};
+use super::known::{self, Stopped};
 use super::question::TraceUse;
 use crate::domain::question::Question;
 use crate::domain::simulate::{BATCH, Step};
@@ -48,9 +48,9 @@ impl<'a> Part<'a> {
     pub(super) fn count(
         &self,
         range: Range<u64>,
-        progress: &dyn Progress,
+        stopped: Stopped,
     ) -> Result<ExpertCounts, AdviceError> {
-        known::count(&self.trace, self.facts, range, progress)
+        known::count(&self.trace, self.facts, range, stopped)
     }
 }
 
@@ -102,10 +102,14 @@ impl<'a> Recorded<'a> {
     pub(super) fn batch(
         &mut self,
         most: usize,
+        stopped: Stopped,
         mut seen: impl FnMut(&Steps),
     ) -> Result<Vec<Step>, AdviceError> {
         let mut batch = Vec::with_capacity(most.min(BATCH));
         while batch.len() < most.min(BATCH) && !self.readers.is_empty() {
+            if stopped() {
+                return Err(AdviceError::Canceled);
+            }
             self.next %= self.readers.len();
             let (load, facts, steps) = &mut self.readers[self.next];
             let Some(step) = steps.next_step().map_err(|source| facts.unread(source))? else {

@@ -63,9 +63,11 @@ pub(super) fn replay(
     };
     let experts = question.system.model.experts.routed as usize;
     let mut recorded = Recorded::new(&parts, &loaded.layers, question);
+    let stopped = || progress.canceled();
+    progress.report(0.2, "replaying");
     loop {
         let mut foreseen = fits.foreseen();
-        let batch = recorded.batch(BATCH, |steps| {
+        let batch = recorded.batch(BATCH, &stopped, |steps| {
             if !fits.is_empty() {
                 fits.foresee(&steps.places(), &loaded.layers, experts, &mut foreseen);
             }
@@ -74,9 +76,6 @@ pub(super) fn replay(
             break;
         }
         simulator.replay(&batch, &foreseen);
-        if progress.canceled() {
-            return Err(AdviceError::Canceled);
-        }
         let done = simulator.steps() as f64 / n_steps;
         progress.report(0.2 + 0.7 * done.min(1.0), "replaying");
     }
@@ -119,14 +118,11 @@ fn transfer(
     progress.report(0.9, "replaying");
     let mut recorded = Recorded::new(parts, &loaded.layers, question);
     loop {
-        let batch = recorded.batch(BATCH, |_| ())?;
+        let batch = recorded.batch(BATCH, &|| progress.canceled(), |_| ())?;
         if batch.is_empty() {
             break;
         }
         held.replay(transfer, &batch);
-        if progress.canceled() {
-            return Err(AdviceError::Canceled);
-        }
     }
     held.finish(transfer);
     Ok(())

@@ -52,7 +52,7 @@ pub(super) fn run(command: &Report, out: &mut dyn Write) -> Result<()> {
         .ingest(file, &upload, &Limits::default())
         .with_context(|| format!("{shown}: `trace inspect` says more"))?;
     let trace = directory.open_trace(&kept.summary.id)?;
-    let report = report::of(&trace, &kept.summary.id, upload.name, asked)?;
+    let report = report::of(&trace, &kept.summary.id, upload.name, asked, &|| false)?;
     if let Some(path) = &command.html {
         fs::write(path, report::html(&report))
             .with_context(|| format!("cannot write {}", path.display()))?;

@@ -17,6 +17,7 @@ mod bad_questions;
 mod bad_uploads;
 mod calibrate;
 mod calibrated;
+mod cancel;
 mod devices;
 mod documents;
 mod duplication_pays;

@@ -5,6 +5,9 @@ mod page;
 mod walk;
 
 use std::io;
+use std::ops::Range;
+
+use tokio_util::sync::CancellationToken;
 
 use super::context::App;
 use super::error::AppError;
@@ -17,6 +20,8 @@ use crate::domain::routing::normalised;
 use crate::domain::trace::Kind;
 use crate::domain::trace::checks::{Warning, examine};
 use crate::domain::trace::counts::ExpertCounts;
+use crate::domain::trace::stats::TraceStatistics;
+use crate::domain::trace::steps::split_point;
 use crate::formats::trace::stored::StoredTrace;
 use crate::wire::report::{
     Convention, DriftBody, Imbalance, Over, ReportCeiling, Slots, TraceReport,
@@ -68,6 +73,9 @@ pub enum ReportError {
     /// No plan could be made.
     #[error(transparent)]
     Placement(#[from] PlacementError),
+    /// The caller asked to stop.
+    #[error("nobody waits for the report any more")]
+    Stopped,
 }
 
 /// The report of a stored trace.
@@ -81,32 +89,40 @@ pub async fn report(app: &App, id: &str, asked: Asked) -> Result<TraceReport, Ap
     let trace = app.traces.open_trace(id).map_err(fail)?;
     let _place = app.uploads.at_once.acquire().await;
     let id = id.to_owned();
-    let made = tokio::task::spawn_blocking(move || of(&trace, &id, record.name, asked)).await;
+    let gone = CancellationToken::new();
+    let _when_dropped = gone.clone().drop_guard();
+    let stopped = move || gone.is_cancelled();
+    let made = move || of(&trace, &id, record.name, asked, &stopped);
+    let made = tokio::task::spawn_blocking(made).await;
     let made = made.map_err(|error| AppError::Internal(format!("a report fell over: {error}")))?;
     made.map_err(|error| match error {
         ReportError::Trace(source) => fail(source),
-        ReportError::Placement(error) => AppError::Internal(error.to_string()),
+        error => AppError::Internal(error.to_string()),
     })
 }
 
-/// The report of an open trace.
+/// The report of an open trace; `stopped` is asked often, and after `true` there is none.
 pub fn of(
     trace: &StoredTrace,
     id: &str,
     name: Option<String>,
     asked: Asked,
+    stopped: known::Stopped,
 ) -> Result<TraceReport, ReportError> {
     let header = trace.header();
     let extent = header.extent();
     let split = known::split(trace, 0.5)?;
+    let count = |range| trace.count_unless(range, stopped)?.ok_or(ReportError::Stopped);
     let (planned, scored) = if extent < 2 {
-        let all = trace.count(0..extent)?;
+        let all = count(0..extent)?;
         (all.clone(), all)
     } else {
-        (trace.count(0..split)?, trace.count(split..extent)?)
+        (count(0..split)?, count(split..extent)?)
     };
+    let middle = split_point(extent, 0.5);
+    let halves = TraceStatistics::of_halves(count(0..middle)?, count(middle..extent)?);
     let mut warnings: Vec<String> =
-        examine(header, &trace.statistics()?).iter().map(Warning::to_string).collect();
+        examine(header, &halves).iter().map(Warning::to_string).collect();
     if extent < 2 {
         warnings.push(
             "the trace is one count matrix: plans are scored on the load they were made for"
@@ -122,7 +138,7 @@ pub fn of(
             plans.push(diagnosis::planned(&planned, &scored, asked.devices, extra)?);
         }
     }
-    let walked = walk::walk(trace, split, asked.tokens_per_step, &plans, &mut warnings)?;
+    let walked = walk::walk(trace, split, asked.tokens_per_step, &plans, &mut warnings, stopped)?;
     let slots: Vec<Slots> =
         plans.iter().enumerate().map(|plan| slots(plan, &plans[0], asked)).collect();
     let imbalance = imbalance(&whole.per_layer);
@@ -140,7 +156,7 @@ pub fn of(
         ceiling,
         slots,
         steps: walked.steps,
-        drift: drifted(trace)?,
+        drift: drifted(trace.header().extent(), count)?,
         forecasts: walked.forecasts,
         expert_shares: total.layers().map(shares).collect(),
         warnings,
@@ -221,15 +237,17 @@ fn finding(ceiling: &ReportCeiling, slots: &[Slots], devices: u32, held_out: boo
 }
 
 /// Compares equal parts of the trace.
-fn drifted(trace: &StoredTrace) -> io::Result<Option<DriftBody>> {
-    let extent = trace.header().extent();
+fn drifted(
+    extent: u64,
+    count: impl Fn(Range<u64>) -> Result<ExpertCounts, ReportError>,
+) -> Result<Option<DriftBody>, ReportError> {
     let n = PARTS.min(extent);
     let at = |part: u64| {
         let at = u128::from(extent) * u128::from(part) / u128::from(n.max(1));
         u64::try_from(at).unwrap_or(extent)
     };
     let parts: Vec<ExpertCounts> =
-        (0..n).map(|part| trace.count(at(part)..at(part + 1))).collect::<io::Result<_>>()?;
+        (0..n).map(|part| count(at(part)..at(part + 1))).collect::<Result<_, _>>()?;
     Ok(drift::between(&parts).map(|found| DriftBody {
         parts: u32::try_from(parts.len()).unwrap_or(u32::MAX),
         distribution_error: found.errors,

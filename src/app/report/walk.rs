@@ -1,8 +1,9 @@
 //! Looks at a trace step by step: how uneven steps are, how soon forecasts grow stale.
 
-use std::io;
 use std::ops::Range;
 
+use super::ReportError;
+use crate::app::known::Stopped;
 use crate::domain::diagnosis::PlanBalance;
 use crate::domain::diagnosis::steps::StepImbalance;
 use crate::domain::forecast;
@@ -31,7 +32,8 @@ pub(super) fn walk(
     tokens_per_step: Option<u64>,
     plans: &[PlanBalance],
     warnings: &mut Vec<String>,
-) -> io::Result<Walked> {
+    stopped: Stopped,
+) -> Result<Walked, ReportError> {
     let header = trace.header();
     let extent = header.extent();
     let routes = header.kind == Kind::Routes;
@@ -70,8 +72,12 @@ pub(super) fn walk(
         .collect();
     let mut steps: Vec<StepImbalance> =
         plans.iter().map(|plan| StepImbalance::new(plan.maps.clone())).collect();
-    each_step(trace, 0..split, size, |step| scored.iter_mut().for_each(|one| one.plan(step)))?;
-    each_step(trace, split..extent, size, |step| {
+    each_step(trace, 0..split, size, stopped, |step| {
+        for one in &mut scored {
+            one.plan(step);
+        }
+    })?;
+    each_step(trace, split..extent, size, stopped, |step| {
         for one in &mut scored {
             one.score(step);
         }
@@ -96,12 +102,14 @@ fn each_step(
     trace: &StoredTrace,
     range: Range<u64>,
     size: u64,
+    stopped: Stopped,
     mut take: impl FnMut(&ExpertCounts),
-) -> io::Result<()> {
+) -> Result<(), ReportError> {
     if trace.header().kind == Kind::Counts {
         for at in range.clone().step_by(usize::try_from(size).unwrap_or(usize::MAX)) {
             if at + size <= range.end {
-                take(&trace.count(at..at + size)?);
+                let counts = trace.count_unless(at..at + size, stopped)?;
+                take(&counts.ok_or(ReportError::Stopped)?);
             }
         }
         return Ok(());
@@ -109,6 +117,9 @@ fn each_step(
     let order = StepOrder::Prefill { tokens_per_step: size };
     let mut steps = trace.steps(&StepPlan { order, range, with_routes: false });
     while let Some(step) = steps.next_step()? {
+        if stopped() {
+            return Err(ReportError::Stopped);
+        }
         take(&step.counts);
     }
     Ok(())

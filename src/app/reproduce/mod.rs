@@ -10,7 +10,7 @@ mod text;
 use serde_json::{Value, json};
 
 use super::advise::catalog;
-use super::advisor::{AdviceError, KnownTraces, Unobserved};
+use super::advisor::{AdviceError, KnownTraces};
 use super::{known, question, sweep};
 use crate::domain::advice;
 use crate::domain::advice::Entry;
@@ -137,7 +137,7 @@ fn of(case: &Case, preset: &'static str) -> Result<Computed, AdviceError> {
 /// The latencies of every strategy, those of token-to-expert by the predictor's accuracy.
 fn curve(request: &Value) -> Result<Curves, AdviceError> {
     let asked = question::answerable(request, catalog()?, &KnownTraces::new())?;
-    let known = known::load(&asked, &Unobserved)?.known;
+    let known = known::load(&asked, &|| false)?.known;
     let entries = advice::price(&asked.question, &known)?.entries;
     let latency = |strategy| {
         let mut of = entries.iter().filter(|entry| entry.strategy == strategy);
@@ -153,7 +153,7 @@ fn curve(request: &Value) -> Result<Curves, AdviceError> {
 
 fn point(request: &Value, at: Point) -> Result<Priced, AdviceError> {
     let asked = question::answerable(request, catalog()?, &KnownTraces::new())?;
-    let known = known::load(&asked, &Unobserved)?.known;
+    let known = known::load(&asked, &|| false)?.known;
     let entries = advice::price(&asked.question, &known)?.entries;
     let choice = choose(&asked.question, &entries);
     let winner = choice.as_ref().map_or(Strategy::None, |choice| entries[choice.chosen].strategy);

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::advise::catalog;
-use super::advisor::{AdviceError, KnownTraces, Unobserved};
+use super::advisor::{AdviceError, KnownTraces};
 use super::context::App;
 use super::error::AppError;
 use super::recommendations::{named_traces, refusal};
@@ -56,7 +56,7 @@ pub fn answer(
 ) -> Result<SweepAnswer, AdviceError> {
     let catalog = catalog()?;
     let checked = check::check(request, catalog, traces)?;
-    let loaded = known::load(&checked.base, &Unobserved)?;
+    let loaded = known::load(&checked.base, stopped)?;
     let predictor = held_predictor(&checked, &loaded.known)?;
     let swept = Swept { checked: &checked, known: &loaded.known, predictor, stopped };
     let cells = swept.cells()?.ok_or(AdviceError::Canceled)?;

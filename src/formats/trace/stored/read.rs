@@ -169,26 +169,26 @@ impl StoredTrace {
     ///
     /// Runs on all threads of the current rayon pool; the result does not depend on how many.
     pub fn count(&self, range: Range<u64>) -> io::Result<ExpertCounts> {
-        // Counting that is always wanted comes to its end.
-        let counted = self.count_while(range, &|| true)?;
+        // Counting that nobody stops comes to its end.
+        let counted = self.count_unless(range, &|| false)?;
         Ok(counted.unwrap_or_else(|| self.no_counts()))
     }
 
-    /// The same as long as it is `wanted`, which is asked often; `None` once it is not.
-    pub fn count_while(
+    /// The same unless it is `stopped`, which is asked often; `None` after `true`.
+    pub fn count_unless(
         &self,
         range: Range<u64>,
-        wanted: &(dyn Fn() -> bool + Sync),
+        stopped: &(dyn Fn() -> bool + Sync),
     ) -> io::Result<Option<ExpertCounts>> {
         let range = self.clip(range);
         match self.header.kind {
-            Kind::Routes => tally::count_routes(self, range, wanted),
+            Kind::Routes => tally::count_routes(self, range, stopped),
             Kind::Counts => {
                 let mut sum = self.no_counts();
                 let mut step = sum.clone();
                 let mut buffer = Vec::new();
                 for idx in range {
-                    if !wanted() {
+                    if stopped() {
                         return Ok(None);
                     }
                     self.read_counts(idx, &mut buffer, &mut step)?;

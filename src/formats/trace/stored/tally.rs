@@ -13,12 +13,12 @@ use crate::domain::trace::counts::{ExpertCounts, Histogram};
 /// Blocks one task reads before it counts, so that a histogram is summed up rarely.
 const GROUP: u64 = 16;
 
-/// Tokens per expert and layer in a range of tokens; `None` once it is no longer `wanted`,
-/// which is asked before every group of blocks.
+/// Tokens per expert and layer in a range of tokens; `None` once it is `stopped`, which is
+/// asked before every group of blocks.
 pub(super) fn count_routes(
     trace: &StoredTrace,
     range: Range<u64>,
-    wanted: &(dyn Fn() -> bool + Sync),
+    stopped: &(dyn Fn() -> bool + Sync),
 ) -> io::Result<Option<ExpertCounts>> {
     let (n_layers, n_experts) = (trace.header().n_layers(), trace.header().n_experts());
     let blocks = trace.blocks();
@@ -29,8 +29,8 @@ pub(super) fn count_routes(
         .try_fold(
             || Counter::new(n_layers, n_experts),
             |mut counter, group| {
-                if !wanted() {
-                    return Err(Ended::Unwanted);
+                if stopped() {
+                    return Err(Ended::Stopped);
                 }
                 let start = first + group * GROUP;
                 counter.count(trace, start..last.min(start + GROUP), &range)?;
@@ -50,7 +50,7 @@ pub(super) fn count_routes(
         );
     let totals = match totals {
         Ok(totals) => totals,
-        Err(Ended::Unwanted) => return Ok(None),
+        Err(Ended::Stopped) => return Ok(None),
         Err(Ended::Unread(error)) => return Err(error),
     };
     let values = totals.into_iter().map(|count| count as f64).collect();
@@ -60,8 +60,8 @@ pub(super) fn count_routes(
 
 /// Why counting ended early.
 enum Ended {
-    /// Nobody wants the result.
-    Unwanted,
+    /// Nobody wants the result any more.
+    Stopped,
     /// The trace could not be read.
     Unread(io::Error),
 }

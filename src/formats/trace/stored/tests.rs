@@ -309,3 +309,30 @@ fn impossible_steps_end_at_once() {
         assert_eq!(steps_of(&trace, order), []);
     }
 }
+
+#[test]
+fn counting_ends_when_it_is_stopped() {
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    // Blocks of 4,096 tokens, sixteen to a group: the flag is looked at before each group.
+    let mut writer = RouteWriter::new(scratch().unwrap(), &scratch, 1, 1, 4).unwrap();
+    let n_tokens = 5 * 16 * 4096_u32;
+    for position in 0..n_tokens {
+        writer.push(position, &[u16::try_from(position % 4).unwrap()]).unwrap();
+    }
+    writer.end_sequence().unwrap();
+    let trace = StoredTrace::from_file(writer.finish(header(4, &[0])).unwrap()).unwrap();
+    let counted = |allowed: u64| {
+        let asks = AtomicU64::new(0);
+        let stopped = || allowed <= asks.fetch_add(1, Ordering::Relaxed);
+        let counts = trace.count_unless(0..u64::from(n_tokens), &stopped).unwrap();
+        (counts.map(|counts| counts.layer(0).to_vec()), asks.into_inner())
+    };
+    let quarter = f64::from(n_tokens / 4);
+    assert_eq!(counted(u64::MAX), (Some(vec![quarter; 4]), 5));
+    for allowed in 0..5 {
+        let (counts, asks) = counted(allowed);
+        assert_eq!(counts, None);
+        assert!((allowed + 1..=5).contains(&asks), "{asks} asks, {allowed} allowed");
+    }
+}

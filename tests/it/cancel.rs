@@ -1,0 +1,88 @@
+//! A computation ends where it is asked to, however long its traces are.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use moe_gps::app::advise;
+use moe_gps::app::advisor::{AdviceError, KnownTraces, Progress};
+use serde_json::{Value, json};
+
+use crate::asking::{keep, known};
+
+/// Cancels after so many asks; counts the asks and keeps the last phase.
+struct Impatient {
+    left: u64,
+    asks: AtomicU64,
+    phase: Mutex<&'static str>,
+}
+
+impl Impatient {
+    fn new(left: u64) -> Self {
+        Self { left, asks: AtomicU64::new(0), phase: Mutex::new("") }
+    }
+
+    /// Asks a question, and says how it ended: asks, last phase, whether it was canceled.
+    fn ask(&self, question: &Value, traces: &KnownTraces) -> (u64, &'static str, bool) {
+        let checked = advise::check(question, traces).unwrap();
+        let canceled = match (checked.work)(self) {
+            Ok(_) => false,
+            Err(AdviceError::Canceled) => true,
+            Err(other) => panic!("{other:?}"),
+        };
+        (self.asks.load(Ordering::Relaxed), *self.phase.lock().unwrap(), canceled)
+    }
+}
+
+impl Progress for Impatient {
+    fn report(&self, _done: f64, phase: &'static str) {
+        *self.phase.lock().unwrap() = phase;
+    }
+
+    fn canceled(&self) -> bool {
+        self.left <= self.asks.fetch_add(1, Ordering::Relaxed)
+    }
+}
+
+/// So many recorded steps of two layers.
+fn counts(n_steps: u32) -> String {
+    let layer = |step: u32, layer: u32| -> Vec<u32> {
+        (0..8).map(|expert| 100 + (step * 7 + expert * 5 + layer) % 11).collect()
+    };
+    let steps: Vec<[Vec<u32>; 2]> = (0..n_steps).map(|at| [layer(at, 0), layer(at, 1)]).collect();
+    json!({"counts": steps}).to_string()
+}
+
+fn question(routing: &Value) -> Value {
+    json!({
+        "model": "mixtral-8x7b",
+        "cluster": {"device": "h100-sxm", "devices": 4, "link": "nvlink4"},
+        "workload": {"phase": "prefill", "tokens_per_step": 420},
+        "rebalance": {"interval_steps": 1000},
+        "routing": routing,
+    })
+}
+
+#[test]
+fn the_work_ends_at_the_ask_that_cancels_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let trace = keep(directory.path(), "application/json", counts(200).as_bytes());
+    let other = keep(directory.path(), "application/json", counts(60).as_bytes());
+    let (one, both) = (json!({"trace_id": trace.id}), json!({"trace_ids": [trace.id, other.id]}));
+    // Every recorded step is counted once, and those held out are replayed: once for the
+    // strategies, and of several traces once more for the matrix of plans.
+    for (routing, n_counted, n_replayed) in [(one, 200, 100), (both, 260, 130 + 130)] {
+        let asked = question(&routing);
+        let traces = known(&[&trace, &other]);
+        let (all, phase, canceled) = Impatient::new(u64::MAX).ask(&asked, &traces);
+        assert!(!canceled && phase == "replaying", "{phase}");
+        assert!(all > n_counted + n_replayed, "asked {all} times");
+        for left in [0, 1, n_counted / 2, n_counted - 1, n_counted + 50, n_counted + 99] {
+            let found = Impatient::new(left).ask(&asked, &traces);
+            let phase = if left < n_counted { "reading" } else { "replaying" };
+            assert_eq!(found, (left + 1, phase, true));
+        }
+        // The very last ask is honoured too.
+        let last = Impatient::new(all - 1).ask(&asked, &traces);
+        assert_eq!(last, (all, "replaying", true));
+    }
+}

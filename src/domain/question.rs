@@ -171,6 +171,26 @@ pub struct Duplication {
     pub algorithm: Algorithm,
     /// Whether one device may hold an expert twice.
     pub allow_duplicates: bool,
+    /// Whether groups of experts stay on nodes; as engines do if left out.
+    pub groups: Option<Grouping>,
+}
+
+/// Where the copies of a group of experts may be, in models whose routing is limited to
+/// groups.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Grouping {
+    /// All on the group's node, as engines plan prefill over several nodes.
+    Hard,
+    /// One of every expert on the group's node, further ones anywhere.
+    Soft,
+    /// Anywhere.
+    None,
+}
+
+impl Grouping {
+    /// Every rule with its name on the wire.
+    pub const ALL: [(Self, &'static str); 3] =
+        [(Self::Hard, "hard"), (Self::Soft, "soft"), (Self::None, "none")];
 }
 
 /// Planners of placement and duplication.

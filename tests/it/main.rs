@@ -26,6 +26,7 @@ mod engine_recordings;
 mod eplb_fixtures;
 mod field_cases;
 mod fitted;
+mod groups;
 mod hostile;
 mod hostile_entry;
 mod interval_search;

@@ -12,7 +12,7 @@ use super::advisor::{AdviceError, TraceFacts};
 use crate::catalog::Catalog;
 use crate::domain::engine;
 use crate::domain::question::{
-    Algorithm, Current, Duplication, MeasuredLayer, Question, Rebalance,
+    Algorithm, Current, Duplication, Grouping, MeasuredLayer, Question, Rebalance,
 };
 use crate::domain::strategy::Strategy;
 use crate::domain::system::{Assumptions, Preset};
@@ -81,6 +81,7 @@ fn check(
     let current = current(asked, model.as_ref().map(|named| &named.model), violations);
     let predictors = predictors::check(asked, routing.as_ref(), violations);
     let method = method(asked, routing.as_ref(), violations);
+    greedy_groups(asked, violations);
 
     let (named, system, routing) = (model?, system?, routing?);
     let default =
@@ -102,6 +103,7 @@ fn check(
                 max_copies: asked.duplication.max_copies,
                 algorithm: asked.duplication.algorithm.unwrap_or(Algorithm::Best),
                 allow_duplicates: asked.duplication.allow_duplicates.unwrap_or(false),
+                groups: asked.duplication.groups,
             },
             current,
             allowed: asked
@@ -187,6 +189,20 @@ fn method(
         }
     }
     Some(method)
+}
+
+/// Refuses groups for the planner that knows none.
+fn greedy_groups(asked: &wire::Question, violations: &Violations) {
+    let wire::Duplication { algorithm, groups, .. } = asked.duplication;
+    if algorithm == Some(Algorithm::PaperGreedy)
+        && matches!(groups, Some(Grouping::Hard | Grouping::Soft))
+    {
+        violations.note(
+            "/duplication/groups",
+            "choice",
+            "`paper_greedy` knows no groups; use `best` or `eplb`, or `none`",
+        );
+    }
 }
 
 fn measured_layer(asked: wire::MeasuredLayer) -> Option<MeasuredLayer> {

@@ -12,6 +12,7 @@ mod doubts;
 mod drawn;
 pub mod entry;
 pub mod flip;
+pub mod groups;
 pub mod interval;
 pub mod known;
 pub mod layer;
@@ -67,6 +68,9 @@ pub struct Advised {
     /// What plans for one load are worth on the others, where there are several (calibrated
     /// mode).
     pub transfer: Option<transfer::Transfer>,
+    /// What it costs to keep groups of experts on nodes, where that is more than the error
+    /// band (calibrated mode).
+    pub groups: Option<groups::GroupCost>,
     /// Layer latency no balancing can beat.
     pub ceiling: Option<Seconds>,
     /// Latency of one dense layer.
@@ -164,6 +168,7 @@ pub fn advise(
         plans: priced.plans,
         search: priced.search,
         transfer: None,
+        groups: None,
         ceiling: priced.ceiling,
         dense_layer: priced.dense_layer,
         references: references::price(question, &pricing, priced.ceiling),
@@ -180,6 +185,7 @@ pub fn advise(
     advised.other_communication = other_communication(question, &pricing, &advised);
     if let Some(slots) = advised.slots_per_device() {
         advised.transfer = transfer::transfer(&pricing, slots)?;
+        advised.groups = groups::cost(&pricing, slots)?;
     }
     advised.doubts.extend(doubts::of_routing(known, &pricing, &advised));
     conclude(question, known, &mut advised);
@@ -213,6 +219,7 @@ pub fn replayed(
         }
         if let Some(slots) = advised.slots_per_device() {
             advised.transfer = transfer::transfer(&pricing, slots)?;
+            advised.groups = groups::cost(&pricing, slots)?;
         }
     }
     let latencies = || advised.entries.iter().filter_map(Entry::feasible_latency);

@@ -5,10 +5,10 @@ use super::placements::Care;
 use crate::domain::engine;
 use crate::domain::memory::expert_bytes;
 use crate::domain::placement::balance::Balance;
-use crate::domain::placement::best::{Case, Combine, DeviceCost, Tokens};
+use crate::domain::placement::best::{Case, Combine, DeviceCost, GroupRule, Tokens};
 use crate::domain::placement::moves::relabelled;
 use crate::domain::placement::{Groups, PlacementError, Shape, SlotMap, best, eplb, paper_greedy};
-use crate::domain::question::{Algorithm, Question};
+use crate::domain::question::{Algorithm, Grouping, Question};
 use crate::domain::routing::{by_share, in_order};
 use crate::domain::system::{Phase, ReplicaSplit, System};
 
@@ -19,7 +19,8 @@ pub struct Planner {
     n_devices: u32,
     /// Devices of a node within the expert-parallel group.
     devices_per_node: u32,
-    groups: Option<u32>,
+    /// The number of groups, and whether copies may leave their nodes.
+    groups: Option<(u32, Grouping)>,
     max_copies: u32,
     algorithm: Algorithm,
     allow_duplicates: bool,
@@ -84,11 +85,15 @@ impl Planner {
         let n_devices = parallelism.expert_parallel;
         let devices_per_node = (cluster.devices_per_node / parallelism.expert_tensor).max(1);
         // DeepSeek: hierarchical for prefill, global for decode.
+        let rule = question.duplication.groups.unwrap_or(match workload.phase {
+            Phase::Prefill => Grouping::Hard,
+            Phase::Decode => Grouping::None,
+        });
         let groups = model
             .experts
             .groups
-            .map(|groups| groups.groups)
-            .filter(|_| workload.phase == Phase::Prefill && n_devices > devices_per_node);
+            .map(|groups| (groups.groups, rule))
+            .filter(|_| rule != Grouping::None && n_devices > devices_per_node);
         Self {
             n_experts: model.experts.routed,
             n_devices,
@@ -229,7 +234,7 @@ impl Planner {
         best::Options {
             allow_duplicates: self.allow_duplicates,
             max_copies: Some(self.max_copies),
-            groups: self.groups(shape).map(best::GroupRule::Hard),
+            groups: self.rule(shape),
             effort,
             ..best::Options::default()
         }
@@ -262,8 +267,8 @@ impl Planner {
                 let ids = renamed.filter_map(|expert| u32::try_from(expert).ok());
                 SlotMap::new(shape, ids.collect())
             }
-            Algorithm::Eplb => match self.groups(shape) {
-                Some(groups) => eplb::hierarchical(shares, shape, groups),
+            Algorithm::Eplb => match self.rule(shape) {
+                Some(rule) => eplb::hierarchical(shares, shape, rule.groups()),
                 None => eplb::flat(shares, shape),
             },
             Algorithm::PaperGreedy => {
@@ -326,9 +331,26 @@ impl Planner {
         Shape::new(self.n_experts, self.n_devices, slots_per_device * self.n_devices)
     }
 
-    fn groups(&self, shape: Shape) -> Option<Groups> {
+    /// The rule that keeps groups on nodes, where there is one that so many slots can obey.
+    fn rule(&self, shape: Shape) -> Option<GroupRule> {
         let n_nodes = self.n_devices / self.devices_per_node;
-        self.groups.and_then(|groups| Groups::new(shape, groups, n_nodes).ok())
+        let (groups, rule) = self.groups?;
+        let groups = Groups::new(shape, groups, n_nodes).ok()?;
+        Some(match rule {
+            Grouping::Soft => GroupRule::Soft(groups),
+            Grouping::Hard | Grouping::None => GroupRule::Hard(groups),
+        })
+    }
+
+    /// How plans with so many slots on every device keep groups on nodes.
+    pub(super) fn grouping(&self, slots_per_device: u32) -> Grouping {
+        let shape = self.shape(slots_per_device).ok();
+        match shape.and_then(|shape| self.rule(shape)) {
+            _ if self.algorithm == Algorithm::PaperGreedy => Grouping::None,
+            Some(GroupRule::Hard(_)) => Grouping::Hard,
+            Some(GroupRule::Soft(_)) => Grouping::Soft,
+            None => Grouping::None,
+        }
     }
 }
 

@@ -311,6 +311,11 @@ pub struct Duplication {
     /// Whether one device may hold an expert twice.
     #[schema(nullable = false, required = false, value_type = bool)]
     pub allow_duplicates: Option<bool>,
+    /// Where copies of a group of experts may be, in models with groups on several nodes:
+    /// `hard`, all on the group's node (default in prefill, as engines plan); `soft`, one of
+    /// every expert on it, further ones anywhere; `none`, anywhere (default in decode).
+    #[schema(nullable = false, required = false, value_type = String, pattern = "^(hard|soft|none)$")]
+    pub groups: Option<Grouping>,
 }
 
 /// How plans are renewed.
@@ -417,7 +422,7 @@ pub enum Objective {
     ThroughputAtTpot,
 }
 
-pub use crate::domain::question::{Algorithm, PredictorKind, RebalanceMode};
+pub use crate::domain::question::{Algorithm, Grouping, PredictorKind, RebalanceMode};
 
 /// Schemas that a derive cannot express.
 mod schema {

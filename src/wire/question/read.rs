@@ -10,9 +10,9 @@ use crate::domain::system::{
 use crate::wire::read::{Fields, Place, Violations};
 
 use super::{
-    Algorithm, Assumptions, Cluster, Current, Dtypes, Duplication, Engine, IdOrObject, Link,
-    LinkNumbers, MeasuredLayer, Method, Objective, Parallelism, PowerLaw, Predictor, PredictorKind,
-    PredictorPoint, Question, Rebalance, RebalanceMode, Routing, Workload,
+    Algorithm, Assumptions, Cluster, Current, Dtypes, Duplication, Engine, Grouping, IdOrObject,
+    Link, LinkNumbers, MeasuredLayer, Method, Objective, Parallelism, PowerLaw, Predictor,
+    PredictorKind, PredictorPoint, Question, Rebalance, RebalanceMode, Routing, Workload,
 };
 
 /// Devices a cluster may have.
@@ -294,6 +294,7 @@ fn duplication(fields: &Fields) -> Duplication {
         max_copies: fields.get("max_copies").and_then(|place| place.small_integer(1..=4096)),
         algorithm: fields.get("algorithm").and_then(|place| place.one_of(&Algorithm::ALL)),
         allow_duplicates: fields.get("allow_duplicates").and_then(|place| place.boolean()),
+        groups: fields.get("groups").and_then(|place| place.one_of(&Grouping::ALL)),
     }
 }
 

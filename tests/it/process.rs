@@ -232,6 +232,40 @@ fn a_directory_that_cannot_be_used_is_named() {
     assert!(line.contains("file/data") && line.contains("--data-dir"), "{line}");
 }
 
+#[cfg(unix)]
+#[test]
+fn a_read_only_directory_is_named() {
+    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::process::CommandExt;
+
+    const NOBODY: u32 = 65_534;
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::set_permissions(dir.path(), std::fs::Permissions::from_mode(0o555)).unwrap();
+    let mut command = command(dir.path(), "");
+    // The superuser writes everywhere: somebody else is to try.
+    let probe = dir.path().join("probe");
+    if std::fs::write(&probe, "").is_ok() {
+        std::fs::remove_file(&probe).unwrap();
+        command.uid(NOBODY).gid(NOBODY);
+    }
+    let output = match command.output() {
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            println!("skipped: nobody else may run this test's program");
+            return;
+        }
+        output => output.unwrap(),
+    };
+    assert!(!output.status.success());
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let line = text.lines().find(|line| line.starts_with("ended: ")).unwrap();
+    let said = format!(
+        "ended: data directory {} cannot be used; choose a writable one with --data-dir: \
+         Permission denied (os error 13)",
+        dir.path().join("lock").display()
+    );
+    assert_eq!(line, said);
+}
+
 #[test]
 fn a_database_without_room_is_told_at_start() {
     let dir = tempfile::tempdir().unwrap();

@@ -4,6 +4,8 @@
 //! for every strategy, so that differences are not noise. Plans are made on the forecast
 //! shares and priced on draws from the true ones.
 
+mod analysis;
+
 use super::by_accuracy::ByAccuracy;
 use super::drawn::Drawn;
 use super::entry::{Bands, Entry, PricedPredictor};
@@ -11,16 +13,16 @@ use super::layer::{LayerCosts, Routed};
 use super::placements::{IN_USE, Placements};
 use super::plan::Planner;
 use super::predictors;
-use super::search::{SlotSearch, Tried};
 use super::stepwise::{Stepwise, Told};
 use crate::domain::memory::{MemoryBudget, MemoryPlan};
-use crate::domain::placement::{PlacementError, SlotMap};
+use crate::domain::placement::PlacementError;
 use crate::domain::question::{Predictor, PredictorCost, PredictorPoint, Question};
 use crate::domain::rebalance::RebalanceCost;
-use crate::domain::routing::LayerRouting;
 use crate::domain::strategy::Strategy;
 use crate::domain::terms::Terms;
 use crate::domain::units::{Bytes, Seconds};
+
+pub use analysis::{LayerImbalance, PlanSummary, plan_of};
 
 /// The question under the analytic method.
 #[derive(Debug)]
@@ -46,62 +48,6 @@ pub(super) struct Standing {
 struct Predicted {
     by_accuracy: ByAccuracy,
     infeasible: Option<String>,
-}
-
-/// A strategy's plan over all layers, and what it takes.
-#[derive(Debug, Clone)]
-pub struct PlanSummary {
-    /// The strategy.
-    pub strategy: Strategy,
-    /// Slots of every device and layer.
-    pub slots_per_device: u32,
-    /// The map of every priced layer.
-    pub layers: Vec<SlotMap>,
-    /// Memory of a device under the plan.
-    pub memory: MemoryBudget,
-    /// Experts that leave or enter devices when the plan first takes effect.
-    pub first_moves: u64,
-    /// What one renewal costs.
-    pub renewal: RebalanceCost,
-    /// Latency of one layer under the plan.
-    pub latency: Seconds,
-    /// Device imbalance (max/mean) of every layer: drawn, expected under the true
-    /// shares, and as planned.
-    pub imbalance: Vec<LayerImbalance>,
-}
-
-/// Device imbalance of one layer.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct LayerImbalance {
-    /// Mean over drawn steps of max/mean.
-    pub drawn: f64,
-    /// max/mean of expected loads under the true shares.
-    pub expected: f64,
-    /// max/mean of expected loads under the forecast shares.
-    pub planned: f64,
-}
-
-/// What the analytic method found.
-#[derive(Debug, Clone)]
-pub(super) struct Analysis {
-    /// Every strategy with its price.
-    pub(super) entries: Vec<Entry>,
-    /// The plans behind the entries; token-to-expert prediction shares the plan of
-    /// `distribution_only` between its own.
-    pub(super) plans: Vec<PlanSummary>,
-    /// Layer latency no balancing can beat.
-    pub(super) ceiling: Seconds,
-    /// The search for the number of slots, where it was left to us.
-    pub(super) search: Option<SlotSearch>,
-}
-
-/// The plan of a strategy; token-to-expert prediction falls back on the plan of
-/// `distribution_only`.
-#[must_use]
-pub fn plan_of(plans: &[PlanSummary], strategy: Strategy) -> Option<&PlanSummary> {
-    let of =
-        if strategy == Strategy::TokenToExpert { Strategy::DistributionOnly } else { strategy };
-    plans.iter().find(|plan| plan.strategy == of)
 }
 
 /// A number of tokens or sequences as a whole number, at least one.
@@ -175,57 +121,6 @@ impl<'a> Analytic<'a> {
         standing.entries.iter().cloned().chain(self.question.predictors.iter().map(of)).collect()
     }
 
-    /// Prices every strategy and describes the plans behind the prices.
-    ///
-    /// The plan of `distribution_only` is the smallest within the band of the fastest, which
-    /// is the one priced.
-    pub(super) fn analyse(&self, layers: &[LayerRouting], loads: usize) -> Analysis {
-        let standing = self.standing();
-        let entries = self.with_predictors(&standing);
-        let duplicated = standing.duplicated.as_ref().map(|(index, _)| *index);
-        let replaced = self.placements.replaced.as_ref().ok().copied();
-        let planned = || [IN_USE].into_iter().chain(replaced);
-        let balanced: Vec<Routed> = planned()
-            .chain(duplicated)
-            .map(|index| self.drawn.mean(index, |loaded| self.costs.balanced(loaded)))
-            .collect();
-        let tried: Vec<(usize, Tried)> = replaced
-            .into_iter()
-            .chain(self.placements.duplications())
-            .map(|index| (index, self.tried(index)))
-            .collect();
-        let copies = &tried[usize::from(replaced.is_some())..];
-        let copied = self.search(copies).map(|search| copies[search.chosen].0).or(duplicated);
-        let stated = self.question.duplication.slots_per_device.is_some();
-        Analysis {
-            ceiling: self.ceiling(&entries, &balanced),
-            plans: planned()
-                .chain(copied)
-                .map(|index| self.summary(index, layers, loads))
-                .collect(),
-            search: if stated { None } else { self.search(&tried) },
-            entries,
-        }
-    }
-
-    fn tried(&self, index: usize) -> Tried {
-        let placement = &self.placements.all[index];
-        Tried {
-            strategy: placement.strategy,
-            slots_per_device: placement.slots_per_device,
-            terms: self.terms(index),
-            memory: self.memory(index),
-            first_moves: placement.first_moves,
-            renewal: self.renewal(index),
-        }
-    }
-
-    fn search(&self, tried: &[(usize, Tried)]) -> Option<SlotSearch> {
-        let preset = self.question.system.assumptions.preset;
-        let tried = tried.iter().map(|(_, tried)| *tried).collect();
-        SlotSearch::of(tried, &self.costs.bands, preset)
-    }
-
     /// The duplication with the least latency of those that fit, taken at its word (see
     /// [`search`](super::search)); the smallest of equals.
     fn best_duplication(&self) -> Option<(usize, Terms)> {
@@ -270,33 +165,6 @@ impl<'a> Analytic<'a> {
         let system = &self.question.system;
         let plan = MemoryPlan { slots_per_device, double_buffer };
         MemoryBudget::new(system, system.cluster.device.memory, plan)
-    }
-
-    fn summary(&self, index: usize, layers: &[LayerRouting], loads: usize) -> PlanSummary {
-        let placement = &self.placements.all[index];
-        let n_layers = layers.len() / loads;
-        let none = LayerImbalance { drawn: 0.0, expected: 0.0, planned: 0.0 };
-        let mut imbalance = vec![none; n_layers];
-        for (at, (placed, routing)) in placement.layers.iter().zip(layers).enumerate() {
-            let mean = &mut imbalance[at % n_layers];
-            mean.expected += placed.imbalance(&routing.truth) / loads as f64;
-            mean.planned += placed.imbalance(&routing.forecast) / loads as f64;
-        }
-        let per_layer = self.drawn.n_steps() as f64 / n_layers as f64;
-        for step in self.drawn.steps() {
-            let drawn = placement.layers[step.layer].imbalance(step.counts);
-            imbalance[step.layer % n_layers].drawn += drawn / per_layer;
-        }
-        PlanSummary {
-            strategy: placement.strategy,
-            slots_per_device: placement.slots_per_device,
-            layers: placement.layers[..n_layers].iter().map(|placed| placed.map.clone()).collect(),
-            memory: self.memory(index),
-            first_moves: placement.first_moves,
-            renewal: self.renewal(index),
-            latency: self.terms(index).total(),
-            imbalance,
-        }
     }
 
     fn entry(&self, index: usize, terms: Terms) -> Entry {
@@ -376,21 +244,6 @@ impl<'a> Analytic<'a> {
         let n = forecasts.len() as f64;
         let rebalance = rebalance + copying / n;
         self.stepwise.unpredicted(self.costs, &sum.scaled(1.0 / n), rebalance)
-    }
-
-    /// The fastest strategy's own formula with mean device time, balanced exchange, and
-    /// predictor and moves at zero cost; never above any entry.
-    fn ceiling(&self, entries: &[Entry], balanced: &[Routed]) -> Seconds {
-        let feasible = || entries.iter().filter_map(|e| Some((e.feasible_latency()?, e)));
-        let fastest = feasible().min_by(|a, b| a.0.get().total_cmp(&b.0.get()));
-        let mut routed = balanced[IN_USE];
-        routed.ffn = balanced.iter().map(|routed| routed.ffn).fold(routed.ffn, Seconds::min);
-        if fastest.is_some_and(|(_, entry)| entry.strategy == Strategy::TokenToExpert)
-            && self.question.system.assumptions.t2e_skips_scatter
-        {
-            routed.dispatch = Seconds::ZERO;
-        }
-        feasible().map(|(latency, _)| latency).fold(self.costs.terms(&routed).total(), Seconds::min)
     }
 }
 

@@ -95,7 +95,7 @@ pub fn answer(
             method: "analytic",
             preset: if paper { "paper" } else { "calibrated" },
             seed: question.seed,
-            draws: (!paper).then_some(DRAWS as u64),
+            draws: (!paper).then_some(DRAWS.over(loaded.known.n_layers()) as u64),
         },
         axes: checked
             .axes

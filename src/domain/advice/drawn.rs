@@ -13,10 +13,34 @@ use crate::domain::routing::sample::{Chances, Draws};
 use crate::domain::routing::{self, LayerRouting};
 use crate::domain::seed::{Purpose, stream};
 
+/// How many steps are drawn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Effort {
+    /// Over all layers.
+    pub(super) steps: usize,
+    /// Of every layer at least.
+    pub(super) per_layer: usize,
+}
+
+impl Effort {
+    /// Steps drawn of each of so many layers, in pairs.
+    const fn of_each(self, n_layers: usize) -> usize {
+        let even = self.steps / if n_layers > 0 { n_layers } else { 1 };
+        let steps = if even > self.per_layer { even } else { self.per_layer };
+        steps.next_multiple_of(2)
+    }
+
+    /// Steps drawn over so many layers.
+    #[must_use]
+    pub const fn over(self, n_layers: usize) -> usize {
+        self.of_each(n_layers) * n_layers
+    }
+}
+
 /// The random numbers behind the steps of every layer, kept so that questions that differ
 /// in one quantity are priced on common ones.
-pub(super) fn draws(seed: u64, layers: &[LayerRouting], n_draws: usize) -> Vec<Draws> {
-    let per_layer = (n_draws / layers.len().max(1)).clamp(4, n_draws.max(4));
+pub(super) fn draws(seed: u64, layers: &[LayerRouting], effort: Effort) -> Vec<Draws> {
+    let per_layer = effort.of_each(layers.len());
     layers
         .iter()
         .zip(0_u64..)

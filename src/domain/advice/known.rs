@@ -77,6 +77,16 @@ impl Known {
         if let Self::Several(loads) = self { loads.len().max(1) } else { 1 }
     }
 
+    /// How many layers are priced, over all loads.
+    #[must_use]
+    pub fn n_layers(&self) -> usize {
+        match self {
+            Self::Layers(layers) => layers.len(),
+            Self::Several(loads) => loads.iter().map(Vec::len).sum(),
+            Self::Scalar { .. } | Self::Balancedness { .. } => 1,
+        }
+    }
+
     /// The routing of every priced layer, load after load, and the range of orders where
     /// only a scalar is known. The order of median device imbalance answers.
     #[must_use]
@@ -187,27 +197,53 @@ fn tempered(layers: &[LayerRouting], skewness: f64, top_k: u32) -> Vec<LayerRout
         .collect()
 }
 
-/// The power at which the mean skewness of the layers is `skewness`, by bisection.
+/// The power x from 0 to 16 at which the mean skewness of the layers is `skewness`.
+///
+/// ```text
+/// skewness(x) = mean over layers of E · min(cap, 1/S(x)),   S(x) = Σ_e (p_e / p_max)^x
+/// ```
+///
+/// grows with x and is solved by Newton's method, kept within a bracket that shrinks with every
+/// value tried.
 fn power_for(layers: &[LayerRouting], skewness: f64, cap: f64) -> f64 {
+    let logarithms = |layer: &LayerRouting| -> Vec<f64> {
+        let most = layer.truth.iter().copied().fold(0.0, f64::max);
+        layer.truth.iter().map(|p| (p / most).ln()).collect()
+    };
+    let layers: Vec<Vec<f64>> = layers.iter().map(logarithms).collect();
+    // Mean skewness at a power, and its slope.
     let mean = |power: f64| {
-        let of = |layer: &LayerRouting| {
-            let raised: Vec<f64> = layer.truth.iter().map(|p| p.powf(power)).collect();
-            let sum: f64 = raised.iter().sum();
-            let most = raised.iter().copied().fold(0.0, f64::max) / sum;
-            most.min(cap) * raised.len() as f64
-        };
-        layers.iter().map(of).sum::<f64>() / layers.len() as f64
+        let (mut value, mut slope) = (0.0, 0.0);
+        for logarithms in &layers {
+            let (mut sum, mut change) = (0.0, 0.0);
+            for logarithm in logarithms.iter().filter(|logarithm| logarithm.is_finite()) {
+                let raised = (power * logarithm).exp();
+                sum += raised;
+                change += raised * logarithm;
+            }
+            let weight = logarithms.len() as f64 / layers.len() as f64;
+            value += weight * cap.min(1.0 / sum);
+            slope -= if sum * cap > 1.0 { weight * change / (sum * sum) } else { 0.0 };
+        }
+        (value, slope)
     };
     let (mut low, mut high) = (0.0, 16.0);
+    let mut power: f64 = 1.0;
     for _ in 0..40 {
-        let middle = f64::midpoint(low, high);
-        if mean(middle) < skewness {
-            low = middle;
+        let (value, slope) = mean(power);
+        if value < skewness {
+            low = power;
         } else {
-            high = middle;
+            high = power;
         }
+        let next = power + (skewness - value) / slope;
+        let next = if low < next && next < high { next } else { f64::midpoint(low, high) };
+        if (next - power).abs() < 1e-12 {
+            return next;
+        }
+        power = next;
     }
-    f64::midpoint(low, high)
+    power
 }
 
 /// A scalar's shares in every order of the experts that is tried.
@@ -259,4 +295,28 @@ fn unbalanced(experts: u32, devices: u32, imbalance: f64) -> Vec<f64> {
     let weights: Vec<f64> =
         (0..experts).map(|expert| if expert < per_device { hot } else { rest }).collect();
     routing::normalised(&weights)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layer(weights: &[f64]) -> LayerRouting {
+        let shares = routing::normalised(weights);
+        LayerRouting { forecast: shares.clone(), truth: shares }
+    }
+
+    #[test]
+    fn shares_are_raised_to_the_power_that_gives_the_skewness() {
+        // Shares 4 : 2 : 1 : 1 have skewness 4/8 · 4 = 2; their squares 16/22 · 4.
+        let one = [layer(&[4.0, 2.0, 1.0, 1.0])];
+        assert!((power_for(&one, 2.0, 1.0) - 1.0).abs() < 1e-9);
+        assert!((power_for(&one, 64.0 / 22.0, 1.0) - 2.0).abs() < 1e-9);
+        let several = [layer(&[5.0, 1.0, 0.0, 2.0]), layer(&[1.0, 1.5, 1.0, 1.0])];
+        for skewness in [1.2, 1.5, 1.9] {
+            let mean: f64 =
+                tempered(&several, skewness, 2).iter().map(LayerRouting::skewness).sum::<f64>();
+            assert!((mean / 2.0 - skewness).abs() < 1e-9, "{skewness} {mean}");
+        }
+    }
 }

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use super::analytic::{Analytic, AnalyticError, PlanSummary};
 use super::choose::winner;
-use super::drawn::{Drawn, draws};
+use super::drawn::{Drawn, Effort, draws};
 use super::entry::Entry;
 use super::known::{Known, OrderRange, Orders};
 use super::layer::LayerCosts;
@@ -19,11 +19,11 @@ use crate::domain::strategy::Strategy;
 use crate::domain::system::{Communication, Preset};
 use crate::domain::units::Seconds;
 
-/// Draws over all layers that an answer is priced on.
-const DRAWS: usize = 128;
+/// What an answer is priced on.
+pub(super) const DRAWS: Effort = Effort { steps: 128, per_layer: 4 };
 
-/// Draws on which it is seen whether the answer would be another one in another case.
-const SIDE_DRAWS: usize = 32;
+/// On this it is seen whether the answer would be another one in another case.
+const SIDE_DRAWS: Effort = Effort { steps: 32, per_layer: 2 };
 
 /// A question with what is known of its routing, ready to be priced.
 #[derive(Debug)]

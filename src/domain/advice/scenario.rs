@@ -18,7 +18,7 @@ use std::sync::Arc;
 
 use super::analytic::{Analytic, AnalyticError, Standing, whole_tokens};
 use super::choose::chosen_by;
-use super::drawn::{Drawn, draws};
+use super::drawn::{Drawn, Effort, draws};
 use super::entry::{Entry, PricedPredictor};
 use super::flip::Parameter;
 use super::known::Known;
@@ -33,8 +33,8 @@ use crate::domain::routing::sample::Draws;
 use crate::domain::strategy::Strategy;
 use crate::domain::units::{BytesPerSecond, Seconds};
 
-/// Draws over all layers that a changed question is priced on.
-pub const DRAWS: usize = 16;
+/// What a changed question is priced on.
+pub const DRAWS: Effort = Effort { steps: 16, per_layer: 2 };
 
 /// The most tokens of a step that a batch is solved for: 2^24, the most a question may state.
 const MOST_TOKENS: f64 = 16_777_216.0;

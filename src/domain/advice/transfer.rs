@@ -13,14 +13,11 @@ use super::layer::Routed;
 use super::loads::Placed;
 use super::placements::{IN_USE, Placement, Placements, each_layer};
 use super::plan::Planner;
-use super::pricing::{Pricing, costs};
+use super::pricing::{DRAWS, Pricing, costs};
 use crate::domain::placement::SlotMap;
 use crate::domain::routing::LayerRouting;
 use crate::domain::strategy::Strategy;
 use crate::domain::units::Seconds;
-
-/// Draws over all layers and loads.
-const DRAWS: usize = 128;
 
 /// What one plan does to one load.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]

@@ -11,12 +11,9 @@ use super::drawn::{Drawn, Step, draws};
 use super::margin::resolution;
 use super::placements::{Care, IN_USE, Placement, Placements, placements};
 use super::plan::Planner;
-use super::pricing::{Pricing, costs};
+use super::pricing::{DRAWS, Pricing, costs};
 use crate::domain::question::{Duplication, Grouping, Question};
 use crate::domain::strategy::Strategy;
-
-/// Draws over all layers.
-const DRAWS: usize = 128;
 
 /// What the rule costs, where that is more than the error band.
 #[derive(Debug, Clone, Copy, PartialEq)]

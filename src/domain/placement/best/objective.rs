@@ -96,8 +96,19 @@ pub(super) struct Board<'a> {
     objective: Objective<'a>,
     pub(super) packing: Packing,
     ideal: Vec<f64>,
+    /// What a replica of every expert adds to its device, load after load.
+    pieces: Vec<[f64; 2]>,
     /// Cost over ideal, load after load.
     costs: Vec<f64>,
+    /// Costs and pieces before the changes since the last look began.
+    before: Before,
+}
+
+/// What a look puts back.
+#[derive(Default)]
+struct Before {
+    costs: Vec<(usize, f64)>,
+    pieces: Vec<(usize, [f64; 2])>,
 }
 
 /// A change of a board.
@@ -113,8 +124,16 @@ impl<'a> Board<'a> {
     pub(super) fn new(objective: Objective<'a>, packing: Packing) -> Self {
         let ideal =
             objective.cases.iter().map(|case| objective.ideal(case, packing.shape)).collect();
-        let mut board = Self { objective, packing, ideal, costs: Vec::new() };
-        board.costs = vec![0.0; board.n() * objective.cases.len()];
+        let n_experts = packing.replicas.len();
+        let mut board = Self {
+            objective,
+            ideal,
+            pieces: vec![[0.0; 2]; n_experts * objective.cases.len()],
+            costs: vec![0.0; packing.device_load.len() * objective.cases.len()],
+            before: Before::default(),
+            packing,
+        };
+        (0..n_experts).for_each(|expert| board.recut(expert));
         (0..board.n()).for_each(|device| board.refresh(device));
         board
     }
@@ -123,14 +142,27 @@ impl<'a> Board<'a> {
         self.packing.device_load.len()
     }
 
-    fn refresh(&mut self, device: usize) {
-        let n = self.n();
+    /// The pieces of an expert as its replicas are now.
+    fn recut(&mut self, expert: usize) {
+        let n_experts = self.packing.replicas.len();
         for (s, case) in self.objective.cases.iter().enumerate() {
-            let sums = self.packing.held(device).iter().fold([0.0; 2], |sums, &e| {
-                let tokens = case.load[e as usize] / f64::from(self.packing.replicas[e as usize]);
-                plus(sums, self.objective.cost.piece(tokens))
-            });
-            self.costs[s * n + device] = self.objective.cost.close(sums) / self.ideal[s];
+            let at = s * n_experts + expert;
+            let tokens = case.load[expert] / f64::from(self.packing.replicas[expert].max(1));
+            self.before.pieces.push((at, self.pieces[at]));
+            self.pieces[at] = self.objective.cost.piece(tokens);
+        }
+    }
+
+    /// The costs of a device from the pieces it holds.
+    fn refresh(&mut self, device: usize) {
+        let (n, n_experts) = (self.n(), self.packing.replicas.len());
+        for (s, ideal) in self.ideal.iter().enumerate() {
+            let pieces = &self.pieces[s * n_experts..][..n_experts];
+            let held = self.packing.held(device).iter();
+            let sums = held.fold([0.0; 2], |sums, &e| plus(sums, pieces[e as usize]));
+            let at = s * n + device;
+            self.before.costs.push((at, self.costs[at]));
+            self.costs[at] = self.objective.cost.close(sums) / ideal;
         }
     }
 
@@ -175,11 +207,15 @@ impl<'a> Board<'a> {
 
     /// The score after a change, which is undone again.
     pub(super) fn look(&mut self, change: Change) -> (f64, f64) {
-        let before = self.costs.clone();
         let undo = self.apply(change);
         let score = self.score();
         self.change(undo);
-        self.costs = before;
+        for (at, cost) in self.before.costs.drain(..).rev() {
+            self.costs[at] = cost;
+        }
+        for (at, piece) in self.before.pieces.drain(..).rev() {
+            self.pieces[at] = piece;
+        }
         score
     }
 
@@ -190,6 +226,8 @@ impl<'a> Board<'a> {
             Change::Retarget(slot, new) => Some((packing.slots[slot], new)),
         };
         let touched = experts(&self.packing);
+        self.before.costs.clear();
+        self.before.pieces.clear();
         let undo = self.change(change);
         match (change, touched) {
             (Change::Swap(a, b), _) => {
@@ -198,6 +236,8 @@ impl<'a> Board<'a> {
                 self.refresh(b / per_device);
             }
             (_, Some((old, new))) => {
+                self.recut(old as usize);
+                self.recut(new as usize);
                 for device in 0..self.n() {
                     if self.packing.holds(device, old) || self.packing.holds(device, new) {
                         self.refresh(device);
@@ -247,7 +287,9 @@ mod tests {
         let before = board.score();
         let looked = board.look(Change::Retarget(3, 0));
         assert_eq!(board.score(), before);
+        assert_eq!(board.look(Change::Retarget(3, 0)), looked);
         board.apply(Change::Retarget(3, 0));
         assert_eq!(board.score(), looked);
+        assert_eq!(Board::new(objective, board.packing).score(), looked);
     }
 }

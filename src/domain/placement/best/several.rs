@@ -155,6 +155,7 @@ fn changes(board: &Board, cap: u32) -> Vec<Change> {
     let per_device = packing.per_device();
     let slots_of = |device: usize| device * per_device..(device + 1) * per_device;
     let cold = board.coldest();
+    let every: Vec<u32> = (0..packing.shape.n_experts()).collect();
     let mut changes = Vec::new();
     for hot in board.hottest() {
         for &other in cold.iter().filter(|&&d| d != hot).take(PARTNERS) {
@@ -172,7 +173,6 @@ fn changes(board: &Board, cap: u32) -> Vec<Change> {
             if !packing.may_leave(packing.slots[slot], device, None) {
                 continue;
             }
-            let every: Vec<u32> = (0..packing.shape.n_experts()).collect();
             let taken = if device == hot { &every[..] } else { packing.held(hot) };
             let fits =
                 |&&e: &&u32| packing.replicas[e as usize] < cap && packing.may_take(e, device);

@@ -29,7 +29,7 @@ pub(super) fn search(
     asked: &mut Answerable,
     progress: &dyn Progress,
 ) -> Result<Option<wire::IntervalSearch>, AdviceError> {
-    let Rebalance { mode, interval_steps: default } = asked.question.rebalance;
+    let Rebalance { mode, interval_steps: default, .. } = asked.question.rebalance;
     let paper = asked.question.system.assumptions.preset == Preset::Paper;
     if asked.interval_is_stated || paper || mode == RebalanceMode::StartupMap {
         return Ok(None);

@@ -44,6 +44,7 @@ pub(super) fn placement(asked: &Answerable, advised: &Advised) -> Option<wire::P
         groups: model.experts.groups.map(|groups| groups.groups),
         interval_steps: (rebalance.mode != RebalanceMode::StartupMap)
             .then_some(rebalance.interval_steps),
+        window_steps: rebalance.window_steps,
     };
     Some(wire::PlacementBody {
         format: "json",

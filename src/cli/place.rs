@@ -92,6 +92,7 @@ pub fn run(command: &Place, out: &mut dyn Write) -> Result<()> {
         shape: placed.plan.shape(),
         groups: groups.and_then(|groups| groups.n_groups),
         interval_steps: command.rebalance_interval,
+        window_steps: None,
     });
     if command.json {
         serde_json::to_writer(&mut *out, &printed(command, &placed, &engines))?;

@@ -217,6 +217,8 @@ pub struct Rebalance {
     pub mode: RebalanceMode,
     /// Steps between two renewals.
     pub interval_steps: u64,
+    /// Steps a renewed plan looks back on; all if left out.
+    pub window_steps: Option<u64>,
 }
 
 /// Ways to bring a new plan into effect.

@@ -138,7 +138,7 @@ mod tests {
     const EVERY_THOUSAND: u64 = 1000;
 
     fn renewal(system: &System, mode: RebalanceMode, moved: f64) -> RebalanceCost {
-        let rebalance = Rebalance { mode, interval_steps: EVERY_THOUSAND };
+        let rebalance = Rebalance { mode, interval_steps: EVERY_THOUSAND, window_steps: None };
         RebalanceCost::new(system, rebalance, moved, 288)
     }
 

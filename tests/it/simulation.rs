@@ -317,6 +317,38 @@ fn a_holdout_trace_scores_and_the_other_plans() {
 }
 
 #[test]
+fn a_window_lets_renewed_plans_follow_the_load() {
+    let directory = tempfile::tempdir().unwrap();
+    // After a long planning part other experts are hot.
+    let (before, after) =
+        ([800, 700, 600, 500, 40, 30, 20, 10], [500, 40, 30, 20, 600, 10, 700, 800]);
+    let steps: Vec<Value> =
+        (0..660).map(|at| json!([if at < 600 { before } else { after }])).collect();
+    let trace = kept(&directory, &json!({ "counts": steps }).to_string());
+    let traces = known(&[&trace]);
+    let mut asked = question("mixtral-8x7b", 4, 1350, &trace);
+    asked["routing"]["train_fraction"] = json!(0.9091);
+    let mut imbalance = |window: Option<u64>| {
+        asked["rebalance"] = json!({"mode": "sync", "interval_steps": 10});
+        if let Some(window) = window {
+            asked["rebalance"]["window_steps"] = json!(window);
+        }
+        let result = result_of(&asked, &traces);
+        entry(&result, "replace_only")["imbalance_after"][0].as_f64().unwrap()
+    };
+    // The planning part puts experts 0 and 7 together, which then draw 500 and 800 of 2,700;
+    // alone with the coldest, the hottest leaves 810. A window of one interval finds that at
+    // the first renewal; with 600 older steps in view it takes longer.
+    let of = |busiest: f64| 4.0 * busiest / 2700.0;
+    let windowed = imbalance(Some(10));
+    let expected = (10.0 * of(1300.0) + 50.0 * of(810.0)) / 60.0;
+    assert!((windowed - expected).abs() < 1e-9, "{windowed} {expected}");
+    let whole = imbalance(None);
+    assert!((windowed + 0.1..of(1300.0)).contains(&whole), "{whole}");
+    assert!((imbalance(Some(10_000)) - whole).abs() < 1e-9);
+}
+
+#[test]
 fn steps_of_another_size_are_said_to_be_scaled() {
     let directory = tempfile::tempdir().unwrap();
     let mut router = Router::new(11, 8, 2, 0.5);

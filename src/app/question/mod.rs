@@ -94,6 +94,7 @@ fn check(
             rebalance: Rebalance {
                 mode: asked.rebalance.mode.unwrap_or(default.mode),
                 interval_steps: asked.rebalance.interval_steps.unwrap_or(default.interval_steps),
+                window_steps: asked.rebalance.window_steps,
             },
             system,
             predictors: predictors.stated,

@@ -95,7 +95,8 @@ mod tests {
     /// A plan of so many slots whose layer takes so many microseconds.
     fn tried(slots_per_device: u32, microseconds: f64, capacity: Bytes) -> Tried {
         let system = system(4, 4, 512);
-        let rebalance = Rebalance { mode: RebalanceMode::StartupMap, interval_steps: 1000 };
+        let rebalance =
+            Rebalance { mode: RebalanceMode::StartupMap, interval_steps: 1000, window_steps: None };
         let plan = MemoryPlan { slots_per_device, double_buffer: false };
         let expert_ffn = Seconds::new(microseconds * 1e-6);
         Tried {

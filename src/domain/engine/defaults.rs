@@ -28,7 +28,11 @@ pub const fn defaults(engine: Option<EngineName>) -> EngineDefaults {
         Some(EngineName::Vllm) => EngineDefaults {
             replica_split: ReplicaSplit::Hashed,
             moe_kernel: "vllm_triton",
-            rebalance: Rebalance { mode: RebalanceMode::Async, interval_steps: 3000 },
+            rebalance: Rebalance {
+                mode: RebalanceMode::Async,
+                interval_steps: 3000,
+                window_steps: None,
+            },
             graphed_prefill_tokens: 512,
         },
         // --eplb-rebalance-num-iterations 1000, blocking; static dispatch prefers a
@@ -36,27 +40,43 @@ pub const fn defaults(engine: Option<EngineName>) -> EngineDefaults {
         Some(EngineName::Sglang) => EngineDefaults {
             replica_split: ReplicaSplit::NearestFirst,
             moe_kernel: "sglang_fused_moe_triton",
-            rebalance: Rebalance { mode: RebalanceMode::Sync, interval_steps: 1000 },
+            rebalance: Rebalance {
+                mode: RebalanceMode::Sync,
+                interval_steps: 1000,
+                window_steps: None,
+            },
             graphed_prefill_tokens: 0,
         },
         // layer_updates_per_iter 0: the map of the YAML file stays.
         Some(EngineName::TensorRtLlm) => EngineDefaults {
             replica_split: ReplicaSplit::Hashed,
             moe_kernel: "moe_torch_flow_cutlass",
-            rebalance: Rebalance { mode: RebalanceMode::StartupMap, interval_steps: 1000 },
+            rebalance: Rebalance {
+                mode: RebalanceMode::StartupMap,
+                interval_steps: 1000,
+                window_steps: None,
+            },
             graphed_prefill_tokens: 0,
         },
         // expert_heat_collection_interval 600 + algorithm_execution_interval 50.
         Some(EngineName::VllmAscend) => EngineDefaults {
             replica_split: ReplicaSplit::Hashed,
             moe_kernel: "ascend_grouped_matmul",
-            rebalance: Rebalance { mode: RebalanceMode::Async, interval_steps: 650 },
+            rebalance: Rebalance {
+                mode: RebalanceMode::Async,
+                interval_steps: 650,
+                window_steps: None,
+            },
             graphed_prefill_tokens: 0,
         },
         None => EngineDefaults {
             replica_split: ReplicaSplit::Hashed,
             moe_kernel: "vllm_triton",
-            rebalance: Rebalance { mode: RebalanceMode::StartupMap, interval_steps: 1000 },
+            rebalance: Rebalance {
+                mode: RebalanceMode::StartupMap,
+                interval_steps: 1000,
+                window_steps: None,
+            },
             graphed_prefill_tokens: 0,
         },
     }

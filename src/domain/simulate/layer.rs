@@ -1,5 +1,6 @@
 //! One layer of a replay: its plans in force, its past, its random streams.
 
+use super::past::Past;
 use super::{Foreseen, Step};
 use crate::domain::advice::layer::{LayerCosts, Routed};
 use crate::domain::advice::loaded::Loaded;
@@ -93,8 +94,7 @@ pub(super) struct Wanted<'a> {
 #[derive(Debug, Clone)]
 pub(super) struct LayerReplay {
     plans: Vec<Plan>,
-    /// Of every load, tokens per expert of the planning part and of all replayed steps.
-    pasts: Vec<Vec<f64>>,
+    past: Past,
     /// `[load][entry]`
     imbalance: Vec<Vec<f64>>,
 }
@@ -102,7 +102,7 @@ pub(super) struct LayerReplay {
 impl LayerReplay {
     pub(super) fn new(
         planner: &Planner,
-        pasts: Vec<Vec<f64>>,
+        past: Past,
         map_of: impl Fn(Strategy) -> Option<SlotMap>,
     ) -> Result<Self, PlacementError> {
         let mut plans = Vec::new();
@@ -114,13 +114,13 @@ impl LayerReplay {
             };
             plans.push(Plan {
                 strategy,
-                placed: under(planner, &map, &pasts),
+                placed: under(planner, &map, past.planned()),
                 coming: None,
                 renewal: Moved::default(),
             });
         }
-        let imbalance = vec![Vec::new(); pasts.len()];
-        Ok(Self { plans, pasts, imbalance })
+        let imbalance = vec![Vec::new(); past.planned().len()];
+        Ok(Self { plans, past, imbalance })
     }
 
     /// Sum over replayed steps of a load of max/mean device load of an entry.
@@ -176,9 +176,7 @@ impl LayerReplay {
                 sums[entry] += imbalance;
                 outcomes.push(outcome);
             }
-            for (past, count) in self.pasts[*load].iter_mut().zip(counts) {
-                *past += count;
-            }
+            self.past.add(*load, counts);
         }
         outcomes
     }
@@ -188,12 +186,16 @@ impl LayerReplay {
         let interval = question.rebalance.interval_steps;
         let renews = question.rebalance.mode != RebalanceMode::StartupMap;
         let due = renews && at > 0 && at.is_multiple_of(interval);
-        let pasts: Vec<&[f64]> = self.pasts.iter().map(Vec::as_slice).collect();
+        if renews {
+            self.past.before_step(at, &question.rebalance);
+        }
+        let seen = if due { self.past.seen(at, &question.rebalance) } else { Vec::new() };
+        let loads: Vec<&[f64]> = seen.iter().map(Vec::as_slice).collect();
         for plan in self.plans.iter_mut().filter(|plan| plan.strategy != Strategy::None) {
             if due {
                 let current = &plan.placed[0].map;
                 let slots = current.shape().slots_per_device();
-                if let Ok(map) = planner.plan_for_worst(current, &pasts, slots) {
+                if let Ok(map) = planner.plan_for_worst(current, &loads, slots) {
                     let moves = Moves::between(current, &map);
                     let system = &question.system;
                     let layers = f64::from(system.model.moe_layers);
@@ -208,7 +210,7 @@ impl LayerReplay {
                         time: cost.per_layer_and_step(system).time,
                         bytes: bytes / interval as f64,
                     };
-                    let placed = under(planner, &map, &self.pasts);
+                    let placed = under(planner, &map, &seen);
                     plan.coming = Some((at + cost.late_steps, placed));
                 }
             }

@@ -14,6 +14,7 @@
 
 pub mod held;
 mod layer;
+mod past;
 mod series;
 mod track;
 
@@ -31,6 +32,7 @@ use super::terms::Terms;
 use super::trace::counts::ExpertCounts;
 use super::units::{Bytes, Seconds};
 use layer::{LayerReplay, Outcome, Wanted};
+use past::Past;
 pub use series::{Series, StepStatistics};
 use track::Track;
 
@@ -115,9 +117,11 @@ impl<'a> Simulator<'a> {
         let planner = Planner::new(question);
         let maps = |strategy| analytic::plan_of(plans, strategy).map(|plan| plan.layers.as_slice());
         let n_layers = planned.iter().map(Vec::len).min().unwrap_or(0);
+        let assignments = tokens * f64::from(question.system.model.experts.top_k);
         let layer = |index: usize| {
-            let pasts = planned.iter().map(|load| load[index].clone()).collect();
-            LayerReplay::new(&planner, pasts, |strategy| {
+            let planned = planned.iter().map(|load| load[index].clone()).collect();
+            let past = Past::new(planned, assignments);
+            LayerReplay::new(&planner, past, |strategy| {
                 maps(strategy).and_then(|maps| maps.get(index)).cloned()
             })
         };

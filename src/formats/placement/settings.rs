@@ -35,11 +35,14 @@ pub struct Deployment {
     pub groups: Option<u32>,
     /// Steps between renewals of the plan; `None` keeps it as it is.
     pub interval_steps: Option<u64>,
+    /// Steps a renewal looks back on; `None` as the interval, and no more than engines do.
+    pub window_steps: Option<u64>,
 }
 
 impl Deployment {
     fn window(&self) -> u64 {
-        self.interval_steps.unwrap_or(WINDOW_STEPS).clamp(1, WINDOW_STEPS)
+        let by_interval = || self.interval_steps.unwrap_or(WINDOW_STEPS).clamp(1, WINDOW_STEPS);
+        self.window_steps.unwrap_or_else(by_interval)
     }
 }
 
@@ -79,7 +82,8 @@ fn sglang(at: &Deployment) -> EngineSettings {
         set.push(format!(
             "--enable-eplb --eplb-rebalance-num-iterations {interval} \
              --expert-distribution-recorder-buffer-size {}",
-            at.window()
+            // SGLang wants a buffer no longer than the interval.
+            at.window().min(interval)
         ));
     }
     EngineSettings {
@@ -153,7 +157,8 @@ mod tests {
     #[test]
     fn every_format_belongs_to_an_engine_and_flags_carry_the_plans_counts() {
         let shape = Shape::new(256, 32, 288).unwrap();
-        let deployment = Deployment { shape, groups: Some(8), interval_steps: Some(500) };
+        let deployment =
+            Deployment { shape, groups: Some(8), interval_steps: Some(500), window_steps: None };
         let all = settings(&deployment);
         for format in FORMATS.iter().filter(|format| format.id != "json") {
             assert!(all.iter().any(|engine| engine.format == Some(format.id)), "{}", format.id);
@@ -165,9 +170,12 @@ mod tests {
         assert!(said("vllm").contains("\"num_redundant_experts\":32,\"step_interval\":500"));
         assert!(said("vllm").contains("\"window_size\":500"));
         assert!(said("sglang").contains("--ep-num-redundant-experts 32"));
+        let far = settings(&Deployment { window_steps: Some(2000), ..deployment });
+        assert!(far[0].set.join(" ").contains("\"window_size\":2000"), "{:?}", far[0]);
+        assert!(far[1].set.join(" ").contains("buffer-size 500"), "{:?}", far[1]);
         assert!(all[2].limits[0].contains("36 slots a group"), "{:?}", all[2].limits);
         let shape = Shape::new(256, 32, 256).unwrap();
-        let fixed = settings(&Deployment { shape, groups: Some(8), interval_steps: None });
+        let fixed = settings(&Deployment { shape, interval_steps: None, ..deployment });
         assert!(fixed.iter().all(|engine| engine.limits.is_empty()));
         assert!(!fixed[1].set.join(" ").contains("--enable-eplb"));
     }

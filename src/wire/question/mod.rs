@@ -328,6 +328,10 @@ pub struct Rebalance {
     /// Steps between two renewals.
     #[schema(nullable = false, required = false, value_type = u64, minimum = 1, maximum = 1_000_000_000)]
     pub interval_steps: Option<u64>,
+    /// Steps of load a renewed plan looks back on, as engines' windows do; in a replay all
+    /// steps so far if left out.
+    #[schema(nullable = false, required = false, value_type = u64, minimum = 1, maximum = 1_000_000_000)]
+    pub window_steps: Option<u64>,
 }
 
 /// The placement in use now.

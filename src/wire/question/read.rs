@@ -304,6 +304,7 @@ fn rebalance(fields: &Fields) -> Rebalance {
         interval_steps: fields
             .get("interval_steps")
             .and_then(|place| place.integer(1..=1_000_000_000)),
+        window_steps: fields.get("window_steps").and_then(|place| place.integer(1..=1_000_000_000)),
     }
 }
 

@@ -34,6 +34,8 @@ pub struct PlaceRequest {
     pub allow_duplicates: bool,
     /// The maps in force; empty without any.
     pub current: Vec<PlannedLayer>,
+    /// How much less even a plan may be for fewer moves, relatively.
+    pub move_tolerance: f64,
 }
 
 /// Groups of experts on nodes, as asked for.
@@ -199,7 +201,9 @@ fn plan_layer(
     match (request.algorithm, groups) {
         (Algorithm::Best, groups) => {
             let allow_duplicates = request.allow_duplicates;
-            let options = Options { groups, allow_duplicates, current, ..Options::default() };
+            let move_tolerance = request.move_tolerance;
+            let options =
+                Options { groups, allow_duplicates, current, move_tolerance, ..Options::default() };
             Ok(best::plan(load, shape, &options)?)
         }
         (Algorithm::Eplb, Some(rule)) => Ok(eplb::hierarchical(load, shape, rule.groups())?),

@@ -40,6 +40,11 @@ pub struct Place {
     /// The placement in force, in any of the formats: the plan stays close to it.
     #[arg(long, value_name = "MAP")]
     pub current: Option<PathBuf>,
+    /// How much less even the plan may be, relatively, where that saves moves; no step gets
+    /// measurably slower by a thousandth.
+    #[arg(long, value_name = "SHARE", requires = "current", default_value = "0.001",
+          value_parser = tolerance)]
+    pub move_tolerance: f64,
     /// Plans on this share of the recording, from its beginning, and scores on the rest.
     #[arg(long, value_name = "SHARE", value_parser = share)]
     pub train_fraction: Option<f64>,
@@ -83,6 +88,7 @@ pub fn run(command: &Place, out: &mut dyn Write) -> Result<()> {
         algorithm,
         allow_duplicates: command.allow_duplicates,
         current,
+        move_tolerance: command.move_tolerance,
     })?;
     if let Some(n) = command.model_layers {
         let layers = placed.plan.layers().to_vec();
@@ -120,6 +126,16 @@ fn share(text: &str) -> Result<f64, String> {
         Ok(share)
     } else {
         Err(format!("{share}; it must be above 0 and below 1"))
+    }
+}
+
+/// A share from 0 on.
+fn tolerance(text: &str) -> Result<f64, String> {
+    let share: f64 = text.parse().map_err(|_| format!("`{text}` is no number"))?;
+    if (0.0..1.0).contains(&share) {
+        Ok(share)
+    } else {
+        Err(format!("{share}; it must be 0 or more and below 1"))
     }
 }
 

@@ -1,0 +1,121 @@
+//! What an answer rests on: switches in force, the system as priced, how far terms are trusted.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use super::name_of;
+use crate::app::question::Answerable;
+use crate::catalog::Catalog;
+use crate::domain::advice::{Advised, Bands};
+use crate::domain::engine;
+use crate::domain::price::Basis;
+use crate::domain::question::Question;
+use crate::domain::system::{
+    Communication, Dtype, ErrorModel, Overlap, PredictorOverlap, Preset, ReplicaSplit,
+};
+use crate::domain::terms::Terms;
+use crate::domain::units::Seconds;
+use crate::wire::answer as wire;
+use crate::wire::question::Method;
+
+/// What the answer rests on.
+pub(super) fn provenance(
+    asked: &Answerable,
+    advised: &Advised,
+    catalog: &Catalog,
+) -> wire::Provenance {
+    let question = &asked.question;
+    let paper = question.system.assumptions.preset == Preset::Paper;
+    let terms = Terms::default()
+        .named()
+        .into_iter()
+        .zip(advised.none().map_or(Bands::EXACT.0, |none| none.bands.0))
+        .map(|((name, _), (error_band, basis))| {
+            let basis = if paper {
+                "paper"
+            } else {
+                match basis {
+                    Basis::Measured => "measured",
+                    Basis::Fitted => "fitted",
+                    Basis::Roofline => "roofline",
+                }
+            };
+            (format!("{name}_s"), wire::TermProvenance { basis, error_band })
+        })
+        .collect();
+    wire::Provenance {
+        version: env!("CARGO_PKG_VERSION"),
+        catalog_digest: catalog.digest().to_owned(),
+        seed: question.seed,
+        method: match asked.method {
+            Method::Analytic => "analytic",
+            Method::Simulated => "simulated",
+        },
+        assumptions: assumptions(question, advised),
+        system: system(question),
+        terms,
+        ignored_model_fields: asked.ignored_model_fields.clone(),
+        trace_ids: asked.trace_ids(),
+    }
+}
+
+/// Every switch in force.
+fn assumptions(question: &Question, advised: &Advised) -> BTreeMap<&'static str, Value> {
+    let used = &question.system.assumptions;
+    let engine_name = question.system.engine.as_ref().map(|engine| engine.name);
+    let split =
+        used.replica_split.unwrap_or_else(|| engine::defaults::defaults(engine_name).replica_split);
+    let launch = used.launch.unwrap_or_else(|| {
+        if engine::defaults::cuda_graph(&question.system) {
+            Seconds::ZERO
+        } else {
+            question.system.cluster.device.eager_launch
+        }
+    });
+    let (pattern, because) = &advised.communication;
+    BTreeMap::from([
+        ("preset", json!(name_of(&used.preset, &Preset::ALL))),
+        ("error_model", json!(name_of(&used.error_model, &ErrorModel::ALL))),
+        ("cap_at_baseline", json!(used.cap_at_baseline)),
+        ("communication", json!(name_of(pattern, &Communication::ALL))),
+        ("communication_because", json!(because)),
+        ("t2e_skips_scatter", json!(used.t2e_skips_scatter)),
+        ("predictor_overlap", json!(name_of(&used.predictor_overlap, &PredictorOverlap::ALL))),
+        ("overlap", json!(name_of(&used.overlap, &Overlap::ALL))),
+        ("k_comm", json!(used.k_comm)),
+        ("launch_s", json!(launch.get())),
+        ("attention_imbalance", json!(used.attention_imbalance)),
+        ("replica_split", json!(name_of(&split, &ReplicaSplit::ALL))),
+    ])
+}
+
+/// The system as priced, defaults filled in.
+fn system(question: &Question) -> BTreeMap<&'static str, Value> {
+    let parallelism = question.system.parallelism;
+    let workload = question.system.workload;
+    let dtype = |dtype: Dtype| json!(name_of(&dtype, &Dtype::ALL));
+    BTreeMap::from([
+        (
+            "parallelism",
+            json!({
+                "attention_tensor": parallelism.attention_tensor,
+                "attention_data": parallelism.attention_data,
+                "expert_parallel": parallelism.expert_parallel,
+                "expert_tensor": parallelism.expert_tensor,
+                "pipeline": parallelism.pipeline,
+            }),
+        ),
+        (
+            "dtypes",
+            json!({
+                "weights": dtype(workload.dtypes.weights),
+                "activations": dtype(workload.dtypes.activations),
+                "kv": dtype(workload.dtypes.kv),
+                "dispatch": dtype(workload.dtypes.dispatch),
+                "combine": dtype(workload.dtypes.combine),
+            }),
+        ),
+        ("tokens_per_step", json!(workload.tokens_per_step)),
+    ])
+}

@@ -35,7 +35,9 @@ pub struct LayerCosts {
     shared: Seconds,
     /// How far each term can be trusted.
     pub bands: Bands,
-    experts: ExpertLaw,
+    pub(super) experts: ExpertLaw,
+    /// The work of one slot with 0, 1, 2, … tokens, where it was tabulated.
+    pub(super) works: Vec<ExpertWork>,
     /// Measured over modelled time of the balanced experts.
     expert_scale: f64,
     pub(super) exchange: Exchange,
@@ -192,6 +194,7 @@ impl LayerCosts {
             shared: shared.time,
             bands,
             experts: expert,
+            works: Vec::new(),
             expert_scale,
             exchange,
             dense_layer: if model.dense_layers == 0 {
@@ -235,11 +238,6 @@ impl LayerCosts {
     pub fn one_device_step(&self, counts: &[f64]) -> Routed {
         let work = counts.iter().map(|tokens| self.work(*tokens)).sum();
         self.with_exchange(self.device_ffn(work), &self.exchange.balanced())
-    }
-
-    /// The work of one slot with that many tokens, in one half of the step.
-    pub(super) fn work(&self, tokens: f64) -> ExpertWork {
-        self.experts.piece(tokens / self.halves)
     }
 
     /// The experts' time of a device with that work in each half.

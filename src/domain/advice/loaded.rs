@@ -17,7 +17,33 @@ pub struct Loaded {
     pub exchange: ExchangeLoad,
 }
 
+/// Most tokens of a slot whose work is tabulated: a table of 100 kB.
+const MOST_TABULATED: f64 = 4096.0;
+
 impl LayerCosts {
+    /// The work of one slot with that many tokens, in one half of the step.
+    pub(super) fn work(&self, tokens: f64) -> ExpertWork {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "what is no whole number is not found, or is not equal"
+        )]
+        let whole = tokens as usize;
+        match self.works.get(whole) {
+            Some(work) if (whole as f64).to_bits() == tokens.to_bits() => *work,
+            _ => self.experts.piece(tokens / self.halves),
+        }
+    }
+
+    /// The same costs with the work of few tokens looked up, for many steps of whole tokens.
+    #[must_use]
+    pub fn tabulated(mut self) -> Self {
+        let most = self.tokens.clamp(0.0, MOST_TABULATED);
+        let whole = (0_u32..).map(f64::from).take_while(|tokens| *tokens <= most);
+        self.works = whole.map(|tokens| self.work(tokens)).collect();
+        self
+    }
+
     /// What a step's `counts` are to the devices of a placement.
     #[must_use]
     pub fn loaded(&self, placed: &Placed, counts: &[f64]) -> Loaded {
@@ -62,5 +88,23 @@ impl LayerCosts {
             self.exchange.balanced()
         };
         Loaded { slowest, mean: sum / n, exchange }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::comm::fixtures::system;
+    use crate::domain::system::Communication;
+
+    #[test]
+    fn looked_up_work_is_the_law() {
+        let system = system(4, 4, 512);
+        let costs = LayerCosts::new(&system, Communication::Replicated, None, 512.0).unwrap();
+        let table = costs.clone().tabulated();
+        assert_eq!(table.works.len(), 513);
+        for tokens in [0.0, 1.0, 17.0, 17.5, 512.0, 513.0, 1e9] {
+            assert_eq!(table.work(tokens), costs.work(tokens), "{tokens}");
+        }
     }
 }

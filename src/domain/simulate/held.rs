@@ -35,7 +35,7 @@ impl Held {
         let measured = question.measured_layer.as_ref();
         let n_loads = transfer.own.len();
         Some(Self {
-            costs: LayerCosts::new(&question.system, pattern, measured, tokens)?,
+            costs: LayerCosts::new(&question.system, pattern, measured, tokens)?.tabulated(),
             n_layers: transfer.none.layers.len() / n_loads.max(1),
             sums: vec![vec![Sum::default(); n_loads]; transfer.plans().count()],
             steps: vec![0; n_loads],

@@ -114,6 +114,7 @@ impl<'a> Simulator<'a> {
         let Some(costs) = LayerCosts::new(&question.system, pattern, measured, tokens) else {
             return Ok(None);
         };
+        let costs = costs.tabulated();
         let planner = Planner::new(question);
         let maps = |strategy| analytic::plan_of(plans, strategy).map(|plan| plan.layers.as_slice());
         let n_layers = planned.iter().map(Vec::len).min().unwrap_or(0);

@@ -94,6 +94,7 @@ pub(super) fn minus(a: [f64; 2], b: [f64; 2]) -> [f64; 2] {
 /// A map with every device's cost under every load.
 pub(super) struct Board<'a> {
     objective: Objective<'a>,
+    /// The map; the loads of its devices are not kept.
     pub(super) packing: Packing,
     ideal: Vec<f64>,
     /// What a replica of every expert adds to its device, load after load.
@@ -252,12 +253,14 @@ impl<'a> Board<'a> {
     fn change(&mut self, change: Change) -> Change {
         match change {
             Change::Swap(a, b) => {
-                self.packing.swap(a, b);
+                let (x, y) = (self.packing.slots[a], self.packing.slots[b]);
+                self.packing.assign(a, y);
+                self.packing.assign(b, x);
                 change
             }
             Change::Retarget(slot, new) => {
                 let old = self.packing.slots[slot];
-                self.packing.retarget(slot, new);
+                self.packing.assign(slot, new);
                 Change::Retarget(slot, old)
             }
         }

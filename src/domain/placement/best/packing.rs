@@ -181,6 +181,13 @@ impl Packing {
         self.device_load[device] += self.share[new as usize];
     }
 
+    /// Gives a slot to another expert without keeping the loads of replicas and devices.
+    pub(super) fn assign(&mut self, slot: usize, new: u32) {
+        self.replicas[self.slots[slot] as usize] -= 1;
+        self.replicas[new as usize] += 1;
+        self.put(slot, new);
+    }
+
     fn put(&mut self, slot: usize, new: u32) {
         let device = slot / self.per_device();
         let old = std::mem::replace(&mut self.slots[slot], new);

@@ -54,7 +54,8 @@ pub enum Synchronous {
 /// The workers and their queue.
 #[derive(Debug, Clone, Args)]
 pub struct Jobs {
-    /// Computations that run at once; 0 is one per processor.
+    /// Computations that run at once; 0 is two per processor, so that one computes while
+    /// another's end is stored.
     #[arg(long, env = "MOE_GPS_WORKERS", default_value_t = 0)]
     pub workers: usize,
     /// Questions that may wait for a worker; the next one is answered 503.
@@ -128,7 +129,7 @@ impl Jobs {
     #[must_use]
     pub fn n_workers(&self) -> usize {
         match self.workers {
-            0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+            0 => 2 * std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
             n => n,
         }
     }

@@ -43,9 +43,20 @@ fn one_price(criterion: &mut Criterion) {
     let profile = device.collectives.as_deref();
     let all_reduce = GroupLaw::new(profile, CollectiveKernel::Nccl, Collective::AllReduce, 8, link);
     let mut group = criterion.benchmark_group("price");
-    group.bench_function("gemm", |b| {
-        b.iter(|| laws.gemm.price(black_box(512.0), black_box(4096.0), black_box(14336.0)));
-    });
+    // One row, a batch of decode, a prompt, and a product whose tiles a library keeps: the
+    // dearest of all to price.
+    let a100 = profiles.device("a100-sxm4-80gb").expect("a shipped device");
+    let kept = Laws::bind(a100, a100.stack("vllm").expect("a shipped stack"), &BF16);
+    for (name, laws, (m, n, k)) in [
+        ("gemm_1", &laws, (1.0, 4096.0, 4096.0)),
+        ("gemm_64", &laws, (64.0, 6144.0, 4096.0)),
+        ("gemm_512", &laws, (512.0, 4096.0, 14336.0)),
+        ("gemm_kept", &kept, (512.0, 4096.0, 4096.0)),
+    ] {
+        group.bench_function(name, |b| {
+            b.iter(|| laws.gemm.price(black_box(m), black_box(n), black_box(k)));
+        });
+    }
     group.bench_function("attention_prefill", |b| {
         b.iter(|| laws.attention.price_prefill(black_box(&heads), black_box(&prompt)));
     });

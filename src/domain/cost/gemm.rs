@@ -98,8 +98,11 @@ const KEPT: [usize; 4] = [5, 4, 2, 1];
 /// Fewest rows of a product whose tiles are kept.
 const KEPT_ROWS: f64 = 200.0;
 
-/// Ways to split k, besides not at all.
-const SPLITS: [f64; 3] = [2.0, 4.0, 8.0];
+/// Parts that k is cut into: whole, or split.
+const SPLITS: [f64; 4] = [1.0, 2.0, 4.0, 8.0];
+
+/// One over them, exactly.
+const PER_SPLIT: [f64; 4] = [1.0, 0.5, 0.25, 0.125];
 
 /// Partial sums are written and read once each, in 32 bits.
 const PARTIAL_BYTES: f64 = 8.0;
@@ -123,6 +126,14 @@ pub struct GemmLaw {
     activation_bytes: f64,
     band: f64,
     basis: Basis,
+}
+
+/// How a product is cut into tiles.
+struct Tiling {
+    /// Tiles over multiprocessors, by tile shape, k whole.
+    counts: [f64; TILES.len()],
+    /// Rounds they take, by tile shape and split of k.
+    waves: [[f64; SPLITS.len()]; TILES.len()],
 }
 
 impl GemmLaw {
@@ -168,18 +179,29 @@ impl GemmLaw {
         if m <= 0.0 || n <= 0.0 || k <= 0.0 {
             return Seconds::new(self.start);
         }
-        // Tiles over multiprocessors.
-        let counts = TILES.map(|(rows, columns)| {
-            round_up(m / rows) * round_up(n / columns) * self.per_multiprocessor
-        });
+        let tiling = self.tiling(m, n);
         let base = self.memory(m, n, k);
-        let mut best = self.fastest(m * n, k, base, &counts);
+        let mut best = self.fastest(&tiling, m * n, k, base);
         if m <= 1.0 {
             best = smaller(best, self.vector_start + base);
         } else if m >= KEPT_ROWS && k < self.keeps.depth {
-            best = larger(best, self.kept(m, n, k, base, &counts));
+            best = larger(best, self.kept(&tiling, m, n, k, base));
         }
         Seconds::new(self.start + best)
+    }
+
+    /// How C of that size is cut, by tile shape.
+    fn tiling(&self, m: f64, n: f64) -> Tiling {
+        let counts = TILES.map(|(rows, columns)| {
+            round_up(m / rows) * round_up(n / columns) * self.per_multiprocessor
+        });
+        let mut waves = [[0.0; SPLITS.len()]; TILES.len()];
+        for (waves, count) in waves.iter_mut().zip(counts) {
+            for (waves, split) in waves.iter_mut().zip(SPLITS) {
+                *waves = self.waves(count * split);
+            }
+        }
+        Tiling { counts, waves }
     }
 
     /// The time of moving A, B and C once.
@@ -190,36 +212,27 @@ impl GemmLaw {
     }
 
     /// The time of the fastest tile and split, where moving operands takes `base`.
-    fn fastest(&self, elements: f64, k: f64, base: f64, counts: &[f64; TILES.len()]) -> f64 {
-        let partial_sums = elements * PARTIAL_BYTES * self.per_byte;
-        // The time of a tile without its overhead, unsplit.
-        let spans = self.per_depth.map(|per_depth| per_depth * k);
-        // Splits are powers of two: multiplying by one over them is exact.
-        let tiles = |split: f64| {
-            let part = split.recip();
-            let mut least = f64::INFINITY;
-            for (count, span) in counts.iter().zip(spans) {
-                let waves = self.waves(count * split);
-                least = smaller(least, waves * (span * part + self.tile_overhead));
+    ///
+    /// Plain loops over the splits, so that one instruction serves two of them.
+    fn fastest(&self, tiling: &Tiling, elements: f64, k: f64, base: f64) -> f64 {
+        let mut tiles = [f64::INFINITY; SPLITS.len()];
+        for (waves, per_depth) in tiling.waves.iter().zip(self.per_depth) {
+            let span = per_depth * k;
+            for ((least, waves), part) in tiles.iter_mut().zip(waves).zip(PER_SPLIT) {
+                *least = smaller(*least, waves * (span * part + self.tile_overhead));
             }
-            least
-        };
-        let whole = root4(powers4(tiles(1.0), base));
-        // The least of roots is the root of the least: one root for all splits.
-        let mut least = f64::INFINITY;
-        for split in SPLITS {
-            let memory = base + split * partial_sums;
-            // Partial sums alone take longer, and more splits make more of them.
-            if memory + self.split >= whole {
-                break;
-            }
-            least = smaller(least, powers4(tiles(split), memory));
         }
-        smaller(whole, root4(least) + self.split)
+        let partial_sums = elements * PARTIAL_BYTES * self.per_byte;
+        let split = |tiles, parts| powers4(tiles, base + parts * partial_sums);
+        let [whole, two, four, eight] = tiles;
+        // The least of roots is the root of the least: one root for all splits.
+        let parts = smaller(split(two, 2.0), smaller(split(four, 4.0), split(eight, 8.0)));
+        smaller(root4(powers4(whole, base)), root4(parts) + self.split)
     }
 
     /// The time of the tiles that the library keeps; nothing if it keeps none.
-    fn kept(&self, m: f64, n: f64, k: f64, base: f64, counts: &[f64; TILES.len()]) -> f64 {
+    fn kept(&self, tiling: &Tiling, m: f64, n: f64, k: f64, base: f64) -> f64 {
+        let counts = &tiling.counts;
         let Some(at) = KEPT.into_iter().find(|&at| counts[at] >= self.keeps.from) else {
             return 0.0;
         };
@@ -228,8 +241,8 @@ impl GemmLaw {
         if k >= depth {
             return 0.0;
         }
-        let tiles = self.waves(counts[at]) * (self.per_depth[at] * k + self.tile_overhead);
-        smaller(norm4(tiles, base), self.fastest(m * n, depth, self.memory(m, n, depth), counts))
+        let tiles = tiling.waves[at][0] * (self.per_depth[at] * k + self.tile_overhead);
+        smaller(norm4(tiles, base), self.fastest(tiling, m * n, depth, self.memory(m, n, depth)))
     }
 
     /// Rounds of tiles over multiprocessors.

@@ -7,11 +7,10 @@ use serde_json::value::to_raw_value;
 use sha2::{Digest, Sha256};
 
 use super::advisor::{Advice, AdviceError, CheckedQuestion, KnownTraces, Progress};
-use super::known;
+use super::known::{self, Loaded};
 use super::question::{self, Answerable, AskedRouting};
 use super::{answer, assumed, fitted, interval, plan_file, replay};
 use crate::catalog::Catalog;
-use crate::domain::advice::known::Known;
 use crate::domain::advice::{self, Advised};
 use crate::domain::system::Preset;
 use crate::wire::interval_search::IntervalSearch;
@@ -53,28 +52,28 @@ fn advise(mut asked: Answerable, progress: &dyn Progress) -> Result<Advice, Advi
     {
         let replayed =
             replay::replay(&asked.question, used, &fitted, &loaded, &mut advised, progress)?;
-        return written(&asked, &loaded.known, &advised, &fitted, Some(&replayed), interval);
+        return written(&asked, &loaded, &advised, &fitted, Some(&replayed), interval);
     }
-    written(&asked, &loaded.known, &advised, &fitted, None, interval)
+    written(&asked, &loaded, &advised, &fitted, None, interval)
 }
 
 /// The answer and its placement as JSON.
 fn written(
     asked: &Answerable,
-    known: &Known,
+    loaded: &Loaded,
     advised: &Advised,
     fitted: &fitted::Fits,
     replayed: Option<&replay::Replayed>,
     interval: Option<IntervalSearch>,
 ) -> Result<Advice, AdviceError> {
-    let mut result = answer::result(asked, known, advised, catalog()?);
+    let mut result = answer::result(asked, &loaded.known, advised, catalog()?);
     result.interval_search = interval;
     fitted.write(&mut result);
     if let Some(replayed) = replayed {
         replay::write(replayed, &mut result);
     }
     let paper = asked.question.system.assumptions.preset == Preset::Paper;
-    let placement = if paper { None } else { plan_file::placement(asked, advised) };
+    let placement = if paper { None } else { plan_file::placement(asked, advised, &loaded.places) };
     let strategy = result.recommendation.strategy.unwrap_or("none").to_owned();
     Ok(Advice {
         recommendation: to_raw_value(&result.recommendation)?,

@@ -32,6 +32,8 @@ pub(super) struct Loaded {
     pub(super) missing: Vec<String>,
     /// The layers of the traces that are priced: all but those some part leaves empty.
     pub(super) layers: Vec<usize>,
+    /// Their places in the first recording, which may have rows for dense layers as well.
+    pub(super) places: Vec<u16>,
     /// Tokens per expert of every trace's planning part, `[trace][layer][expert]`, in those
     /// layers.
     pub(super) planned: Vec<Vec<Vec<f64>>>,
@@ -69,7 +71,8 @@ pub(super) fn load(asked: &Answerable, stopped: Stopped) -> Result<Loaded, Advic
         }
         AskedRouting::Trace(used) => return from_traces(used, model, stopped),
     };
-    Ok(Loaded { known, missing: Vec::new(), layers: Vec::new(), planned: Vec::new() })
+    let (layers, places, planned) = (Vec::new(), Vec::new(), Vec::new());
+    Ok(Loaded { known, missing: Vec::new(), layers, places, planned })
 }
 
 /// The counts of a trace's parts.
@@ -127,8 +130,10 @@ fn from_traces(used: &TraceUse, model: &Model, stopped: Stopped) -> Result<Loade
     let mut missing = Vec::new();
     let mut loads = Vec::with_capacity(used.traces.len());
     let mut single = Vec::new();
+    let mut recorded: Option<Vec<u16>> = None;
     for facts in &used.traces {
         let (Parts { planned, mut scored, statistics }, trace) = Parts::of(used, facts, stopped)?;
+        recorded.get_or_insert_with(|| trace.header().layers.clone());
         missing.extend(
             checks::examine(trace.header(), &statistics)
                 .iter()
@@ -170,7 +175,9 @@ fn from_traces(used: &TraceUse, model: &Model, stopped: Stopped) -> Result<Loade
     };
     let planned = loads.iter().map(of_layers).collect();
     let known = known(loads.iter().map(routing).collect());
-    Ok(Loaded { known, missing, layers, planned })
+    let recorded = recorded.unwrap_or_default();
+    let places = layers.iter().filter_map(|layer| recorded.get(*layer)).copied().collect();
+    Ok(Loaded { known, missing, layers, places, planned })
 }
 
 /// What is known of one load, or of several that one plan must serve.

@@ -12,20 +12,24 @@ use crate::domain::question::RebalanceMode;
 use crate::domain::strategy::Strategy;
 use crate::formats::placement::settings::{Deployment, EngineSettings, settings};
 use crate::formats::placement::{Format, Plan, PlannedLayer};
-use crate::formats::trace::stored::StoredTrace;
 use crate::wire::answer as wire;
 
 /// The plan of the chosen strategy, layer by layer; `None` in paper mode.
-pub(super) fn placement(asked: &Answerable, advised: &Advised) -> Option<wire::PlacementBody> {
+///
+/// `places` are those of the planned layers in a recording; none without one.
+pub(super) fn placement(
+    asked: &Answerable,
+    advised: &Advised,
+    places: &[u16],
+) -> Option<wire::PlacementBody> {
     let strategy = advised.chosen()?.strategy;
     let plan = advised.plan(strategy)?;
     let before = advised.plan(Strategy::None)?;
     let model = &asked.question.system.model;
     let shape = plan.layers.first()?.shape();
-    let recorded = recorded_layers(&asked.routing);
     let layer = |index: usize, map: &SlotMap, old: &SlotMap| wire::PlacementLayer {
         layer: index,
-        model_layer: model_layer(index, recorded.as_deref(), model),
+        model_layer: model_layer(index, places, model),
         physical_to_logical: map.physical_to_logical().to_vec(),
         replicas: map.replicas(),
         moves: Moves::between(old, map).total(),
@@ -70,23 +74,16 @@ pub(super) fn placement(asked: &Answerable, advised: &Advised) -> Option<wire::P
     })
 }
 
-/// The places in the recording of the layers of a question's first trace.
-fn recorded_layers(routing: &AskedRouting) -> Option<Vec<u16>> {
-    let AskedRouting::Trace(used) = routing else { return None };
-    let file = std::fs::File::open(&used.traces.first()?.path).ok()?;
-    Some(StoredTrace::from_file(file).ok()?.header().layers.clone())
-}
-
 /// The index among all layers of the model of its `nth` planned layer.
 ///
 /// A recording that leaves layers out has a row for every layer of the model, so its places
 /// are the model's. Otherwise dense layers are taken to come first (DeepSeek, Kimi, GLM), or
 /// to alternate with the others where there are as many (Llama 4 Maverick).
-fn model_layer(nth: usize, recorded: Option<&[u16]>, model: &Model) -> u32 {
+fn model_layer(nth: usize, places: &[u16], model: &Model) -> u32 {
     let at = u32::try_from(nth).unwrap_or(u32::MAX);
     let skips = |layers: &[u16]| layers.iter().zip(0..).any(|(layer, nth)| *layer != nth);
     let fits = |layers: &[u16]| layers.last().is_some_and(|last| u32::from(*last) < model.layers());
-    match recorded.filter(|layers| skips(layers) && fits(layers)).and_then(|rows| rows.get(nth)) {
+    match places.get(nth).filter(|_| skips(places) && fits(places)) {
         Some(place) => u32::from(*place),
         None if model.dense_layers == model.moe_layers => 2 * at + 1,
         None => model.dense_layers + at,
@@ -159,14 +156,14 @@ mod tests {
     fn layers_are_found_by_their_place_in_the_recording_or_by_rule() {
         let mut model = system(4, 4, 512).model;
         (model.moe_layers, model.dense_layers) = (4, 2);
-        let at = |recorded: Option<&[u16]>, model: &Model| {
-            (0..2).map(|nth| model_layer(nth, recorded, model)).collect::<Vec<_>>()
+        let at = |places: &[u16], model: &Model| {
+            (0..2).map(|nth| model_layer(nth, places, model)).collect::<Vec<_>>()
         };
-        assert_eq!(at(None, &model), [2, 3]);
-        assert_eq!(at(Some(&[0, 1, 2, 3]), &model), [2, 3], "rows for these layers only");
-        assert_eq!(at(Some(&[1, 3, 4, 5]), &model), [1, 3], "rows for every layer");
-        assert_eq!(at(Some(&[1, 7]), &model), [2, 3], "rows of another model");
+        assert_eq!(at(&[], &model), [2, 3]);
+        assert_eq!(at(&[0, 1, 2, 3], &model), [2, 3], "rows for these layers only");
+        assert_eq!(at(&[1, 3, 4, 5], &model), [1, 3], "rows for every layer");
+        assert_eq!(at(&[1, 7], &model), [2, 3], "rows of another model");
         model.dense_layers = 4;
-        assert_eq!(at(None, &model), [1, 3], "every other layer");
+        assert_eq!(at(&[], &model), [1, 3], "every other layer");
     }
 }

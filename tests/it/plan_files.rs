@@ -7,6 +7,7 @@ use moe_gps::cli::place::{self, Place};
 use moe_gps::formats::placement::{self, FORMATS};
 use serde_json::{Value, json};
 
+use crate::asking::{advise, keep, known};
 use crate::support::TestApp;
 
 #[derive(Parser)]
@@ -211,4 +212,37 @@ async fn made_up_experts_are_no_engines_business() {
     assert_eq!(app.get(&path).await.status, 200);
     let problem = app.get(&format!("{path}?format=trtllm")).await.problem(409, "conflict");
     assert!(problem["detail"].as_str().unwrap().contains("expert_shares"), "{problem}");
+}
+
+#[test]
+fn a_layer_that_says_nothing_at_first_leaves_the_others_in_their_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let layer =
+        |hot: usize| (0..16).map(|at| if at == hot { 900 } else { 100 }).collect::<Vec<_>>();
+    // The middle layer has no tokens in the part that plans.
+    let step = |at: usize| [layer(0), if at < 4 { vec![0; 16] } else { layer(5) }, layer(9)];
+    let steps: Vec<[Vec<u32>; 3]> = (0..8).map(step).collect();
+    let json = json!({ "counts": steps }).to_string();
+    let trace = keep(directory.path(), "application/json", json.as_bytes());
+    let asked = json!({
+        "model": "phi-3.5-moe",
+        "cluster": {"device": "h100-sxm", "devices": 4, "link": "nvlink4"},
+        "workload": {"phase": "prefill", "tokens_per_step": 1200},
+        "routing": {"trace_id": trace.id},
+        "allowed_strategies": ["distribution_only"],
+    });
+    let answered = advise(&asked, &known(&[&trace])).unwrap();
+    let placement = answered.placement.unwrap();
+    let layers = placement["layers"].as_array().unwrap();
+    let places: Vec<&Value> = layers.iter().map(|layer| &layer["model_layer"]).collect();
+    assert_eq!(places, [&json!(0), &json!(2)]);
+    // Each has the copies that its own hot expert needs.
+    for (layer, hot) in layers.iter().zip([0, 9]) {
+        let replicas: Vec<u64> = serde_json::from_value(layer["replicas"].clone()).unwrap();
+        let most = replicas.iter().max().unwrap();
+        assert_eq!((replicas[hot], *most > 1), (*most, true), "{layer}");
+    }
+    // A replay follows the same layers.
+    let none = &answered.result["strategies"][0];
+    assert_eq!(none["imbalance_before"].as_array().unwrap().len(), 2);
 }

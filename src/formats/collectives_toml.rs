@@ -3,8 +3,8 @@
 use serde::Deserialize;
 
 use crate::domain::comm::profile::{
-    Collective, CollectiveKernel, CommunicationProfile, Congestion, Curve, DeepEpFit, DeepEpKey,
-    DeepEpMode, Fitted, Ramp, Way,
+    Collective, CollectiveFit, CollectiveKernel, CommunicationProfile, Congestion, Curve,
+    DeepEpFit, DeepEpKey, DeepEpMode, Fitted, Ramp, Way,
 };
 use crate::domain::system::EngineName;
 use crate::domain::units::{Bytes, BytesPerSecond, Seconds};
@@ -35,8 +35,12 @@ struct FitTable {
     op: String,
     devices: u32,
     floor_s: f64,
+    /// Absent where nothing of the floor hides behind the transfer.
+    overlap: Option<f64>,
     bandwidth_bytes_per_s: f64,
     ramps: [RampTable; 2],
+    /// Absent where the library runs every size itself.
+    handover_bytes: Option<f64>,
     #[serde(rename = "rows")]
     _rows: u32,
     error_below_1mib: f64,
@@ -68,6 +72,8 @@ struct DeepEpTable {
 struct RampTable {
     time_s: f64,
     half_bytes: f64,
+    /// Absent where it grows over decades.
+    sharpness: Option<f64>,
 }
 
 #[derive(Debug, Clone, Copy, Deserialize)]
@@ -147,19 +153,23 @@ impl TryFrom<CollectivesTable> for CommunicationProfile {
 }
 
 impl FitTable {
-    fn fitted(&self) -> Result<Fitted, CollectivesError> {
+    fn fitted(&self) -> Result<CollectiveFit, CollectivesError> {
         at_least("devices", f64::from(self.devices), 2.0, "2 or more")?;
         let curve = Curve {
             floor: Seconds::new(not_negative("floor_s", self.floor_s)?),
-            overlap: 1.0,
+            overlap: at_least("overlap", self.overlap.unwrap_or(1.0), 1.0, "1 or more")?,
             bandwidth: rate(self.bandwidth_bytes_per_s)?,
             ramps: [self.ramps[0].ramp()?, self.ramps[1].ramp()?],
             congestion: Congestion::NONE,
         };
-        Ok(Fitted {
-            curve,
-            error_small: not_negative("error_below_1mib", self.error_below_1mib)?,
-            error_large: not_negative("error_from_1mib", self.error_from_1mib)?,
+        let handover = self.handover_bytes.map(|bytes| not_negative("handover_bytes", bytes));
+        Ok(CollectiveFit {
+            fitted: Fitted {
+                curve,
+                error_small: not_negative("error_below_1mib", self.error_below_1mib)?,
+                error_large: not_negative("error_from_1mib", self.error_from_1mib)?,
+            },
+            handover: handover.transpose()?.map(Bytes::new),
         })
     }
 }
@@ -212,6 +222,7 @@ impl RampTable {
         Ok(Ramp {
             time: Seconds::new(not_negative("time_s", self.time_s)?),
             half: Bytes::new(positive("half_bytes", self.half_bytes)?),
+            sharpness: at_least("sharpness", self.sharpness.unwrap_or(1.0), 1.0, "1 or more")?,
         })
     }
 }
@@ -279,7 +290,7 @@ mod tests {
         let profile = read(SECTION).unwrap();
         assert_eq!(profile.link, "nvlink4");
         let fit = &profile.collectives[&(CollectiveKernel::Nccl, Collective::AllReduce, 4)];
-        assert!((fit.curve.floor.get() - 9e-6).abs() < 1e-18);
+        assert!((fit.fitted.curve.floor.get() - 9e-6).abs() < 1e-18);
         assert_eq!(profile.deep_ep.len(), 1);
     }
 

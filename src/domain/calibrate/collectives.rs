@@ -1,7 +1,10 @@
 //! The curve of one collective of one library on one number of devices.
 //!
 //! A [`Curve`] over the bytes that cross a link: floor, bandwidth and two ramps are free.
-//! With few sizes the second ramp is left out, with hardly any both are.
+//! With few sizes the second ramp is left out, with hardly any both are. Gathering and
+//! scattering run one ring and exchange its protocol at a size, so their second ramp is a
+//! step; an all-reduce goes from trees to rings as well, and sends of an all-to-all grow
+//! channel by channel: theirs is drawn out.
 
 use super::fit::{folds, four_digits};
 use super::simplex::minimise;
@@ -18,6 +21,14 @@ const EVALUATIONS: (usize, usize) = (4000, 4);
 
 /// Fewest rows for a curve without ramps, with one, with two.
 const ROWS: [usize; 3] = [3, 6, 10];
+
+/// How suddenly the second ramp of an operation is paid.
+const fn sharpness(operation: Collective) -> f64 {
+    match operation {
+        Collective::AllGather | Collective::ReduceScatter => 3.0,
+        Collective::AllReduce | Collective::AllToAll => 1.0,
+    }
+}
 
 /// A curve that was fitted, with what is known of its errors.
 #[derive(Debug, Clone, PartialEq)]
@@ -77,13 +88,14 @@ struct Point {
     size: Bytes,
     wire: Bytes,
     time: f64,
+    sharpness: f64,
 }
 
 impl Point {
     fn of(row: &Measured) -> Option<Self> {
         let Case::Collective { operation, devices, size, .. } = row.case else { return None };
         let wire = size * operation.wire_factor(f64::from(devices));
-        Some(Self { size, wire, time: row.time.get() })
+        Some(Self { size, wire, time: row.time.get(), sharpness: sharpness(operation) })
     }
 
     fn error(&self, curve: &Curve) -> f64 {
@@ -95,18 +107,21 @@ impl Point {
     }
 }
 
-/// A curve from logarithms of its constants: floor, bandwidth, then time and half of ramps.
-fn curve(logs: &[f64]) -> Curve {
+/// A curve from logarithms of its constants: floor, bandwidth, then time and half of ramps,
+/// the second of that sharpness.
+fn curve(logs: &[f64], sharpness: f64) -> Curve {
     let value = |i: usize| logs.get(i).map(|x| four_digits(x.clamp(-40.0, 40.0).exp()));
-    let ramp = |i: usize| match (value(i), value(i + 1)) {
-        (Some(time), Some(half)) => Ramp { time: Seconds::new(time), half: Bytes::new(half) },
+    let ramp = |i: usize, sharpness: f64| match (value(i), value(i + 1)) {
+        (Some(time), Some(half)) => {
+            Ramp { time: Seconds::new(time), half: Bytes::new(half), sharpness }
+        }
         _ => Ramp::NONE,
     };
     Curve {
         floor: Seconds::new(value(0).unwrap_or_default()),
         overlap: 1.0,
         bandwidth: BytesPerSecond::new(value(1).unwrap_or(1.0)),
-        ramps: [ramp(2), ramp(4)],
+        ramps: [ramp(2, 1.0), ramp(4, sharpness)],
         congestion: Congestion::NONE,
     }
 }
@@ -117,8 +132,9 @@ fn curve_of(points: &[Point]) -> Option<Curve> {
     let fastest = points.iter().map(|point| point.wire.get() / point.time).fold(1.0, f64::max);
     let start = [floor * 0.9, fastest * 1.1, floor * 0.3, 3e4, floor * 2.0, 3e6].map(f64::ln);
     let start = &start[..2 + 2 * ramps];
+    let sharpness = points.first()?.sharpness;
     let loss = |logs: &[f64]| {
-        let curve = curve(logs);
+        let curve = curve(logs, sharpness);
         let sum: f64 = points
             .iter()
             .map(|point| {
@@ -128,7 +144,7 @@ fn curve_of(points: &[Point]) -> Option<Curve> {
             .sum();
         sum / points.len() as f64
     };
-    Some(curve(&minimise(&loss, start, EVALUATIONS.0, EVALUATIONS.1).0))
+    Some(curve(&minimise(&loss, start, EVALUATIONS.0, EVALUATIONS.1).0, sharpness))
 }
 
 fn held_out(points: &[Point]) -> Option<Vec<f64>> {
@@ -157,7 +173,7 @@ mod tests {
 
     #[test]
     fn times_made_by_a_curve_give_it_back() {
-        let truth = curve(&[10e-6, 300e9, 20e-6, 3e6].map(f64::ln));
+        let truth = curve(&[10e-6, 300e9, 20e-6, 3e6].map(f64::ln), 1.0);
         let row = |exponent: i32| {
             let size = Bytes::new(f64::from(exponent).exp2());
             Measured {

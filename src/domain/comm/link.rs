@@ -1,7 +1,9 @@
 //! The law of one collective over one group of devices joined by one link.
 //!
 //! On the link a profile was measured on, the profile's curve, its bandwidth scaled by
-//! the stated over the measured nominal bandwidth. On any other link, latency and
+//! the stated over the measured nominal bandwidth. A library that hands operations from a
+//! size on to NCCL takes NCCL's time from there, and never less than its own at that size,
+//! so that time does not fall with bytes. On any other link, latency and
 //! bandwidth:
 //!
 //! ```text
@@ -15,7 +17,8 @@
 //! on PCIe 4 (32 GB/s, 8.92 µs): 12.13 + 24 MB/(0.75 · 32 GB/s) = 1012.1 µs.
 
 use super::profile::{
-    Collective, CollectiveKernel, CommunicationProfile, Congestion, Curve, Fitted, Ramp,
+    Collective, CollectiveFit, CollectiveKernel, CommunicationProfile, Congestion, Curve, Fitted,
+    Ramp,
 };
 use crate::domain::hardware::Link;
 use crate::domain::price::{Basis, Price};
@@ -31,15 +34,39 @@ pub const UNMEASURED_BAND: f64 = 0.35;
 /// The law of one collective over one group.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct GroupLaw {
-    /// The curve of the nearest smaller and larger measured group.
-    curves: [Fitted; 2],
-    /// How far the group lies towards the larger one, in log2 of the devices.
-    towards: f64,
+    /// The library's own law.
+    own: Between,
+    /// The size from which it calls NCCL, and NCCL's law.
+    beyond: Option<(Bytes, Between)>,
     /// Share of the operation's size that crosses one link.
     wire_factor: f64,
     /// Added to the bands of the curves.
     extra_band: f64,
     basis: Basis,
+}
+
+/// A law between those of two numbers of devices.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Between {
+    /// The curve of the nearest smaller and larger measured group.
+    curves: [Fitted; 2],
+    /// How far the group lies towards the larger one, in log2 of the devices.
+    towards: f64,
+}
+
+impl Between {
+    fn time(&self, wire: Bytes) -> Seconds {
+        let [low, high] = self.curves;
+        let near = low.curve.time(wire);
+        if self.towards <= 0.0 {
+            return near;
+        }
+        near * (1.0 - self.towards) + high.curve.time(wire) * self.towards
+    }
+
+    fn band(&self, size: Bytes) -> f64 {
+        self.curves[0].band(size).max(self.curves[1].band(size))
+    }
 }
 
 impl GroupLaw {
@@ -65,8 +92,8 @@ impl GroupLaw {
                 let fitted =
                     Fitted { curve, error_small: UNMEASURED_BAND, error_large: UNMEASURED_BAND };
                 Self {
-                    curves: [fitted; 2],
-                    towards: 0.0,
+                    own: Between { curves: [fitted; 2], towards: 0.0 },
+                    beyond: None,
                     wire_factor,
                     extra_band: 0.0,
                     basis: Basis::Roofline,
@@ -94,18 +121,25 @@ impl GroupLaw {
         let speed = link.bandwidth / profile.link_bandwidth;
         // Beyond the largest measured group every doubling adds a stage.
         let stretch = if n > high_devices { n.log2() / high_devices.log2() } else { 1.0 };
-        let scaled = |fitted: &Fitted| Fitted {
+        let scaled = |CollectiveFit { fitted, .. }: &CollectiveFit| Fitted {
             curve: Curve { floor: fitted.curve.floor * stretch, ..fitted.curve.scaled(speed) },
             ..*fitted
         };
+        let beyond = low.1.handover.filter(|_| kernel != CollectiveKernel::Nccl).and_then(|from| {
+            let nccl = CollectiveKernel::Nccl;
+            Some((from, Self::measured(profile, nccl, operation, devices, link)?.own))
+        });
         let exact = low.0.2 == devices || high.0.2 == devices;
         Some(Self {
-            curves: [scaled(low.1), scaled(high.1)],
-            towards: if low_devices < high_devices {
-                (n / low_devices).log2() / (high_devices / low_devices).log2()
-            } else {
-                0.0
+            own: Between {
+                curves: [scaled(low.1), scaled(high.1)],
+                towards: if low_devices < high_devices {
+                    (n / low_devices).log2() / (high_devices / low_devices).log2()
+                } else {
+                    0.0
+                },
             },
+            beyond,
             wire_factor: operation.wire_factor(n),
             extra_band: speed.ln().abs().min(1.0) * UNMEASURED_BAND + if exact { 0.0 } else { 0.1 },
             basis: if exact && (speed - 1.0).abs() < 1e-9 {
@@ -120,19 +154,22 @@ impl GroupLaw {
     #[must_use]
     pub fn time(&self, size: Bytes) -> Seconds {
         let wire = size * self.wire_factor;
-        let [low, high] = self.curves;
-        let near = low.curve.time(wire);
-        if self.towards <= 0.0 {
-            return near;
+        match &self.beyond {
+            Some((from, nccl)) if size >= *from => {
+                nccl.time(wire).max(self.own.time(*from * self.wire_factor))
+            }
+            _ => self.own.time(wire),
         }
-        near * (1.0 - self.towards) + high.curve.time(wire) * self.towards
     }
 
     /// The same with its error band.
     #[must_use]
     pub fn price(&self, size: Bytes) -> Price {
-        let band = self.curves[0].band(size).max(self.curves[1].band(size)) + self.extra_band;
-        Price { time: self.time(size), band, basis: self.basis }
+        let band = match &self.beyond {
+            Some((from, nccl)) if size >= *from => nccl.band(size),
+            _ => self.own.band(size),
+        };
+        Price { time: self.time(size), band: band + self.extra_band, basis: self.basis }
     }
 }
 
@@ -158,6 +195,54 @@ pub fn latency_and_bandwidth(operation: Collective, devices: f64, link: &Link) -
 mod tests {
     use super::*;
     use crate::domain::units::BytesPerSecond;
+
+    #[test]
+    fn a_handed_over_operation_takes_what_the_other_library_takes() {
+        let link = Link {
+            name: "nvlink".to_owned(),
+            bandwidth: BytesPerSecond::new(1e11),
+            latency: Seconds::ZERO,
+        };
+        let fit = |floor: f64, handover: Option<f64>| {
+            let curve = Curve {
+                floor: Seconds::new(floor),
+                overlap: 1.0,
+                bandwidth: link.bandwidth,
+                ramps: [Ramp::NONE; 2],
+                congestion: Congestion::NONE,
+            };
+            let fitted = Fitted { curve, error_small: 0.1, error_large: floor * 1e3 };
+            CollectiveFit { fitted, handover: handover.map(Bytes::new) }
+        };
+        let at = |nccl: f64| {
+            let profile = CommunicationProfile {
+                link: link.name.clone(),
+                link_bandwidth: link.bandwidth,
+                inter_node_link: None,
+                inter_node_bandwidth: link.bandwidth,
+                collectives: [
+                    (CollectiveKernel::Nccl, fit(nccl, None)),
+                    (CollectiveKernel::Vllm, fit(10e-6, Some(8e6))),
+                ]
+                .map(|(kernel, fit)| ((kernel, Collective::AllReduce, 2), fit))
+                .into(),
+                deep_ep: std::collections::BTreeMap::new(),
+            };
+            GroupLaw::new(Some(&profile), CollectiveKernel::Vllm, Collective::AllReduce, 2, &link)
+        };
+        // 8 MB over two devices cross the link in 80 µs.
+        for (nccl, size, expected) in [
+            (50e-6, 4e6, 10e-6 + 40e-6),
+            (50e-6, 8e6, 50e-6 + 80e-6),
+            (1e-6, 8e6, 10e-6 + 80e-6), // Never below its own at the handover.
+            (1e-6, 16e6, 1e-6 + 160e-6),
+        ] {
+            let price = at(nccl).price(Bytes::new(size));
+            assert!((price.time.get() - expected).abs() < 1e-12, "{nccl} {size}: {price:?}");
+            let band = if size < 8e6 { 10e-6 * 1e3 } else { nccl * 1e3 };
+            assert!((price.band - band).abs() < 1e-12, "{price:?}");
+        }
+    }
 
     #[test]
     fn an_unmeasured_link_costs_latency_and_bytes() {

@@ -8,18 +8,19 @@ use crate::domain::units::{Bytes, BytesPerSecond, Seconds};
 /// Time of one communication operator over the bytes that cross a device's link.
 ///
 /// ```text
-/// t(x) = (floor^q + (x/W)^q)^(1/q) + Σ_i ramp_i · x / (x + half_i) + max(0, x − c)/V
+/// t(x) = (floor^q + (x/W)^q)^(1/q) + Σ_i ramp_i / (1 + (half_i/x)^p_i) + max(0, x − c)/V
 /// ```
 ///
 /// - `x` bytes through the busiest link, one direction; `W` bandwidth reached by large
 ///   messages; `floor` time of an empty message; `q` ≥ 1 says how far the floor hides
 ///   behind the transfer (1: not at all); a ramp is time that a larger message spends
-///   once, on filling the pipeline or on a costlier protocol, half of it at `half`; every
-///   byte beyond `c` costs 1/V more, where a congested fabric slows down.
+///   once, on filling the pipeline or on a costlier protocol, half of it at `half`, the more
+///   suddenly the larger its sharpness `p`; every byte beyond `c` costs 1/V more, where a
+///   congested fabric slows down.
 /// - Source: fitted, see `docs/calibration-communication.md`.
 /// - Valid for x ≥ 0; continuous, rising in x, falling in W, `floor` at x = 0.
-/// - Worked number: floor 10 µs, W 100 GB/s, q 1, one ramp of 20 µs at 1 MB:
-///   1 MB takes 10 + 10 + 10 = 30 µs.
+/// - Worked number: floor 10 µs, W 100 GB/s, q 1, one ramp of 20 µs at 1 MB, p 1:
+///   1 MB takes 10 + 10 + 10 = 30 µs; 0.5 MB takes 10 + 5 + 20/(1 + 2^p), with p 3 17.2 µs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Curve {
     /// Time of an empty message.
@@ -60,11 +61,23 @@ pub struct Ramp {
     pub time: Seconds,
     /// The size at which half of it is paid; above zero.
     pub half: Bytes,
+    /// How suddenly, p: 1 where it grows over decades, more where a protocol is exchanged.
+    pub sharpness: f64,
 }
 
 impl Ramp {
     /// No such cost.
-    pub const NONE: Self = Self { time: Seconds::ZERO, half: Bytes::new(1.0) };
+    pub const NONE: Self = Self { time: Seconds::ZERO, half: Bytes::new(1.0), sharpness: 1.0 };
+
+    fn time(&self, bytes: f64) -> f64 {
+        let half = self.half.get();
+        let paid = if self.sharpness <= 1.0 {
+            bytes / (bytes + half)
+        } else {
+            1.0 / (1.0 + (half / bytes).powf(self.sharpness))
+        };
+        self.time.get() * paid
+    }
 }
 
 impl Curve {
@@ -85,7 +98,7 @@ impl Curve {
                 0.0
             }
         };
-        let [a, b] = self.ramps.map(|ramp| ramp.time.get() * x / (x + ramp.half.get()));
+        let [a, b] = self.ramps.map(|ramp| ramp.time(x));
         Seconds::new(base + a + b + self.congestion.time(x))
     }
 
@@ -115,6 +128,15 @@ impl Fitted {
     pub fn band(&self, bytes: Bytes) -> f64 {
         if bytes.get() < 1_048_576.0 { self.error_small } else { self.error_large }
     }
+}
+
+/// A collective of one library on one number of devices.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CollectiveFit {
+    /// The library's own law.
+    pub fitted: Fitted,
+    /// The size of the operation from which the library calls NCCL instead.
+    pub handover: Option<Bytes>,
 }
 
 /// A collective operation.
@@ -157,7 +179,7 @@ pub enum CollectiveKernel {
     Nccl,
     /// NCCL 2.23 and older.
     NcclOld,
-    /// vLLM's custom all-reduce, replayed in a CUDA graph; NCCL above its size limit.
+    /// vLLM's custom all-reduce, replayed in a CUDA graph; it hands large ones to NCCL.
     Vllm,
     /// The same called from the host, its launches included.
     VllmEager,
@@ -272,7 +294,7 @@ pub struct CommunicationProfile {
     /// Nominal bandwidth of the link between nodes.
     pub inter_node_bandwidth: BytesPerSecond,
     /// Collectives inside a node, by kernel, operation and devices.
-    pub collectives: BTreeMap<(CollectiveKernel, Collective, u32), Fitted>,
+    pub collectives: BTreeMap<(CollectiveKernel, Collective, u32), CollectiveFit>,
     /// Dispatch and combine of DeepEP-like libraries.
     pub deep_ep: BTreeMap<DeepEpKey, DeepEpFit>,
 }
@@ -282,12 +304,16 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn ramp_of(seconds: f64, half: f64, sharpness: f64) -> Ramp {
+        Ramp { time: Seconds::new(seconds), half: Bytes::new(half), sharpness }
+    }
+
     fn worked() -> Curve {
         Curve {
             floor: Seconds::new(10e-6),
             overlap: 1.0,
             bandwidth: BytesPerSecond::new(100e9),
-            ramps: [Ramp { time: Seconds::new(20e-6), half: Bytes::new(1e6) }, Ramp::NONE],
+            ramps: [ramp_of(20e-6, 1e6, 1.0), Ramp::NONE],
             congestion: Congestion::NONE,
         }
     }
@@ -296,6 +322,9 @@ mod tests {
     fn the_worked_number_comes_out() {
         let time = worked().time(Bytes::new(1e6)).get();
         assert!((time - 30e-6).abs() < 1e-15, "{time}");
+        let sharp = Curve { ramps: [ramp_of(20e-6, 1e6, 3.0), Ramp::NONE], ..worked() };
+        let time = sharp.time(Bytes::new(0.5e6)).get();
+        assert!((time - (15.0 + 20.0 / 9.0) * 1e-6).abs() < 1e-15, "{time}");
         let hidden = Curve { overlap: 2.0, ..worked() }.time(Bytes::new(1e6)).get();
         assert!((hidden - (200f64.sqrt() + 10.0) * 1e-6).abs() < 1e-15, "{hidden}");
         let congestion = Congestion { from: Bytes::new(4e5), bandwidth: BytesPerSecond::new(60e9) };
@@ -308,13 +337,13 @@ mod tests {
         fn a_curve_rises_with_bytes_falls_with_bandwidth_and_starts_at_its_floor(
             floor in 0.0..1e-3f64, q in 1.0..5.0f64, bandwidth in 1e6..1e13f64,
             ramp in 0.0..1e-3f64, half in 1.0..1e9f64, x in 0.0..1e12f64,
-            more in 0.0..1e12f64, faster in 1.0..100.0f64,
+            more in 0.0..1e12f64, faster in 1.0..100.0f64, sharpness in 1.0..6.0f64,
         ) {
             let curve = Curve {
                 floor: Seconds::new(floor),
                 overlap: q,
                 bandwidth: BytesPerSecond::new(bandwidth),
-                ramps: [Ramp { time: Seconds::new(ramp), half: Bytes::new(half) }, Ramp::NONE],
+                ramps: [ramp_of(ramp, half, sharpness), Ramp::NONE],
                 congestion: Congestion {
                     from: Bytes::new(half * 10.0),
                     bandwidth: BytesPerSecond::new(bandwidth),

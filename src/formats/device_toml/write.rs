@@ -229,6 +229,7 @@ fn curve_table(set: &CurveSet) -> Table {
         let mut table = Table::new();
         table.insert("time_s".to_owned(), ramp.time.get().into());
         table.insert("half_bytes".to_owned(), ramp.half.get().into());
+        table.insert("sharpness".to_owned(), ramp.sharpness.into());
         Toml::Table(table)
     });
     let mut table = Table::new();

@@ -12,6 +12,7 @@ pub mod clock;
 pub mod context;
 pub mod cost_model;
 pub mod devices;
+pub mod drawings;
 mod duplication_search;
 pub mod error;
 mod fitted;

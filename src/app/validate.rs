@@ -147,6 +147,17 @@ pub(super) fn content(file: &Path) -> Result<Vec<u8>, ValidateError> {
     Ok(unpacked)
 }
 
+/// The readable known tables of a folder.
+pub(super) fn tables(folder: &Path) -> Result<BTreeMap<String, Table>, ValidateError> {
+    let mut tables = BTreeMap::new();
+    for (table, file) in files(folder, &mut Vec::new())? {
+        if let Ok(content) = read(&table, &content(&file)?) {
+            tables.insert(table, content);
+        }
+    }
+    Ok(tables)
+}
+
 fn add(report: &mut Report, table: &str, content: &Table, profiles: &Profiles) {
     let rows = &content.rows;
     let estimates = price_all(rows, profiles);

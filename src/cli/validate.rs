@@ -8,6 +8,7 @@ use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 
 use super::validate_markdown::markdown;
+use crate::app::drawings::drawings;
 use crate::app::validate::{Errors, Report, ReportGroup, TableSummary, validate};
 
 /// Prices every row of every known table in a folder and says how far off that is.
@@ -21,10 +22,16 @@ pub struct Validate {
     /// Writes the result into the generated part of a Markdown file instead.
     #[arg(long, value_name = "FILE", conflicts_with = "json")]
     pub markdown: Option<PathBuf>,
+    /// Draws every law over its sizes, with the measured points, into a folder instead.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["json", "markdown"])]
+    pub svg: Option<PathBuf>,
 }
 
 /// Runs `validate`; the errors it finds are its answer, not its failure.
 pub fn run(command: &Validate, out: &mut dyn Write) -> Result<()> {
+    if let Some(folder) = &command.svg {
+        return draw(&command.dir, folder, out);
+    }
     let report = validate(&command.dir)?;
     let mut aside = std::io::stderr();
     if command.json {
@@ -40,6 +47,19 @@ pub fn run(command: &Validate, out: &mut dyn Write) -> Result<()> {
     }
     write_tables(&report, out)?;
     write_leftovers(&report, out)
+}
+
+/// Writes every drawing and says by how much its laws fall at most.
+fn draw(tables: &Path, folder: &Path, out: &mut dyn Write) -> Result<()> {
+    std::fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    for drawing in drawings(tables)? {
+        let path = folder.join(&drawing.file);
+        std::fs::write(&path, drawing.svg)
+            .with_context(|| format!("cannot write {}", path.display()))?;
+        let fall = percent(drawing.fall);
+        writeln!(out, "{}: largest fall of a law with size {fall} %", path.display())?;
+    }
+    Ok(())
 }
 
 /// Where the generated part of a Markdown file begins.

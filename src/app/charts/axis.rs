@@ -39,6 +39,14 @@ impl Axis {
         axis
     }
 
+    /// A logarithmic axis over values above zero.
+    #[must_use]
+    pub fn ratios(name: &str, unit: f64, values: &[f64]) -> Self {
+        let mut axis = Self::over(name, unit, values);
+        axis.log = axis.low > 0.0;
+        axis
+    }
+
     /// The share of the axis at which a value stands, from its low end.
     #[must_use]
     pub fn at(&self, value: f64) -> f64 {

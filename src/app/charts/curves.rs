@@ -46,6 +46,21 @@ pub fn body(x: &Axis, y: &Axis, curves: &[Curve<'_>]) -> String {
     svg
 }
 
+/// Measured points, in the colour of the curve of that class.
+#[must_use]
+pub fn points(x: &Axis, y: &Axis, class: &str, points: &[(f64, f64)]) -> String {
+    let mut svg = String::new();
+    for (a, b) in points {
+        let (a, b) = (x.at(*a) * PLOT_WIDTH, (1.0 - y.at(*b)) * PLOT_HEIGHT);
+        let _ = writeln!(
+            svg,
+            "<circle class=\"line {class}\" style=\"stroke-dasharray:none\" cx=\"{a:.1}\" \
+             cy=\"{b:.1}\" r=\"2.6\"/>"
+        );
+    }
+    svg
+}
+
 /// A piece of a curve for the key.
 #[must_use]
 pub fn symbol(class: &str) -> String {

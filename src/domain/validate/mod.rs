@@ -16,3 +16,4 @@ pub mod measured;
 pub mod pairs;
 pub mod price;
 pub mod profiles;
+pub mod series;

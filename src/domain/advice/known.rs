@@ -266,9 +266,14 @@ impl<'a> Tried<'a> {
         let believed = forecast::drawn_around(shares, error, &mut rng);
         let n_devices = question.system.parallelism.expert_parallel as usize;
         let per_device = shares.len().div_ceil(n_devices);
-        let imbalance = |order: &[u32]| {
-            let load = |device: &[u32]| device.iter().map(|e| shares[*e as usize]).sum::<f64>();
-            order.chunks(per_device).map(load).fold(0.0, f64::max) * n_devices as f64
+        let devices: Vec<usize> = (0..shares.len()).map(|place| place / per_device).collect();
+        let mut loads = vec![0.0; n_devices];
+        let mut imbalance = |order: &[u32]| {
+            loads.fill(0.0);
+            for (expert, device) in order.iter().zip(&devices) {
+                loads[*device] += shares[*expert as usize];
+            }
+            loads.iter().copied().fold(0.0, f64::max) * n_devices as f64
         };
         let orders =
             orders.experts.chunks(shares.len()).map(|order| (imbalance(order), order)).collect();

@@ -11,7 +11,7 @@ use super::known::{self, Loaded};
 use super::question::{self, Answerable, AskedRouting};
 use super::{answer, assumed, fitted, interval, plan_file, replay};
 use crate::catalog::Catalog;
-use crate::domain::advice::{self, Advised};
+use crate::domain::advice::{self, Advised, Stop};
 use crate::domain::system::Preset;
 use crate::wire::interval_search::IntervalSearch;
 use crate::wire::question::Method;
@@ -40,13 +40,12 @@ fn advise(mut asked: Answerable, progress: &dyn Progress) -> Result<Advice, Advi
     let fitted = fitted::fit(&mut asked, progress)?;
     progress.report(0.05, "reading");
     let interval = interval::search(&mut asked, progress)?;
-    let mut loaded = known::load(&asked, &|| progress.canceled())?;
-    if progress.canceled() {
-        return Err(AdviceError::Canceled);
-    }
+    let stopped = || progress.canceled();
+    let mut loaded = known::load(&asked, &stopped)?;
     progress.report(0.1, "pricing");
     let missing = std::mem::take(&mut loaded.missing);
-    let mut advised = advice::advise(&asked.question, &loaded.known, missing)?;
+    let mut advised =
+        advice::advise(&asked.question, &loaded.known, missing, Stop::when(&stopped))?;
     if asked.method == Method::Simulated
         && let AskedRouting::Trace(used) = &asked.routing
     {

@@ -126,7 +126,7 @@ pub enum AdviceError {
     Catalog(String),
     /// A law could not be applied.
     #[error(transparent)]
-    Pricing(#[from] AnalyticError),
+    Pricing(AnalyticError),
     /// The answer could not be written: our bug.
     #[error("the answer could not be written as JSON")]
     Written(#[from] serde_json::Error),
@@ -138,4 +138,13 @@ pub enum AdviceError {
         /// Why.
         source: std::io::Error,
     },
+}
+
+impl From<AnalyticError> for AdviceError {
+    fn from(error: AnalyticError) -> Self {
+        match error {
+            AnalyticError::Stopped => Self::Canceled,
+            other => Self::Pricing(other),
+        }
+    }
 }

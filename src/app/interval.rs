@@ -7,7 +7,7 @@ use super::known::{self, shares_of};
 use super::question::{Answerable, AskedRouting, TraceUse};
 use super::recorded::{Part, Recorded};
 use crate::domain::advice::interval::{self, Tried};
-use crate::domain::advice::{self, Entry, PlanSummary, Priced};
+use crate::domain::advice::{self, Entry, PlanSummary, Priced, Stop};
 use crate::domain::question::{Question, Rebalance, RebalanceMode};
 use crate::domain::rebalance::RebalanceCost;
 use crate::domain::routing::LayerRouting;
@@ -124,7 +124,8 @@ fn on_planning_part(
         LayerRouting { forecast: shares.clone(), truth: shares }
     };
     let loads = pasts.iter().map(|past| past.layers().map(routing).collect()).collect();
-    let Priced { entries, plans, .. } = advice::price(question, &known::known(loads))?;
+    let Priced { entries, plans, .. } =
+        advice::price(question, &known::known(loads), Stop::when(&stopped))?;
     let Some((entries, plans)) = followed(&entries, &plans) else {
         return Ok((Vec::new(), 0));
     };

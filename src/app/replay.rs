@@ -5,7 +5,7 @@ use super::fitted::Fits;
 use super::known::{ENOUGH_STEPS, Loaded};
 use super::question::{Answerable, AskedRouting, TraceUse};
 use super::recorded::{Part, Recorded, held_out};
-use crate::domain::advice::{self, Advised};
+use crate::domain::advice::{self, Advised, Stop};
 use crate::domain::question::Question;
 use crate::domain::simulate::held::Held;
 use crate::domain::simulate::{self, BATCH, Simulator, StepStatistics};
@@ -98,7 +98,7 @@ pub(super) fn replay(
             question.system.workload.tokens_per_step
         ));
     }
-    advice::replayed(question, &loaded.known, advised, &entries, missing)?;
+    advice::replayed(question, &loaded.known, advised, &entries, missing, Stop::when(&stopped))?;
     transfer(question, &parts, loaded, advised, progress)?;
     Ok(Replayed { entries })
 }

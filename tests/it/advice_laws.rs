@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use moe_gps::app::question;
 use moe_gps::catalog::Catalog;
 use moe_gps::domain::advice::known::Known;
-use moe_gps::domain::advice::{self, Entry, Priced};
+use moe_gps::domain::advice::{self, Entry, Priced, Stop};
 use moe_gps::domain::question::{PredictorCost, PredictorPoint, Question};
 use moe_gps::domain::routing::{LayerRouting, normalised, power_law};
 use moe_gps::domain::strategy::Strategy as Ways;
@@ -82,7 +82,7 @@ fn orders() -> impl Strategy<Value = Vec<f64>> {
 }
 
 fn priced(question: &Question, layers: &[LayerRouting]) -> Priced {
-    advice::price(question, &Known::Layers(layers.to_vec())).unwrap()
+    advice::price(question, &Known::Layers(layers.to_vec()), Stop::NEVER).unwrap()
 }
 
 fn latency(analysis: &Priced, strategy: Ways) -> f64 {

@@ -76,10 +76,21 @@ fn the_work_ends_at_the_ask_that_cancels_it() {
         let (all, phase, canceled) = Impatient::new(u64::MAX).ask(&asked, &traces);
         assert!(!canceled && phase == "replaying", "{phase}");
         assert!(all > n_counted + n_replayed, "asked {all} times");
-        for left in [0, 1, n_counted / 2, n_counted - 1, n_counted + 50, n_counted + 99] {
-            let found = Impatient::new(left).ask(&asked, &traces);
-            let phase = if left < n_counted { "reading" } else { "replaying" };
-            assert_eq!(found, (left + 1, phase, true));
+        let late = all - n_replayed / 2;
+        for (left, phase) in [
+            (0, "reading"),
+            (1, "reading"),
+            (n_counted / 2, "reading"),
+            (n_counted - 1, "reading"),
+            (late, "replaying"),
+            (late + 30, "replaying"),
+        ] {
+            assert_eq!(Impatient::new(left).ask(&asked, &traces), (left + 1, phase, true));
+        }
+        // Every value of a flip search asks, and all that are left fail at once.
+        for left in [n_counted, n_counted + 5, n_counted + 40] {
+            let (asks, phase, canceled) = Impatient::new(left).ask(&asked, &traces);
+            assert!(canceled && phase == "pricing" && asks <= left + 100, "{asks} {phase}");
         }
         // The very last ask is honoured too.
         let last = Impatient::new(all - 1).ask(&asked, &traces);

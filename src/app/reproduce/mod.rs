@@ -13,8 +13,8 @@ use super::advise::catalog;
 use super::advisor::{AdviceError, KnownTraces};
 use super::{known, question, sweep};
 use crate::domain::advice;
-use crate::domain::advice::Entry;
 use crate::domain::advice::choose::choose;
+use crate::domain::advice::{Entry, Stop};
 use crate::domain::strategy::Strategy;
 use crate::domain::units::Seconds;
 use crate::wire::sweep::SweepAnswer;
@@ -138,7 +138,7 @@ fn of(case: &Case, preset: &'static str) -> Result<Computed, AdviceError> {
 fn curve(request: &Value) -> Result<Curves, AdviceError> {
     let asked = question::answerable(request, catalog()?, &KnownTraces::new())?;
     let known = known::load(&asked, &|| false)?.known;
-    let entries = advice::price(&asked.question, &known)?.entries;
+    let entries = advice::price(&asked.question, &known, Stop::NEVER)?.entries;
     let latency = |strategy| {
         let mut of = entries.iter().filter(|entry| entry.strategy == strategy);
         of.find_map(Entry::latency).map_or(f64::NAN, Seconds::get)
@@ -154,7 +154,7 @@ fn curve(request: &Value) -> Result<Curves, AdviceError> {
 fn point(request: &Value, at: Point) -> Result<Priced, AdviceError> {
     let asked = question::answerable(request, catalog()?, &KnownTraces::new())?;
     let known = known::load(&asked, &|| false)?.known;
-    let entries = advice::price(&asked.question, &known)?.entries;
+    let entries = advice::price(&asked.question, &known, Stop::NEVER)?.entries;
     let choice = choose(&asked.question, &entries);
     let winner = choice.as_ref().map_or(Strategy::None, |choice| entries[choice.chosen].strategy);
     let latency = |strategy| {

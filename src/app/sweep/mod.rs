@@ -17,7 +17,7 @@ use crate::domain::advice::known::Known;
 use crate::domain::advice::sweep::{
     Axis, Cell, DRAWS, HeldPredictor, Predictors, Sweep, transposed, varied_predictor,
 };
-use crate::domain::advice::{self, flip::Parameter};
+use crate::domain::advice::{self, Stop, flip::Parameter};
 use crate::domain::question::{PredictorCost, Question};
 use crate::domain::strategy::Strategy;
 use crate::domain::system::Preset;
@@ -57,9 +57,10 @@ pub fn answer(
     let catalog = catalog()?;
     let checked = check::check(request, catalog, traces)?;
     let loaded = known::load(&checked.base, stopped)?;
-    let predictor = held_predictor(&checked, &loaded.known)?;
-    let swept = Swept { checked: &checked, known: &loaded.known, predictor, stopped };
-    let cells = swept.cells()?.ok_or(AdviceError::Canceled)?;
+    let stop = Stop::when(stopped);
+    let predictor = held_predictor(&checked, &loaded.known, stop)?;
+    let swept = Swept { checked: &checked, known: &loaded.known, predictor, stop };
+    let cells = swept.cells()?;
 
     let question = &checked.base.question;
     let columns = checked.axes.last().map_or(1, |axis| axis.values.len());
@@ -107,7 +108,11 @@ pub fn answer(
 
 /// The predictor whose accuracy or overhead is swept, and where it is held besides: the
 /// only one, or that of the fastest entry as the question stands.
-fn held_predictor(checked: &Checked, known: &Known) -> Result<HeldPredictor, AdviceError> {
+fn held_predictor(
+    checked: &Checked,
+    known: &Known,
+    stop: Stop,
+) -> Result<HeldPredictor, AdviceError> {
     let question = &checked.base.question;
     let is_swept = |axis: &CheckedAxis| {
         matches!(
@@ -123,7 +128,7 @@ fn held_predictor(checked: &Checked, known: &Known) -> Result<HeldPredictor, Adv
     {
         return Ok(Some((0, point)));
     }
-    Ok(varied_predictor(&advice::price(question, known)?.entries))
+    Ok(varied_predictor(&advice::price(question, known, stop)?.entries))
 }
 
 /// A checked sweep, ready to be computed.
@@ -131,12 +136,12 @@ struct Swept<'a> {
     checked: &'a Checked,
     known: &'a Known,
     predictor: HeldPredictor,
-    stopped: &'a (dyn Fn() -> bool + Sync),
+    stop: Stop<'a>,
 }
 
 impl Swept<'_> {
-    /// The cells row by row; `None` once stopped.
-    fn cells(&self) -> Result<Option<Vec<Cell>>, AdviceError> {
+    /// The cells row by row.
+    fn cells(&self) -> Result<Vec<Cell>, AdviceError> {
         let axes = &self.checked.axes;
         let varied: Vec<Axis> = axes.iter().filter_map(CheckedAxis::varied).collect();
         let along = |question: &Question| {
@@ -146,18 +151,16 @@ impl Swept<'_> {
                 known: self.known,
                 predictor: self.predictor,
                 predictors: self.checked.base.assume_predictors.then_some(predictors),
-                stopped: self.stopped,
+                stop: self.stop,
             };
             sweep.cells(&varied)
         };
         let Some(questions) = &self.checked.by_devices else {
             return Ok(along(&self.checked.base.question)?);
         };
-        let rows: Vec<Option<Vec<Cell>>> =
-            questions.par_iter().map(along).collect::<Result<_, _>>()?;
-        let Some(rows) = rows.into_iter().collect::<Option<Vec<_>>>() else { return Ok(None) };
+        let rows: Vec<Vec<Cell>> = questions.par_iter().map(along).collect::<Result<_, _>>()?;
         let first = axes.first().map(|axis| axis.parameter);
         let by_row = first == Some(SweptParameter::Devices) && !varied.is_empty();
-        Ok(Some(if by_row { rows.concat() } else { transposed(&rows) }))
+        Ok(if by_row { rows.concat() } else { transposed(&rows) })
     }
 }

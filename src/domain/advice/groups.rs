@@ -50,7 +50,14 @@ pub(super) fn cost(
         ..question.clone()
     };
     let loads = pricing.known.loads();
-    let planned = placements(&free, &Planner::new(&free), &pricing.layers, loads, Care::Searched)?;
+    let planned = placements(
+        &free,
+        &Planner::new(&free),
+        &pricing.layers,
+        loads,
+        Care::Searched,
+        pricing.stop,
+    )?;
     let of_slots = |made: &Placements| {
         let planned = made.all.iter().skip(IN_USE + 1);
         let fits = |one: &&Placement| one.slots_per_device == slots_per_device;

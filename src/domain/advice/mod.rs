@@ -31,6 +31,7 @@ mod scenario;
 pub mod search;
 pub mod serving;
 pub mod stepwise;
+mod stop;
 pub mod sweep;
 pub mod transfer;
 mod vary;
@@ -53,6 +54,7 @@ pub use analytic::PlanSummary;
 pub use entry::{Bands, Entry, PricedPredictor};
 pub use pricing::Priced;
 pub use references::Reference;
+pub use stop::Stop;
 
 /// Everything an answer is written from.
 #[derive(Debug, Clone)]
@@ -156,9 +158,10 @@ pub fn advise(
     question: &Question,
     known: &Known,
     missing: Vec<String>,
+    stop: Stop,
 ) -> Result<Advised, AnalyticError> {
     let (pattern, because) = communication(question);
-    let pricing = Pricing::new(question, known, pattern);
+    let pricing = Pricing::new(question, known, pattern, stop);
     let mut priced = pricing.whole()?;
     let scenario = Scenario::new(&pricing, &priced.entries)?;
     vary::serve(&scenario, question, &mut priced.entries);
@@ -180,7 +183,7 @@ pub fn advise(
         reason: String::new(),
     };
     if let Some(chosen) = advised.chosen() {
-        advised.flips = vary::all_flips(&scenario, chosen.strategy);
+        advised.flips = vary::all_flips(&scenario, chosen.strategy)?;
     }
     advised.other_communication = other_communication(question, &pricing, &advised);
     if let Some(slots) = advised.slots_per_device() {
@@ -193,8 +196,8 @@ pub fn advise(
 }
 
 /// Prices every strategy under the question's communication pattern, and no more.
-pub fn price(question: &Question, known: &Known) -> Result<Priced, AnalyticError> {
-    Pricing::new(question, known, communication(question).0).whole()
+pub fn price(question: &Question, known: &Known, stop: Stop) -> Result<Priced, AnalyticError> {
+    Pricing::new(question, known, communication(question).0, stop).whole()
 }
 
 /// Puts a replay's prices in place of the drawn ones and chooses anew.
@@ -204,6 +207,7 @@ pub fn replayed(
     advised: &mut Advised,
     found: &[Replayed],
     missing: Vec<String>,
+    stop: Stop,
 ) -> Result<(), AnalyticError> {
     let drawn = advised.chosen().map(|entry| entry.strategy);
     for replayed in found {
@@ -212,10 +216,10 @@ pub fn replayed(
     advised.choice = choose::choose(question, &advised.entries);
     let chosen = advised.chosen().map(|entry| entry.strategy);
     if chosen != drawn {
-        let pricing = Pricing::new(question, known, advised.communication.0);
+        let pricing = Pricing::new(question, known, advised.communication.0, stop);
         if let Some(chosen) = chosen {
             let scenario = Scenario::new(&pricing, &advised.entries)?;
-            advised.flips = vary::all_flips(&scenario, chosen);
+            advised.flips = vary::all_flips(&scenario, chosen)?;
         }
         if let Some(slots) = advised.slots_per_device() {
             advised.transfer = transfer::transfer(&pricing, slots)?;

@@ -5,8 +5,10 @@
 
 use rayon::prelude::*;
 
+use super::analytic::AnalyticError;
 use super::loads::Placed;
 use super::plan::Planner;
+use super::stop::Stop;
 use crate::domain::placement::moves::Moves;
 use crate::domain::placement::{PlacementError, SlotMap};
 use crate::domain::question::Question;
@@ -78,7 +80,8 @@ pub(super) fn placements(
     layers: &[LayerRouting],
     loads: usize,
     care: Care,
-) -> Result<Placements, PlacementError> {
+    stop: Stop,
+) -> Result<Placements, AnalyticError> {
     let trivial = planner.trivial()?;
     let stated = question.current.as_ref().and_then(|current| current.physical_to_logical.as_ref());
     let in_use = |index: usize| {
@@ -124,6 +127,7 @@ pub(super) fn placements(
         all.len() - 1
     });
     for slots in planner.slot_choices(question) {
+        stop.check()?;
         // A number of slots no planner can fill is no choice.
         if let Ok(maps) = planned(slots) {
             all.push(make(Strategy::DistributionOnly, maps));

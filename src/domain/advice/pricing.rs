@@ -13,6 +13,7 @@ use super::paper_layer::paper_layer;
 use super::placements::{Care, Placements, placements};
 use super::plan::Planner;
 use super::search::SlotSearch;
+use super::stop::Stop;
 use crate::domain::question::Question;
 use crate::domain::routing::LayerRouting;
 use crate::domain::strategy::Strategy;
@@ -31,6 +32,7 @@ pub(super) struct Pricing<'a> {
     pub(super) question: &'a Question,
     pub(super) known: &'a Known,
     pub(super) pattern: Communication,
+    pub(super) stop: Stop<'a>,
     pub(super) layers: Arc<[LayerRouting]>,
     pub(super) orders: Option<OrderRange>,
     /// The orders of experts that were tried.
@@ -55,12 +57,17 @@ pub struct Priced {
 }
 
 impl<'a> Pricing<'a> {
-    pub(super) fn new(question: &'a Question, known: &'a Known, pattern: Communication) -> Self {
+    pub(super) fn new(
+        question: &'a Question,
+        known: &'a Known,
+        pattern: Communication,
+        stop: Stop<'a>,
+    ) -> Self {
         let tried = if paper(question) { Orders::default() } else { Orders::new(question, known) };
         let (layers, orders) =
             if paper(question) { (Vec::new(), None) } else { known.layers(question, &tried) };
         let layers = layers.into();
-        Self { question, known, pattern, layers, orders, tried, placements: OnceLock::new() }
+        Self { question, known, pattern, stop, layers, orders, tried, placements: OnceLock::new() }
     }
 
     /// The full answer.
@@ -92,7 +99,8 @@ impl<'a> Pricing<'a> {
         }
         let planner = Planner::new(self.question);
         let loads = self.known.loads();
-        let made = placements(self.question, &planner, &self.layers, loads, Care::Searched)?;
+        let care = Care::Searched;
+        let made = placements(self.question, &planner, &self.layers, loads, care, self.stop)?;
         Ok(self.placements.get_or_init(|| Arc::new(made)))
     }
 
@@ -106,7 +114,7 @@ impl<'a> Pricing<'a> {
         let costs = costs(question, pattern)?;
         let planner = Planner::new(question);
         let loads = self.known.loads();
-        let placements = placements(question, &planner, layers, loads, Care::Quick)?;
+        let placements = placements(question, &planner, layers, loads, Care::Quick, self.stop)?;
         let draws = draws(question.seed, layers, SIDE_DRAWS);
         let drawn = Drawn::new(question, &draws, layers, &costs, &placements);
         let prices = Analytic::new(question, planner, &costs, &placements, &drawn).price();

@@ -27,6 +27,7 @@ use super::placements::{Care, Placements, placements};
 use super::plan::Planner;
 use super::pricing::{Pricing, costs, paper, paper_entries};
 use super::serving::{Batch, served};
+use super::stop::Stop;
 use crate::domain::question::{PredictorCost, PredictorPoint, Question};
 use crate::domain::routing::LayerRouting;
 use crate::domain::routing::sample::Draws;
@@ -106,6 +107,11 @@ impl<'a> Scenario<'a> {
         })
     }
 
+    /// What may end the pricing.
+    pub(super) const fn stop(&self) -> Stop<'a> {
+        self.pricing.stop
+    }
+
     /// Whether the paper's formulas are priced, not drawn loads.
     pub(super) const fn by_formulas(&self) -> bool {
         self.parts.is_none()
@@ -134,16 +140,18 @@ impl<'a> Scenario<'a> {
 
     /// Changes one quantity and makes anew what depends on it.
     ///
-    /// After an error the scenario is of no use until the quantity is set again.
+    /// After an error, such as when the pricing is stopped, the scenario is of no use until the
+    /// quantity is set again.
     pub(super) fn set(&mut self, parameter: Parameter, value: f64) -> Result<(), AnalyticError> {
         let (question, pricing) = (&mut self.question, self.pricing);
+        pricing.stop.check()?;
         match parameter {
             Parameter::Skewness => {
                 let top_k = question.system.model.experts.top_k;
                 self.known = Cow::Owned(pricing.known.tempered(value, top_k));
                 let Some(parts) = &mut self.parts else { return Ok(()) };
                 parts.layers = self.known.median_layers(question, &pricing.tried).into();
-                parts.plan(question)?;
+                parts.plan(question, pricing.stop)?;
                 parts.draw(question);
             }
             Parameter::LinkBandwidth => {
@@ -180,7 +188,7 @@ impl<'a> Scenario<'a> {
         parts.bind(question, self.pricing)?;
         parts.planner = Planner::new(question);
         if parts.planner.counts_tokens(parts.care) {
-            parts.plan(question)?;
+            parts.plan(question, self.pricing.stop)?;
         }
         parts.draw(question);
         Ok(())
@@ -281,9 +289,9 @@ impl Parts {
     }
 
     /// Plans on the forecast, without a search.
-    fn plan(&mut self, question: &Question) -> Result<(), AnalyticError> {
+    fn plan(&mut self, question: &Question, stop: Stop) -> Result<(), AnalyticError> {
         self.care = Care::Quick;
-        let made = placements(question, &self.planner, &self.layers, self.loads, self.care)?;
+        let made = placements(question, &self.planner, &self.layers, self.loads, self.care, stop)?;
         self.placements = Arc::new(made);
         Ok(())
     }

@@ -14,6 +14,7 @@ use super::flip::Parameter;
 use super::known::Known;
 use super::pricing::Pricing;
 use super::scenario::Scenario;
+use super::stop::Stop;
 use crate::domain::question::{Predictor, Question};
 use crate::domain::strategy::Strategy;
 use crate::domain::units::Seconds;
@@ -33,8 +34,8 @@ pub struct Sweep<'a> {
     pub predictor: HeldPredictor,
     /// Where predictors follow from the tokens of a step: how.
     pub predictors: Option<Predictors<'a>>,
-    /// Asked often; after `true` the sweep ends with what is done.
-    pub stopped: &'a (dyn Fn() -> bool + Sync),
+    /// What may end the sweep.
+    pub stop: Stop<'a>,
 }
 
 /// A quantity and its values.
@@ -60,14 +61,14 @@ pub struct Cell {
 }
 
 impl Sweep<'_> {
-    /// The cells of a grid, those of the first value of the first axis first; `None` where
-    /// the sweep was stopped. Without any axis: the question as it is, in one cell.
-    pub fn cells(&self, axes: &[Axis]) -> Result<Option<Vec<Cell>>, AnalyticError> {
+    /// The cells of a grid, those of the first value of the first axis first. Without any axis:
+    /// the question as it is, in one cell.
+    pub fn cells(&self, axes: &[Axis]) -> Result<Vec<Cell>, AnalyticError> {
         let pattern = communication(self.question).0;
-        let pricing = Pricing::new(self.question, self.known, pattern);
+        let pricing = Pricing::new(self.question, self.known, pattern, self.stop);
         let scenario = Scenario::around(&pricing, self.predictor)?;
         let (outer, inner, turned) = match *axes {
-            [] => return Ok(Some(vec![Cell::of(&mut scenario.clone())])),
+            [] => return Ok(vec![Cell::of(&mut scenario.clone())]),
             [only] => (only, None, false),
             [first, second, ..] if cost(second.parameter) < cost(first.parameter) => {
                 (second, Some(first), true)
@@ -75,33 +76,26 @@ impl Sweep<'_> {
             [first, second, ..] => (first, Some(second), false),
         };
         let row = |value: &f64| self.row(&scenario, (outer.parameter, *value), inner);
-        let rows: Vec<Option<Vec<Cell>>> =
-            outer.values.par_iter().map(row).collect::<Result<_, _>>()?;
-        let Some(rows) = rows.into_iter().collect::<Option<Vec<_>>>() else { return Ok(None) };
-        Ok(Some(if turned { transposed(&rows) } else { rows.concat() }))
+        let rows: Vec<Vec<Cell>> = outer.values.par_iter().map(row).collect::<Result<_, _>>()?;
+        Ok(if turned { transposed(&rows) } else { rows.concat() })
     }
 
-    /// The cells along `inner` with the outer quantity changed; `None` once stopped.
+    /// The cells along `inner` with the outer quantity changed.
     fn row(
         &self,
         scenario: &Scenario,
         (parameter, value): (Parameter, f64),
         inner: Option<Axis>,
-    ) -> Result<Option<Vec<Cell>>, AnalyticError> {
+    ) -> Result<Vec<Cell>, AnalyticError> {
         let mut row = scenario.clone();
         self.set(&mut row, parameter, value)?;
-        let Some(inner) = inner else {
-            return Ok((!(self.stopped)()).then(|| vec![Cell::of(&mut row)]));
-        };
+        let Some(inner) = inner else { return Ok(vec![Cell::of(&mut row)]) };
         let mut cells = Vec::with_capacity(inner.values.len());
         for value in inner.values {
-            if (self.stopped)() {
-                return Ok(None);
-            }
             self.set(&mut row, inner.parameter, *value)?;
             cells.push(Cell::of(&mut row));
         }
-        Ok(Some(cells))
+        Ok(cells)
     }
 
     /// Changes one quantity, and the predictors where they follow from it.

@@ -110,6 +110,7 @@ pub(super) fn transfer(
     };
     let mut all = vec![in_use.clone()];
     for load in loads {
+        pricing.stop.check()?;
         all.push(plan_for(&[load])?);
     }
     all.push(plan_for(&loads.iter().collect::<Vec<_>>())?);

@@ -1,5 +1,6 @@
 //! Where the advice changes when one quantity of the question does.
 
+use super::analytic::AnalyticError;
 use super::entry::Entry;
 use super::flip::{Answer, Effort, Flip, Parameter, flips};
 use super::scenario::Scenario;
@@ -12,8 +13,15 @@ const BY_FORMULAS: Effort = Effort { grid: 64, halvings: 40 };
 const DRAWN: Effort = Effort { grid: 12, halvings: 8 };
 
 /// Where the strategy `held` is no longer chosen, one quantity at a time.
-pub(super) fn all_flips(scenario: &Scenario, held: Strategy) -> Vec<Flip<Strategy>> {
-    Parameter::ALL.into_iter().flat_map(|parameter| along(scenario, parameter, held)).collect()
+pub(super) fn all_flips(
+    scenario: &Scenario,
+    held: Strategy,
+) -> Result<Vec<Flip<Strategy>>, AnalyticError> {
+    let found: Vec<_> =
+        Parameter::ALL.into_iter().flat_map(|one| along(scenario, one, held)).collect();
+    // What was searched since the pricing was stopped found nothing.
+    scenario.stop().check()?;
+    Ok(found)
 }
 
 /// Where the strategy `held` is no longer chosen, along one quantity.

@@ -63,6 +63,9 @@ pub enum AnalyticError {
     /// The device has no laws.
     #[error("the device has no profile to price operators with")]
     NoProfile,
+    /// It was told to end.
+    #[error("the pricing was stopped")]
+    Stopped,
     /// The shape of the placement is impossible.
     #[error(transparent)]
     Placement(#[from] PlacementError),

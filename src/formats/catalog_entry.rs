@@ -20,14 +20,26 @@ pub struct CatalogEntry<T> {
     pub sources: BTreeMap<String, String>,
 }
 
+/// A part of a device profile that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WrongPart {
+    /// JSON pointer into the profile.
+    pub pointer: String,
+    /// What was found and what would be accepted.
+    pub detail: String,
+}
+
 /// Why a catalog file could not be read.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum CatalogFileError {
     /// Not TOML, or not the fields of this kind of file.
     #[error("the file cannot be read as TOML with the expected fields")]
     Toml(#[from] toml::de::Error),
+    /// Parts of a device profile are wrong.
+    #[error("the profile has problems: {}", list(.0.iter().map(|part| (&part.pointer, &part.detail))))]
+    Device(Vec<WrongPart>),
     /// The model configuration inside has problems.
-    #[error("the configuration has problems: {}", list(.0))]
+    #[error("the configuration has problems: {}", list(.0.iter().map(|one| (&one.pointer, &one.detail))))]
     Config(Vec<ConfigProblem>),
 }
 
@@ -44,8 +56,7 @@ pub fn document(text: &str) -> Result<CatalogEntry<Value>, CatalogFileError> {
     Ok(CatalogEntry { id, name, value: toml::from_str(text)?, sources })
 }
 
-fn list(problems: &[ConfigProblem]) -> String {
-    let lines: Vec<_> =
-        problems.iter().map(|problem| format!("{}: {}", problem.pointer, problem.detail)).collect();
+fn list<'a>(problems: impl Iterator<Item = (&'a String, &'a String)>) -> String {
+    let lines: Vec<_> = problems.map(|(pointer, detail)| format!("{pointer}: {detail}")).collect();
     lines.join("; ")
 }

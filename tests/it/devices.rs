@@ -96,12 +96,17 @@ async fn what_means_nothing_is_refused_with_what_is_wrong() {
     assert!(found[0].contains("memory bandwidth is 1") && found[1].contains("L2 cache is 1"));
     assert_eq!(violations[2]["pointer"], "/id");
 
-    for (document, expected) in
-        [(json!({"id": "mine"}), "missing field"), (json!(7), "invalid type")]
-    {
-        let problem = keep(&app, &document).await.problem(422, "invalid-device");
-        assert!(problem["detail"].as_str().unwrap().contains(expected), "{problem}");
-    }
+    let problem = keep(&app, &json!(7)).await.problem(422, "invalid-device");
+    assert!(problem["detail"].as_str().unwrap().contains("a profile is an object"), "{problem}");
+    // What is missing and what is wrong are told together, each with its place.
+    let mut document = profile("mine");
+    document.as_object_mut().unwrap().remove("l2_bytes");
+    document["memory_bytes"] = json!("80 GB");
+    document["gemm"]["extra"] = json!({"framework": 3});
+    let problem = keep(&app, &document).await.problem(422, "invalid-device");
+    let violations = problem["violations"].as_array().unwrap();
+    let places: Vec<_> = violations.iter().map(|v| v["pointer"].as_str().unwrap()).collect();
+    assert_eq!(places, ["/l2_bytes", "/gemm/extra/framework", "/memory_bytes"]);
     register(&app, "application/json", "{".to_owned()).await.problem(400, "malformed");
     register(&app, "application/toml", "id =".to_owned()).await.problem(400, "malformed");
     register(&app, "text/plain", String::new()).await.problem(415, "unsupported-format");

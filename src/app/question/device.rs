@@ -6,7 +6,7 @@ use crate::catalog::Catalog;
 use crate::catalog::check::check_device;
 use crate::domain::hardware::{Device, PeakRates};
 use crate::domain::units::{Bytes, BytesPerSecond, FlopsPerSecond, Seconds};
-use crate::formats::catalog_entry::{CatalogEntry, CatalogFileError};
+use crate::formats::catalog_entry::{CatalogEntry, CatalogFileError, WrongPart};
 use crate::formats::device_toml;
 use crate::wire::read::{Place, Violations};
 
@@ -44,9 +44,15 @@ pub(crate) fn profile(
     violations: &Violations,
 ) -> Option<CatalogEntry<Device>> {
     let refuse = |detail: String| violations.note(pointer, "profile", detail);
-    match device_toml::from_document(document.clone()) {
+    match device_toml::from_document(document) {
         Err(CatalogFileError::Toml(error)) => {
             refuse(error.message().to_owned());
+            None
+        }
+        Err(CatalogFileError::Device(problems)) => {
+            for WrongPart { pointer: part, detail } in problems {
+                violations.note(format!("{pointer}{part}"), "profile", detail);
+            }
             None
         }
         Err(error) => {

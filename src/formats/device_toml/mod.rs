@@ -3,6 +3,7 @@
 //! Constants stand in named sets per operator (`[gemm.NAME]`, `[experts.NAME]`, …), each
 //! with its provenance; `[[stack]]` lists which set a stack uses for which operator.
 
+mod parts;
 mod sections;
 pub mod write;
 
@@ -13,7 +14,7 @@ use serde::Deserialize;
 use serde::de::Error as _;
 use serde_json::Value;
 
-use super::catalog_entry::{CatalogEntry, CatalogFileError};
+use super::catalog_entry::{CatalogEntry, CatalogFileError, WrongPart};
 use super::collectives_toml::CollectivesTable;
 use crate::domain::comm::profile::CommunicationProfile;
 use crate::domain::hardware::{Device, Fit, PeakRates, Stack};
@@ -74,9 +75,37 @@ pub fn parse(text: &str) -> Result<CatalogEntry<Device>, CatalogFileError> {
     build(toml::from_str(text)?)
 }
 
-/// Reads the same fields from a document, such as the device of a question.
-pub fn from_document(document: Value) -> Result<CatalogEntry<Device>, CatalogFileError> {
-    build(serde_json::from_value(document).map_err(|error| refuse(error.to_string()))?)
+/// Reads the same fields from a document, such as the device of a question; every part that
+/// is wrong is named.
+pub fn from_document(document: &Value) -> Result<CatalogEntry<Device>, CatalogFileError> {
+    let file: File = serde_json::from_value(document.clone())
+        .map_err(|_| CatalogFileError::Device(parts::problems(document)))?;
+    let broken = file.broken_rules();
+    if broken.is_empty() { build(file) } else { Err(CatalogFileError::Device(broken)) }
+}
+
+impl File {
+    /// The rules that sets of constants break, by their place.
+    fn broken_rules(&self) -> Vec<WrongPart> {
+        [
+            broken("gemm", &self.gemm),
+            broken("prefill", &self.prefill),
+            broken("decode", &self.decode),
+            broken("experts", &self.experts),
+            broken("rows", &self.rows),
+            broken("top_k", &self.top_k),
+        ]
+        .concat()
+    }
+}
+
+fn broken<C: sections::Constants>(operator: &str, sets: &Sets<C>) -> Vec<WrongPart> {
+    let of = |(name, set): (&String, &Section<C>)| {
+        let detail = set.to_fit().err()?;
+        let name = name.replace('~', "~0").replace('/', "~1");
+        Some(WrongPart { pointer: format!("/{operator}/{name}"), detail })
+    };
+    sets.iter().filter_map(of).collect()
 }
 
 fn build(file: File) -> Result<CatalogEntry<Device>, CatalogFileError> {

@@ -26,6 +26,7 @@ pub struct ReportQuery {
     #[param(required = true, minimum = 1, maximum = 4096)]
     pub devices: Option<u32>,
     /// Tokens of a step, for a trace of routes; a 256th of the trace if left out.
+    #[param(minimum = 1, maximum = 16_777_216)]
     pub tokens_per_step: Option<u64>,
     /// `json` or `html`; left out, `Accept` decides.
     #[param(pattern = "^(json|html)$")]

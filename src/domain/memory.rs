@@ -14,6 +14,7 @@
 //! Mixtral 8x7B, bf16, on 4 devices: 23.5 GB of weights and 32 KiB of KV per token.
 
 use super::model::Attention;
+use super::model::parameters::ParameterCounts;
 use super::system::{Dtype, Parallelism, System};
 use super::units::Bytes;
 
@@ -64,9 +65,11 @@ impl MemoryBudget {
     #[must_use]
     pub fn new(system: &System, capacity: Bytes, plan: MemoryPlan) -> Self {
         let reserve = capacity * RESERVE;
-        let weights = weights(system);
+        let counts = system.model.parameters();
+        let expert = bytes_of_expert(system, &counts);
+        let weights = weights(system, &counts);
         let extra = extra_slots(system, plan.slots_per_device);
-        let one_layer = expert_bytes(system) * extra;
+        let one_layer = expert * extra;
         let replicas = one_layer * moe_layers_per_device(system);
         let double_buffer = if plan.double_buffer { one_layer } else { Bytes::ZERO };
         let per_sequence = kv_bytes_per_sequence(system);
@@ -116,15 +119,17 @@ impl MemoryBudget {
 /// Bytes of one routed expert on one device (a part of it if its matrices are shared).
 #[must_use]
 pub fn expert_bytes(system: &System) -> Bytes {
-    let parameters = system.model.parameters().routed_expert as f64;
+    bytes_of_expert(system, &system.model.parameters())
+}
+
+fn bytes_of_expert(system: &System, counts: &ParameterCounts) -> Bytes {
+    let parameters = counts.routed_expert as f64;
     let shared_by = f64::from(system.parallelism.expert_tensor);
     Bytes::new(parameters * system.workload.dtypes.weights.bytes() / shared_by)
 }
 
 /// Bytes of all weights on one device, without replicas.
-#[must_use]
-pub fn weights(system: &System) -> Bytes {
-    let counts = system.model.parameters();
+fn weights(system: &System, counts: &ParameterCounts) -> Bytes {
     let model = &system.model;
     let Parallelism { attention_tensor, pipeline, .. } = system.parallelism;
     let (tp, pp) = (f64::from(attention_tensor), f64::from(pipeline));
@@ -140,7 +145,7 @@ pub fn weights(system: &System) -> Bytes {
     let replicated =
         layers * counts.norms_per_layer as f64 + moe_layers * counts.router_per_layer as f64;
     let outside = counts.embeddings as f64 / tp + counts.outside_layers as f64;
-    let experts = expert_bytes(system) * (base_slots(system) * moe_layers / pp);
+    let experts = bytes_of_expert(system, counts) * (base_slots(system) * moe_layers / pp);
     Bytes::new(sharded / tp / pp * matrices + replicated / pp * small + outside * small) + experts
 }
 

@@ -73,6 +73,8 @@ fn ranked(entries: &[Entry], allowed: &[Strategy]) -> Vec<(usize, Strategy, Seco
 /// The strategies in order, and the one among them that is taken.
 struct Pick {
     ranked: Vec<(usize, Strategy, Seconds)>,
+    /// How far each is inside the error band of the fastest; negative where it is told apart.
+    inside: Vec<f64>,
     chosen: usize,
     preset: Preset,
 }
@@ -96,12 +98,14 @@ fn pick(question: &Question, entries: &[Entry]) -> Option<Pick> {
     let ranked = ranked(entries, &question.allowed);
     let &(fastest, _, least) = ranked.first()?;
     let preset = question.system.assumptions.preset;
-    let within = |&&(index, _, latency): &&(usize, Strategy, Seconds)| {
-        relative(latency, least) <= band(entries, fastest, index, preset)
+    let inside = |&(index, _, latency): &(usize, Strategy, Seconds)| {
+        band(entries, fastest, index, preset) - relative(latency, least)
     };
-    let simplest = ranked.iter().filter(within).min_by_key(|(_, strategy, _)| *strategy);
+    let inside: Vec<f64> = ranked.iter().map(inside).collect();
+    let equals = ranked.iter().zip(&inside).filter(|(_, inside)| **inside >= 0.0);
+    let simplest = equals.map(|(one, _)| one).min_by_key(|(_, strategy, _)| *strategy);
     let chosen = simplest.map_or(fastest, |(index, _, _)| *index);
-    Some(Pick { ranked, chosen, preset })
+    Some(Pick { ranked, inside, chosen, preset })
 }
 
 /// The error band of the margin between two entries.
@@ -125,19 +129,15 @@ pub fn chosen_by(
     entries: &[Entry],
     held: Strategy,
 ) -> Option<(Strategy, f64)> {
-    let Pick { ranked, chosen, preset } = pick(question, entries)?;
-    let &(fastest, _, least) = ranked.first()?;
-    let inside = |index: usize, latency: Seconds| {
-        band(entries, fastest, index, preset) - relative(latency, least)
-    };
+    let Pick { ranked, inside, chosen, .. } = pick(question, entries)?;
     let mut lead = f64::INFINITY;
     let mut runs = false;
-    for &(index, strategy, latency) in &ranked {
-        if strategy == held {
+    for ((_, strategy, _), inside) in ranked.iter().zip(inside) {
+        if *strategy == held {
             runs = true;
-            lead = lead.min(inside(index, latency));
-        } else if strategy < held {
-            lead = lead.min(-inside(index, latency));
+            lead = lead.min(inside);
+        } else if *strategy < held {
+            lead = lead.min(-inside);
         }
     }
     Some((entries[chosen].strategy, if runs { lead } else { f64::NEG_INFINITY }))

@@ -170,6 +170,8 @@ struct Binomial {
     chance: f64,
     mean: f64,
     variance: f64,
+    /// The root of the variance.
+    deviation: f64,
     /// The chance that none does, where it is needed.
     of_none: f64,
 }
@@ -180,7 +182,7 @@ impl Binomial {
         let variance = mean * (1.0 - chance);
         let of_none =
             if variance >= NORMAL_FROM_VARIANCE { 0.0 } else { (tokens * (-chance).ln_1p()).exp() };
-        Self { tokens, chance, mean, variance, of_none }
+        Self { tokens, chance, mean, variance, deviation: variance.sqrt(), of_none }
     }
 
     /// The count at the normal deviate `z`.
@@ -188,10 +190,10 @@ impl Binomial {
     /// Second-order Cornish-Fisher expansion where the variance allows, else the exact
     /// inverse of the distribution function.
     fn quantile(&self, z: f64) -> f64 {
-        let Self { tokens, chance, mean, variance, of_none } = *self;
+        let Self { tokens, chance, mean, variance, deviation, of_none } = *self;
         if variance >= NORMAL_FROM_VARIANCE {
             let skew = (1.0 - 2.0 * chance) * (z * z - 1.0) / 6.0;
-            return nearest(mean + variance.sqrt() * z + skew).clamp(0.0, tokens);
+            return nearest(mean + deviation * z + skew).clamp(0.0, tokens);
         }
         if mean <= 0.0 {
             return 0.0;

@@ -120,8 +120,6 @@ pub struct ExpertLaw {
     quantisation: f64,
     seen_time: f64,
     moved_time: f64,
-    /// Block heights that differ.
-    heights: usize,
     band: f64,
     basis: Basis,
 }
@@ -201,7 +199,6 @@ impl ExpertLaw {
             seen_time: foreign_pairs * moved
                 + c.seen_passes * seen_tokens * h * row / (c.row_memory * bandwidth),
             moved_time: if walks_group { 0.0 } else { moved },
-            heights: 1 + c.block_rows.windows(2).take_while(|pair| pair[1] > pair[0]).count(),
             band,
             basis,
         }
@@ -221,7 +218,7 @@ impl ExpertLaw {
         }
         work.tokens = tokens;
         let memory = self.weight_time + tokens * self.row_time;
-        for j in 0..self.heights {
+        for j in 0..HEIGHTS {
             let blocks = round_up(tokens * self.per_row[j]);
             let compute = blocks * self.block_time[j];
             work.blocks[j] = blocks;
@@ -235,8 +232,8 @@ impl ExpertLaw {
     #[must_use]
     pub fn time(&self, work: ExpertWork) -> Seconds {
         let mut best = f64::INFINITY;
-        for j in 0..self.heights {
-            // Waves only add to it.
+        for j in 0..HEIGHTS {
+            // Waves only add to it; nor is a repeated height looked at.
             if work.sums[j] >= best {
                 continue;
             }

@@ -9,72 +9,33 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use moe_gps::app::advisor::KnownTraces;
+use moe_gps::app::question::answerable;
 use moe_gps::catalog::Catalog;
 use moe_gps::domain::advice::layer::LayerCosts;
 use moe_gps::domain::advice::loads::Placed;
 use moe_gps::domain::cost::experts::ExpertWork;
 use moe_gps::domain::placement::{Shape, SlotMap, eplb};
-use moe_gps::domain::system::{
-    Assumptions, Cluster, Communication, Dtype, Dtypes, Engine, EngineName, ErrorModel, Overlap,
-    Parallelism, Phase, PredictorOverlap, Preset, ReplicaSplit, System, Workload,
-};
+use moe_gps::domain::system::{Communication, ReplicaSplit, System};
 use moe_gps::domain::units::Seconds;
-
-const BF16: Dtypes = Dtypes {
-    weights: Dtype::Bf16,
-    activations: Dtype::Bf16,
-    kv: Dtype::Bf16,
-    dispatch: Dtype::Bf16,
-    combine: Dtype::Bf16,
-};
+use serde_json::json;
 
 /// A model on the devices of one node of H200, under vLLM.
 fn system(model: &str, devices: u32, tokens: u64, data: bool) -> System {
+    let (tensor, data) = if data { (1, devices) } else { (devices, 1) };
+    let question = json!({
+        "model": model,
+        "cluster": {"device": "h200-sxm", "devices": devices, "link": "nvlink4"},
+        "parallelism": {
+            "attention_tensor": tensor, "attention_data": data, "expert_parallel": devices,
+        },
+        "workload": {"phase": "prefill", "tokens_per_step": tokens, "dtype": "bf16"},
+        "engine": {"name": "vllm"},
+        "routing": {"skewness": 1.0},
+    });
     let catalog = Catalog::embedded().expect("the shipped catalog");
-    System {
-        model: catalog.model(model).expect("a shipped model").value.model.clone(),
-        cluster: Cluster {
-            device: catalog.device("h200-sxm").expect("a shipped device").value.clone(),
-            n_devices: devices,
-            devices_per_node: devices,
-            link: catalog.link("nvlink4").expect("a shipped link").value.clone(),
-            inter_node_link: None,
-        },
-        parallelism: Parallelism {
-            attention_tensor: if data { 1 } else { devices },
-            attention_data: if data { devices } else { 1 },
-            expert_parallel: devices,
-            expert_tensor: 1,
-            pipeline: 1,
-        },
-        workload: Workload {
-            phase: Phase::Prefill,
-            sequences: 1,
-            tokens_per_step: tokens,
-            context: 512,
-            dtypes: BF16,
-        },
-        engine: Some(Engine {
-            name: EngineName::Vllm,
-            version: None,
-            all2all_backend: None,
-            moe_kernel: None,
-            cuda_graph: None,
-        }),
-        assumptions: Assumptions {
-            preset: Preset::Calibrated,
-            error_model: ErrorModel::Typical,
-            cap_at_baseline: false,
-            communication: None,
-            t2e_skips_scatter: false,
-            predictor_overlap: PredictorOverlap::Serial,
-            overlap: Overlap::None,
-            k_comm: 1.0,
-            launch: None,
-            attention_imbalance: 1.0,
-            replica_split: None,
-        },
-    }
+    let asked = answerable(&question, catalog, &KnownTraces::new()).expect("answerable");
+    asked.question.system
 }
 
 /// Expert after expert; the same moved; copies for a forecast; copies for the step itself.

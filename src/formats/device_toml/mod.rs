@@ -102,8 +102,7 @@ impl File {
 fn broken<C: sections::Constants>(operator: &str, sets: &Sets<C>) -> Vec<WrongPart> {
     let of = |(name, set): (&String, &Section<C>)| {
         let detail = set.to_fit().err()?;
-        let name = name.replace('~', "~0").replace('/', "~1");
-        Some(WrongPart { pointer: format!("/{operator}/{name}"), detail })
+        Some(WrongPart { pointer: format!("/{operator}/{}", parts::escaped(name)), detail })
     };
     sets.iter().filter_map(of).collect()
 }

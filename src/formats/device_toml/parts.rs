@@ -59,7 +59,7 @@ fn alone(least: &Map<String, Value>, field: &str, value: Value, first: usize) ->
     for segment in error.path() {
         let step = match segment {
             Segment::Seq { index } => (index + first).to_string(),
-            Segment::Map { key } => key.replace('~', "~0").replace('/', "~1"),
+            Segment::Map { key } => escaped(key),
             Segment::Enum { variant } => variant.clone(),
             Segment::Unknown => continue,
         };
@@ -67,6 +67,11 @@ fn alone(least: &Map<String, Value>, field: &str, value: Value, first: usize) ->
         pointer.push_str(&step);
     }
     Some(problem(pointer, error.inner().to_string()))
+}
+
+/// A name as a step of a JSON pointer.
+pub(super) fn escaped(name: &str) -> String {
+    name.replace('~', "~0").replace('/', "~1")
 }
 
 fn problem(pointer: String, detail: impl Into<String>) -> WrongPart {

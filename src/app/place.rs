@@ -57,7 +57,11 @@ pub struct Placed {
     /// Imbalance (max/mean of device loads) without a plan, mean of layers; `None` where
     /// experts do not fill the devices evenly.
     pub balance_without: Option<f64>,
-    /// The same with the plan.
+    /// The same layer by layer, in the order of the plan's.
+    pub per_layer_without: Option<Vec<f64>>,
+    /// The same with the plan: what a layer gains shows beside what it was.
+    pub per_layer: Vec<f64>,
+    /// The mean with the plan.
     pub balance_mean: f64,
     /// The same of the worst layer.
     pub balance_worst: f64,
@@ -144,11 +148,11 @@ pub fn place(request: &PlaceRequest) -> Result<Placed, PlaceError> {
     let plan_s = begun.elapsed().as_secs_f64();
     let of_plan = imbalances(&maps, &request.loads);
     let fixed = SlotMap::contiguous(n_experts, request.devices).ok();
-    let without = |loads: &ExpertCounts| {
+    let without = |loads: &ExpertCounts| -> Option<Vec<f64>> {
         let fixed = fixed.as_ref()?;
-        Some(mean(loads.layers().map(|load| Balance::of_map(fixed, load).imbalance())))
+        Some(loads.layers().map(|load| Balance::of_map(fixed, load).imbalance()).collect())
     };
-    let balance_without = without(&request.loads);
+    let per_layer_without = without(&request.loads);
     let holdout = match &request.holdout {
         None => None,
         Some(loads) => {
@@ -160,7 +164,7 @@ pub fn place(request: &PlaceRequest) -> Result<Placed, PlaceError> {
                 .collect::<Result<Vec<SlotMap>, _>>()?;
             let (ours, rivals) = (imbalances(&maps, loads), imbalances(&rivals, loads));
             Some(HeldOut {
-                without: without(loads),
+                without: without(loads).map(|layers| mean(layers.into_iter())),
                 mean: mean(ours.iter().copied()),
                 worst: ours.iter().copied().fold(1.0, f64::max),
                 eplb_mean: mean(rivals.iter().copied()),
@@ -173,7 +177,8 @@ pub fn place(request: &PlaceRequest) -> Result<Placed, PlaceError> {
         Moves::between(current.get(nth).unwrap_or(&start), map).total()
     };
     Ok(Placed {
-        balance_without,
+        balance_without: per_layer_without.as_ref().map(|layers| mean(layers.iter().copied())),
+        per_layer_without,
         holdout,
         balance_mean: mean(of_plan.iter().copied()),
         balance_worst: of_plan.iter().copied().fold(1.0, f64::max),
@@ -181,6 +186,7 @@ pub fn place(request: &PlaceRequest) -> Result<Placed, PlaceError> {
         moves: maps.iter().enumerate().map(moves).sum(),
         cross_node_replicas: groups
             .map(|rule| maps.iter().map(|map| map.cross_node_replicas(rule.groups())).sum()),
+        per_layer: of_plan,
         plan_s,
         plan: plan_of(shape, &request.layers, maps)?,
     })

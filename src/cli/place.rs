@@ -182,6 +182,8 @@ fn printed(command: &Place, placed: &Placed, engines: &[EngineSettings]) -> serd
         "balance_mean": placed.balance_mean,
         "balance_worst": placed.balance_worst,
         "balance_without": placed.balance_without,
+        "balance_per_layer": placed.per_layer,
+        "balance_without_per_layer": placed.per_layer_without,
         "same_device_duplicates": placed.same_device_duplicates,
         "moves": placed.moves,
         "plan_s": placed.plan_s,

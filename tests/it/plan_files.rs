@@ -130,6 +130,13 @@ fn a_plan_for_the_first_half_of_a_recording_is_scored_on_the_rest() {
     let at = "--devices 32 --slots-per-device 9 --train-fraction 0.5";
     let plan = planned(&recording, at);
     assert_eq!((&plan["layers"][0], plan["layers"].as_array().unwrap().len()), (&json!(3), 58));
+    let layers = |field: &str| -> Vec<f64> {
+        plan[field].as_array().unwrap().iter().map(|r| r.as_f64().unwrap()).collect()
+    };
+    let (before, after) = (layers("balance_without_per_layer"), layers("balance_per_layer"));
+    assert!(before.len() == 58 && before.iter().zip(&after).all(|(before, after)| after < before));
+    let mean = after.iter().sum::<f64>() / 58.0;
+    assert!((mean - number(&plan, "balance_mean")).abs() < 1e-9);
     let held = &plan["holdout"];
     assert!(number(held, "balance_mean") > number(&plan, "balance_mean"), "{held}");
     assert!(number(held, "balance_mean") < number(held, "balance_without") / 1.5, "{held}");

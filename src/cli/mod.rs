@@ -17,7 +17,7 @@ mod trace_report;
 pub mod validate;
 pub mod validate_markdown;
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -110,8 +110,12 @@ enum CatalogCommand {
 /// Runs the program; an error is one line on standard error and a status that is not 0.
 #[must_use]
 pub fn main() -> ExitCode {
-    match run(Line::parse().command) {
+    let command = Line::parse().command;
+    let prints = !matches!(command, Command::Serve(_));
+    match run(command) {
         Ok(()) => ExitCode::SUCCESS,
+        // Who reads no further, such as `head`, has what it wanted.
+        Err(error) if prints && is_unread(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // Nothing is left to tell a failure here to.
             let _ = writeln!(std::io::stderr(), "moe-gps: {error:#}");
@@ -126,6 +130,15 @@ pub fn main() -> ExitCode {
             }
         }
     }
+}
+
+/// Whether the reader of what was printed has gone.
+fn is_unread(error: &anyhow::Error) -> bool {
+    let kind = |cause: &(dyn std::error::Error + 'static)| {
+        let json = || cause.downcast_ref::<serde_json::Error>()?.io_error_kind();
+        cause.downcast_ref().map(std::io::Error::kind).or_else(json)
+    };
+    error.chain().any(|cause| kind(cause) == Some(ErrorKind::BrokenPipe))
 }
 
 fn run(command: Command) -> anyhow::Result<()> {

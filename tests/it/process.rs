@@ -267,6 +267,17 @@ fn a_read_only_directory_is_named() {
 }
 
 #[test]
+fn a_reader_that_goes_away_is_no_error() {
+    // The document is more than a pipe holds.
+    let mut command = Command::new(env!("CARGO_BIN_EXE_moe-gps"));
+    command.arg("openapi").stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+}
+
+#[test]
 fn a_database_without_room_is_told_at_start() {
     let dir = tempfile::tempdir().unwrap();
     let output = command(dir.path(), "--max-database-bytes 8192").output().unwrap();

@@ -54,18 +54,11 @@ pub struct GroupsAsked {
 pub struct Placed {
     /// The plan as it can be written to a file.
     pub plan: Plan,
-    /// Imbalance (max/mean of device loads) without a plan, mean of layers; `None` where
-    /// experts do not fill the devices evenly.
-    pub balance_without: Option<f64>,
-    /// The same layer by layer, in the order of the plan's.
-    pub per_layer_without: Option<Vec<f64>>,
-    /// The same with the plan: what a layer gains shows beside what it was.
-    pub per_layer: Vec<f64>,
-    /// The mean with the plan.
-    pub balance_mean: f64,
-    /// The same of the worst layer.
-    pub balance_worst: f64,
-    /// Mean and worst of the same on the hold-out loads.
+    /// Balance without a plan; `None` where experts do not fill the devices evenly.
+    pub without: Option<Balances>,
+    /// With the plan: what a layer gains shows beside what it was.
+    pub with: Balances,
+    /// The same on the hold-out loads.
     pub holdout: Option<HeldOut>,
     /// Slots that repeat an expert their device holds already.
     pub same_device_duplicates: usize,
@@ -77,19 +70,41 @@ pub struct Placed {
     pub plan_s: f64,
 }
 
-/// What plans are worth on loads they were not made for: busiest device over the mean.
-#[derive(Debug, Clone, Copy, PartialEq)]
+/// What plans are worth on loads they were not made for.
+#[derive(Debug, Clone, PartialEq)]
 pub struct HeldOut {
-    /// Without a plan, mean of layers; `None` where experts do not fill the devices evenly.
-    pub without: Option<f64>,
-    /// With our plan, mean of layers.
-    pub mean: f64,
-    /// With our plan, worst layer.
-    pub worst: f64,
-    /// With the plan EPLB makes of the same loads, mean of layers.
-    pub eplb_mean: f64,
-    /// The same, worst layer.
-    pub eplb_worst: f64,
+    /// Without a plan; `None` where experts do not fill the devices evenly.
+    pub without: Option<Balances>,
+    /// With our plan.
+    pub with: Balances,
+    /// With the plan EPLB makes of the same loads.
+    pub eplb: Balances,
+}
+
+/// Load of the busiest device over the mean of devices, layer by layer.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Balances {
+    /// In the order of the plan's layers.
+    pub per_layer: Vec<f64>,
+}
+
+impl Balances {
+    fn of<'a>(maps: impl Iterator<Item = &'a SlotMap>, loads: &ExpertCounts) -> Self {
+        let of = |(map, load): (&SlotMap, &[f64])| Balance::of_map(map, load).imbalance();
+        Self { per_layer: maps.zip(loads.layers()).map(of).collect() }
+    }
+
+    /// Over the layers.
+    #[must_use]
+    pub fn mean(&self) -> f64 {
+        self.per_layer.iter().sum::<f64>() / self.per_layer.len().max(1) as f64
+    }
+
+    /// Of the worst layer.
+    #[must_use]
+    pub fn worst(&self) -> f64 {
+        self.per_layer.iter().copied().fold(1.0, f64::max)
+    }
 }
 
 /// Why nothing was planned.
@@ -146,13 +161,10 @@ pub fn place(request: &PlaceRequest) -> Result<Placed, PlaceError> {
         .map(|(nth, load)| plan_layer(request, load, shape, groups, current.get(nth)))
         .collect::<Result<Vec<SlotMap>, _>>()?;
     let plan_s = begun.elapsed().as_secs_f64();
-    let of_plan = imbalances(&maps, &request.loads);
     let fixed = SlotMap::contiguous(n_experts, request.devices).ok();
-    let without = |loads: &ExpertCounts| -> Option<Vec<f64>> {
-        let fixed = fixed.as_ref()?;
-        Some(loads.layers().map(|load| Balance::of_map(fixed, load).imbalance()).collect())
+    let without = |loads: &ExpertCounts| {
+        fixed.as_ref().map(|fixed| Balances::of(std::iter::repeat(fixed), loads))
     };
-    let per_layer_without = without(&request.loads);
     let holdout = match &request.holdout {
         None => None,
         Some(loads) => {
@@ -162,13 +174,10 @@ pub fn place(request: &PlaceRequest) -> Result<Placed, PlaceError> {
                 .layers()
                 .map(|load| plan_layer(&eplb, load, shape, groups, None))
                 .collect::<Result<Vec<SlotMap>, _>>()?;
-            let (ours, rivals) = (imbalances(&maps, loads), imbalances(&rivals, loads));
             Some(HeldOut {
-                without: without(loads).map(|layers| mean(layers.into_iter())),
-                mean: mean(ours.iter().copied()),
-                worst: ours.iter().copied().fold(1.0, f64::max),
-                eplb_mean: mean(rivals.iter().copied()),
-                eplb_worst: rivals.iter().copied().fold(1.0, f64::max),
+                without: without(loads),
+                with: Balances::of(maps.iter(), loads),
+                eplb: Balances::of(rivals.iter(), loads),
             })
         }
     };
@@ -177,16 +186,13 @@ pub fn place(request: &PlaceRequest) -> Result<Placed, PlaceError> {
         Moves::between(current.get(nth).unwrap_or(&start), map).total()
     };
     Ok(Placed {
-        balance_without: per_layer_without.as_ref().map(|layers| mean(layers.iter().copied())),
-        per_layer_without,
+        without: without(&request.loads),
+        with: Balances::of(maps.iter(), &request.loads),
         holdout,
-        balance_mean: mean(of_plan.iter().copied()),
-        balance_worst: of_plan.iter().copied().fold(1.0, f64::max),
         same_device_duplicates: maps.iter().map(SlotMap::same_device_duplicates).sum(),
         moves: maps.iter().enumerate().map(moves).sum(),
         cross_node_replicas: groups
             .map(|rule| maps.iter().map(|map| map.cross_node_replicas(rule.groups())).sum()),
-        per_layer: of_plan,
         plan_s,
         plan: plan_of(shape, &request.layers, maps)?,
     })
@@ -260,14 +266,4 @@ fn plan_of(shape: Shape, layers: &[u16], maps: Vec<SlotMap>) -> Result<Plan, Pla
         physical_to_logical: map.into_physical_to_logical(),
     };
     Plan::new(shape, n_model_layers, layers.iter().zip(maps).map(layer).collect())
-}
-
-fn imbalances(maps: &[SlotMap], loads: &ExpertCounts) -> Vec<f64> {
-    let of = |(map, load): (&SlotMap, &[f64])| Balance::of_map(map, load).imbalance();
-    maps.iter().zip(loads.layers()).map(of).collect()
-}
-
-fn mean(values: impl ExactSizeIterator<Item = f64>) -> f64 {
-    let n = values.len().max(1) as f64;
-    values.sum::<f64>() / n
 }

@@ -8,7 +8,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::trace;
-use crate::app::place::{self, GroupsAsked, PlaceRequest, Placed};
+use crate::app::place::{self, Balances, GroupsAsked, PlaceRequest, Placed};
 use crate::formats::placement::settings::{Deployment, EngineSettings, settings};
 use crate::formats::placement::{self, PlannedLayer};
 use crate::formats::trace::Declared;
@@ -179,11 +179,11 @@ fn printed(command: &Place, placed: &Placed, engines: &[EngineSettings]) -> serd
         "redundant_experts": shape.redundant(),
         "layers": indices,
         "physical_to_logical": maps,
-        "balance_mean": placed.balance_mean,
-        "balance_worst": placed.balance_worst,
-        "balance_without": placed.balance_without,
-        "balance_per_layer": placed.per_layer,
-        "balance_without_per_layer": placed.per_layer_without,
+        "balance_mean": placed.with.mean(),
+        "balance_worst": placed.with.worst(),
+        "balance_without": placed.without.as_ref().map(Balances::mean),
+        "balance_per_layer": placed.with.per_layer,
+        "balance_without_per_layer": placed.without.as_ref().map(|without| &without.per_layer),
         "same_device_duplicates": placed.same_device_duplicates,
         "moves": placed.moves,
         "plan_s": placed.plan_s,
@@ -191,11 +191,11 @@ fn printed(command: &Place, placed: &Placed, engines: &[EngineSettings]) -> serd
     });
     if let Some(held) = &placed.holdout {
         printed["holdout"] = json!({
-            "balance_mean": held.mean,
-            "balance_worst": held.worst,
-            "balance_without": held.without,
-            "eplb_balance_mean": held.eplb_mean,
-            "eplb_balance_worst": held.eplb_worst,
+            "balance_mean": held.with.mean(),
+            "balance_worst": held.with.worst(),
+            "balance_without": held.without.as_ref().map(Balances::mean),
+            "eplb_balance_mean": held.eplb.mean(),
+            "eplb_balance_worst": held.eplb.worst(),
         });
     }
     if let Some(cross) = placed.cross_node_replicas {
@@ -217,19 +217,25 @@ fn summarize(placed: &Placed, engines: &[EngineSettings], out: &mut dyn Write) -
         shape.slots_per_device(),
         shape.redundant()
     )?;
-    let without = placed.balance_without.map_or("-".to_owned(), |r| format!("{r:.4}"));
+    let without =
+        placed.without.as_ref().map(Balances::mean).map_or("-".to_owned(), |r| format!("{r:.4}"));
     writeln!(
         out,
         "busiest device over the mean: {without} without a plan, {:.4} with it (worst layer {:.4})",
-        placed.balance_mean, placed.balance_worst
+        placed.with.mean(),
+        placed.with.worst()
     )?;
     if let Some(held) = &placed.holdout {
-        let without = held.without.map_or("-".to_owned(), |r| format!("{r:.4}"));
+        let without =
+            held.without.as_ref().map(Balances::mean).map_or("-".to_owned(), |r| format!("{r:.4}"));
         writeln!(
             out,
             "the same on the part held out: {without} without a plan, {:.4} with it (worst layer \
              {:.4}); with EPLB's plan {:.4} ({:.4})",
-            held.mean, held.worst, held.eplb_mean, held.eplb_worst
+            held.with.mean(),
+            held.with.worst(),
+            held.eplb.mean(),
+            held.eplb.worst()
         )?;
     }
     writeln!(

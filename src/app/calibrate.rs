@@ -1,6 +1,5 @@
 //! A folder of measurements turned into a device's catalog file.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
@@ -8,8 +7,12 @@ use serde_json::Value;
 use super::validate::{ValidateError, content, files};
 use crate::catalog::check::check_device;
 use crate::catalog::{Catalog, UnknownId};
+use crate::domain::calibrate::evidence::{Evidence, LeftOut};
 use crate::domain::calibrate::profile::{Calibration, calibrate};
+use crate::domain::comm::profile::{Collective, CollectiveKernel, DeepEpMode, Way};
 use crate::domain::hardware::Device;
+use crate::domain::named::name_of;
+use crate::domain::system::EngineName;
 use crate::domain::validate::measured::Measured;
 use crate::domain::validate::profiles::catalog_id;
 use crate::formats::catalog_entry::{CatalogEntry, CatalogFileError, document};
@@ -43,14 +46,14 @@ pub struct Calibrated {
     /// What was fitted.
     pub lines: Vec<FitLine>,
     /// Rows that no fit used, by reason.
-    pub left_out: BTreeMap<String, u64>,
+    pub left_out: LeftOut,
     /// Files that were left alone, each with the reason.
     pub skipped: Vec<(String, String)>,
     /// Every row that was fitted.
     pub residuals: Vec<Residual>,
 }
 
-/// One set of constants, or one curve.
+/// One set of constants.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FitLine {
     /// The law.
@@ -195,20 +198,35 @@ fn file_of(path: &Path) -> Result<(CatalogEntry<Device>, Value), CalibrateError>
     Ok((entry, document(&text).map_err(wrong)?.value))
 }
 
+/// Everything that was fitted, with its law, its software and what it rests on.
+fn all(fitted: &Calibration) -> impl Iterator<Item = (String, String, &Evidence)> {
+    let laws = fitted
+        .sets
+        .iter()
+        .map(|set| (set.family.name().to_owned(), set.software.label(), &set.evidence));
+    let collectives = fitted.collectives.iter().map(|((kernel, operation, devices), (_, why))| {
+        (
+            format!("{} x{devices}", name_of(&Collective::ALL, operation)),
+            name_of(&CollectiveKernel::ALL, kernel).to_owned(),
+            why,
+        )
+    });
+    let exchanges = fitted.exchanges.iter().map(|(key, (_, why))| {
+        let (mode, way) = (name_of(&DeepEpMode::ALL, &key.mode), name_of(&Way::ALL, &key.way));
+        let law = format!("{mode} {way} x{}", key.nodes);
+        (law, name_of(&EngineName::ALL, &key.stack).to_owned(), why)
+    });
+    laws.chain(collectives).chain(exchanges)
+}
+
 fn lines(fitted: &Calibration) -> Vec<FitLine> {
-    let laws = fitted.sets.iter().map(|set| FitLine {
-        law: set.family.name().to_owned(),
-        software: set.software.label(),
-        errors: set.fitted.errors,
-        held_out: set.fitted.held_out,
-    });
-    let curves = fitted.curves.iter().map(|set| FitLine {
-        law: set.name(),
-        software: set.library().to_owned(),
-        errors: set.fitted.errors,
-        held_out: set.fitted.held_out,
-    });
-    laws.chain(curves).collect()
+    let line = |(law, software, evidence): (String, String, &Evidence)| FitLine {
+        law,
+        software,
+        errors: evidence.errors,
+        held_out: evidence.held_out,
+    };
+    all(fitted).map(line).collect()
 }
 
 fn residuals(fitted: &Calibration, rows: &[Measured], tables: &[String]) -> Vec<Residual> {
@@ -221,8 +239,7 @@ fn residuals(fitted: &Calibration, rows: &[Measured], tables: &[String]) -> Vec<
         error,
         held_out_error,
     };
-    let sets = fitted.sets.iter().map(|set| (&set.rows, &set.fitted.residuals));
-    let curves = fitted.curves.iter().map(|set| (&set.rows, &set.fitted.residuals));
-    let all = sets.chain(curves);
-    all.flat_map(|(rows, errors)| rows.iter().zip(errors).map(residual)).collect()
+    all(fitted)
+        .flat_map(|(.., evidence)| evidence.rows.iter().zip(&evidence.residuals).map(residual))
+        .collect()
 }

@@ -7,6 +7,7 @@ use super::advisor::{AdviceError, Progress, TraceFacts};
 use super::known;
 use super::predictor_cost::{Ends, PredictorCosts};
 use super::question::{Answerable, AskedFit, AskedRouting, TraceUse};
+use crate::domain::named::name_of;
 use crate::domain::predict::score::Accuracy;
 use crate::domain::predict::{self, Embedding, PredictError, Tokens, Watch};
 use crate::domain::question::{
@@ -86,7 +87,7 @@ pub(super) fn fit(asked: &mut Answerable, progress: &dyn Progress) -> Result<Fit
 }
 
 fn predictor(kind: PredictorKind, accuracy: f64, overhead: Seconds) -> Predictor {
-    let name = PredictorKind::ALL.iter().find(|(known, _)| *known == kind).map_or("", |one| one.1);
+    let name = name_of(&PredictorKind::ALL, &kind);
     Predictor {
         name: name.to_owned(),
         kind: Some(kind),

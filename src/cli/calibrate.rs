@@ -101,7 +101,7 @@ fn write_report(found: &Calibrated, out: &mut dyn Write) -> Result<()> {
         column.set_cell_alignment(CellAlignment::Right);
     }
     writeln!(out, "{table}")?;
-    for (why, rows) in &found.left_out {
+    for (why, rows) in &found.left_out.0 {
         writeln!(out, "left out {rows} rows: {why}")?;
     }
     for (name, why) in &found.skipped {

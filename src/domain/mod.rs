@@ -14,6 +14,7 @@ pub mod forecast;
 pub mod hardware;
 pub mod memory;
 pub mod model;
+pub mod named;
 pub mod placement;
 pub mod predict;
 pub mod price;

@@ -52,7 +52,7 @@ struct FitTable {
 struct DeepEpTable {
     stack: String,
     mode: String,
-    way: WayName,
+    way: String,
     nodes: u32,
     floor_s: f64,
     floor_per_hidden_s: f64,
@@ -81,13 +81,6 @@ struct RampTable {
 struct CongestionTable {
     from_bytes: f64,
     bandwidth_bytes_per_s: f64,
-}
-
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum WayName {
-    Dispatch,
-    Combine,
 }
 
 /// What is wrong with a section that could be read.
@@ -180,10 +173,7 @@ impl DeepEpTable {
         Ok(DeepEpKey {
             stack: named("stack", &self.stack, &EngineName::ALL)?,
             mode: named("mode", &self.mode, &DeepEpMode::ALL)?,
-            way: match self.way {
-                WayName::Dispatch => Way::Dispatch,
-                WayName::Combine => Way::Combine,
-            },
+            way: named("way", &self.way, &Way::ALL)?,
             nodes: self.nodes,
         })
     }

@@ -1,9 +1,14 @@
 //! Profiles fitted to measurements: from the example table to an answer.
 
+use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use moe_gps::app::calibrate::{Order, device_document, run};
+use moe_gps::catalog::Catalog;
+use moe_gps::domain::comm::profile::Curve;
+use moe_gps::domain::units::Bytes;
+use moe_gps::formats::device_toml::parse;
 use serde_json::{Value, json};
 
 fn example() -> PathBuf {
@@ -46,7 +51,7 @@ fn the_example_fits_well_and_the_same_every_time() {
     }
     let rows: u64 = found.lines.iter().map(|line| line.errors.rows).sum();
     assert_eq!((rows, found.residuals.len()), (177, 177));
-    assert!(found.left_out.is_empty() && found.skipped.is_empty());
+    assert!(found.left_out.0.is_empty() && found.skipped.is_empty());
     assert_eq!(run(&example(), &order()).unwrap().text, found.text);
 }
 
@@ -117,6 +122,69 @@ fn a_profile_in_a_question_is_read_whole_or_refused_with_its_rule() {
     let (fine, out, _) = ask(&device);
     assert!(!fine && out.contains("/cluster/device/l2_bytes: invalid type"), "{out}");
     assert!(out.contains("/cluster/device/colour: unknown field `colour`"), "{out}");
+}
+
+/// The tables of communication among the shipped ones, in a folder of their own.
+fn links() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for table in [
+        "nvidia_nccl_collectives.csv.gz",
+        "nvidia_custom_all_reduce_bf16.csv.gz",
+        "nvidia_deepep_all_to_all.csv.gz",
+    ] {
+        let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("measurements").join(table);
+        std::fs::copy(shipped, folder.path().join(table)).unwrap();
+    }
+    folder
+}
+
+#[test]
+fn shipped_laws_of_links_are_what_calibrate_makes_of_the_shipped_tables() {
+    let catalog = Catalog::embedded().unwrap();
+    let folder = links();
+    for (table, id) in [("a100_sxm", "a100-sxm4-80gb"), ("h100_sxm", "h100-sxm")] {
+        let order = Order { device: Some(table.to_owned()), ..order() };
+        let found = run(folder.path(), &order).unwrap();
+        let fitted = parse(&found.text).unwrap().value.collectives.unwrap();
+        let shipped = catalog.device(id).unwrap().value.collectives.as_ref().unwrap();
+        assert!(fitted.collectives.keys().eq(shipped.collectives.keys()));
+        assert!(fitted.deep_ep.keys().eq(shipped.deep_ep.keys()));
+        // One processor rounds unlike another, so the search may end a step further on.
+        let alike = |key: &dyn std::fmt::Debug, fitted: &Curve, shipped: &Curve| {
+            for exponent in (10..30).step_by(3) {
+                let bytes = Bytes::new(f64::from(exponent).exp2());
+                let ratio = fitted.time(bytes) / shipped.time(bytes);
+                assert!((ratio - 1.0).abs() < 0.01, "{key:?} at {bytes:?}: {ratio}");
+            }
+        };
+        for (key, fit) in &shipped.collectives {
+            alike(key, &fitted.collectives[key].fitted.curve, &fit.fitted.curve);
+        }
+        for (key, fit) in &shipped.deep_ep {
+            alike(key, &fitted.deep_ep[key].curve(7168.0), &fit.curve(7168.0));
+        }
+    }
+}
+
+#[test]
+fn a_profiler_of_ones_own_measures_links_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut table = "device,framework,version,kernel,op,shape,seconds\n".to_owned();
+    for exponent in 0..12 {
+        let tokens = 1 << exponent;
+        let seconds = 50e-6 + f64::from(tokens) * 2e-7;
+        writeln!(
+            table,
+            "h200-sxm,mine,1,,dispatch,engine=vllm;mode=normal;hidden=4096;experts=64;top_k=4;tokens={tokens},{seconds:e}"
+        )
+        .unwrap();
+    }
+    std::fs::write(folder.path().join("operators.csv"), table).unwrap();
+    let found = run(folder.path(), &order()).unwrap();
+    let [line] = found.lines.as_slice() else { panic!("{:?}", found.lines) };
+    assert_eq!((line.law.as_str(), line.errors.rows), ("normal dispatch x1", 12));
+    assert!(line.errors.mean < 0.02 && line.held_out.unwrap().mean < 0.05, "{line:?}");
+    assert!(found.text.contains("a test (1 laws)"), "{}", found.text);
 }
 
 #[test]

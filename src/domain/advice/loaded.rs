@@ -2,7 +2,7 @@
 
 use super::layer::LayerCosts;
 use super::loads::{Placed, exchange_load};
-use crate::domain::comm::exchange::ExchangeLoad;
+use crate::domain::comm::load::ExchangeLoad;
 use crate::domain::cost::experts::ExpertWork;
 use crate::domain::units::Seconds;
 

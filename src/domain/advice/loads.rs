@@ -1,6 +1,6 @@
 //! Tokens of every slot under a placement, and what they mean for the exchange.
 
-use crate::domain::comm::exchange::ExchangeLoad;
+use crate::domain::comm::load::ExchangeLoad;
 use crate::domain::placement::SlotMap;
 use crate::domain::placement::split;
 use crate::domain::system::ReplicaSplit;

@@ -3,7 +3,6 @@
 use super::parameters::{Family, Parameter, Sample};
 use super::simplex::minimise;
 use crate::domain::hardware::{Device, Stack};
-use crate::domain::validate::errors::Errors;
 
 /// Parts the shapes are dealt into; each is held out once.
 const FOLDS: usize = 3;
@@ -20,25 +19,15 @@ const SQUARED: f64 = 0.3;
 /// What leaving the bounds of a constant costs per unit of its logarithm.
 const OUT_OF_BOUNDS: f64 = 0.02;
 
-/// Constants that were fitted, with what is known of their errors.
+/// Constants that were fitted, with the relative errors they leave.
 #[derive(Debug, Clone)]
 pub struct Fitted {
     /// A stack that holds them.
     pub stack: Stack,
-    /// Errors of the rows they were fitted to.
-    pub errors: Errors,
-    /// Errors of shapes the fit had not seen; `None` with fewer shapes than folds.
-    pub held_out: Option<Errors>,
-    /// Relative error of every row, in order: in sample, and held out.
-    pub residuals: Vec<(f64, Option<f64>)>,
-}
-
-impl Fitted {
-    /// The error to expect: the 90th percentile, held out where there is such.
-    #[must_use]
-    pub fn band(&self) -> f64 {
-        self.held_out.unwrap_or(self.errors).p90.max(0.02)
-    }
+    /// Of every row the fit had seen, in order.
+    pub errors: Vec<f64>,
+    /// Of every row by a fit without its shape; `None` with fewer shapes than parts.
+    pub held_out: Option<Vec<f64>>,
 }
 
 /// Why measurements were not fitted.
@@ -76,17 +65,7 @@ pub fn fit(
     let predicted = family.times(samples, device, &stack);
     let errors = relative(samples, &predicted);
     let held_out = held_out(family, samples, device, &stack);
-    let residuals = errors
-        .iter()
-        .enumerate()
-        .map(|(i, error)| (*error, held_out.as_ref().map(|held_out| held_out[i])))
-        .collect();
-    Ok(Fitted {
-        stack,
-        errors: Errors::of(&errors).ok_or(NotFitted::TooFew { rows: 0, constants })?,
-        held_out: held_out.as_deref().and_then(Errors::of),
-        residuals,
-    })
+    Ok(Fitted { stack, errors, held_out })
 }
 
 /// Fixed starting points: the constants as they are, and every other one halved or doubled.
@@ -165,7 +144,7 @@ fn held_out(
     start: &Stack,
 ) -> Option<Vec<f64>> {
     let free = family.free(samples.len());
-    let folds = folds(&samples.iter().map(|s| family.shape(s.row)).collect::<Vec<_>>())?;
+    let folds = folds(&samples.iter().map(|s| family.shape(s.row)).collect::<Vec<_>>(), FOLDS)?;
     let mut errors = vec![0.0; samples.len()];
     for fold in 0..FOLDS {
         let part = |inside: bool| -> Vec<Sample> {
@@ -188,15 +167,15 @@ fn held_out(
     Some(errors)
 }
 
-/// The fold of every row: shapes in order are dealt in turn. `None` with too few shapes.
-pub(super) fn folds(shapes: &[Vec<u64>]) -> Option<Vec<usize>> {
+/// The part of every row: shapes in order are dealt in turn. `None` with too few shapes.
+pub(super) fn folds(shapes: &[Vec<u64>], parts: usize) -> Option<Vec<usize>> {
     let mut distinct: Vec<&Vec<u64>> = shapes.iter().collect();
     distinct.sort();
     distinct.dedup();
-    if distinct.len() < FOLDS {
+    if distinct.len() < parts {
         return None;
     }
-    let fold = |shape: &Vec<u64>| distinct.binary_search(&shape).map_or(0, |at| at % FOLDS);
+    let fold = |shape: &Vec<u64>| distinct.binary_search(&shape).map_or(0, |at| at % parts);
     Some(shapes.iter().map(fold).collect())
 }
 
@@ -210,6 +189,7 @@ mod tests {
     use super::*;
     use crate::domain::cost::sample;
     use crate::domain::units::Seconds;
+    use crate::domain::validate::errors::Errors;
     use crate::domain::validate::measured::{Case, Launch, Measured, Op, Software, Subset};
 
     fn product(m: f64, n: f64, k: f64) -> Measured {
@@ -256,8 +236,10 @@ mod tests {
             rows.iter().map(|row| Sample { row, draws: Vec::new() }).collect();
         let fitted = fit(Family::Gemm, &samples, &device, &device.stacks[0]).unwrap();
         let found = &fitted.stack.gemm.constants;
-        assert!(fitted.errors.mean < 0.005, "{:?}", fitted.errors);
-        assert!(fitted.held_out.unwrap().mean < 0.05, "{:?}", fitted.held_out);
+        let mean = |errors: &[f64]| Errors::of(errors).unwrap().mean;
+        assert!(mean(&fitted.errors) < 0.005, "{:?}", fitted.errors);
+        let held_out = fitted.held_out.unwrap();
+        assert!(mean(&held_out) < 0.05, "{held_out:?}");
         assert!((found.compute - 0.6).abs() < 0.02, "{found:?}");
         assert!((found.start.get() - 3e-6).abs() < 0.5e-6, "{found:?}");
     }
@@ -275,8 +257,8 @@ mod tests {
     #[test]
     fn folds_keep_shapes_whole() {
         let shapes = [3, 1, 2, 1, 3, 4].map(|n| vec![n]);
-        assert_eq!(folds(&shapes).unwrap(), [2, 0, 1, 0, 2, 0]);
-        assert_eq!(folds(&shapes[..2]), None);
+        assert_eq!(folds(&shapes, 3).unwrap(), [2, 0, 1, 0, 2, 0]);
+        assert_eq!(folds(&shapes[..2], 3), None);
         assert!((four_digits(1.234_56e-6) - 1.235e-6).abs() < 1e-20);
     }
 }

@@ -1,19 +1,25 @@
 //! Constants of the laws fitted to measurements of one device.
 //!
-//! Measurements of one operator and one piece of software become one set of constants:
-//! [`parameters`] names what is free in each law and between which bounds, [`simplex`]
-//! searches without derivatives from fixed starting points, [`fit`] minimises
+//! [`profile`] takes everything that was measured. Measurements of one operator and one
+//! piece of software become one set of constants: [`parameters`] names what is free in
+//! each law and between which bounds, [`simplex`] searches without derivatives from fixed
+//! starting points, [`fit`] minimises
 //!
 //! ```text
 //! mean |ln(predicted/measured)| + 0.3 · mean ln²(predicted/measured)
 //! ```
 //!
-//! and repeats the fit without a third of the shapes at a time, so that every error that
-//! is reported as held out is that of a shape the fit had not seen. The laws are those
-//! that answer questions; nothing is random, so equal rows give equal constants.
+//! Communication is fitted library by library ([`collectives`], [`exchanges`]), its curves
+//! drawn towards their [`relatives`]. Every fit is repeated without a part of the shapes
+//! at a time, so that every error that is reported as held out is that of a shape the fit
+//! had not seen. The laws are those that answer questions; nothing is random, so equal
+//! rows give equal constants.
 
 pub mod collectives;
+pub mod evidence;
+pub mod exchanges;
 pub mod fit;
 pub mod parameters;
 pub mod profile;
+pub mod relatives;
 pub mod simplex;

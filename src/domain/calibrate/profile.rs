@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use rayon::prelude::*;
 
-use super::collectives::{self, FittedCurve, Key};
-use super::fit::{Fitted, fit};
+use super::collectives;
+use super::evidence::{Evidence, LeftOut};
+use super::exchanges;
+use super::fit::fit;
 use super::parameters::{Family, Sample};
-use crate::domain::comm::profile::{Collective, CollectiveKernel};
+use crate::domain::comm::profile::{CollectiveFit, CollectiveKey, DeepEpFit, DeepEpKey};
 use crate::domain::hardware::{Device, Stack};
 use crate::domain::validate::measured::{Case, Launch, Loads, Measured, Software, Subset};
 use crate::domain::validate::price::{DrawnLoads, drawn_loads};
@@ -23,21 +25,18 @@ pub struct Set {
     pub family: Family,
     /// The software.
     pub software: Software,
-    /// The constants, and how well they fit.
-    pub fitted: Fitted,
-    /// The rows they were fitted to, as indices into what was given.
-    pub rows: Vec<usize>,
+    /// A stack that holds the constants.
+    pub stack: Stack,
+    /// What they rest on.
+    pub evidence: Evidence,
 }
 
-/// One curve fitted to the measurements of one collective.
-#[derive(Debug, Clone)]
-pub struct CurveSet {
-    /// Library, operation, devices.
-    pub key: Key,
-    /// The curve, and how well it fits.
-    pub fitted: FittedCurve,
-    /// The rows it was fitted to.
-    pub rows: Vec<usize>,
+impl Set {
+    /// The error to expect: the 90th percentile, held out where there is such.
+    #[must_use]
+    pub fn band(&self) -> f64 {
+        self.evidence.expected().p90.max(0.02)
+    }
 }
 
 /// What measurements of one device gave.
@@ -46,35 +45,51 @@ pub struct Calibration {
     /// Laws of operators.
     pub sets: Vec<Set>,
     /// Curves of collectives.
-    pub curves: Vec<CurveSet>,
+    pub collectives: BTreeMap<CollectiveKey, (CollectiveFit, Evidence)>,
+    /// Laws of dispatch and combine.
+    pub exchanges: BTreeMap<DeepEpKey, (DeepEpFit, Evidence)>,
     /// What was not fitted, and why.
-    pub left_out: BTreeMap<String, u64>,
+    pub left_out: LeftOut,
 }
 
 /// Fits what `rows` measure of `device`, starting from its own constants.
 #[must_use]
 pub fn calibrate(rows: &[Measured], device: &Device) -> Calibration {
-    let mut found = Calibration::default();
+    let mut left_out = LeftOut::default();
     let mut laws: BTreeMap<(Family, &Software), Vec<usize>> = BTreeMap::new();
-    let mut links: BTreeMap<Key, BTreeMap<&Software, Vec<usize>>> = BTreeMap::new();
+    let mut links: Vec<usize> = Vec::new();
     for (at, row) in rows.iter().enumerate() {
         if row.subset == Subset::Excluded {
-            found.leave_out("known to be wrong");
+            left_out.add("known to be wrong", 1);
         } else if row.launch != Launch::None {
-            found.leave_out("the host's launch is in the time");
-        } else if let Some(key) = collectives::key(row) {
-            links.entry(key).or_default().entry(&row.software).or_default().push(at);
+            left_out.add("the host's launch is in the time", 1);
+        } else if matches!(row.case, Case::Collective { .. } | Case::Exchange(_)) {
+            links.push(at);
         } else if let Some(family) = Family::of(row) {
             laws.entry((family, &row.software)).or_default().push(at);
         } else {
-            found.leave_out(&format!("{}: no free constants of its own", row.op.name()));
+            left_out.add(format!("{}: no free constants of its own", row.op.name()), 1);
         }
     }
+    let sets = operators(rows, laws, device, &mut left_out);
+    let profile = device.collectives.as_deref();
+    let collectives = collectives::fit(rows, &links, profile, &mut left_out);
+    let exchanges = exchanges::fit(rows, &links, &mut left_out);
+    Calibration { sets, collectives, exchanges, left_out }
+}
+
+/// Fits the laws of a device's operators, each to the rows of one piece of software.
+fn operators(
+    rows: &[Measured],
+    mut laws: BTreeMap<(Family, &Software), Vec<usize>>,
+    device: &Device,
+    left_out: &mut LeftOut,
+) -> Vec<Set> {
     for ((family, _), at) in &mut laws {
         let known = keep_known_loads(rows, at);
         if known < at.len() {
             let what = format!("{}: loads drawn at random, where others are known", family.name());
-            *found.left_out.entry(what).or_default() += (at.len() - known) as u64;
+            left_out.add(what, at.len() - known);
             at.retain(|&i| !is_drawn(&rows[i]));
         }
     }
@@ -85,70 +100,16 @@ pub fn calibrate(rows: &[Measured], device: &Device) -> Calibration {
         .par_iter()
         .map(|((family, software), at)| one_law(*family, software, rows, at, device, &drawn))
         .collect();
-    for (((family, software), at), fitted) in laws.into_iter().zip(fits) {
-        match fitted {
-            Ok(fitted) => {
-                let software = software.clone();
-                found.sets.push(Set { family, software, fitted, rows: at });
-            }
+    let mut sets = Vec::new();
+    for (((family, software), at), set) in laws.into_iter().zip(fits) {
+        match set {
+            Ok(set) => sets.push(set),
             Err(why) => {
-                let what = format!("{} of {}: {why}", family.name(), software.label());
-                *found.left_out.entry(what).or_default() += at.len() as u64;
+                left_out.add(format!("{} of {}: {why}", family.name(), software.label()), at.len());
             }
         }
     }
-    let links: Vec<_> = links
-        .into_iter()
-        .filter_map(|(key, versions)| {
-            // A profile has one curve for a library: that of the version measured most,
-            // the last of several.
-            let all: usize = versions.values().map(Vec::len).sum();
-            let at = versions.into_values().max_by_key(Vec::len)?;
-            if all > at.len() {
-                let what = "collectives: another version of the library".to_owned();
-                *found.left_out.entry(what).or_default() += (all - at.len()) as u64;
-            }
-            Some((key, at))
-        })
-        .collect();
-    let curves: Vec<_> = links
-        .par_iter()
-        .map(|(_, at)| collectives::fit(&at.iter().map(|&i| &rows[i]).collect::<Vec<_>>()))
-        .collect();
-    for ((key, at), fitted) in links.into_iter().zip(curves) {
-        match fitted {
-            Some(fitted) => found.curves.push(CurveSet { key, fitted, rows: at }),
-            None => {
-                *found
-                    .left_out
-                    .entry("collectives with hardly any sizes".to_owned())
-                    .or_default() += at.len() as u64;
-            }
-        }
-    }
-    found
-}
-
-impl Calibration {
-    fn leave_out(&mut self, why: &str) {
-        *self.left_out.entry(why.to_owned()).or_default() += 1;
-    }
-}
-
-impl CurveSet {
-    /// Operation and devices in one word.
-    #[must_use]
-    pub fn name(&self) -> String {
-        let (_, operation, devices) = self.key;
-        let operation = Collective::ALL.iter().find(|(of, _)| *of == operation);
-        format!("{} x{devices}", operation.map_or("", |(_, name)| name))
-    }
-
-    /// The library's name in catalog files.
-    #[must_use]
-    pub fn library(&self) -> &'static str {
-        CollectiveKernel::ALL.iter().find(|(of, _)| *of == self.key.0).map_or("", |(_, name)| name)
-    }
+    sets
 }
 
 fn is_drawn(row: &Measured) -> bool {
@@ -168,11 +129,14 @@ fn one_law(
     at: &[usize],
     device: &Device,
     drawn: &DrawnLoads,
-) -> Result<Fitted, String> {
+) -> Result<Set, String> {
     let samples = at.iter().map(|&i| sample(&rows[i], drawn)).collect::<Result<Vec<_>, _>>()?;
     let start = start(family, software, device)
         .ok_or_else(|| format!("the device {} has no stack to start from", device.name))?;
-    fit(family, &samples, device, &start).map_err(|why| why.to_string())
+    let fitted = fit(family, &samples, device, &start).map_err(|why| why.to_string())?;
+    let evidence = Evidence::of(at, &fitted.errors, fitted.held_out.as_deref())
+        .ok_or_else(|| "there are no rows".to_owned())?;
+    Ok(Set { family, software: software.clone(), stack: fitted.stack, evidence })
 }
 
 fn sample<'a>(row: &'a Measured, drawn: &DrawnLoads) -> Result<Sample<'a>, String> {

@@ -14,28 +14,14 @@
 //! profile, see the tests.
 
 use super::collectives::{CollectiveLaw, NOTHING, sum_of};
-use super::distinct::distinct_blocks;
-use super::link::{UNMEASURED_BAND, latency_and_bandwidth};
+use super::load::ExchangeLoad;
 use super::paper;
-use super::profile::{
-    Collective, CommunicationProfile, Congestion, Curve, DeepEpFit, DeepEpKey, DeepEpMode, Ramp,
-    Way,
-};
+use super::profile::{Collective, DeepEpMode, Way};
+use super::way::{WayJob, WayLaw, token_bytes};
 use crate::domain::hardware::Link;
 use crate::domain::price::{Basis, Price};
 use crate::domain::system::{Communication, Dtype, EngineName, System};
-use crate::domain::units::{Bytes, BytesPerSecond, Seconds};
-
-/// What the busiest device receives in one layer of one step, from other devices.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct ExchangeLoad {
-    /// Tokens with at least one expert there.
-    pub tokens: f64,
-    /// Pairs of a token and an expert there.
-    pub pairs: f64,
-    /// Tokens with at least one expert on the busiest node, from other nodes.
-    pub node_tokens: f64,
-}
+use crate::domain::units::{Bytes, Seconds};
 
 /// Prices of the two ways.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -86,42 +72,6 @@ enum Unit {
     Pairs,
 }
 
-/// A curve over link bytes, and how many bytes a received token is.
-#[derive(Debug, Clone, Copy, PartialEq)]
-struct WayLaw {
-    curve: Curve,
-    bytes_per_token: f64,
-    /// Bytes that do not depend on routing.
-    own_bytes: f64,
-    band: f64,
-    basis: Basis,
-}
-
-impl WayLaw {
-    /// Devices alone in their node have nobody to send to.
-    const FREE: Self = Self {
-        curve: Curve {
-            floor: Seconds::ZERO,
-            overlap: 1.0,
-            bandwidth: BytesPerSecond::new(1.0),
-            ramps: [Ramp::NONE; 2],
-            congestion: Congestion::NONE,
-        },
-        bytes_per_token: 0.0,
-        own_bytes: 0.0,
-        band: 0.0,
-        basis: Basis::Fitted,
-    };
-
-    fn time(&self, received: f64) -> Seconds {
-        self.curve.time(Bytes::new(self.own_bytes + self.bytes_per_token * received))
-    }
-
-    fn price(&self, received: f64) -> Price {
-        Price { time: self.time(received), band: self.band, basis: self.basis }
-    }
-}
-
 impl Exchange {
     /// The exchange of `system` under `pattern`.
     #[must_use]
@@ -133,7 +83,9 @@ impl Exchange {
     /// The same for another number of tokens in the step than the workload's.
     #[must_use]
     pub fn for_tokens(system: &System, pattern: Communication, tokens: f64) -> Self {
-        let balanced = balanced_load(system, tokens);
+        let devices = system.parallelism.expert_parallel;
+        let nodes = devices.div_ceil(system.cluster.devices_per_node);
+        let balanced = ExchangeLoad::balanced(&system.model.experts, devices, nodes, tokens);
         let group = system.parallelism.expert_parallel * system.parallelism.expert_tensor;
         let law =
             |operation| CollectiveLaw::new(&system.cluster, engine_of(system), operation, group);
@@ -310,82 +262,6 @@ fn routed_law(system: &System, tokens: f64, mode: DeepEpMode, way: Way) -> Route
     }
 }
 
-/// Bytes of one token's hidden state on the wire; fp8 carries a 4-byte scale per 128.
-fn token_bytes(hidden: f64, dtype: Dtype) -> f64 {
-    match dtype {
-        Dtype::Fp8 => hidden * (1.0 + 4.0 / 128.0),
-        other => hidden * other.bytes(),
-    }
-}
-
-/// What is needed to find the law of one way over one link.
-struct WayJob<'a> {
-    hidden: f64,
-    bytes: f64,
-    own: f64,
-    mode: DeepEpMode,
-    way: Way,
-    stack: Option<EngineName>,
-    profile: Option<&'a CommunicationProfile>,
-}
-
-impl WayJob<'_> {
-    fn law(&self, link: &Link, nodes: u32, peers: u32) -> WayLaw {
-        self.measured(link, nodes, peers).unwrap_or_else(|| WayLaw {
-            curve: latency_and_bandwidth(Collective::AllToAll, f64::from(peers), link),
-            bytes_per_token: self.bytes,
-            own_bytes: 0.0,
-            band: UNMEASURED_BAND,
-            basis: Basis::Roofline,
-        })
-    }
-
-    fn measured(&self, link: &Link, nodes: u32, peers: u32) -> Option<WayLaw> {
-        let profile = self.profile?;
-        let nominal = if nodes > 1 {
-            (profile.inter_node_link.as_deref() == Some(link.name.as_str()))
-                .then_some(profile.inter_node_bandwidth)?
-        } else {
-            (profile.link == link.name).then_some(profile.link_bandwidth)?
-        };
-        let own = self.stack.unwrap_or(EngineName::Sglang);
-        let (key, fit) = [self.mode, self.mode.first_version()]
-            .into_iter()
-            .flat_map(|mode| [(own, mode), (EngineName::Sglang, mode)])
-            .find_map(|(stack, mode)| nearest(profile, stack, mode, self.way, nodes))?;
-        let speed = link.bandwidth / nominal;
-        // Every node that was measured has eight devices.
-        let alike = key.nodes == nodes && (nodes > 1 || peers == 8);
-        let exact = alike && (speed - 1.0).abs() < 1e-9;
-        let bytes = self.bytes + fit.header.get();
-        let curve = fit.fitted.curve.scaled(speed);
-        Some(WayLaw {
-            curve: Curve { floor: curve.floor + fit.floor_per_hidden * self.hidden, ..curve },
-            bytes_per_token: bytes,
-            own_bytes: bytes * fit.own_copies * self.own,
-            band: fit.fitted.error_large
-                + if exact { 0.0 } else { 0.1 + speed.ln().abs().min(1.0) * UNMEASURED_BAND },
-            basis: Basis::Fitted,
-        })
-    }
-}
-
-/// The fit for the number of nodes, or for the nearest smaller one, then larger one.
-fn nearest(
-    profile: &CommunicationProfile,
-    stack: EngineName,
-    mode: DeepEpMode,
-    way: Way,
-    nodes: u32,
-) -> Option<(&DeepEpKey, &DeepEpFit)> {
-    let key = |nodes| DeepEpKey { stack, mode, way, nodes };
-    if nodes == 1 {
-        return profile.deep_ep.get_key_value(&key(1));
-    }
-    let below = profile.deep_ep.range(key(2)..=key(nodes)).next_back();
-    below.or_else(|| profile.deep_ep.range(key(nodes)..=key(u32::MAX)).next())
-}
-
 fn engine_of(system: &System) -> Option<EngineName> {
     system.engine.as_ref().map(|engine| engine.name)
 }
@@ -396,32 +272,6 @@ fn slowest_link(system: &System) -> &Link {
     match &cluster.inter_node_link {
         Some(link) if cluster.n_nodes() > 1 && link.bandwidth < cluster.link.bandwidth => link,
         _ => &cluster.link,
-    }
-}
-
-/// What every device receives when all choices of experts are equally likely.
-///
-/// ```text
-/// tokens      = T/N · distinct devices · (N − 1)/N
-/// pairs       = T·k/N · (N − 1)/N
-/// node_tokens = T/m · distinct nodes · (m − 1)/m
-/// ```
-fn balanced_load(system: &System, tokens: f64) -> ExchangeLoad {
-    let experts = &system.model.experts;
-    let devices = system.parallelism.expert_parallel;
-    let n = f64::from(devices);
-    let m = f64::from(devices.div_ceil(system.cluster.devices_per_node));
-    let distinct = |blocks: f64| {
-        // The number of blocks is a small positive whole number.
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "see above")]
-        let blocks = blocks as u32;
-        distinct_blocks(experts.routed, experts.top_k, blocks, experts.groups)
-    };
-    let from_others = |blocks: f64| (blocks - 1.0) / (blocks * blocks);
-    ExchangeLoad {
-        tokens: tokens * distinct(n) * from_others(n),
-        pairs: tokens * f64::from(experts.top_k) * from_others(n),
-        node_tokens: tokens * distinct(m) * from_others(m),
     }
 }
 

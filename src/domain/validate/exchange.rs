@@ -17,7 +17,7 @@ use crate::domain::system::{
 };
 
 /// Devices of a node in every table.
-const PER_NODE: u32 = 8;
+pub const PER_NODE: u32 = 8;
 
 /// Prices one way of an exchange.
 pub fn price(
@@ -99,6 +99,19 @@ fn system(case: &ExchangeCase, cluster: Cluster) -> System {
     }
 }
 
+/// The routed experts of a row; their width does not matter.
+#[must_use]
+pub const fn experts(case: &ExchangeCase) -> Experts {
+    Experts {
+        routed: case.experts,
+        top_k: case.top_k,
+        intermediate: 1,
+        gated: true,
+        shared_intermediate: 0,
+        groups: None,
+    }
+}
+
 /// A model of which only the routed experts and the hidden size matter.
 fn model(case: &ExchangeCase) -> Model {
     Model {
@@ -117,14 +130,7 @@ fn model(case: &ExchangeCase) -> Model {
         dense_layers: 0,
         dense_intermediate: 0,
         cross_attention_layers: 0,
-        experts: Experts {
-            routed: case.experts,
-            top_k: case.top_k,
-            intermediate: 1,
-            gated: true,
-            shared_intermediate: 0,
-            groups: None,
-        },
+        experts: experts(case),
         small: SmallParameters::default(),
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::domain::comm::profile::{Collective, CollectiveKernel, DeepEpMode, Way};
 use crate::domain::cost::attention::{Heads, Span};
+use crate::domain::named::name_of;
 use crate::domain::system::{Dtype, EngineName};
 use crate::domain::units::{Bytes, Seconds};
 
@@ -74,7 +75,7 @@ impl Op {
     /// Its name in reports.
     #[must_use]
     pub fn name(self) -> &'static str {
-        Self::ALL.iter().find(|(op, _)| *op == self).map_or("", |(_, name)| name)
+        name_of(&Self::ALL, &self)
     }
 }
 

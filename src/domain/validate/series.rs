@@ -9,6 +9,7 @@ use super::measured::{Case, Loads, Measured, Op, Software, Subset};
 use super::price::{DrawnLoads, price};
 use super::profiles::Profiles;
 use crate::domain::comm::profile::{Collective, DeepEpMode, Way};
+use crate::domain::named::name_of;
 use crate::domain::units::{Bytes, Seconds};
 
 /// Fewest sizes that make a series.
@@ -180,12 +181,12 @@ fn label(case: &Case) -> Option<String> {
         Case::Norm { width, .. } | Case::GatedActivation { width, .. } => format!("width {width}"),
         Case::TopK { experts, .. } => format!("{experts} experts"),
         Case::Collective { operation, devices, .. } => {
-            let name = Collective::ALL.iter().find(|(of, _)| of == operation)?.1;
+            let name = name_of(&Collective::ALL, operation);
             format!("{name} on {devices}")
         }
         Case::Exchange(case) => {
-            let mode = DeepEpMode::ALL.iter().find(|(of, _)| *of == case.mode)?.1;
-            let way = if case.way == Way::Dispatch { "dispatch" } else { "combine" };
+            let mode = name_of(&DeepEpMode::ALL, &case.mode);
+            let way = name_of(&Way::ALL, &case.way);
             format!(
                 "{way} {mode}, {} nodes, {} of {} experts, width {}, {:?}",
                 case.nodes, case.top_k, case.experts, case.hidden, case.dispatch

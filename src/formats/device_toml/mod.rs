@@ -6,6 +6,7 @@
 mod parts;
 mod sections;
 pub mod write;
+mod write_links;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

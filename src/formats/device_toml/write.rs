@@ -5,9 +5,9 @@ use toml::{Table, Value as Toml};
 
 use super::super::catalog_entry::CatalogFileError;
 use super::refuse;
+use super::write_links::replace_links;
 use crate::domain::calibrate::parameters::Family;
-use crate::domain::calibrate::profile::{Calibration, CurveSet, Set};
-use crate::domain::comm::profile::{Collective, CollectiveKernel, Curve};
+use crate::domain::calibrate::profile::{Calibration, Set};
 use crate::domain::system::EngineName;
 use crate::domain::validate::measured::Software;
 
@@ -25,7 +25,8 @@ pub struct Heading {
 }
 
 /// The text of `base` with everything that was fitted: sets of constants, stacks that use
-/// them in front of the others, curves in the place of those they replace.
+/// them in front of the others, laws of communication in the place of those they
+/// replace.
 pub fn with_fitted(
     base: &Value,
     heading: &Heading,
@@ -44,9 +45,7 @@ pub fn with_fitted(
         sets.insert(set_name(set), Toml::Table(section));
     }
     add_stacks(&mut file, &fitted.sets)?;
-    if !fitted.curves.is_empty() {
-        replace_curves(&mut file, &fitted.curves, heading)?;
-    }
+    replace_links(&mut file, fitted, heading)?;
     let text = toml::to_string(&file).map_err(|error| refuse(error.to_string()))?;
     Ok(format!(
         "# {}: fitted to measurements by `moe-gps calibrate` on {}.\n# Laws and symbols: src/domain/cost, src/domain/comm of moe-gps.\n{text}",
@@ -88,12 +87,15 @@ fn section(file: &Table, set: &Set, heading: &Heading) -> Table {
     section.insert("kernel".to_owned(), or_none(&set.software.kernel).into());
     section.insert("source".to_owned(), heading.source.clone().into());
     section.insert("date".to_owned(), heading.date.clone().into());
-    section.insert("rows".to_owned(), Toml::Integer(set.rows.len().try_into().unwrap_or(i64::MAX)));
-    section.insert("mean_error".to_owned(), rounded(set.fitted.errors.mean));
-    if let Some(held_out) = set.fitted.held_out {
+    section.insert(
+        "rows".to_owned(),
+        Toml::Integer(set.evidence.rows.len().try_into().unwrap_or(i64::MAX)),
+    );
+    section.insert("mean_error".to_owned(), rounded(set.evidence.errors.mean));
+    if let Some(held_out) = set.evidence.held_out {
         section.insert("held_out_error".to_owned(), rounded(held_out.mean));
     }
-    section.insert("band".to_owned(), rounded(set.fitted.band()));
+    section.insert("band".to_owned(), rounded(set.band()));
     section.insert("basis".to_owned(), "fitted".into());
     section.insert("constants".to_owned(), Toml::Table(constants(file, set)));
     section
@@ -101,9 +103,9 @@ fn section(file: &Table, set: &Set, heading: &Heading) -> Table {
 
 /// The constants a fit started from, with those it has changed.
 fn constants(file: &Table, set: &Set) -> Table {
-    let stack = &set.fitted.stack;
+    let stack = &set.stack;
     let mut constants = started_from(file, set).unwrap_or_default();
-    for parameter in set.family.free(set.rows.len()) {
+    for parameter in set.family.free(set.evidence.rows.len()) {
         constants.insert(parameter.name.to_owned(), Toml::Float((parameter.get)(stack)));
     }
     if matches!(set.family, Family::Experts | Family::ExpertsFp8) {
@@ -116,9 +118,8 @@ fn constants(file: &Table, set: &Set) -> Table {
 /// The constants of the base's stack that a fit started from; a fit keeps its name.
 fn started_from(file: &Table, set: &Set) -> Option<Table> {
     let stacks = file.get("stack")?.as_array()?;
-    let named = |stack: &&Toml| {
-        stack.get("name").and_then(Toml::as_str) == Some(set.fitted.stack.name.as_str())
-    };
+    let named =
+        |stack: &&Toml| stack.get("name").and_then(Toml::as_str) == Some(set.stack.name.as_str());
     let stack = stacks.iter().find(named)?;
     let own = stack.get(set.family.name());
     let name = own.or_else(|| stack.get(section_of(set.family)))?.as_str()?;
@@ -160,7 +161,7 @@ fn add_stacks(file: &mut Table, sets: &[Set]) -> Result<(), CatalogFileError> {
             .filter(|set| set.software.framework == framework && set.software.version == version)
             .collect();
         // Of several kernels for one operator the one with the most rows counts.
-        own.sort_by_key(|set| set.rows.len());
+        own.sort_by_key(|set| set.evidence.rows.len());
         for set in own {
             stack.insert(set.family.name().to_owned(), set_name(set).into());
         }
@@ -182,67 +183,6 @@ fn engine_of(framework: &str) -> Option<&'static str> {
     let plain = slug(framework).replace('-', "");
     let plain = if plain == "trtllm" { "tensorrtllm" } else { plain.as_str() };
     EngineName::ALL.iter().map(|(_, wire)| *wire).find(|wire| wire.replace('-', "") == plain)
-}
-
-fn replace_curves(
-    file: &mut Table,
-    curves: &[CurveSet],
-    heading: &Heading,
-) -> Result<(), CatalogFileError> {
-    let missing = || {
-        refuse(
-            "collectives were measured, but the base has no [collectives] that names a link: \
-             add one, or take the rows out"
-                .to_owned(),
-        )
-    };
-    let collectives =
-        file.get_mut("collectives").and_then(Toml::as_table_mut).ok_or_else(missing)?;
-    collectives.insert("date".to_owned(), heading.date.clone().into());
-    let old = collectives.get("source").and_then(Toml::as_str).unwrap_or_default();
-    let source = format!("{} ({} curves); the others: {old}", heading.source, curves.len());
-    collectives.insert("source".to_owned(), source.into());
-    let fits = collectives.get_mut("fits").and_then(Toml::as_array_mut).ok_or_else(missing)?;
-    for set in curves {
-        let (kernel, op, devices) = names(set);
-        fits.retain(|fit| {
-            let text = |field: &str| fit.get(field).and_then(Toml::as_str);
-            (text("kernel"), text("op")) != (Some(kernel), Some(op))
-                || fit.get("devices").and_then(Toml::as_integer) != Some(devices)
-        });
-        fits.push(Toml::Table(curve_table(set)));
-    }
-    Ok(())
-}
-
-fn names(set: &CurveSet) -> (&'static str, &'static str, i64) {
-    let (kernel, operation, devices) = set.key;
-    let kernel = CollectiveKernel::ALL.iter().find(|(of, _)| *of == kernel);
-    let operation = Collective::ALL.iter().find(|(of, _)| *of == operation);
-    (kernel.map_or("", |found| found.1), operation.map_or("", |found| found.1), devices.into())
-}
-
-fn curve_table(set: &CurveSet) -> Table {
-    let (kernel, op, devices) = names(set);
-    let Curve { floor, bandwidth, ramps, .. } = set.fitted.fitted.curve;
-    let ramps = ramps.map(|ramp| {
-        let mut table = Table::new();
-        table.insert("time_s".to_owned(), ramp.time.get().into());
-        table.insert("half_bytes".to_owned(), ramp.half.get().into());
-        table.insert("sharpness".to_owned(), ramp.sharpness.into());
-        Toml::Table(table)
-    });
-    let mut table = Table::new();
-    table.insert("kernel".to_owned(), kernel.into());
-    table.insert("op".to_owned(), op.into());
-    table.insert("devices".to_owned(), devices.into());
-    table.insert("floor_s".to_owned(), floor.get().into());
-    table.insert("bandwidth_bytes_per_s".to_owned(), bandwidth.get().into());
-    table.insert("ramps".to_owned(), Toml::Array(ramps.to_vec()));
-    table.insert("rows".to_owned(), Toml::Integer(set.rows.len().try_into().unwrap_or(i64::MAX)));
-    table.insert("error_below_1mib".to_owned(), set.fitted.fitted.error_small.into());
-    table.insert("error_from_1mib".to_owned(), set.fitted.fitted.error_large.into());
-    table
 }
 
 /// A share with three decimals, never 0, which a band must not be.

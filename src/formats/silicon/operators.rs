@@ -10,11 +10,13 @@ use std::collections::BTreeMap;
 use super::attention::grouped;
 use super::collectives::operation;
 use super::record::{Record, RowError, number, unknown, whole};
-use crate::domain::comm::profile::CollectiveKernel;
+use crate::domain::comm::profile::{CollectiveKernel, DeepEpMode, Way};
 use crate::domain::cost::attention::Span;
-use crate::domain::system::Dtype;
+use crate::domain::system::{Dtype, EngineName};
 use crate::domain::units::Bytes;
-use crate::domain::validate::measured::{Case, ExpertCase, Loads, Measured, Op, Software, Subset};
+use crate::domain::validate::measured::{
+    Case, ExchangeCase, ExpertCase, Loads, Measured, Op, Software, Subset,
+};
 
 /// Experts a lookup finds for a token; the table does not state it, and bytes are few.
 const LOOKUP_TOP_K: f64 = 2.0;
@@ -93,6 +95,8 @@ fn case(name: &str, shape: &Shape) -> Result<(Op, Case), RowError> {
         }
         "copy" | "copy_d2d" => (Op::Copy, Case::Copy(Bytes::new(shape.number("bytes")?))),
         "copy_h2d_pinned" => (Op::Copy, Case::NoLaw("copies between host and device")),
+        "dispatch" => (Op::Dispatch, Case::Exchange(exchange(Way::Dispatch, shape)?)),
+        "combine" => (Op::Combine, Case::Exchange(exchange(Way::Combine, shape)?)),
         name => collective(name, shape)?,
     })
 }
@@ -100,13 +104,41 @@ fn case(name: &str, shape: &Shape) -> Result<(Op, Case), RowError> {
 fn collective(name: &str, shape: &Shape) -> Result<(Op, Case), RowError> {
     let (operation, op) = operation(name).ok_or_else(|| unknown("op", name))?;
     let library = shape.text("library").unwrap_or("nccl");
-    let (kernel, _) = CollectiveKernel::ALL
-        .iter()
-        .find(|(_, wire)| *wire == library)
-        .ok_or_else(|| unknown("library", library))?;
+    let kernel = one_of("library", library, &CollectiveKernel::ALL)?;
     let devices = whole("devices", shape.text("devices")?)?;
     let size = Bytes::new(shape.number("bytes")?);
-    Ok((op, Case::Collective { kernel: *kernel, operation, devices, size }))
+    Ok((op, Case::Collective { kernel, operation, devices, size }))
+}
+
+/// One way of a DeepEP-like exchange under uniform routing, on whole nodes of eight devices.
+fn exchange(way: Way, shape: &Shape) -> Result<ExchangeCase, RowError> {
+    Ok(ExchangeCase {
+        engine: one_of("engine", shape.text("engine")?, &EngineName::ALL)?,
+        mode: one_of("mode", shape.text("mode")?, &DeepEpMode::ALL)?,
+        way,
+        nodes: whole("nodes", shape.text("nodes").unwrap_or("1"))?,
+        hidden: whole("hidden", shape.text("hidden")?)?,
+        experts: whole("experts", shape.text("experts")?)?,
+        top_k: whole("top_k", shape.text("top_k")?)?,
+        tokens_per_device: whole("tokens", shape.text("tokens")?)?,
+        dispatch: format(shape)?,
+        stands_in: None,
+    })
+}
+
+/// The number format of a shape; 16 bits if it is not stated.
+fn format(shape: &Shape) -> Result<Dtype, RowError> {
+    match shape.text("format").unwrap_or("bf16") {
+        "bf16" | "fp16" => Ok(Dtype::Bf16),
+        "fp8" => Ok(Dtype::Fp8),
+        format => Err(unknown("format", format)),
+    }
+}
+
+/// The value that has a name.
+fn one_of<T: Copy>(field: &str, name: &str, all: &[(T, &str)]) -> Result<T, RowError> {
+    let found = all.iter().find(|(_, known)| *known == name);
+    found.map(|(value, _)| *value).ok_or_else(|| unknown(field, name))
 }
 
 /// A recurrent predictor: `dims` is input-widthxlayers-output.
@@ -146,11 +178,7 @@ fn experts(shape: &Shape, looped: bool) -> Result<ExpertCase, RowError> {
         model: shape.text("model").unwrap_or_default().to_owned(),
         hidden: shape.number("hidden")?,
         intermediate: shape.number("intermediate")?,
-        weights: match shape.text("format").unwrap_or("bf16") {
-            "bf16" | "fp16" => Dtype::Bf16,
-            "fp8" => Dtype::Fp8,
-            format => return Err(unknown("format", format)),
-        },
+        weights: format(shape)?,
         group_tokens: shape.number("group_tokens").ok(),
         group_pairs: shape.number("group_pairs").unwrap_or(0.0),
         loads: Loads::Counts { tokens, zipf },
@@ -228,6 +256,14 @@ mod tests {
             "op \"layer_cake\" is not known"
         );
         assert_eq!(read("gemm", "M=1;N=2").unwrap_err(), RowError::Missing("K".to_owned()));
+        let shape = "engine=vllm;mode=normal;hidden=7168;experts=256;top_k=8;tokens=64;format=fp8";
+        let (op, Case::Exchange(case)) = read("combine", shape).unwrap() else { panic!("{shape}") };
+        assert_eq!((op, case.way, case.nodes), (Op::Combine, Way::Combine, 1));
+        assert_eq!((case.tokens_per_device, case.dispatch), (64, Dtype::Fp8));
+        assert_eq!(
+            read("dispatch", &shape.replace("normal", "fast")).unwrap_err().to_string(),
+            "mode \"fast\" is not known"
+        );
         let (_, case) = read("predictor_lstm", "batch=1;seq=512;dims=4096-64x2-8").unwrap();
         let expected = Case::PredictorLstm {
             sequences: 1.0,

@@ -126,10 +126,11 @@ parameters!(DECODE, decode:
     chunk "chunk_tokens" 16.0 16384.0;
     ramp "ramp_s" 1e-9 1e-3;
     ramp_bytes "ramp_bytes" 1e3 1e10;
-    memory_ungrouped "memory_ungrouped" 0.01 2.0;
-    part_overhead_ungrouped "part_overhead_ungrouped_s" 1e-9 1e-3;
+    grouped_bytes "grouped_bytes" 0.1 1.0;
+    ungrouped "ungrouped" 1e-3 2.0;
+    most_parts "most_parts" 1.0 1e4;
+    part_rounds "part_rounds" 0.5 32.0;
     merge "merge_s" 1e-9 1e-3;
-    ramp_ungrouped "ramp_ungrouped_s" 1e-9 1e-3;
     ramp_power "ramp_power" 0.3 6.0;
     ramp_streams "ramp_streams" 1e-3 1e3;
     gather "gather_s" 1e-9 1e-4;

@@ -151,32 +151,38 @@ fn a_large_product_is_waves_of_its_best_tile() {
     assert_relative_eq!(time * 1e6, expected, max_relative = 1e-5);
 }
 
-// 32 sequences × 8 heads × 4096 tokens × 512 bytes = 536.87 MB: 119.30 µs at 4.5 TB/s and,
-// with y = 10.737, 20 µs · 115.29/116.29 · 256/261 of ramp; 256 streams on 125
-// multiprocessors are less than 3 on each, so the library splits, though every stream stays
-// whole: (4096·512/60e9 = 34.95 + 2) · 3 = 110.86, 3 µs to merge; 1 µs to gather.
+// 32 sequences × 8 heads × 4096 tokens × 512 bytes, 0.8 of them read, = 429.50 MB: 95.443 µs
+// at 4.5 TB/s and, with y = 8.590, 20 µs · 73.787/74.787 · 256/261 of ramp; 256 streams on
+// 125 multiprocessors are less than 3 on each, so the library splits them into 4 rounds of
+// 125 parts, 500 · 0.859 MB: (14.317 + 2) · 4 = 65.266, 3 µs to merge; 1 µs to gather.
 #[test]
 fn decode_reads_the_cache_once() {
     let time = laws(&device()).attention.decode(&heads(), &span(32.0, 1.0, 4096.0)).get();
-    let memory: f64 = 119.304_6 + 20.0 * 115.292 / 116.292 * 256.0 / 261.0;
-    let expected = 8.0 + 3.0 + (memory.powi(8) + 110.857_6_f64.powi(8)).powf(0.125) + 1.0;
+    let memory: f64 = 95.443_7 + 20.0 * 73.787 / 74.787 * 256.0 / 261.0;
+    let expected = 8.0 + 3.0 + (memory.powi(8) + 65.266_2_f64.powi(8)).powf(0.125) + 1.0;
     assert_relative_eq!(time * 1e6, expected, max_relative = 1e-5);
 }
 
-// 150 tokens are never split: 256 streams of 150 · 512 bytes, 19.66 MB, are 4.369 µs and,
-// with y = 0.3932, 20 µs · 0.1339 · 256/261 of ramp; (1.28 + 2) · 3 = 9.84 in three rounds.
-// 512 streams are more than 3 on each multiprocessor: whole, five rounds of 36.95 = 184.76.
+// 150 tokens are never split: 256 streams of 150 · 512 · 0.8 bytes, 15.73 MB, are 3.495 µs and,
+// with y = 0.3146, 20 µs · 0.09005 · 256/261 of ramp; (1.024 + 2) · 3 = 9.072 in three rounds.
+// Ungrouped heads read all bytes and pay half of overhead and ramp: (1.28 + 1) · 3 = 6.84
+// against 4.369 and, with y = 0.3932, 10 µs · 0.1339 · 256/261. 512 streams are more than 3
+// on each multiprocessor: whole, five rounds of 29.962 = 149.81.
 #[test]
 fn short_contexts_and_many_streams_are_left_whole() {
-    let decode = |sequences, context| {
-        laws(&device()).attention.decode(&heads(), &span(sequences, 1.0, context)).get() * 1e6
+    let decode = |heads: &Heads, sequences, context| {
+        laws(&device()).attention.decode(heads, &span(sequences, 1.0, context)).get() * 1e6
     };
-    let memory: f64 = 4.369_1 + 20.0 * 0.133_9 * 256.0 / 261.0;
-    let whole = 8.0 + (memory.powi(8) + 9.84_f64.powi(8)).powf(0.125) + 1.0;
-    assert_relative_eq!(decode(32.0, 150.0), whole, max_relative = 1e-3);
-    let memory: f64 = 238.609_3 + 20.0 * 461.168 / 462.168 * 512.0 / 517.0;
-    let whole = 8.0 + (memory.powi(8) + 184.762_7_f64.powi(8)).powf(0.125) + 1.0;
-    assert_relative_eq!(decode(64.0, 4096.0), whole, max_relative = 1e-4);
+    let memory: f64 = 3.495_3 + 20.0 * 0.090_05 * 256.0 / 261.0;
+    let whole = 8.0 + (memory.powi(8) + 9.072_f64.powi(8)).powf(0.125) + 1.0;
+    assert_relative_eq!(decode(&heads(), 32.0, 150.0), whole, max_relative = 1e-4);
+    let memory: f64 = 4.369_1 + 10.0 * 0.133_9 * 256.0 / 261.0;
+    let whole = 8.0 + (memory.powi(8) + 6.84_f64.powi(8)).powf(0.125) + 1.0;
+    let ungrouped = Heads { query: 8.0, ..heads() };
+    assert_relative_eq!(decode(&ungrouped, 32.0, 150.0), whole, max_relative = 1e-3);
+    let memory: f64 = 190.887_4 + 20.0 * 295.147 / 296.147 * 512.0 / 517.0;
+    let whole = 8.0 + (memory.powi(8) + 149.810_1_f64.powi(8)).powf(0.125) + 1.0;
+    assert_relative_eq!(decode(&heads(), 64.0, 4096.0), whole, max_relative = 1e-4);
 }
 
 // One row, 33.571 MB at 4.5 TB/s = 7.460 µs, 6 µs · 33.554/83.554 = 2.410 of ramp, and 0.1 + 1.5
@@ -205,14 +211,14 @@ fn one_row_has_a_kernel_of_its_own_and_large_tiles_are_kept() {
     assert!(times.windows(2).all(|pair| pair[0] <= pair[1]), "{times:?}");
 }
 
-// One stream of 65536 tokens, 33.55 MB: alone (559.24 + 2) µs on one multiprocessor; in
-// min(65536/512, 125) = 125 parts 4.474 + 2, and 3 µs to merge them.
+// One stream of 65536 tokens, 26.84 MB read: alone (447.4 + 2) µs on one multiprocessor; in
+// min(65536/512, 64) = 64 parts 6.991 + 2, and 3 µs to merge them.
 #[test]
-fn a_long_context_is_read_by_the_whole_device() {
+fn a_long_context_is_read_by_many_multiprocessors() {
     let one = Heads { query: 8.0, kv: 1.0, ..heads() };
     let time = laws(&device()).attention.decode(&one, &span(1.0, 1.0, 65_536.0)).get();
-    let memory: f64 = 7.456_5 + 20.0 * 0.450_36 / 1.450_36 / 6.0;
-    let expected = 8.0 + 3.0 + (memory.powi(8) + 6.473_9_f64.powi(8)).powf(0.125);
+    let memory: f64 = 5.965_2 + 20.0 * 0.288_23 / 1.288_23 / 6.0;
+    let expected = 8.0 + 3.0 + (memory.powi(8) + 8.990_5_f64.powi(8)).powf(0.125);
     assert_relative_eq!(time * 1e6, expected, max_relative = 1e-4);
 }
 

@@ -3,30 +3,36 @@
 //! # Law
 //!
 //! Every cached byte is read once. A device gives each of s = B·KV streams to one
-//! multiprocessor, or splits it into as many parts as fill the device, none below `chunk`
-//! tokens, and merges the parts in a second kernel. Libraries do not compare: they split
-//! contexts longer than L* while there are fewer than s* streams per multiprocessor:
+//! multiprocessor after the other, or splits it into n parts and merges them in a second
+//! kernel. The parts aim at ν rounds of the device; none has fewer than `chunk` tokens and
+//! no stream more than n* of them. Libraries do not compare: they split contexts longer
+//! than L* while there are fewer than s* streams per multiprocessor:
 //!
 //! ```text
-//! memory  = bytes/(β·BW) + r·yᵃ/(1 + yᵃ) · s/(s + s0),   y = bytes/B0
+//! bytes   = s·L·bytes per token · [H > KV ? γ : 1],   y = bytes/B0
+//! memory  = bytes/(β·BW) + r·[H > KV ? 1 : φ]·yᵃ/(1 + yᵃ) · s/(s + s0)
 //! compute = s·16·ceil(H/(16·KV))·L·2·(d_qk + d_v) / (η·P)
-//! part(n) = (L·bytes per token/n / w + o) · ceil(s/S)
-//! n       = max(1, min(L/chunk, S/s))
-//! whole   = ‖work, part(1)‖,   split = t_merge + ‖work, part(n)‖
+//! p       = max(s, min(s·min(L/chunk, n*), ν·S)) parts, or s whole streams
+//! read(p) = ‖max(memory, compute), (bytes/p/w + o·[H > KV ? 1 : φ])·max(p/S, ceil(s/S))‖
+//! whole   = read(s),   split = t_merge + read(p),   ‖x, y‖ = (x⁸ + y⁸)^⅛
 //! t       = t0 + [B > 1 and KV > 1]·t_gather
 //!         + min(whole, split at L*)             if L ≤ L*, s < s*·S
 //!         + whole                               if L ≤ L*, s ≥ s*·S
 //!         + split                               if L > L*, s < s*·S
 //!         + max(whole, split at s*·S streams)   if L > L*, s ≥ s*·S
-//! work    = max(memory, compute),   ‖x, y‖ = (x⁸ + y⁸)^⅛
 //! ```
 //!
 //! Where splitting begins and ends the other kernel is often the faster one: minimum and
 //! maximum keep the time of more tokens from falling below that of fewer.
 //!
-//! The ramp is the time until the memory delivers in full: it is paid as the cache grows
-//! past B0 and as more streams are read side by side. Kernels for ungrouped heads (as
-//! many keys as queries) have their own β, r and o.
+//! Rounds of parts are what short contexts wait for: o is several times what reading the
+//! tokens of a part takes. `TensorRT-LLM` splits while there are fewer than four streams per
+//! multiprocessor and aims at eight rounds, of parts of 128 tokens at least, and the fits
+//! say 3 to 6, 10 to 11 and 124 to 161; `FlashAttention` aims at one. The ramp is the time
+//! until the memory delivers in full: it is paid as the cache grows past B0 and as more
+//! streams are read side by side. Ungrouped heads (as many keys as queries) may have a
+//! kernel of their own, which pays φ of the overhead and of the ramp; γ is how many of the
+//! cached bytes grouped heads read, 1 unless the library holds them in narrower numbers.
 
 use super::{Heads, Machine, Span};
 use crate::domain::units::{Bytes, BytesPerSecond, Seconds};
@@ -41,24 +47,26 @@ pub struct DecodeConstants {
     pub start: Seconds,
     /// Share of the memory bandwidth reached, β.
     pub memory: f64,
-    /// The same where every query head has its own keys.
-    pub memory_ungrouped: f64,
+    /// Share of the cached bytes that grouped heads read, γ.
+    pub grouped_bytes: f64,
     /// Share of the peak rate reached, η.
     pub compute: f64,
     /// Read rate of one multiprocessor, w.
     pub part_load: BytesPerSecond,
     /// Cost of one part, o.
     pub part_overhead: Seconds,
-    /// The same where every query head has its own keys.
-    pub part_overhead_ungrouped: Seconds,
+    /// Share of that and of the ramp where every query head has its own keys, φ.
+    pub ungrouped: f64,
     /// Fewest tokens of a part.
     pub chunk: f64,
+    /// Most parts of a stream, n*.
+    pub most_parts: f64,
+    /// Rounds of parts that splitting aims at, ν.
+    pub part_rounds: f64,
     /// Time of the kernel that merges parts, `t_merge`.
     pub merge: Seconds,
     /// Extra time until memory delivers in full, r.
     pub ramp: Seconds,
-    /// The same where every query head has its own keys.
-    pub ramp_ungrouped: Seconds,
     /// Bytes at which half of the ramp is paid, B0.
     pub ramp_bytes: Bytes,
     /// How sharply the ramp is paid around them, a.
@@ -86,33 +94,29 @@ pub(super) fn time(
         return c.start;
     }
     let multiprocessors = machine.multiprocessors;
-    let (share, ramp, overhead) = if heads.query > heads.kv {
-        (c.memory, c.ramp, c.part_overhead)
-    } else {
-        (c.memory_ungrouped, c.ramp_ungrouped, c.part_overhead_ungrouped)
-    };
-    let per_token = heads.cached * element;
+    let (read, paid) =
+        if heads.query > heads.kv { (c.grouped_bytes, 1.0) } else { (1.0, c.ungrouped) };
+    let per_token = heads.cached * element * read;
     let padded = HEAD_TILE * (heads.query / heads.kv / HEAD_TILE).ceil();
-    let work = |streams: f64, context: f64| {
+    let read_in = |streams: f64, context: f64, parts: f64| {
         let bytes = streams * context * per_token;
         let grown = (bytes / c.ramp_bytes.get()).powf(c.ramp_power);
-        let memory = bytes / (share * machine.bandwidth)
-            + ramp.get() * grown / (1.0 + grown) * streams / (streams + c.ramp_streams);
+        let memory = bytes / (c.memory * machine.bandwidth)
+            + paid * c.ramp.get() * grown / (1.0 + grown) * streams / (streams + c.ramp_streams);
         let compute = streams * padded * context * 2.0 * (heads.qk_width + heads.v_width)
             / (c.compute * machine.rate);
-        memory.max(compute)
-    };
-    let in_parts = |streams: f64, context: f64, n: f64| {
-        let part = context * per_token / n / c.part_load.get() + overhead.get();
-        norm8(work(streams, context), part * (streams / multiprocessors).ceil())
+        let part = bytes / parts / c.part_load.get() + paid * c.part_overhead.get();
+        let rounds = (parts / multiprocessors).max((streams / multiprocessors).ceil());
+        norm8(memory.max(compute), part * rounds)
     };
     let split = |streams: f64, context: f64| {
-        let n = (context / c.chunk).min(multiprocessors / streams).max(1.0);
-        c.merge.get() + in_parts(streams, context, n)
+        let parts = streams * (context / c.chunk).min(c.most_parts);
+        let parts = parts.min(c.part_rounds * multiprocessors).max(streams);
+        c.merge.get() + read_in(streams, context, parts)
     };
     let streams = span.sequences * heads.kv;
     let most = c.split_streams * multiprocessors;
-    let whole = || in_parts(streams, context, 1.0);
+    let whole = || read_in(streams, context, streams);
     let best = match (context > c.split_context, streams < most) {
         (true, true) => split(streams, context),
         (true, false) => whole().max(split(most, context)),

@@ -73,7 +73,7 @@ fn stack() -> Stack {
             part_overhead: us(2.0),
             ungrouped: 0.5,
             chunk: 512.0,
-            most_parts: 64.0,
+            most_parts: 8.0,
             part_rounds: 4.0,
             merge: us(3.0),
             ramp: us(20.0),

@@ -3,16 +3,17 @@
 //! # Law
 //!
 //! Every cached byte is read once. A device gives each of s = B·KV streams to one
-//! multiprocessor after the other, or splits it into n parts and merges them in a second
-//! kernel. The parts aim at ν rounds of the device; none has fewer than `chunk` tokens and
-//! no stream more than n* of them. Libraries do not compare: they split contexts longer
-//! than L* while there are fewer than s* streams per multiprocessor:
+//! multiprocessor after the other, or splits it into parts and merges them in a second
+//! kernel. The parts aim at ν rounds of the device and have at least `chunk` tokens; and as
+//! merging many takes long, a stream of c chunks has at most √(m·c) of them. Libraries do
+//! not compare: they split contexts longer than L* while there are fewer than s* streams
+//! per multiprocessor:
 //!
 //! ```text
 //! bytes   = s·L·bytes per token · [H > KV ? γ : 1],   y = bytes/B0
 //! memory  = bytes/(β·BW) + r·[H > KV ? 1 : φ]·yᵃ/(1 + yᵃ) · s/(s + s0)
 //! compute = s·16·ceil(H/(16·KV))·L·2·(d_qk + d_v) / (η·P)
-//! p       = max(s, min(s·min(L/chunk, n*), ν·S)) parts, or s whole streams
+//! p       = max(s, min(s·c, s·√(m·c), ν·S)) parts with c = L/chunk, or s whole streams
 //! read(p) = ‖max(memory, compute), (bytes/p/w + o·[H > KV ? 1 : φ])·max(p/S, ceil(s/S))‖
 //! whole   = read(s),   split = t_merge + read(p),   ‖x, y‖ = (x⁸ + y⁸)^⅛
 //! t       = t0 + [B > 1 and KV > 1]·t_gather
@@ -25,10 +26,9 @@
 //! Where splitting begins and ends the other kernel is often the faster one: minimum and
 //! maximum keep the time of more tokens from falling below that of fewer.
 //!
-//! Rounds of parts are what short contexts wait for: o is several times what reading the
-//! tokens of a part takes. `TensorRT-LLM` splits while there are fewer than four streams per
-//! multiprocessor and aims at eight rounds, of parts of 128 tokens at least, and the fits
-//! say 3 to 6, 10 to 11 and 124 to 161; `FlashAttention` aims at one. The ramp is the time
+//! Rounds of parts are what short contexts wait for: o is about what reading 128 tokens
+//! takes. `TensorRT-LLM` has chunk = 128, m = 8, ν = 8, s* = 4 in its source
+//! (`computeMultiBlockCount`); `FlashAttention` aims at one round. The ramp is the time
 //! until the memory delivers in full: it is paid as the cache grows past B0 and as more
 //! streams are read side by side. Ungrouped heads (as many keys as queries) may have a
 //! kernel of their own, which pays φ of the overhead and of the ramp; γ is how many of the
@@ -59,7 +59,7 @@ pub struct DecodeConstants {
     pub ungrouped: f64,
     /// Fewest tokens of a part.
     pub chunk: f64,
-    /// Most parts of a stream, n*.
+    /// Chunks of a stream times this is the most its parts may be, squared: m.
     pub most_parts: f64,
     /// Rounds of parts that splitting aims at, ν.
     pub part_rounds: f64,
@@ -110,7 +110,8 @@ pub(super) fn time(
         norm8(memory.max(compute), part * rounds)
     };
     let split = |streams: f64, context: f64| {
-        let parts = streams * (context / c.chunk).min(c.most_parts);
+        let chunks = context / c.chunk;
+        let parts = streams * chunks.min((c.most_parts * chunks).sqrt());
         let parts = parts.min(c.part_rounds * multiprocessors).max(streams);
         c.merge.get() + read_in(streams, context, parts)
     };

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use moe_gps::app::validate::{Errors, Report, validate};
+use moe_gps::catalog::Catalog;
 use moe_gps::cli::validate::{BEGIN, END};
 use moe_gps::cli::validate_markdown::markdown;
 use moe_gps::domain::comm::profile::{DeepEpMode, Way};
@@ -154,6 +155,71 @@ fn aims_are_met_but_for_what_is_noise() {
     assert!(skew.mean <= 0.10, "{skew:?}");
     let [wins, losses] = report.duels[0].1.shares();
     assert!(wins >= 0.92 && losses >= 0.70, "{wins} {losses}");
+}
+
+/// Every set of constants of a device's file that was fitted: the operator it prices, its
+/// software's versions and kernel, its rows and its mean error.
+fn fitted_sets(file: &Value) -> Vec<(&'static str, Vec<&str>, &str, u64, f64)> {
+    let sections = [
+        ("/gemm", "", "gemm"),
+        ("/prefill", "", "attention_prefill"),
+        ("/decode", "", "attention_decode"),
+        ("/experts", "", "grouped_expert_ffn"),
+        ("/rows", "norm", "rms_norm"),
+        ("/rows", "activation", "silu_mul"),
+        ("/rows", "copy", "copy"),
+        ("/top_k", "", "softmax_topk"),
+    ];
+    let mut all = Vec::new();
+    for (section, only, op) in sections {
+        for (name, set) in file.pointer(section).and_then(Value::as_object).unwrap() {
+            let Some(mean) = set["mean_error"].as_f64() else { continue };
+            if only.is_empty() || only == name {
+                let text = |field: &str| set[field].as_str().unwrap();
+                let versions = text("version").split(", ").collect();
+                let kernel = if text("framework") == "PyTorch" { "" } else { text("kernel") };
+                all.push((op, versions, kernel, set["rows"].as_u64().unwrap(), mean));
+            }
+        }
+    }
+    all
+}
+
+#[test]
+fn the_errors_that_the_catalog_states_are_those_that_are_computed() {
+    let report = shipped();
+    let catalog = Catalog::embedded().unwrap();
+    let mut compared = 0;
+    for (table, id) in
+        [("a100_sxm", "a100-sxm4-80gb"), ("h100_sxm", "h100-sxm"), ("h200_sxm", "h200-sxm")]
+    {
+        for (op, versions, kernel, rows, stated) in
+            fitted_sets(catalog.device_document(id).unwrap())
+        {
+            // A set is fitted to all rows of its software, or to those with even loads, or to
+            // the draws: whichever has as many rows.
+            for subset in ["all", "balanced", "power_law"] {
+                let of = |line: &&ValidationLine| {
+                    let words: Vec<&str> = line.stack.split(' ').collect();
+                    (line.device.as_str(), line.op, line.subset) == (table, op, subset)
+                        && versions.iter().any(|version| words.contains(version))
+                        && line.stack.ends_with(kernel)
+                };
+                let lines: Vec<_> =
+                    report.groups.iter().map(|group| &group.line).filter(of).collect();
+                if lines.iter().map(|line| line.rows).sum::<u64>() == rows {
+                    let sum: f64 = lines.iter().map(|line| line.mean * line.rows as f64).sum();
+                    let mean = sum / rows as f64;
+                    assert!(
+                        (mean - stated).abs() < 0.002,
+                        "{id} {op} {kernel}: {mean}, not {stated}"
+                    );
+                    compared += 1;
+                }
+            }
+        }
+    }
+    assert!(compared >= 20, "{compared} sets have as many rows as a table has of their software");
 }
 
 /// Least mean relative error of any law that never falls: the best such values for `times`

@@ -151,6 +151,8 @@ parameters!(NORM, norm:
     start "start_s" 1e-8 1e-3;
     per_element "per_element_s" 1e-13 1e-7;
     memory "memory" 0.01 1.0;
+    split_rows "split_rows" 1e-3 16.0;
+    per_row "per_row_s" 1e-13 1e-7;
 );
 parameters!(ACTIVATION, activation:
     start "start_s" 1e-8 1e-3;
@@ -239,9 +241,11 @@ impl Family {
             Self::Gemm | Self::Decode => 8,
             Self::Prefill => 6,
             Self::Experts | Self::ExpertsFp8 => 7,
-            Self::Norm | Self::Activation | Self::TopK | Self::Copy => all.len(),
+            Self::Norm => 3,
+            Self::Activation | Self::TopK | Self::Copy => all.len(),
         };
-        if rows < ROWS_PER_CONSTANT * all.len() { &all[..first] } else { all }
+        let each = if self == Self::Norm { 3 } else { ROWS_PER_CONSTANT };
+        if rows < each * all.len() { &all[..first] } else { all }
     }
 
     /// Starting points that differ in what a search cannot change or would not find: block

@@ -37,7 +37,15 @@ pub(crate) fn device() -> Device {
 }
 
 fn stack() -> Stack {
-    let rows = || fit(RowConstants { start: us(2.0), per_element: us(0.0005), memory: 0.5 });
+    let rows = || {
+        fit(RowConstants {
+            start: us(2.0),
+            per_element: us(0.0005),
+            split_rows: 2.0,
+            per_row: us(0.0005),
+            memory: 0.5,
+        })
+    };
     Stack {
         name: "sample".to_owned(),
         engines: vec![EngineName::Vllm],

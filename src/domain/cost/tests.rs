@@ -297,5 +297,11 @@ fn a_recurrent_predictor_costs_its_sequence_length() {
     let lookup = laws.predictor_lookup(512.0, 2.0).time;
     let ffn = laws.predictor_ffn(512.0, &[4096.0, 128.0, 64.0, 8.0]).time;
     assert!(lookup < ffn && ffn.get() < 30e-6);
+    assert!((lookup.get() - 4.8e-6).abs() < 0.1e-6, "{lookup:?}");
+    let products = [(128.0, 4096.0), (64.0, 128.0), (8.0, 64.0)]
+        .map(|(n, k)| laws.gemm.time(512.0, n, k).get());
+    let passes = ffn.get() - products.iter().sum::<f64>();
+    let two = laws.copy.pass(512.0, 128.0).time + laws.copy.pass(512.0, 64.0).time;
+    assert!((passes - two.get()).abs() < 1e-15);
     assert!(laws.copy.copy(Bytes::new(1e9)).time.get() > 2e9 / 5e12);
 }

@@ -235,6 +235,10 @@ impl Constants for Experts {
 pub(super) struct Rows {
     start_s: f64,
     per_element_s: f64,
+    /// Absent where a row is never split.
+    split_rows: Option<f64>,
+    /// Absent where a row costs its elements only.
+    per_row_s: Option<f64>,
     memory: f64,
 }
 
@@ -244,6 +248,8 @@ impl Constants for Rows {
         Ok(RowConstants {
             start: time("start_s", self.start_s)?,
             per_element: time("per_element_s", self.per_element_s)?,
+            split_rows: not_negative("split_rows", self.split_rows.unwrap_or(0.0))?,
+            per_row: time("per_row_s", self.per_row_s.unwrap_or(0.0))?,
             memory: share("memory", self.memory)?,
         })
     }

@@ -21,7 +21,7 @@ use crate::domain::comm::profile::CommunicationProfile;
 use crate::domain::hardware::{Device, Fit, PeakRates, Stack};
 use crate::domain::system::EngineName;
 use crate::domain::units::{Bytes, BytesPerSecond, FlopsPerSecond, Seconds};
-use sections::{Decode, Experts, Gemm, Prefill, Rows, Section, TopK};
+use sections::{Decode, Experts, Gemm, Prefill, RowKernel, Section, TopK};
 
 type Sets<C> = BTreeMap<String, Section<C>>;
 
@@ -41,7 +41,7 @@ struct File {
     prefill: Sets<Prefill>,
     decode: Sets<Decode>,
     experts: Sets<Experts>,
-    rows: Sets<Rows>,
+    rows: Sets<RowKernel>,
     top_k: Sets<TopK>,
     collectives: Option<CollectivesTable>,
     sources: BTreeMap<String, String>,
@@ -237,7 +237,7 @@ mod tests {
         assert!(parse(&H200.replace(from, to)).is_err());
     }
 
-    // Rows of the tables the constants were fitted to (aiconfigurator-core 0.12.0): the
+    // RowKernel of the tables the constants were fitted to (aiconfigurator-core 0.12.0): the
     // shipped file and the law as coded must still meet them within the stated band.
     #[rstest]
     #[case(16.0, 4096.0, 16384.0, 37.3)]

@@ -232,7 +232,7 @@ impl Constants for Experts {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Rows {
+pub(super) struct RowKernel {
     start_s: f64,
     per_element_s: f64,
     /// Absent where a row is never split.
@@ -242,7 +242,7 @@ pub(super) struct Rows {
     memory: f64,
 }
 
-impl Constants for Rows {
+impl Constants for RowKernel {
     type Domain = RowConstants;
     fn to_domain(&self) -> Result<RowConstants, String> {
         Ok(RowConstants {

@@ -11,7 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use rayon::prelude::*;
 
 use super::evidence::{ByVersion, Evidence, LeftOut, measured_most};
-use super::fit::{folds, four_digits};
+use super::fit::four_digits;
+use super::held_out::{folds, held_out};
 use super::relatives::{Point, Relatives};
 use crate::domain::comm::profile::{
     Collective, CollectiveFit, CollectiveKernel, CollectiveKey, CommunicationProfile, Congestion,
@@ -145,10 +146,16 @@ fn one_library(
     }
     let keys: Vec<CollectiveKey> =
         sizes.into_iter().filter(|(_, sizes)| sizes.len() >= FEWEST).map(|(key, _)| key).collect();
-    let points: Vec<Sized> = rows.iter().filter_map(|row| Sized::of(row, &keys)).collect();
+    let points: Vec<Message> = rows.iter().filter_map(|row| Message::of(row, &keys)).collect();
     let Some(curves) = together(&keys, &points) else { return BTreeMap::new() };
-    let errors: Vec<f64> = points.iter().map(|point| point.error(&curves)).collect();
-    let held_out = held_out(&keys, &points);
+    let errors_of = |points: &[Message], curves: &Vec<Curve>| -> Vec<f64> {
+        points.iter().map(|point| point.error(curves)).collect()
+    };
+    let errors = errors_of(&points, &curves);
+    let shape = |point: &Message| vec![point.curve as u64, point.size.get().to_bits()];
+    let folds = folds(&points.iter().map(shape).collect::<Vec<_>>(), FOLDS);
+    let held_out =
+        folds.and_then(|folds| held_out(&points, &folds, |seen| together(&keys, seen), errors_of));
     let known = held_out.as_ref().unwrap_or(&errors);
     // A band is that of the operation, over all numbers of devices.
     let band = |operation: Collective, small: bool| {
@@ -178,7 +185,7 @@ fn one_library(
 
 /// A measured operation.
 #[derive(Debug, Clone, Copy)]
-struct Sized {
+struct Message {
     /// Which of the curves.
     curve: usize,
     row: usize,
@@ -195,7 +202,7 @@ fn size(row: &Measured) -> Option<Bytes> {
     }
 }
 
-impl Sized {
+impl Message {
     fn of(
         (key, at, row): &(CollectiveKey, usize, &Measured),
         keys: &[CollectiveKey],
@@ -263,7 +270,7 @@ fn covariance(a: CollectiveKey, b: CollectiveKey) -> f64 {
     levels.iter().filter(|(common, _)| *common).map(|(_, spread)| spread * spread).sum()
 }
 
-fn together(keys: &[CollectiveKey], points: &[Sized]) -> Option<Vec<Curve>> {
+fn together(keys: &[CollectiveKey], points: &[Message]) -> Option<Vec<Curve>> {
     let (kernel, operation, _) = *keys.first()?;
     let floor = points.iter().map(|point| point.time).fold(f64::INFINITY, f64::min);
     let fastest = points.iter().map(|point| point.wire.get() / point.time).fold(1.0, f64::max);
@@ -272,7 +279,7 @@ fn together(keys: &[CollectiveKey], points: &[Sized]) -> Option<Vec<Curve>> {
     let relatives =
         Relatives::new(keys.len(), &centres[..constants], |_, a, b| covariance(keys[a], keys[b]))?;
     let forms: Vec<Form> = keys.iter().map(|(kernel, of, _)| form(*kernel, *of)).collect();
-    let given: Vec<Point<&Sized>> = points
+    let given: Vec<Point<&Message>> = points
         .iter()
         .map(|point| Point { curve: point.curve, what: point, time: point.time })
         .collect();
@@ -282,21 +289,6 @@ fn together(keys: &[CollectiveKey], points: &[Sized]) -> Option<Vec<Curve>> {
     let rounded =
         |constants: &Vec<f64>| constants.iter().map(|x| four_digits(*x)).collect::<Vec<_>>();
     Some(found.iter().zip(&forms).map(|(found, form)| curve(&rounded(found), form)).collect())
-}
-
-fn held_out(keys: &[CollectiveKey], points: &[Sized]) -> Option<Vec<f64>> {
-    let shapes: Vec<Vec<u64>> =
-        points.iter().map(|point| vec![point.curve as u64, point.size.get().to_bits()]).collect();
-    let folds = folds(&shapes, FOLDS)?;
-    let mut errors = vec![0.0; points.len()];
-    for fold in 0..FOLDS {
-        let seen = points.iter().zip(&folds).filter(|(_, of)| **of != fold);
-        let curves = together(keys, &seen.map(|(point, _)| *point).collect::<Vec<_>>())?;
-        for (i, point) in points.iter().enumerate().filter(|(i, _)| folds[*i] == fold) {
-            errors[i] = point.error(&curves);
-        }
-    }
-    Some(errors)
 }
 
 #[cfg(test)]

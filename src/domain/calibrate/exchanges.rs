@@ -11,7 +11,8 @@ use std::collections::BTreeMap;
 use rayon::prelude::*;
 
 use super::evidence::{ByVersion, Evidence, LeftOut, measured_most};
-use super::fit::{folds, four_digits};
+use super::fit::four_digits;
+use super::held_out::{folds, held_out};
 use super::relatives::{Point, Relatives};
 use crate::domain::comm::load::ExchangeLoad;
 use crate::domain::comm::profile::{
@@ -74,7 +75,7 @@ fn one(sent: &[Sent], nodes: u32) -> Option<(DeepEpFit, Evidence)> {
     let congested = jammed.is_some();
     let mut fit = jammed.unwrap_or(plain);
     let errors: Vec<f64> = sent.iter().map(|sent| sent.error(&fit)).collect();
-    let held_out = held_out(sent, congested);
+    let held_out = unseen(sent, congested);
     let rows: Vec<usize> = sent.iter().map(|sent| sent.row).collect();
     let evidence = Evidence::of(&rows, &errors, held_out.as_deref())?;
     let error = four_digits(evidence.expected().mean);
@@ -192,19 +193,15 @@ fn with(constants: &[f64]) -> DeepEpFit {
 
 /// Errors of every row by a law that had not seen its shape, or where there are hardly
 /// any shapes its number of tokens.
-fn held_out(sent: &[Sent], congested: bool) -> Option<Vec<f64>> {
+fn unseen(sent: &[Sent], congested: bool) -> Option<Vec<f64>> {
     let shapes: Vec<Vec<u64>> =
         sent.iter().map(|sent| sent.shape.map(u64::from).to_vec()).collect();
     let tokens: Vec<Vec<u64>> = sent.iter().map(|sent| vec![sent.own.to_bits()]).collect();
-    let parts = (3..=FOLDS).rev().find_map(|parts| Some((folds(&shapes, parts)?, parts)));
-    let (folds, parts) = parts.or_else(|| Some((folds(&tokens, FOLDS)?, FOLDS)))?;
-    let mut errors = vec![0.0; sent.len()];
-    for fold in 0..parts {
-        let seen = sent.iter().zip(&folds).filter(|(_, of)| **of != fold);
-        let fit = law(&seen.map(|(sent, _)| *sent).collect::<Vec<_>>(), congested)?;
-        for (i, sent) in sent.iter().enumerate().filter(|(i, _)| folds[*i] == fold) {
-            errors[i] = sent.error(&fit);
-        }
-    }
-    Some(errors)
+    let by_shape = (3..=FOLDS).rev().find_map(|parts| folds(&shapes, parts));
+    held_out(
+        sent,
+        &by_shape.or_else(|| folds(&tokens, FOLDS))?,
+        |seen| law(seen, congested),
+        |unseen, fit| unseen.iter().map(|sent| sent.error(fit)).collect(),
+    )
 }

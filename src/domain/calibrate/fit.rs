@@ -1,5 +1,6 @@
 //! One law's constants fitted to the measurements of one piece of software.
 
+use super::held_out::{folds, held_out};
 use super::parameters::{Family, Parameter, Sample};
 use super::simplex::minimise;
 use crate::domain::hardware::{Device, Stack};
@@ -64,7 +65,7 @@ pub fn fit(
         .map_or_else(|| start.clone(), |(stack, _)| stack);
     let predicted = family.times(samples, device, &stack);
     let errors = relative(samples, &predicted);
-    let held_out = held_out(family, samples, device, &stack);
+    let held_out = unseen(family, samples, device, &stack);
     Ok(Fitted { stack, errors, held_out })
 }
 
@@ -137,46 +138,21 @@ fn relative(samples: &[Sample], predicted: &[f64]) -> Vec<f64> {
 }
 
 /// Errors of every row under a fit that had not seen its shape.
-fn held_out(
-    family: Family,
-    samples: &[Sample],
-    device: &Device,
-    start: &Stack,
-) -> Option<Vec<f64>> {
+fn unseen(family: Family, samples: &[Sample], device: &Device, start: &Stack) -> Option<Vec<f64>> {
     let free = family.free(samples.len());
-    let folds = folds(&samples.iter().map(|s| family.shape(s.row)).collect::<Vec<_>>(), FOLDS)?;
-    let mut errors = vec![0.0; samples.len()];
-    for fold in 0..FOLDS {
-        let part = |inside: bool| -> Vec<Sample> {
-            let chosen = samples.iter().zip(&folds).filter(|(_, f)| (**f == fold) == inside);
-            chosen.map(|(sample, _)| sample.clone()).collect()
-        };
-        let (seen, unseen) = (part(false), part(true));
+    let shapes: Vec<_> = samples.iter().map(|sample| family.shape(sample.row)).collect();
+    held_out(
+        samples,
+        &folds(&shapes, FOLDS)?,
         // Not from the constants that have seen every shape, but a factor of 2 off them.
-        let (stack, _) = starts(free, start)
-            .iter()
-            .skip(1)
-            .map(|x| search(family, free, &seen, device, (start, x)))
-            .min_by(|a, b| a.1.total_cmp(&b.1))?;
-        let found = relative(&unseen, &family.times(&unseen, device, &stack));
-        let at = folds.iter().enumerate().filter(|(_, f)| **f == fold).map(|(i, _)| i);
-        for (i, error) in at.zip(found) {
-            errors[i] = error;
-        }
-    }
-    Some(errors)
-}
-
-/// The part of every row: shapes in order are dealt in turn. `None` with too few shapes.
-pub(super) fn folds(shapes: &[Vec<u64>], parts: usize) -> Option<Vec<usize>> {
-    let mut distinct: Vec<&Vec<u64>> = shapes.iter().collect();
-    distinct.sort();
-    distinct.dedup();
-    if distinct.len() < parts {
-        return None;
-    }
-    let fold = |shape: &Vec<u64>| distinct.binary_search(&shape).map_or(0, |at| at % parts);
-    Some(shapes.iter().map(fold).collect())
+        |seen| {
+            let starts = starts(free, start);
+            let found = starts.iter().skip(1);
+            let found = found.map(|x| search(family, free, seen, device, (start, x)));
+            found.min_by(|a, b| a.1.total_cmp(&b.1)).map(|(stack, _)| stack)
+        },
+        |unseen, stack| relative(unseen, &family.times(unseen, device, stack)),
+    )
 }
 
 /// A number with four significant digits.
@@ -255,10 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn folds_keep_shapes_whole() {
-        let shapes = [3, 1, 2, 1, 3, 4].map(|n| vec![n]);
-        assert_eq!(folds(&shapes, 3).unwrap(), [2, 0, 1, 0, 2, 0]);
-        assert_eq!(folds(&shapes[..2], 3), None);
+    fn numbers_keep_four_digits() {
         assert!((four_digits(1.234_56e-6) - 1.235e-6).abs() < 1e-20);
     }
 }

@@ -237,7 +237,7 @@ mod tests {
         assert!(parse(&H200.replace(from, to)).is_err());
     }
 
-    // RowKernel of the tables the constants were fitted to (aiconfigurator-core 0.12.0): the
+    // Rows of the tables the constants were fitted to (aiconfigurator-core 0.12.0): the
     // shipped file and the law as coded must still meet them within the stated band.
     #[rstest]
     #[case(16.0, 4096.0, 16384.0, 37.3)]

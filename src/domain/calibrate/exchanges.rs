@@ -1,10 +1,11 @@
 //! The laws of dispatch and combine of DeepEP-like libraries.
 //!
 //! One law for every build, mode, way and number of nodes ([`DeepEpKey`]), fitted to rows
-//! of uniform routing: floor and what it grows by per element of the hidden size, overlap,
+//! of uniform routing: floor and what it grows by per element of the hidden size,
 //! bandwidth, a ramp, copies of own tokens, a header. Rows of one shape decide few of
-//! them, so each is drawn to what is usual. Between nodes a fabric may be congested from a
-//! size on; that is kept where it explains the rows clearly better.
+//! them, so each is drawn to what is usual. How far the floor hides behind the transfer is
+//! one of a few [`OVERLAPS`]. Between nodes a fabric may be congested from a size on; that
+//! is kept where it explains the rows clearly better.
 
 use std::collections::BTreeMap;
 
@@ -32,6 +33,17 @@ const FOLDS: usize = 5;
 
 /// Share of the error that congestion must take away to be kept.
 const CLEARLY: f64 = 0.2;
+
+/// Overlaps that are tried: floor and transfer one after the other, or behind each other
+/// the more the larger it is.
+const OVERLAPS: [f64; 3] = [1.0, 2.0, 4.0];
+
+/// What of a law is chosen rather than fitted.
+#[derive(Debug, Clone, Copy)]
+struct Form {
+    overlap: f64,
+    congested: bool,
+}
 
 /// Fits the laws that the rows `at` speak of.
 pub fn fit(
@@ -66,16 +78,20 @@ pub fn fit(
 }
 
 fn one(sent: &[Sent], nodes: u32) -> Option<(DeepEpFit, Evidence)> {
-    let plain = law(sent, false)?;
     let mean = |fit: &DeepEpFit| {
         sent.iter().map(|sent| sent.error(fit).abs()).sum::<f64>() / sent.len() as f64
     };
-    let jammed = (nodes > 1).then(|| law(sent, true)).flatten();
-    let jammed = jammed.filter(|fit| mean(fit) < (1.0 - CLEARLY) * mean(&plain));
-    let congested = jammed.is_some();
-    let mut fit = jammed.unwrap_or(plain);
+    let best = |congested: bool| {
+        let forms = OVERLAPS.iter().map(|&overlap| Form { overlap, congested });
+        let fits = forms.filter_map(|form| Some((form, law(sent, form)?)));
+        fits.min_by(|(_, a), (_, b)| mean(a).total_cmp(&mean(b)))
+    };
+    let plain = best(false)?;
+    let jammed = (nodes > 1).then(|| best(true)).flatten();
+    let jammed = jammed.filter(|(_, fit)| mean(fit) < (1.0 - CLEARLY) * mean(&plain.1));
+    let (form, mut fit) = jammed.unwrap_or(plain);
     let errors: Vec<f64> = sent.iter().map(|sent| sent.error(&fit)).collect();
-    let held_out = unseen(sent, congested);
+    let held_out = unseen(sent, form);
     let rows: Vec<usize> = sent.iter().map(|sent| sent.row).collect();
     let evidence = Evidence::of(&rows, &errors, held_out.as_deref())?;
     let error = four_digits(evidence.expected().mean);
@@ -130,8 +146,8 @@ impl Sent {
 type Usual = (f64, f64);
 
 /// The constants in order: floor, what it grows by per element, bandwidth, time and half
-/// of the ramp, copies of own tokens, header, overlap beyond 1, and where there is
-/// congestion its size and what its bytes cost.
+/// of the ramp, copies of own tokens, header, and where there is congestion its size and
+/// what its bytes cost.
 fn usual(sent: &[Sent], congested: bool) -> Vec<Usual> {
     let least = sent.iter().map(|sent| sent.time).fold(f64::INFINITY, f64::min);
     let hidden = sent.iter().map(|sent| sent.hidden).fold(1.0, f64::max);
@@ -146,7 +162,6 @@ fn usual(sent: &[Sent], congested: bool) -> Vec<Usual> {
         (1e6, 2.0),
         (0.5, 0.5),
         (400.0, 0.5),
-        (0.5, 1.0),
     ];
     if congested {
         usual.extend([(most * 0.5, 1.0), (fastest, 1.0)]);
@@ -154,22 +169,20 @@ fn usual(sent: &[Sent], congested: bool) -> Vec<Usual> {
     usual
 }
 
-fn law(sent: &[Sent], congested: bool) -> Option<DeepEpFit> {
-    let usual = usual(sent, congested);
+fn law(sent: &[Sent], form: Form) -> Option<DeepEpFit> {
+    let usual = usual(sent, form.congested);
     let (centres, spreads): (Vec<f64>, Vec<f64>) = usual.into_iter().unzip();
     let relatives = Relatives::new(1, &centres, |constant, _, _| spreads[constant].powi(2))?;
     let points: Vec<Point<&Sent>> =
         sent.iter().map(|sent| Point { curve: 0, what: sent, time: sent.time }).collect();
-    let found = relatives.fit(&points, |constants, sent| sent.time(&with(constants)));
+    let found = relatives.fit(&points, |constants, sent| sent.time(&with(constants, form)));
     let rounded: Vec<f64> = found.first()?.iter().map(|value| four_digits(*value)).collect();
-    let mut fit = with(&rounded);
-    fit.fitted.curve.overlap = four_digits(fit.fitted.curve.overlap);
-    Some(fit)
+    Some(with(&rounded, form))
 }
 
-fn with(constants: &[f64]) -> DeepEpFit {
+fn with(constants: &[f64], form: Form) -> DeepEpFit {
     let seconds = |i: usize| Seconds::new(constants[i]);
-    let congestion = match constants.get(8..) {
+    let congestion = match constants.get(7..) {
         Some([from, bandwidth]) => {
             Congestion { from: Bytes::new(*from), bandwidth: BytesPerSecond::new(*bandwidth) }
         }
@@ -178,7 +191,7 @@ fn with(constants: &[f64]) -> DeepEpFit {
     let ramp = Ramp { time: seconds(3), half: Bytes::new(constants[4]), sharpness: 1.0 };
     let curve = Curve {
         floor: seconds(0),
-        overlap: 1.0 + constants[7],
+        overlap: form.overlap,
         bandwidth: BytesPerSecond::new(constants[2]),
         ramps: [ramp, Ramp::NONE],
         congestion,
@@ -193,7 +206,7 @@ fn with(constants: &[f64]) -> DeepEpFit {
 
 /// Errors of every row by a law that had not seen its shape, or where there are hardly
 /// any shapes its number of tokens.
-fn unseen(sent: &[Sent], congested: bool) -> Option<Vec<f64>> {
+fn unseen(sent: &[Sent], form: Form) -> Option<Vec<f64>> {
     let shapes: Vec<Vec<u64>> =
         sent.iter().map(|sent| sent.shape.map(u64::from).to_vec()).collect();
     let tokens: Vec<Vec<u64>> = sent.iter().map(|sent| vec![sent.own.to_bits()]).collect();
@@ -201,7 +214,7 @@ fn unseen(sent: &[Sent], congested: bool) -> Option<Vec<f64>> {
     held_out(
         sent,
         &by_shape.or_else(|| folds(&tokens, FOLDS))?,
-        |seen| law(seen, congested),
+        |seen| law(seen, form),
         |unseen, fit| unseen.iter().map(|sent| sent.error(fit)).collect(),
     )
 }

@@ -1,7 +1,7 @@
 //! The curves of the collectives of one library, fitted together.
 //!
 //! A [`Curve`] over the bytes that cross a link for every operation and number of devices:
-//! floor, bandwidth and ramps are free, what is a choice of the library stands in [`Form`].
+//! floor, bandwidth and ramps are free, what is a choice of the library stands in `Form`.
 //! Curves that share an algorithm, an operation or a number of devices are drawn towards
 //! each other, so that a group with few large messages borrows its bandwidth, and an
 //! operation without a size near a change of protocol borrows its place.

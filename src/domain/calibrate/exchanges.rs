@@ -4,7 +4,7 @@
 //! of uniform routing: floor and what it grows by per element of the hidden size,
 //! bandwidth, a ramp, copies of own tokens, a header. Rows of one shape decide few of
 //! them, so each is drawn to what is usual. How far the floor hides behind the transfer is
-//! one of a few [`OVERLAPS`]. Between nodes a fabric may be congested from a size on; that
+//! one of a few. Between nodes a fabric may be congested from a size on; that
 //! is kept where it explains the rows clearly better.
 
 use std::collections::BTreeMap;

@@ -36,7 +36,7 @@ pub(super) fn row(record: &Record) -> Result<Measured, RowError> {
         Some("nvfp4") => (Dtype::Fp8, Some("nvfp4 priced as fp8")),
         Some(format) => return Err(unknown("comm_dtype", format)),
     };
-    let case = Case::Exchange(ExchangeCase {
+    let case = possible(ExchangeCase {
         engine,
         mode,
         way,
@@ -47,10 +47,27 @@ pub(super) fn row(record: &Record) -> Result<Measured, RowError> {
         tokens_per_device: record.whole("tokens_per_rank")?,
         dispatch,
         stands_in,
-    });
+    })?;
     let software = Software { kernel: name.to_owned(), ..record.software()? };
     let time = record.time("transmit_us", 1e-6)?;
     Ok(record.measured(device(record)?, software, (op, Subset::All), case, time))
+}
+
+/// An exchange that can take place, or the number that is out of its range.
+pub(super) fn possible(case: ExchangeCase) -> Result<Case, RowError> {
+    let ExchangeCase { nodes, hidden, experts, top_k, .. } = case;
+    let numbers = [
+        ("nodes", nodes, (1..=4096).contains(&nodes), "a whole number from 1 to 4096"),
+        ("hidden size", hidden, (1..=1 << 20).contains(&hidden), "a whole number from 1 to 2^20"),
+        ("experts", experts, (1..=1 << 16).contains(&experts), "a whole number from 1 to 65536"),
+        ("experts per token", top_k, (1..=experts).contains(&top_k), "1 to the number of experts"),
+    ];
+    match numbers.into_iter().find(|(_, _, fine, _)| !fine) {
+        None => Ok(Case::Exchange(case)),
+        Some((field, value, _, rule)) => {
+            Err(RowError::Number { field: field.to_owned(), value: value.to_string(), rule })
+        }
+    }
 }
 
 /// The key of the device whose full name the row states; else the key it is filed under.

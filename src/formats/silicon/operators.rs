@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 
 use super::attention::grouped;
 use super::collectives::operation;
+use super::deepep::possible;
 use super::record::{Record, RowError, number, unknown, whole};
 use crate::domain::comm::profile::{CollectiveKernel, DeepEpMode, Way};
 use crate::domain::cost::attention::Span;
@@ -95,8 +96,8 @@ fn case(name: &str, shape: &Shape) -> Result<(Op, Case), RowError> {
         }
         "copy" | "copy_d2d" => (Op::Copy, Case::Copy(Bytes::new(shape.number("bytes")?))),
         "copy_h2d_pinned" => (Op::Copy, Case::NoLaw("copies between host and device")),
-        "dispatch" => (Op::Dispatch, Case::Exchange(exchange(Way::Dispatch, shape)?)),
-        "combine" => (Op::Combine, Case::Exchange(exchange(Way::Combine, shape)?)),
+        "dispatch" => (Op::Dispatch, exchange(Way::Dispatch, shape)?),
+        "combine" => (Op::Combine, exchange(Way::Combine, shape)?),
         name => collective(name, shape)?,
     })
 }
@@ -111,8 +112,8 @@ fn collective(name: &str, shape: &Shape) -> Result<(Op, Case), RowError> {
 }
 
 /// One way of a DeepEP-like exchange under uniform routing, on whole nodes of eight devices.
-fn exchange(way: Way, shape: &Shape) -> Result<ExchangeCase, RowError> {
-    Ok(ExchangeCase {
+fn exchange(way: Way, shape: &Shape) -> Result<Case, RowError> {
+    possible(ExchangeCase {
         engine: one_of("engine", shape.text("engine")?, &EngineName::ALL)?,
         mode: one_of("mode", shape.text("mode")?, &DeepEpMode::ALL)?,
         way,
@@ -264,6 +265,24 @@ mod tests {
             read("dispatch", &shape.replace("normal", "fast")).unwrap_err().to_string(),
             "mode \"fast\" is not known"
         );
+        for (from, to, message) in [
+            ("top_k=8", "top_k=0", "experts per token is \"0\", which is not 1 to the number"),
+            (
+                "experts=256",
+                "experts=4",
+                "experts per token is \"8\", which is not 1 to the number",
+            ),
+            (
+                "mode=",
+                "nodes=0;mode=",
+                "nodes is \"0\", which is not a whole number from 1 to 4096",
+            ),
+            ("mode=", "nodes=4294967295;mode=", "nodes is \"4294967295\", which is not"),
+            ("hidden=7168", "hidden=0", "hidden size is \"0\", which is not a whole number from 1"),
+        ] {
+            let refused = read("dispatch", &shape.replace(from, to)).unwrap_err().to_string();
+            assert!(refused.contains(message), "{refused}");
+        }
         let (_, case) = read("predictor_lstm", "batch=1;seq=512;dims=4096-64x2-8").unwrap();
         let expected = Case::PredictorLstm {
             sequences: 1.0,

@@ -92,8 +92,16 @@ pub enum CalibrateError {
     #[error(transparent)]
     Tables(#[from] ValidateError),
     /// Nothing to fit.
-    #[error("no row of {0} can be read: give tables by their file names, or an operators.csv")]
-    NoRows(PathBuf),
+    #[error(
+        "no row of {} can be read: give tables by their file names, or an operators.csv{why}",
+        .folder.display()
+    )]
+    NoRows {
+        /// The folder.
+        folder: PathBuf,
+        /// What was found instead, file by file.
+        why: String,
+    },
     /// Several devices, or not the one asked for.
     #[error("the tables measure {found}: choose one with --device")]
     Device {
@@ -119,9 +127,11 @@ pub fn run(folder: &Path, order: &Order) -> Result<Calibrated, CalibrateError> {
     for (table, file) in files(folder, &mut skipped)? {
         match read(&table, &content(&file)?) {
             Ok(found) => {
-                let unread = found.unread.len();
-                if unread > 0 {
-                    skipped.push((table.clone(), format!("{unread} rows cannot be read")));
+                if let Some((line, why)) = found.unread.first() {
+                    let unread = found.unread.len();
+                    let why =
+                        format!("{unread} rows cannot be read, the first in line {line}: {why}");
+                    skipped.push((table.clone(), why));
                 }
                 tables.extend(found.rows.iter().map(|_| table.clone()));
                 rows.extend(found.rows);
@@ -130,7 +140,8 @@ pub fn run(folder: &Path, order: &Order) -> Result<Calibrated, CalibrateError> {
         }
     }
     if rows.is_empty() {
-        return Err(CalibrateError::NoRows(folder.to_owned()));
+        let why: Vec<_> = skipped.iter().map(|(table, why)| format!("; {table}: {why}")).collect();
+        return Err(CalibrateError::NoRows { folder: folder.to_owned(), why: why.concat() });
     }
     let key = chosen_device(&rows, order.device.as_deref())?;
     let (rows, tables): (Vec<Measured>, Vec<String>) =

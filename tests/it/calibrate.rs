@@ -200,6 +200,10 @@ fn what_cannot_be_fitted_says_why() {
         let file = folder.path().join("operators.csv");
         std::fs::write(file, format!("{header}{rows}")).unwrap();
     };
+    write("h200-sxm,F,1,,copy,bytes=1,0\n");
+    let (fine, _, aside) = program(&["calibrate", path]);
+    let why = "operators.csv: 1 rows cannot be read, the first in line 2: seconds is \"0\"";
+    assert!(!fine && aside.contains(why), "{aside}");
     write("one,F,1,,copy,bytes=1,1e-6\ntwo,F,1,,copy,bytes=1,1e-6\n");
     let (fine, _, aside) = program(&["calibrate", path]);
     assert!(!fine && aside.contains("the tables measure one, two: choose one"), "{aside}");

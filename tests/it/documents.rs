@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -97,4 +98,28 @@ fn rooms_name_only_what_the_architecture_allows() {
         }
     }
     assert!(broken.is_empty(), "{broken:#?}");
+}
+
+#[test]
+fn the_readme_shows_the_answers_that_its_commands_give() {
+    let readme = text("README.md");
+    let trace = "examples/traces/mixtral_like_e8k2.python.train.npz";
+    for arguments in [
+        &["advise", "examples/questions/paper-mixtral-a100.json"][..],
+        // The question and the trace of `serve --demo`.
+        &["advise", "examples/questions/mixtral-h100.json", "--trace", trace][..],
+    ] {
+        let program = env!("CARGO_BIN_EXE_moe-gps");
+        let output = Command::new(program).args(arguments).current_dir(root()).output().unwrap();
+        let answer = String::from_utf8(output.stdout).unwrap();
+        assert!(output.status.success() && answer.starts_with("recommended: "), "{answer}");
+        // Learned predictors are fitted bit for bit alike on one kind of processor only.
+        let learned = |line: &str| line.contains("(ffn) ") || line.contains("(lstm) ");
+        let shown = answer.lines().map(|line| format!("    {line}").trim_end().to_owned());
+        let missing: Vec<String> = shown
+            .filter(|line| arguments.len() < 3 || !learned(line))
+            .filter(|line| !readme.contains(line))
+            .collect();
+        assert!(missing.is_empty(), "the readme lacks these lines of {arguments:?}: {missing:#?}");
+    }
 }

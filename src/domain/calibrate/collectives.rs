@@ -20,7 +20,7 @@ use crate::domain::comm::profile::{
 };
 use crate::domain::units::{Bytes, BytesPerSecond, Seconds};
 use crate::domain::validate::errors::Errors;
-use crate::domain::validate::measured::{Case, Measured};
+use crate::domain::validate::measured::{Case, Measured, Subset};
 
 /// Fewest sizes of one operation on one number of devices.
 const FEWEST: usize = 3;
@@ -218,7 +218,7 @@ impl Message {
     }
 
     fn is_small(&self) -> bool {
-        self.size.get() < 1_048_576.0
+        Subset::of_size(self.size) == Subset::Below1Mib
     }
 }
 
@@ -294,7 +294,7 @@ fn together(keys: &[CollectiveKey], points: &[Message]) -> Option<Vec<Curve>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::validate::measured::{Launch, Op, Software, Subset};
+    use crate::domain::validate::measured::{Launch, Op, Software};
 
     fn row(devices: u32, size: f64, time: Seconds) -> Measured {
         let size = Bytes::new(size);

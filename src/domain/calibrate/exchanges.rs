@@ -143,6 +143,9 @@ impl Sent {
 }
 
 /// A constant of the law: where it usually lies, and by how much it varies, in ln.
+///
+/// Guesses with wide spreads: they decide what rows of one shape cannot, and rows of
+/// several shapes overrule them.
 type Usual = (f64, f64);
 
 /// The constants in order: floor, what it grows by per element, bandwidth, time and half

@@ -41,6 +41,7 @@ mod predictors;
 mod process;
 mod questions;
 mod recommendations;
+mod recording;
 mod reports;
 mod reproduction;
 mod several_traces;

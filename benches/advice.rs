@@ -15,9 +15,9 @@ use std::path::Path;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use moe_gps::app::advise::check;
 use moe_gps::app::advisor::{Advice, TraceFacts, Unobserved};
-use moe_gps::domain::seed::{Purpose, stream};
-use moe_gps::domain::trace::{Kind, TraceHeader};
-use moe_gps::formats::trace::stored::RouteWriter;
+use moe_gps_core::formats::trace::stored::RouteWriter;
+use moe_gps_core::seed::{Purpose, stream};
+use moe_gps_core::trace::{Kind, TraceHeader};
 use rand::RngExt as _;
 use serde_json::{Value, json};
 

@@ -11,13 +11,13 @@ use std::hint::black_box;
 use criterion::{Criterion, criterion_group, criterion_main};
 use moe_gps::app::advisor::KnownTraces;
 use moe_gps::app::question::answerable;
-use moe_gps::catalog::Catalog;
-use moe_gps::domain::advice::layer::LayerCosts;
-use moe_gps::domain::advice::loads::Placed;
-use moe_gps::domain::cost::experts::ExpertWork;
-use moe_gps::domain::placement::{Shape, SlotMap, eplb};
-use moe_gps::domain::system::{Communication, ReplicaSplit, System};
-use moe_gps::domain::units::Seconds;
+use moe_gps_core::catalog::Catalog;
+use moe_gps_core::cost::experts::ExpertWork;
+use moe_gps_core::placement::{Shape, SlotMap, eplb};
+use moe_gps_core::pricing::layer::LayerCosts;
+use moe_gps_core::pricing::slot_shares::Placed;
+use moe_gps_core::system::{Communication, ReplicaSplit, System};
+use moe_gps_core::units::Seconds;
 use serde_json::json;
 
 /// A model on the devices of one node of H200, under vLLM.

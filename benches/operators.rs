@@ -6,14 +6,14 @@ use std::hint::black_box;
 use std::path::Path;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use moe_gps::app::validate::{shipped_profiles, validate};
-use moe_gps::domain::comm::link::GroupLaw;
-use moe_gps::domain::comm::profile::{Collective, CollectiveKernel};
-use moe_gps::domain::cost::attention::{Heads, Span};
-use moe_gps::domain::cost::experts::{ExpertShape, Seen};
-use moe_gps::domain::cost::{Laws, expert_law};
-use moe_gps::domain::system::{Dtype, Dtypes};
-use moe_gps::domain::units::Bytes;
+use moe_gps_core::comm::link::GroupLaw;
+use moe_gps_core::comm::profile::{Collective, CollectiveKernel};
+use moe_gps_core::cost::attention::{Heads, Span};
+use moe_gps_core::cost::experts::{ExpertShape, Seen};
+use moe_gps_core::cost::{Laws, expert_law};
+use moe_gps_core::system::{Dtype, Dtypes};
+use moe_gps_core::units::Bytes;
+use moe_gps_lab::validate::report::{shipped_profiles, validate};
 
 const BF16: Dtypes = Dtypes {
     weights: Dtype::Bf16,

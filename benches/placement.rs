@@ -1,8 +1,8 @@
 //! Planning every layer of a model: EPLB and ours on the reference loads, one core.
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use moe_gps::domain::placement::best::{self, Case, Combine, DeviceCost, GroupRule, Options};
-use moe_gps::domain::placement::{Groups, PlacementError, Shape, SlotMap, eplb};
+use moe_gps_core::placement::best::{self, Case, Combine, DeviceCost, GroupRule, Options};
+use moe_gps_core::placement::{Groups, PlacementError, Shape, SlotMap, eplb};
 use std::hint::black_box;
 
 #[path = "../tests/it/eplb_fixtures.rs"]

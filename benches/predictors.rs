@@ -11,10 +11,10 @@ use std::path::Path;
 
 use criterion::{Criterion, SamplingMode, Throughput, criterion_group, criterion_main};
 use moe_gps::app::ingest::{TraceDirectory, Upload};
-use moe_gps::domain::predict::{Embedding, Tokens, Unwatched, fit};
-use moe_gps::domain::question::PredictorKind;
-use moe_gps::domain::seed::{Purpose, stream};
-use moe_gps::formats::trace::{Declared, Limits};
+use moe_gps_core::formats::trace::{Declared, Limits};
+use moe_gps_core::predict::{Embedding, Tokens, Unwatched, fit};
+use moe_gps_core::question::PredictorKind;
+use moe_gps_core::seed::{Purpose, stream};
 use rand_distr::{Distribution as _, StandardNormal};
 
 fn tokens(part: &str) -> Tokens {

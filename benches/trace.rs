@@ -12,11 +12,11 @@ use std::io::Write as _;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use moe_gps::app::ingest::{TraceDirectory, Upload};
-use moe_gps::domain::seed::{Purpose, stream};
-use moe_gps::domain::trace::steps::{StepOrder, StepPlan};
-use moe_gps::domain::trace::{Kind, TraceHeader};
-use moe_gps::formats::trace::stored::{RouteWriter, StoredTrace};
-use moe_gps::formats::trace::{Declared, Limits};
+use moe_gps_core::formats::trace::stored::{RouteWriter, StoredTrace};
+use moe_gps_core::formats::trace::{Declared, Limits};
+use moe_gps_core::seed::{Purpose, stream};
+use moe_gps_core::trace::steps::{StepOrder, StepPlan};
+use moe_gps_core::trace::{Kind, TraceHeader};
 use rand::RngExt as _;
 
 /// A model's routing: layers, experts, experts per token.

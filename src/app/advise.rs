@@ -6,15 +6,15 @@ use serde_json::Value;
 use serde_json::value::to_raw_value;
 use sha2::{Digest, Sha256};
 
-use super::advisor::{Advice, AdviceError, CheckedQuestion, KnownTraces, Progress};
-use super::known::{self, Loaded};
-use super::question::{self, Answerable, AskedRouting};
-use super::{answer, assumed, fitted, interval, plan_file, replay};
-use crate::catalog::Catalog;
-use crate::domain::advice::{self, Advised, Stop};
-use crate::domain::system::Preset;
+use crate::app::advisor::{Advice, AdviceError, CheckedQuestion, KnownTraces, Progress};
+use crate::app::question::{self, Answerable, AskedRouting};
+use crate::app::routing_evidence::{self, Loaded};
+use crate::app::{answer, default_predictors, fit_predictors, interval, plan_file, replay};
 use crate::wire::interval_search::IntervalSearch;
 use crate::wire::question::Method;
+use moe_gps_core::advice::{self, Advised, Stop};
+use moe_gps_core::catalog::Catalog;
+use moe_gps_core::system::Preset;
 
 /// Reads and checks a question: fast, at the door.
 pub fn check(request: &Value, traces: &KnownTraces) -> Result<CheckedQuestion, AdviceError> {
@@ -35,13 +35,13 @@ pub fn check(request: &Value, traces: &KnownTraces) -> Result<CheckedQuestion, A
 /// Answers a question: seconds at worst, in a worker.
 fn advise(mut asked: Answerable, progress: &dyn Progress) -> Result<Advice, AdviceError> {
     if asked.assume_predictors {
-        asked.question.predictors = assumed::predictors(&asked.question);
+        asked.question.predictors = default_predictors::predictors(&asked.question);
     }
-    let fitted = fitted::fit(&mut asked, progress)?;
+    let fitted = fit_predictors::fit(&mut asked, progress)?;
     progress.report(0.05, "reading");
     let interval = interval::search(&mut asked, progress)?;
     let stopped = || progress.canceled();
-    let mut loaded = known::load(&asked, &stopped)?;
+    let mut loaded = routing_evidence::load(&asked, &stopped)?;
     progress.report(0.1, "pricing");
     let missing = std::mem::take(&mut loaded.missing);
     let mut advised =
@@ -61,7 +61,7 @@ fn written(
     asked: &Answerable,
     loaded: &Loaded,
     advised: &Advised,
-    fitted: &fitted::Fits,
+    fitted: &fit_predictors::Fits,
     replayed: Option<&replay::Replayed>,
     interval: Option<IntervalSearch>,
 ) -> Result<Advice, AdviceError> {
@@ -83,7 +83,7 @@ fn written(
 }
 
 /// The shipped catalog.
-pub(super) fn catalog() -> Result<&'static Catalog, AdviceError> {
+pub(crate) fn catalog() -> Result<&'static Catalog, AdviceError> {
     Catalog::embedded().map_err(|error| AdviceError::Catalog(error.to_string()))
 }
 

@@ -6,12 +6,12 @@ use std::path::PathBuf;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::domain::advice::analytic::AnalyticError;
 use crate::wire::violation::Violation;
+use moe_gps_core::advice::analytic::AnalyticError;
 
 /// Who reads questions and answers them.
 ///
-/// The service has one, [`super::cost_model::CostModel`]; tests of the service bring others that are slow,
+/// The service has one, [`crate::app::cost_model::CostModel`]; tests of the service bring others that are slow,
 /// wait to be canceled or fall over.
 pub trait Advisor: Send + Sync {
     /// Reads a question and finds it answerable; fast, because the client waits.

@@ -2,18 +2,18 @@
 
 use serde_json::{Map, Value};
 
-use crate::catalog::Catalog;
-use crate::catalog::check::check_model;
-use crate::catalog::sources::sources_of_numbers;
-use crate::domain::hardware::{Device, Link};
-use crate::domain::model::{Attention, Experts};
-use crate::domain::units::FlopsPerSecond;
-use crate::formats::catalog_entry::CatalogEntry;
-use crate::formats::model_toml::ModelSheet;
 use crate::wire::catalog::{
     AttentionBody, DeviceBody, DeviceList, ExpertsBody, LinkBody, LinkList, ModelBody, ModelList,
     ParametersBody, PeakRatesBody, Sources,
 };
+use moe_gps_core::catalog::Catalog;
+use moe_gps_core::catalog::check::check_model;
+use moe_gps_core::catalog::sources::sources_of_numbers;
+use moe_gps_core::formats::catalog_entry::CatalogEntry;
+use moe_gps_core::formats::model_toml::ModelSheet;
+use moe_gps_core::hardware::{Device, Link};
+use moe_gps_core::model::{Attention, Experts};
+use moe_gps_core::units::FlopsPerSecond;
 
 /// Source of the figures that follow from a configuration.
 const COMPUTED: &str = "computed from the configuration by the formula of docs/catalog.md";

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use tokio::sync::{Mutex, Semaphore};
 
-use super::advisor::Advisor;
-use super::board::Board;
-use super::ingest::TraceDirectory;
-use crate::formats::trace::Limits;
+use crate::app::advisor::Advisor;
+use crate::app::ingest::TraceDirectory;
+use crate::app::live_jobs::Board;
 use crate::store::Store;
+use moe_gps_core::formats::trace::Limits;
 
 /// What every use case works with.
 pub struct App {

@@ -2,8 +2,8 @@
 
 use serde_json::Value;
 
-use super::advise;
-use super::advisor::{AdviceError, Advisor, CheckedQuestion, KnownTraces};
+use crate::app::advise;
+use crate::app::advisor::{AdviceError, Advisor, CheckedQuestion, KnownTraces};
 
 /// Answers with the cost model.
 #[derive(Debug, Clone, Copy, Default)]

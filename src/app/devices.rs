@@ -9,20 +9,20 @@ use std::borrow::Cow;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::advise::sorted;
-use super::catalog::{described, device_body, list_devices};
-use super::clock::now_ms;
-use super::context::App;
-use super::error::AppError;
-use super::question::profile;
-use crate::catalog::Catalog;
-use crate::domain::hardware::Device;
-use crate::formats::catalog_entry::CatalogEntry;
+use crate::app::advise::sorted;
+use crate::app::catalog::{described, device_body, list_devices};
+use crate::app::clock::now_ms;
+use crate::app::context::App;
+use crate::app::error::AppError;
+use crate::app::question::profile;
 use crate::store::StoreError;
 use crate::store::devices::{DeviceDeletion, DeviceRecord, Registration};
 use crate::wire::catalog::{DeviceBody, DeviceList};
 use crate::wire::read::Violations;
 use crate::wire::time::Moment;
+use moe_gps_core::catalog::Catalog;
+use moe_gps_core::formats::catalog_entry::CatalogEntry;
+use moe_gps_core::hardware::Device;
 
 /// Profiles that may be registered.
 const MOST_DEVICES: u32 = 1000;

@@ -1,11 +1,11 @@
 //! The search for the number of slots, as the answer shows it.
 
-use super::answer::redundant_experts;
-use crate::domain::advice::Advised;
-use crate::domain::advice::search::{SlotSearch, Tried};
-use crate::domain::memory::expert_bytes;
-use crate::domain::question::Question;
+use crate::app::answer::redundant_experts;
 use crate::wire::duplication_search as wire;
+use moe_gps_core::advice::Advised;
+use moe_gps_core::advice::slot_search::{SlotSearch, Tried};
+use moe_gps_core::memory::expert_bytes;
+use moe_gps_core::question::Question;
 
 /// What was tried and what was taken; `None` where nothing was searched.
 pub(super) fn body(question: &Question, advised: &Advised) -> Option<wire::DuplicationSearch> {

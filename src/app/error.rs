@@ -1,9 +1,9 @@
 //! Why a use case did not do what was asked, without a word about transport.
 
-use crate::catalog::UnknownId;
-use crate::formats::trace::TraceError;
 use crate::store::StoreError;
 use crate::wire::violation::Violation;
+use moe_gps_core::catalog::UnknownId;
+use moe_gps_core::formats::trace::TraceError;
 
 /// Why a use case did not do what was asked.
 #[derive(Debug, thiserror::Error)]

@@ -1,8 +1,8 @@
 //! Whether the service can do its work.
 
-use super::clock::now_ms;
-use super::context::App;
-use super::error::AppError;
+use crate::app::clock::now_ms;
+use crate::app::context::App;
+use crate::app::error::AppError;
 use crate::wire::job::Status;
 
 /// The runner shows a sign of life every second; without one for so long it is gone,

@@ -2,22 +2,22 @@
 
 use std::ops::Range;
 
-use super::advisor::{AdviceError, Progress};
-use super::known::{self, shares_of};
-use super::question::{Answerable, AskedRouting, TraceUse};
-use super::recorded::{Part, Recorded};
-use crate::domain::advice::interval::{self, Tried};
-use crate::domain::advice::{self, Entry, PlanSummary, Priced, Stop};
-use crate::domain::question::{Question, Rebalance, RebalanceMode};
-use crate::domain::rebalance::RebalanceCost;
-use crate::domain::routing::LayerRouting;
-use crate::domain::simulate::{BATCH, Simulator};
-use crate::domain::strategy::Strategy;
-use crate::domain::system::Preset;
-use crate::domain::trace::counts::ExpertCounts;
-use crate::domain::units::Seconds;
+use crate::app::advisor::{AdviceError, Progress};
+use crate::app::question::{Answerable, AskedRouting, TraceUse};
+use crate::app::routing_evidence::{self, shares_of};
+use crate::app::trace_steps::{Part, Recorded};
 use crate::wire::interval_search as wire;
 use crate::wire::question::Method;
+use moe_gps_core::advice::{self, Entry, PlanSummary, Priced, Stop};
+use moe_gps_core::evaluate::interval::{self, Tried};
+use moe_gps_core::evaluate::{BATCH, Simulator};
+use moe_gps_core::question::{Question, Rebalance, RebalanceMode};
+use moe_gps_core::rebalance::RebalanceCost;
+use moe_gps_core::routing::LayerRouting;
+use moe_gps_core::strategies::Strategy;
+use moe_gps_core::system::Preset;
+use moe_gps_core::trace::counts::ExpertCounts;
+use moe_gps_core::units::Seconds;
 
 /// Most steps that are replayed for the search: enough to see four of the longest default
 /// interval, and no more, so that long recordings do not cost more.
@@ -93,11 +93,11 @@ fn on_planning_part(
     let mut parts = Vec::with_capacity(used.traces.len());
     let mut first_halves = Vec::with_capacity(used.traces.len());
     for facts in &used.traces {
-        let trace = known::open(facts)?;
+        let trace = routing_evidence::open(facts)?;
         let fail = |source| facts.unread(source);
-        let end = known::planning_end(used, &trace).map_err(fail)?;
+        let end = routing_evidence::planning_end(used, &trace).map_err(fail)?;
         let share = end as f64 / trace.header().extent().max(1) as f64;
-        let middle = known::split(&trace, share / 2.0).map_err(fail)?.min(end);
+        let middle = routing_evidence::split(&trace, share / 2.0).map_err(fail)?.min(end);
         first_halves.push(0..middle);
         parts.push(Part::new(facts, trace, middle..end, &question.system.workload)?);
     }
@@ -125,12 +125,12 @@ fn on_planning_part(
     };
     let loads = pasts.iter().map(|past| past.layers().map(routing).collect()).collect();
     let Priced { entries, plans, .. } =
-        advice::price(question, &known::known(loads), Stop::when(&stopped))?;
+        advice::price(question, &routing_evidence::known(loads), Stop::when(&stopped))?;
     let Some((entries, plans)) = followed(&entries, &plans) else {
         return Ok((Vec::new(), 0));
     };
     let padded = |past: &ExpertCounts| -> Vec<Vec<f64>> {
-        past.layers().map(|layer| known::padded(layer, experts)).collect()
+        past.layers().map(|layer| routing_evidence::padded(layer, experts)).collect()
     };
     let planned: Vec<Vec<Vec<f64>>> = pasts.iter().map(padded).collect();
     let renewed_every = |steps: &u64| {

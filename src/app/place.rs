@@ -2,13 +2,13 @@
 
 use std::time::Instant;
 
-use crate::domain::placement::balance::Balance;
-use crate::domain::placement::best::{self, GroupRule, Options};
-use crate::domain::placement::moves::Moves;
-use crate::domain::placement::{Groups, PlacementError, Shape, SlotMap, eplb, paper_greedy};
-use crate::domain::question::Algorithm;
-use crate::domain::trace::counts::ExpertCounts;
-use crate::formats::placement::{Plan, PlanFileError, PlannedLayer};
+use moe_gps_core::formats::placement::{Plan, PlanFileError, PlannedLayer};
+use moe_gps_core::placement::balance::Balance;
+use moe_gps_core::placement::best::{self, GroupRule, Options};
+use moe_gps_core::placement::moves::Moves;
+use moe_gps_core::placement::{Groups, PlacementError, Shape, SlotMap, eplb, paper_greedy};
+use moe_gps_core::question::Algorithm;
+use moe_gps_core::trace::counts::ExpertCounts;
 
 /// Loads below this sum are shares, which `paper_greedy` sees as this many tokens.
 const SHARES_AS_TOKENS: f64 = 65_536.0;

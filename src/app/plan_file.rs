@@ -2,17 +2,17 @@
 
 use serde::Deserialize;
 
-use super::error::AppError;
-use super::question::{Answerable, AskedRouting};
-use crate::domain::advice::Advised;
-use crate::domain::model::Model;
-use crate::domain::placement::moves::Moves;
-use crate::domain::placement::{Shape, SlotMap};
-use crate::domain::question::RebalanceMode;
-use crate::domain::strategy::Strategy;
-use crate::formats::placement::settings::{Deployment, EngineSettings, settings};
-use crate::formats::placement::{Format, Plan, PlannedLayer};
+use crate::app::error::AppError;
+use crate::app::question::{Answerable, AskedRouting};
 use crate::wire::answer as wire;
+use moe_gps_core::advice::Advised;
+use moe_gps_core::formats::placement::settings::{Deployment, EngineSettings, settings};
+use moe_gps_core::formats::placement::{Format, Plan, PlannedLayer};
+use moe_gps_core::model::Model;
+use moe_gps_core::placement::moves::Moves;
+use moe_gps_core::placement::{Shape, SlotMap};
+use moe_gps_core::question::RebalanceMode;
+use moe_gps_core::strategies::Strategy;
 
 /// The plan of the chosen strategy, layer by layer; `None` in paper mode.
 ///
@@ -150,7 +150,7 @@ pub(super) fn written(plan: &str, format: &Format) -> Result<String, AppError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::comm::fixtures::system;
+    use moe_gps_core::comm::fixtures::system;
 
     #[test]
     fn layers_are_found_by_their_place_in_the_recording_or_by_rule() {

@@ -1,9 +1,9 @@
 //! What predictors of known kinds and shapes cost on a question's device, by the laws.
 
-use crate::domain::cost::Laws;
-use crate::domain::predict;
-use crate::domain::question::{PredictorKind, Question};
-use crate::domain::units::Seconds;
+use moe_gps_core::cost::Laws;
+use moe_gps_core::predict;
+use moe_gps_core::question::{PredictorKind, Question};
+use moe_gps_core::units::Seconds;
 
 /// The laws of the question's device and what a predictor runs on.
 pub(super) struct PredictorCosts<'a> {

@@ -10,12 +10,12 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::advisor::KnownTraces;
-use super::advisor::{AdviceError, CheckedQuestion};
-use super::clock::now_ms;
-use super::context::App;
-use super::devices;
-use super::error::AppError;
+use crate::app::advisor::KnownTraces;
+use crate::app::advisor::{AdviceError, CheckedQuestion};
+use crate::app::clock::now_ms;
+use crate::app::context::App;
+use crate::app::devices;
+use crate::app::error::AppError;
 use crate::store::StoreError;
 use crate::store::jobs::{Inserted, JobRecord, Lease};
 use crate::store::keys::KeyUse;
@@ -225,7 +225,7 @@ pub(super) async fn named_traces(app: &App, request: &Value) -> Result<KnownTrac
         let several = routing.get("trace_ids").and_then(Value::as_array);
         named.extend(several.into_iter().flatten().filter_map(Value::as_str));
     }
-    super::traces::facts(app, named).await
+    crate::app::traces::facts(app, named).await
 }
 
 /// The recommendation with this id.
@@ -289,11 +289,11 @@ pub async fn placement(
     id: &str,
     format: &str,
 ) -> Result<(&'static str, String), AppError> {
-    let format = crate::formats::placement::by_id(format).map_err(|error| {
+    let format = moe_gps_core::formats::placement::by_id(format).map_err(|error| {
         AppError::Refused(vec![Violation::new("/format", "one_of", error.to_string())])
     })?;
     let plan = stored_plan(app, id).await?;
-    Ok((format.media_type, super::plan_file::written(&plan, format)?))
+    Ok((format.media_type, crate::app::plan_file::written(&plan, format)?))
 }
 
 async fn stored_plan(app: &App, id: &str) -> Result<String, AppError> {

@@ -1,21 +1,21 @@
 //! Simulated answers: stored traces replayed step by step, in bounded memory.
 
-use super::advisor::{AdviceError, Progress};
-use super::fitted::Fits;
-use super::known::{ENOUGH_STEPS, Loaded};
-use super::question::{Answerable, AskedRouting, TraceUse};
-use super::recorded::{Part, Recorded, held_out};
-use crate::domain::advice::{self, Advised, Stop};
-use crate::domain::question::Question;
-use crate::domain::simulate::held::Held;
-use crate::domain::simulate::{self, BATCH, Simulator, StepStatistics};
+use crate::app::advisor::{AdviceError, Progress};
+use crate::app::fit_predictors::Fits;
+use crate::app::question::{Answerable, AskedRouting, TraceUse};
+use crate::app::routing_evidence::{ENOUGH_STEPS, Loaded};
+use crate::app::trace_steps::{Part, Recorded, held_out};
 use crate::wire::answer as wire;
 use crate::wire::question::Method;
 use crate::wire::violation::Violation;
+use moe_gps_core::advice::{self, Advised, Stop};
+use moe_gps_core::evaluate::transfer_replay::Held;
+use moe_gps_core::evaluate::{self, BATCH, Simulator, StepStatistics};
+use moe_gps_core::question::Question;
 
 /// What only a replay knows.
 pub(super) struct Replayed {
-    entries: Vec<simulate::Replayed>,
+    entries: Vec<evaluate::Replayed>,
 }
 
 /// Refuses a simulation of fewer than two steps, saying how many there are.

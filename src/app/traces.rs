@@ -5,10 +5,10 @@ use std::path::PathBuf;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 
-use super::advisor::KnownTraces;
-use super::advisor::TraceFacts;
-use super::context::App;
-use super::error::AppError;
+use crate::app::advisor::KnownTraces;
+use crate::app::advisor::TraceFacts;
+use crate::app::context::App;
+use crate::app::error::AppError;
 use crate::store::StoreError;
 use crate::store::traces::{TraceDeletion, TraceRecord};
 use crate::wire::listing::TracePage;

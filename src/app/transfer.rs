@@ -1,10 +1,10 @@
 //! What plans for one trace are worth on the others, as the answer shows it.
 
-use super::question::{Answerable, AskedRouting};
-use crate::domain::advice::Advised;
-use crate::domain::advice::transfer::{OnLoad, Scored, Transfer};
-use crate::domain::units::Seconds;
+use crate::app::question::{Answerable, AskedRouting};
 use crate::wire::transfer as wire;
+use moe_gps_core::advice::Advised;
+use moe_gps_core::evaluate::transfer::{OnLoad, Scored, Transfer};
+use moe_gps_core::units::Seconds;
 
 /// The matrix of plans and loads; `None` where there is one load.
 pub(super) fn body(asked: &Answerable, advised: &Advised) -> Option<wire::TransferBody> {

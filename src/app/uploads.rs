@@ -6,17 +6,17 @@ use std::sync::Arc;
 use axum::body::Bytes;
 use tokio::sync::mpsc;
 
-use super::clock::now_ms;
-use super::context::App;
-use super::error::AppError;
-use super::ingest::{Ingested, Upload};
-use crate::catalog::Catalog;
-use crate::formats::trace::{Declared, TraceError};
+use crate::app::clock::now_ms;
+use crate::app::context::App;
+use crate::app::error::AppError;
+use crate::app::ingest::{Ingested, Upload};
 use crate::store::StoreError;
 use crate::store::traces::TraceRecord;
 use crate::telemetry::metrics as names;
 use crate::wire::trace::TraceSummary;
 use crate::wire::violation::Violation;
+use moe_gps_core::catalog::Catalog;
+use moe_gps_core::formats::trace::{Declared, TraceError};
 
 /// The body of an upload, as it arrives.
 pub type Pieces = mpsc::Receiver<io::Result<Bytes>>;
@@ -81,7 +81,7 @@ pub async fn take_embedding(
     content_encoding: Option<String>,
     pieces: Pieces,
 ) -> Result<(), AppError> {
-    super::traces::fetch(app, &id).await?;
+    crate::app::traces::fetch(app, &id).await?;
     let digest = {
         let (app, id) = (Arc::clone(app), id.clone());
         blocking(Arc::clone(&app), move || {
@@ -92,7 +92,7 @@ pub async fn take_embedding(
         .await?
     };
     let _keeping = app.uploads.keeping.lock().await;
-    let mut record = super::traces::fetch(app, &id).await?;
+    let mut record = crate::app::traces::fetch(app, &id).await?;
     let mut summary: TraceSummary = serde_json::from_str(&record.summary)
         .map_err(|_| StoreError::Corrupt { what: "summary of a trace" })?;
     summary.has_embedding = true;

@@ -10,13 +10,13 @@ use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
-use super::{answer_table, trace};
 use crate::app::advise;
 use crate::app::advisor::{AdviceError, Progress, TraceFacts};
-use crate::app::calibrate::device_document;
 use crate::app::ingest::TraceDirectory;
-use crate::formats::trace::Limits;
+use crate::cli::{answer_table, trace};
 use crate::wire::violation::Violation;
+use moe_gps_core::formats::trace::Limits;
+use moe_gps_lab::calibrate::run::device_document;
 
 /// Answers a question without a server.
 #[derive(Debug, Clone, Args)]

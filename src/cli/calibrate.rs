@@ -7,10 +7,10 @@ use anyhow::{Context, Result};
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::validate::{percent, signed};
-use crate::app::calibrate::{Calibrated, Order, Residual, run as calibrate};
 use crate::app::clock::now_ms;
+use crate::cli::validate::{percent, signed};
 use crate::wire::time::Moment;
+use moe_gps_lab::calibrate::run::{Calibrated, Order, Residual, run as calibrate};
 
 /// Fits the constants of the laws to measurements of one device.
 #[derive(Debug, Clone, Args)]

@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use comfy_table::{CellAlignment, Table, presets};
 use serde_json::Value;
 
-use crate::app::calibrate::check_file;
 use crate::app::catalog::{
     device_body, link_body, list_devices, list_links, list_models, model_body,
 };
-use crate::catalog::check::check;
-use crate::catalog::{Catalog, UnknownId, nearest};
 use crate::wire::catalog::{DeviceBody, LinkBody, ModelBody};
+use moe_gps_core::catalog::check::check;
+use moe_gps_core::catalog::{Catalog, UnknownId, nearest};
+use moe_gps_lab::calibrate::run::check_file;
 
 /// Why an entry could not be shown.
 #[derive(Debug, thiserror::Error)]

@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::Args;
 
-use super::trace;
-use crate::formats::trace::{Declared, export};
+use crate::cli::trace;
+use moe_gps_core::formats::trace::{Declared, export};
 
 /// Writes a recording in another format.
 #[derive(Debug, Clone, Args)]

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
-use super::answer_table;
+use crate::cli::answer_table;
 
 /// A recording of a small Mixtral-like model on Python source (see `examples/README.md`).
 const RECORDING: &[u8] = include_bytes!("../../examples/traces/mixtral_like_e8k2.python.train.npz");

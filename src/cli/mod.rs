@@ -24,12 +24,12 @@ use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 
-use crate::app::calibrate::CalibrateError;
 use crate::app::cost_model::CostModel;
-use crate::app::validate::ValidateError;
-use crate::catalog::Catalog;
 use crate::config::{Settings, Storage};
 use crate::store::{DataDir, Store};
+use moe_gps_core::catalog::Catalog;
+use moe_gps_lab::calibrate::run::CalibrateError;
+use moe_gps_lab::validate::report::ValidateError;
 
 /// Which expert-load forecast, if any, makes a mixture-of-experts deployment faster.
 #[derive(Debug, Parser)]

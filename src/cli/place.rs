@@ -7,11 +7,11 @@ use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
 use serde_json::json;
 
-use super::trace;
 use crate::app::place::{self, Balances, GroupsAsked, PlaceRequest, Placed};
-use crate::formats::placement::settings::{Deployment, EngineSettings, settings};
-use crate::formats::placement::{self, PlannedLayer};
-use crate::formats::trace::Declared;
+use crate::cli::trace;
+use moe_gps_core::formats::placement::settings::{Deployment, EngineSettings, settings};
+use moe_gps_core::formats::placement::{self, PlannedLayer};
+use moe_gps_core::formats::trace::Declared;
 
 /// Plans where experts go for a load, and writes the file an engine loads.
 #[derive(Debug, Clone, Args)]

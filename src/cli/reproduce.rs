@@ -7,10 +7,16 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::Args;
 
-use super::trace::upload_of;
+use crate::app::advise::catalog;
+use crate::app::advisor::{AdviceError, KnownTraces};
 use crate::app::ingest::TraceDirectory;
-use crate::app::reproduce::{self, Recording};
-use crate::formats::trace::Limits;
+use crate::app::{question, routing_evidence};
+use crate::cli::trace::upload_of;
+use moe_gps_core::advice::routing_evidence::Known;
+use moe_gps_core::formats::trace::Limits;
+use moe_gps_core::question::Question;
+use moe_gps_lab::reproduce::{self, Document, Recording};
+use serde_json::Value;
 
 /// Experts of a layer and experts per token in the recordings that are set beside the paper.
 const MIXTRAL: (u32, u32) = (8, 2);
@@ -30,7 +36,7 @@ pub struct Reproduce {
 /// Runs `reproduce` and says on `out` what was written.
 pub fn run(command: &Reproduce, out: &mut dyn Write) -> Result<()> {
     let recordings = command.traces.as_deref().map_or_else(|| Ok(Vec::new()), recordings)?;
-    for document in reproduce::documents(&recordings)? {
+    for document in documents(&recordings)? {
         let path = command.out.join(&document.path);
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)
@@ -41,6 +47,18 @@ pub fn run(command: &Reproduce, out: &mut dyn Write) -> Result<()> {
         writeln!(out, "{}", path.display())?;
     }
     Ok(())
+}
+
+/// Every document of the reproduction.
+pub fn documents(recordings: &[Recording]) -> Result<Vec<Document>, AdviceError> {
+    reproduce::documents(recordings, &read)
+}
+
+/// A question as the service reads it, with what it says of the routing.
+fn read(request: &Value) -> Result<(Question, Known), AdviceError> {
+    let asked = question::answerable(request, catalog()?, &KnownTraces::new())?;
+    let known = routing_evidence::load(&asked, &|| false)?.known;
+    Ok((asked.question, known))
 }
 
 /// The recordings of a folder that route as Mixtral does, by name.

@@ -14,10 +14,10 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::app::advisor::Advisor;
-use crate::app::board::Board;
 use crate::app::clock::now_ms;
 use crate::app::context::{App, Queue, Uploads};
 use crate::app::ingest::TraceDirectory;
+use crate::app::live_jobs::Board;
 use crate::config::{Jobs, Settings};
 use crate::http::state::Service;
 use crate::http::{openapi, router, serve};
@@ -121,7 +121,7 @@ pub async fn start(
         advisor,
         traces,
         uploads: Uploads {
-            limits: crate::formats::trace::Limits {
+            limits: moe_gps_core::formats::trace::Limits {
                 sent_bytes: settings.limits.max_upload_bytes,
                 inflated_bytes: settings.limits.max_inflated_bytes,
             },

@@ -8,10 +8,11 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::{advise, sweep_table};
 use crate::app::advisor::{AdviceError, KnownTraces};
-use crate::app::charts::{decision_map, figure};
 use crate::app::sweep;
+use crate::cli::{advise, sweep_table};
+use crate::wire::sweep::SweepAnswer;
+use moe_gps_core::charts::{decision_map, figure};
 
 /// Sweeps one or two quantities of a question without a server.
 #[derive(Debug, Clone, Args)]
@@ -47,8 +48,8 @@ pub struct AxisArgument {
 pub fn run(command: &Sweep, out: &mut dyn Write) -> Result<()> {
     let axes: Vec<Value> = command.axes.iter().map(AxisArgument::json).collect();
     let request = json!({"question": advise::read(&command.file)?, "axes": axes});
-    let answer = match sweep::answer(&request, &KnownTraces::new(), &|| false) {
-        Ok(answer) => answer,
+    let swept = match sweep::compute(&request, &KnownTraces::new(), &|| false) {
+        Ok(swept) => swept,
         Err(AdviceError::Refused(violations)) => {
             advise::write_violations(&violations, out)?;
             bail!("the sweep breaks {} rule(s)", violations.len());
@@ -56,17 +57,18 @@ pub fn run(command: &Sweep, out: &mut dyn Write) -> Result<()> {
         Err(error) => return Err(error.into()),
     };
     if let Some(path) = &command.svg {
-        let panel = decision_map::panel("the strategy recommended", &answer);
-        let svg = figure::svg("Decision map", &[vec![panel]], &decision_map::key(&[&answer]), &[]);
+        let panel = decision_map::panel("the strategy recommended", &swept.map);
+        let svg =
+            figure::svg("Decision map", &[vec![panel]], &decision_map::key(&[&swept.map]), &[]);
         fs::write(path, svg).with_context(|| format!("cannot write {}", path.display()))?;
     }
     if command.json {
-        serde_json::to_writer_pretty(&mut *out, &answer)?;
+        serde_json::to_writer_pretty(&mut *out, &SweepAnswer::from(swept))?;
         writeln!(out)?;
     } else if command.csv {
-        out.write_all(sweep::csv(&answer).as_bytes())?;
+        out.write_all(swept.map.csv().as_bytes())?;
     } else {
-        sweep_table::write(out, &answer)?;
+        sweep_table::write(out, &swept.map, &swept.warnings)?;
     }
     Ok(())
 }

@@ -4,35 +4,47 @@ use std::io::{self, Write};
 
 use comfy_table::{Table, presets};
 
-use crate::wire::sweep::{AnsweredAxis, SweepAnswer};
+use moe_gps_core::advice::sensitivity::decision_map::{DecisionMap, MapAxis};
+use moe_gps_core::strategies::Strategy;
 
-/// The letter of every strategy on a map; small where it only ties.
-const LETTERS: [(&str, char); 4] =
-    [("none", 'N'), ("replace_only", 'R'), ("distribution_only", 'D'), ("token_to_expert", 'T')];
+/// The letter of a strategy on a map; small where it only ties.
+const fn letter_of(strategy: Strategy) -> char {
+    match strategy {
+        Strategy::None => 'N',
+        Strategy::ReplaceOnly => 'R',
+        Strategy::DistributionOnly => 'D',
+        Strategy::TokenToExpert => 'T',
+    }
+}
 
 /// Writes a map of letters, or for one axis a table.
-pub(super) fn write(out: &mut dyn Write, answer: &SweepAnswer) -> io::Result<()> {
-    for warning in &answer.warnings {
+pub(super) fn write(
+    out: &mut dyn Write,
+    swept: &DecisionMap,
+    warnings: &[String],
+) -> io::Result<()> {
+    for warning in warnings {
         writeln!(out, "warning: {warning}")?;
     }
-    match &answer.axes[..] {
-        [rows, columns] => map(out, answer, rows, columns)?,
-        [only] => table(out, answer, only)?,
+    match &swept.axes[..] {
+        [rows, columns] => map(out, swept, rows, columns)?,
+        [only] => table(out, swept, only)?,
         _ => {}
     }
-    let cells: Vec<Option<&str>> = answer.winner.iter().flatten().copied().collect();
+    let cells = &swept.cells;
     let of = |n: usize| n as f64 / cells.len().max(1) as f64 * 100.0;
-    for (strategy, letter) in LETTERS {
-        let n = cells.iter().filter(|winner| **winner == Some(strategy)).count();
+    for (strategy, id) in Strategy::ALL {
+        let n = cells.iter().filter(|cell| cell.winner == Some(strategy)).count();
         if 0 < n {
-            writeln!(out, "  {letter} {strategy}: {:.1} % of the cells", of(n))?;
+            let letter = letter_of(strategy);
+            writeln!(out, "  {letter} {id}: {:.1} % of the cells", of(n))?;
         }
     }
-    let ties = answer.tie.iter().flatten().filter(|tie| **tie).count();
+    let ties = cells.iter().filter(|cell| cell.tie).count();
     if 0 < ties {
         writeln!(out, "  small letters: equal within the error band, {:.1} %", of(ties))?;
     }
-    if cells.contains(&None) {
+    if cells.iter().any(|cell| cell.winner.is_none()) {
         writeln!(out, "  -: nothing can be run")?;
     }
     Ok(())
@@ -40,15 +52,15 @@ pub(super) fn write(out: &mut dyn Write, answer: &SweepAnswer) -> io::Result<()>
 
 fn map(
     out: &mut dyn Write,
-    answer: &SweepAnswer,
-    rows: &AnsweredAxis,
-    columns: &AnsweredAxis,
+    swept: &DecisionMap,
+    rows: &MapAxis,
+    columns: &MapAxis,
 ) -> io::Result<()> {
     writeln!(out, "down: {}, across: {}", rows.parameter, columns.parameter)?;
     let labels: Vec<String> = rows.values.iter().map(|value| shown(*value)).collect();
     let width = labels.iter().map(String::len).max().unwrap_or(0);
-    for ((label, winners), ties) in labels.iter().zip(&answer.winner).zip(&answer.tie) {
-        let line: String = winners.iter().zip(ties).map(|(w, tie)| letter(*w, *tie)).collect();
+    for (label, row) in labels.iter().zip(swept.rows()) {
+        let line: String = row.iter().map(|cell| letter(cell.winner, cell.tie)).collect();
         writeln!(out, "{label:>width$} |{line}")?;
     }
     let ends = [columns.values.first(), columns.values.last()];
@@ -57,30 +69,27 @@ fn map(
     writeln!(out, "{:>width$} |{first}{last:>gap$}", "")
 }
 
-fn table(out: &mut dyn Write, answer: &SweepAnswer, axis: &AnsweredAxis) -> io::Result<()> {
+fn table(out: &mut dyn Write, swept: &DecisionMap, axis: &MapAxis) -> io::Result<()> {
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY);
     let mut header = vec![axis.parameter.to_owned(), "winner".to_owned(), "margin".to_owned()];
-    header.extend(LETTERS.map(|(strategy, _)| format!("{strategy} µs")));
+    header.extend(Strategy::ALL.map(|(_, id)| format!("{id} µs")));
     table.set_header(header);
-    let matrices = answer.layer_latency_s.all();
-    for (place, value) in axis.values.iter().enumerate() {
-        let winner = answer.winner[0][place].unwrap_or("-");
-        let tie = if answer.tie[0][place] { " (tie)" } else { "" };
-        let margin = format!("{:.1} %", answer.margin_over_runner_up[0][place] * 100.0);
+    for (cell, value) in swept.cells.iter().zip(&axis.values) {
+        let winner = cell.winner.map_or("-", Strategy::id);
+        let tie = if cell.tie { " (tie)" } else { "" };
+        let margin = format!("{:.1} %", cell.margin * 100.0);
         let mut row = vec![shown(*value), format!("{winner}{tie}"), margin];
-        row.extend(matrices.map(|matrix| {
-            matrix[0][place]
-                .map_or_else(|| "-".to_owned(), |latency| format!("{:.1}", latency * 1e6))
+        row.extend(cell.layer_latency.map(|latency| {
+            latency.map_or_else(|| "-".to_owned(), |latency| format!("{:.1}", latency.get() * 1e6))
         }));
         table.add_row(row);
     }
     writeln!(out, "{table}")
 }
 
-fn letter(winner: Option<&str>, tie: bool) -> char {
-    let letter = LETTERS.iter().find(|(strategy, _)| Some(*strategy) == winner);
-    let letter = letter.map_or('-', |(_, letter)| *letter);
+fn letter(winner: Option<Strategy>, tie: bool) -> char {
+    let letter = winner.map_or('-', letter_of);
     if tie { letter.to_ascii_lowercase() } else { letter }
 }
 
@@ -104,7 +113,7 @@ mod tests {
             [1.5, 300e9, 0.000_153, 512.0, 0.0].map(shown),
             ["1.5", "3.000e11", "1.530e-4", "512", "0"]
         );
-        assert_eq!(letter(Some("none"), true), 'n');
+        assert_eq!(letter(Some(Strategy::None), true), 'n');
         assert_eq!(letter(None, false), '-');
     }
 }

@@ -9,10 +9,10 @@ use clap::Args;
 use comfy_table::{Table, presets};
 
 use crate::app::ingest::{Ingested, TraceDirectory, Upload};
-use crate::formats::trace::error::MAX_LISTED;
-use crate::formats::trace::stored::StoredTrace;
-use crate::formats::trace::{Declared, Limits, TraceError, readers};
 use crate::wire::trace::TraceSummary;
+use moe_gps_core::formats::trace::error::MAX_LISTED;
+use moe_gps_core::formats::trace::stored::StoredTrace;
+use moe_gps_core::formats::trace::{Declared, Limits, TraceError, readers};
 
 /// Shows what a recording holds.
 #[derive(Debug, Clone, Args)]

@@ -8,11 +8,11 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use comfy_table::{Table, presets};
 
-use super::trace::upload_of;
 use crate::app::ingest::TraceDirectory;
 use crate::app::report::{self, Asked};
-use crate::formats::trace::{Declared, Limits};
+use crate::cli::trace::upload_of;
 use crate::wire::report::TraceReport;
+use moe_gps_core::formats::trace::{Declared, Limits};
 
 /// Says how uneven a recording is on N devices and what balancing could save.
 #[derive(Debug, Clone, Args)]

@@ -7,9 +7,9 @@ use anyhow::{Context, Result};
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 
-use super::validate_markdown::markdown;
-use crate::app::drawings::drawings;
-use crate::app::validate::{Errors, Report, ReportGroup, TableSummary, validate};
+use crate::cli::validate_markdown::markdown;
+use moe_gps_lab::drawings::drawings;
+use moe_gps_lab::validate::report::{Errors, Report, ReportGroup, TableSummary, validate};
 
 /// Prices every row of every known table in a folder and says how far off that is.
 #[derive(Debug, Clone, Args)]

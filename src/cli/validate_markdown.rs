@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::validate::{percent, signed};
-use crate::app::validate::{Report, ReportGroup};
-use crate::wire::validation::ValidationLine;
+use crate::cli::validate::{percent, signed};
+use moe_gps_lab::validate::line::ValidationLine;
+use moe_gps_lab::validate::report::{Report, ReportGroup};
 
 /// The generated part: errors by operator, pairs, and what has no price.
 #[must_use]

@@ -8,9 +8,9 @@ use futures_util::StreamExt;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use super::problem::Failure;
-use super::state::Service;
-use super::upload::kind;
+use crate::http::problem::Failure;
+use crate::http::state::Service;
+use crate::http::upload::kind;
 use crate::wire::violation::Violation;
 
 /// A JSON body: the value, and the bytes it was read from.

@@ -26,10 +26,10 @@ use tower_http::timeout::{RequestBodyTimeoutLayer, TimeoutLayer};
 use tower_http::trace::TraceLayer;
 use tracing::Span;
 
-use super::drain::drain_refused;
-use super::problem::{Failure, PROBLEM_JSON};
-use super::state::Service;
 use crate::config::Limits;
+use crate::http::discard_body::drain_refused;
+use crate::http::problem::{Failure, PROBLEM_JSON};
+use crate::http::state::Service;
 use crate::telemetry::metrics as names;
 
 /// Request and answer header with the id under which the log tells more.

@@ -5,8 +5,8 @@
 //! [`layers`] holds what happens to every request, in order.
 
 pub mod api;
-mod conditional;
-mod drain;
+mod discard_body;
+mod etag;
 pub mod extract;
 pub mod layers;
 pub mod openapi;

@@ -28,7 +28,7 @@ pub struct Description;
 /// The whole description as it is served and committed.
 #[must_use]
 pub fn json() -> String {
-    let (_, api) = super::router::documented().split_for_parts();
+    let (_, api) = crate::http::router::documented().split_for_parts();
     let mut text = api.to_pretty_json().unwrap_or_default();
     text.push('\n');
     text
@@ -37,7 +37,7 @@ pub fn json() -> String {
 /// Every operation on one line: `operation_id METHOD /path`.
 #[must_use]
 pub fn operations() -> String {
-    let (_, api) = super::router::documented().split_for_parts();
+    let (_, api) = crate::http::router::documented().split_for_parts();
     let api = serde_json::to_value(&api).unwrap_or_default();
     let mut lines = Vec::new();
     for (path, methods) in api["paths"].as_object().into_iter().flatten() {

@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-use super::state::Service;
+use crate::http::state::Service;
 
 /// `/docs` and `/openapi.json`.
 pub(super) fn routes() -> Router<Service> {

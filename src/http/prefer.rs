@@ -7,7 +7,7 @@ use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::problem::Failure;
+use crate::http::problem::Failure;
 use crate::wire::violation::Violation;
 
 /// Answer header that names the preference that was followed (RFC 7240).

@@ -8,10 +8,10 @@ use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 
 use crate::app::error::AppError;
-use crate::formats::trace::{Flaw, TraceError};
 use crate::store::StoreError;
 use crate::wire::problem::Problem;
 use crate::wire::violation::Violation;
+use moe_gps_core::formats::trace::{Flaw, TraceError};
 
 /// Media type of every error.
 pub const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");

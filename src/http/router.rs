@@ -6,10 +6,10 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::api::{catalog, devices, health, recommendations, report, sweeps, traces};
-use super::openapi::Description;
-use super::state::Service;
-use super::{layers, page};
+use crate::http::api::{catalog, devices, health, recommendations, report, sweeps, traces};
+use crate::http::openapi::Description;
+use crate::http::state::Service;
+use crate::http::{layers, page};
 
 /// The documented operations except uploads, which may take their time.
 fn quick() -> OpenApiRouter<Service> {

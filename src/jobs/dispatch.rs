@@ -7,10 +7,10 @@ use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tokio_util::task::TaskTracker;
 
-use super::{outcome, work};
-use crate::app::board::Handover;
 use crate::app::clock::now_ms;
 use crate::app::context::App;
+use crate::app::live_jobs::Handover;
+use crate::jobs::{outcome, work};
 use crate::store::{GiveUp, Recovered, StoreError};
 use crate::telemetry::metrics as names;
 

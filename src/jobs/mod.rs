@@ -16,9 +16,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio_util::task::TaskTracker;
 
-use crate::app::board::Handover;
 use crate::app::clock::now_ms;
 use crate::app::context::App;
+use crate::app::live_jobs::Handover;
 use crate::store::{GiveUp, StoreError};
 
 /// How long canceled computations may take to notice, when the service stops.

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use tokio::time::MissedTickBehavior;
 
-use super::outcome::{self, End};
 use crate::app::advisor::Work;
-use crate::app::board::{LiveJob, Slot};
 use crate::app::clock::now_ms;
 use crate::app::context::App;
 use crate::app::devices;
+use crate::app::live_jobs::{LiveJob, Slot};
+use crate::jobs::outcome::{self, End};
 use crate::store::StoreError;
 use crate::store::jobs::{JobRecord, Lease, Outcome};
 use crate::telemetry::metrics as names;

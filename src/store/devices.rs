@@ -2,7 +2,7 @@
 
 use sqlx::FromRow;
 
-use super::{Store, StoreError};
+use crate::store::{Store, StoreError};
 
 /// A registered device profile.
 #[derive(Debug, Clone, PartialEq, Eq, FromRow)]

@@ -7,7 +7,7 @@
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Executor, FromRow, Row, Sqlite};
 
-use super::{Store, StoreError};
+use crate::store::{Store, StoreError};
 use crate::wire::job::Status;
 
 /// A recommendation as it is stored.

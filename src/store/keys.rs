@@ -2,7 +2,7 @@
 
 use sqlx::Row;
 
-use super::{Store, StoreError};
+use crate::store::{Store, StoreError};
 
 /// What a key was first used for.
 #[derive(Debug, Clone, PartialEq, Eq)]

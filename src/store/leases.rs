@@ -1,6 +1,6 @@
 //! Jobs whose worker is gone: found, put back into the queue, or given up.
 
-use super::{Store, StoreError};
+use crate::store::{Store, StoreError};
 
 /// What became of the jobs whose worker is gone.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 
 use sqlx::Row;
 
-use super::{Store, StoreError};
+use crate::store::{Store, StoreError};
 use crate::wire::job::Status;
 use crate::wire::listing::CheckedListQuery;
 use crate::wire::time::Moment;

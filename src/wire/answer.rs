@@ -6,9 +6,9 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::duplication_search::DuplicationSearch;
-use super::interval_search::IntervalSearch;
-use super::transfer::TransferBody;
+use crate::wire::duplication_search::DuplicationSearch;
+use crate::wire::interval_search::IntervalSearch;
+use crate::wire::transfer::TransferBody;
 
 /// The result of a recommendation.
 #[derive(Debug, Clone, Serialize, ToSchema)]

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::time::Moment;
+use crate::wire::time::Moment;
 
 /// Where the numbers of a body come from: JSON pointer into the body → source.
 pub type Sources = BTreeMap<String, String>;

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::time::Moment;
+use crate::wire::time::Moment;
 
 /// Where a recommendation stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
@@ -81,14 +81,14 @@ pub struct JobView<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub phase: Option<&'a str>,
     /// The question as it was understood.
-    #[schema(value_type = super::question::Question)]
+    #[schema(value_type = crate::wire::question::Question)]
     pub request: &'a RawValue,
     /// The answer, once `succeeded`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<super::answer::ResultBody>)]
+    #[schema(value_type = Option<crate::wire::answer::ResultBody>)]
     pub result: Option<&'a RawValue>,
     /// Why there is none, once `failed`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<super::problem::Problem>)]
+    #[schema(value_type = Option<crate::wire::problem::Problem>)]
     pub error: Option<&'a RawValue>,
 }

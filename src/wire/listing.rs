@@ -4,9 +4,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
-use super::job::Status;
-use super::time::Moment;
-use super::violation::Violation;
+use crate::wire::job::Status;
+use crate::wire::time::Moment;
+use crate::wire::violation::Violation;
 
 /// One page, newest first.
 #[derive(Debug, Serialize, ToSchema)]

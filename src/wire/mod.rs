@@ -17,5 +17,4 @@ pub mod sweep;
 pub mod time;
 pub mod trace;
 pub mod transfer;
-pub mod validation;
 pub mod violation;

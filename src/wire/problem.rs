@@ -3,7 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::violation::Violation;
+use crate::wire::violation::Violation;
 
 /// What went wrong, for programs (`type`) and for people (`detail`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]

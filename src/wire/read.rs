@@ -10,7 +10,7 @@ use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
 
-use super::violation::Violation;
+use crate::wire::violation::Violation;
 
 /// The violations found so far, in the order of reading.
 #[derive(Debug, Default)]

@@ -4,9 +4,9 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
-use super::question::Question;
-use super::read::{Place, Violations};
-use crate::domain::advice::flip::Parameter;
+use crate::wire::question::Question;
+use crate::wire::read::{Place, Violations};
+use moe_gps_core::advice::sensitivity::flip::Parameter;
 
 /// Values an axis may have, and cells a sweep may have.
 pub const MOST_CELLS: usize = 10_000;

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 
 use moe_gps::app::question;
-use moe_gps::catalog::Catalog;
-use moe_gps::domain::advice::known::Known;
-use moe_gps::domain::advice::{self, Entry, Priced, Stop};
-use moe_gps::domain::question::{PredictorCost, PredictorPoint, Question};
-use moe_gps::domain::routing::{LayerRouting, normalised, power_law};
-use moe_gps::domain::strategy::Strategy as Ways;
-use moe_gps::domain::units::{BytesPerSecond, FlopsPerSecond, Seconds};
+use moe_gps_core::advice::routing_evidence::Known;
+use moe_gps_core::advice::{self, Entry, Priced, Stop};
+use moe_gps_core::catalog::Catalog;
+use moe_gps_core::question::{PredictorCost, PredictorPoint, Question};
+use moe_gps_core::routing::{LayerRouting, normalised, power_law};
+use moe_gps_core::strategies::Strategy as Ways;
+use moe_gps_core::units::{BytesPerSecond, FlopsPerSecond, Seconds};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -272,7 +272,7 @@ proptest! {
         let mut layers = routing(&question, uneven, 0.1, &order);
         let map: Vec<u32> = (0..n).collect();
         let current = |question: &mut Question, map: Vec<u32>| {
-            question.current = Some(moe_gps::domain::question::Current {
+            question.current = Some(moe_gps_core::question::Current {
                 strategy: None, physical_to_logical: Some(vec![map]), slots_per_device: None,
             });
         };

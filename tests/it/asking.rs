@@ -7,8 +7,8 @@ use moe_gps::app::advise;
 use moe_gps::app::advisor::KnownTraces;
 use moe_gps::app::advisor::{AdviceError, TraceFacts, Unobserved};
 use moe_gps::app::ingest::{TraceDirectory, Upload};
-use moe_gps::formats::trace::Limits;
 use moe_gps::wire::violation::Violation;
+use moe_gps_core::formats::trace::Limits;
 use serde_json::{Value, json};
 
 /// An answer, read back.

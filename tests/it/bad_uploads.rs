@@ -4,7 +4,7 @@ use std::path::Path;
 
 use axum::body::Body;
 use axum::http::Request;
-use moe_gps::formats::trace::readers::{READERS, by_extension};
+use moe_gps_core::formats::trace::readers::{READERS, by_extension};
 use serde_json::json;
 
 use crate::support::TestApp;

@@ -4,11 +4,11 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use moe_gps::app::calibrate::{Order, device_document, run};
-use moe_gps::catalog::Catalog;
-use moe_gps::domain::comm::profile::Curve;
-use moe_gps::domain::units::Bytes;
-use moe_gps::formats::device_toml::parse;
+use moe_gps_core::catalog::Catalog;
+use moe_gps_core::comm::profile::Curve;
+use moe_gps_core::formats::device_toml::parse;
+use moe_gps_core::units::Bytes;
+use moe_gps_lab::calibrate::run::{Order, device_document, run};
 use serde_json::{Value, json};
 
 fn example() -> PathBuf {

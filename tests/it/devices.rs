@@ -4,7 +4,7 @@ use std::path::Path;
 
 use axum::body::Body;
 use axum::http::Request;
-use moe_gps::app::calibrate::device_document;
+use moe_gps_lab::calibrate::run::device_document;
 use serde_json::{Value, json};
 
 use crate::support::{Answer, TestApp};

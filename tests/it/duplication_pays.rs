@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use moe_gps::domain::cost::expert_law;
-use moe_gps::domain::cost::experts::{ExpertShape, Seen};
-use moe_gps::domain::duplication_pays::{Case, Sides, Verdicts, predicted};
-use moe_gps::domain::hardware::Device;
-use moe_gps::domain::system::Dtype;
-use moe_gps::domain::units::Seconds;
-use moe_gps::formats::device_toml;
+use moe_gps_core::cost::expert_law;
+use moe_gps_core::cost::experts::{ExpertShape, Seen};
+use moe_gps_core::formats::device_toml;
+use moe_gps_core::hardware::Device;
+use moe_gps_core::system::Dtype;
+use moe_gps_core::units::Seconds;
+use moe_gps_lab::duplication_pays::{Case, Sides, Verdicts, predicted};
 
 /// Draws behind every price; more change no verdict of the whole table.
 const DRAWS: u32 = 64;

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use axum::body::Body;
 use axum::http::Request;
 use moe_gps::app::ingest::{Ingested, TraceDirectory, Upload};
-use moe_gps::domain::trace::counts::ExpertCounts;
-use moe_gps::formats::trace::readers::{READERS, by_extension};
-use moe_gps::formats::trace::stored::StoredTrace;
-use moe_gps::formats::trace::{Declared, Limits, TraceError};
+use moe_gps_core::formats::trace::readers::{READERS, by_extension};
+use moe_gps_core::formats::trace::stored::StoredTrace;
+use moe_gps_core::formats::trace::{Declared, Limits, TraceError};
+use moe_gps_core::trace::counts::ExpertCounts;
 use serde_json::Value;
 
 use crate::support::TestApp;

@@ -6,7 +6,7 @@ use std::path::Path;
 use axum::body::Body;
 use axum::http::Request;
 use moe_gps::app::advisor::TraceFacts;
-use moe_gps::domain::seed::{Purpose, stream};
+use moe_gps_core::seed::{Purpose, stream};
 use rand::RngExt as _;
 use serde_json::{Value, json};
 
@@ -179,7 +179,7 @@ fn what_a_fit_needs_is_said_at_the_door() {
 }
 
 /// A table whose rows tell nothing but the id, `[vocabulary, dim]` of float32.
-fn table(vocabulary: usize, dim: usize) -> Vec<u8> {
+pub(crate) fn one_hot(vocabulary: usize, dim: usize) -> Vec<u8> {
     let header =
         format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({vocabulary}, {dim}), }}");
     let mut npy = b"\x93NUMPY\x01\x00\x76\x00".to_vec();
@@ -201,7 +201,7 @@ async fn learned_predictors_take_the_embedding_that_was_put_beside_the_trace() {
     let put = async |vocabulary| {
         let request = Request::put(format!("/v1/traces/{id}/embedding"));
         let request = request.header("content-type", "application/x-npy");
-        app.send(request.body(Body::from(table(vocabulary, 24))).unwrap()).await
+        app.send(request.body(Body::from(one_hot(vocabulary, 24))).unwrap()).await
     };
     let asked = question(id, &json!([{"fit": "ffn"}]));
     let refused = app.ask_and_wait(&asked).await.problem(422, "invalid-question");

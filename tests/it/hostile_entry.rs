@@ -2,11 +2,11 @@
 
 use std::io::{Seek, Write};
 
-use moe_gps::formats::placement;
-use moe_gps::formats::trace::embedding_file::convert_embedding;
-use moe_gps::formats::trace::readers::by_content_type;
-use moe_gps::formats::trace::stored::StoredTrace;
-use moe_gps::formats::trace::{Declared, Input, Limits};
+use moe_gps_core::formats::placement;
+use moe_gps_core::formats::trace::embedding_file::convert_embedding;
+use moe_gps_core::formats::trace::readers::by_content_type;
+use moe_gps_core::formats::trace::stored::StoredTrace;
+use moe_gps_core::formats::trace::{Declared, Input, Limits};
 
 /// The name of a corpus, and what it is fed to.
 pub(crate) type Target = (&'static str, fn(&[u8]));

@@ -1,8 +1,8 @@
 //! Placement against DeepSeek's EPLB: the reference maps, and the balance to beat.
 
 use crate::eplb_fixtures::{loads, maps};
-use moe_gps::domain::placement::balance::{Balance, OverLayers, device_loads};
-use moe_gps::domain::placement::{Groups, Shape, SlotMap, eplb};
+use moe_gps_core::placement::balance::{Balance, OverLayers, device_loads};
+use moe_gps_core::placement::{Groups, Shape, SlotMap, eplb};
 
 fn shape_of(case: char) -> Shape {
     match case {

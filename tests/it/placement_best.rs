@@ -1,9 +1,9 @@
 //! Our planner on the reference loads: the balance to reach.
 
 use crate::eplb_fixtures::loads;
-use moe_gps::domain::placement::balance::{Balance, OverLayers};
-use moe_gps::domain::placement::best::{self, GroupRule, Options};
-use moe_gps::domain::placement::{Groups, Shape, SlotMap};
+use moe_gps_core::placement::balance::{Balance, OverLayers};
+use moe_gps_core::placement::best::{self, GroupRule, Options};
+use moe_gps_core::placement::{Groups, Shape, SlotMap};
 
 fn plans(options: &Options) -> (OverLayers, Vec<SlotMap>) {
     let shape = Shape::new(256, 32, 288).unwrap();

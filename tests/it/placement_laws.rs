@@ -1,11 +1,9 @@
 //! What holds for every plan, whatever the load.
 
-use moe_gps::domain::placement::balance::{Balance, device_loads};
-use moe_gps::domain::placement::best::{
-    self, Case, Combine, DeviceCost, GroupRule, Options, Tokens,
-};
-use moe_gps::domain::placement::moves::Moves;
-use moe_gps::domain::placement::{Groups, Shape, SlotMap, eplb, paper_greedy};
+use moe_gps_core::placement::balance::{Balance, device_loads};
+use moe_gps_core::placement::best::{self, Case, Combine, DeviceCost, GroupRule, Options, Tokens};
+use moe_gps_core::placement::moves::Moves;
+use moe_gps_core::placement::{Groups, Shape, SlotMap, eplb, paper_greedy};
 use proptest::prelude::*;
 
 const EXPERTS: u32 = 16;

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Parser;
 use moe_gps::cli::place::{self, Place};
-use moe_gps::formats::placement::{self, FORMATS};
+use moe_gps_core::formats::placement::{self, FORMATS};
 use serde_json::{Value, json};
 
 use crate::asking::{advise, keep, known};

@@ -4,13 +4,11 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use moe_gps::app::ingest::{TraceDirectory, Upload};
-use moe_gps::domain::predict::score::Accuracy;
-use moe_gps::domain::predict::{Embedding, Tokens, Unwatched, fit};
-use moe_gps::domain::question::PredictorKind::{
-    self, ByPosition, ByToken, Ffn, Lstm, MostFrequent,
-};
-use moe_gps::formats::trace::embedding::read_rows;
-use moe_gps::formats::trace::{Declared, Limits};
+use moe_gps_core::formats::trace::embedding::read_rows;
+use moe_gps_core::formats::trace::{Declared, Limits};
+use moe_gps_core::predict::score::Accuracy;
+use moe_gps_core::predict::{Embedding, Tokens, Unwatched, fit};
+use moe_gps_core::question::PredictorKind::{self, ByPosition, ByToken, Ffn, Lstm, MostFrequent};
 
 /// Recordings that are not part of the project.
 const BESIDE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../shared/data/routing/tiny-moe");

@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use moe_gps::app::reproduce::{Document, documents};
-use moe_gps::cli::reproduce::recordings;
+use moe_gps::cli::reproduce::{documents, recordings};
+use moe_gps_lab::reproduce::Document;
 
 fn computed() -> Vec<Document> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -40,8 +40,8 @@ fn calibrated_question() -> Value {
 
 fn answer(question: &Value, axes: &Value) -> SweepAnswer {
     let request = json!({"question": question, "axes": axes});
-    match sweep::answer(&request, &KnownTraces::new(), &|| false) {
-        Ok(answer) => answer,
+    match sweep::compute(&request, &KnownTraces::new(), &|| false) {
+        Ok(computed) => computed.into(),
         Err(error) => panic!("{request}: {error:?}"),
     }
 }
@@ -216,7 +216,7 @@ fn a_sweep_ends_when_nobody_waits_for_it() {
     let request = json!({"question": paper_question(), "axes": [
         {"parameter": "skewness", "values": [1.5, 2.0]},
     ]});
-    let stopped = sweep::answer(&request, &KnownTraces::new(), &|| true);
+    let stopped = sweep::compute(&request, &KnownTraces::new(), &|| true);
     assert!(matches!(stopped, Err(AdviceError::Canceled)));
 }
 
@@ -272,7 +272,7 @@ fn one_thing_wrong(#[case] axes: Value, #[case] pointer: &str, #[case] rule: &st
 
 fn violations(question: &Value, axes: &Value) -> Vec<(String, String)> {
     let request = json!({"question": question, "axes": axes});
-    match sweep::answer(&request, &KnownTraces::new(), &|| false) {
+    match sweep::compute(&request, &KnownTraces::new(), &|| false) {
         Err(AdviceError::Refused(found)) => {
             found.into_iter().map(|found| (found.pointer, found.rule)).collect()
         }

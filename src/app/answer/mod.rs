@@ -2,20 +2,20 @@
 
 mod provenance;
 
-use super::question::{Answerable, AskedRouting};
-use super::{duplication_search, transfer};
-use crate::catalog::Catalog;
-use crate::domain::advice::analytic::LayerImbalance;
-use crate::domain::advice::groups::GroupCost;
-use crate::domain::advice::known::Known;
-use crate::domain::advice::{Advised, Entry, PlanSummary, PricedPredictor};
-use crate::domain::engine;
-use crate::domain::question::{Grouping, PredictorKind, PredictorSource, Question, RebalanceMode};
-use crate::domain::strategy::Strategy;
-use crate::domain::system::{Communication, EngineName};
-use crate::domain::terms::Terms;
-use crate::domain::units::Seconds;
+use crate::app::question::{Answerable, AskedRouting};
+use crate::app::{duplication_search, transfer};
 use crate::wire::answer as wire;
+use moe_gps_core::advice::analytic::LayerImbalance;
+use moe_gps_core::advice::group_cost::GroupCost;
+use moe_gps_core::advice::routing_evidence::Known;
+use moe_gps_core::advice::{Advised, Entry, PlanSummary, PricedPredictor};
+use moe_gps_core::catalog::Catalog;
+use moe_gps_core::engines;
+use moe_gps_core::question::{Grouping, PredictorKind, PredictorSource, Question, RebalanceMode};
+use moe_gps_core::strategies::Strategy;
+use moe_gps_core::system::{Communication, EngineName};
+use moe_gps_core::terms::Terms;
+use moe_gps_core::units::Seconds;
 
 /// The name of a value in its list of names.
 pub(super) fn name_of<T: PartialEq>(value: &T, names: &[(T, &'static str)]) -> &'static str {
@@ -146,9 +146,9 @@ fn predictor(priced: &PricedPredictor) -> wire::PredictorBody {
 }
 
 fn strategy(question: &Question, advised: &Advised, entry: &Entry) -> wire::StrategyBody {
-    let support = engine::support::support(entry.strategy, &question.system);
+    let support = engines::support::support(entry.strategy, &question.system);
     let plan = advised.plans.iter().find(|plan| plan.strategy == entry.strategy);
-    let expert = crate::domain::memory::expert_bytes(&question.system);
+    let expert = moe_gps_core::memory::expert_bytes(&question.system);
     wire::StrategyBody {
         strategy: entry.strategy.id(),
         predictor: entry.predictor.as_ref().map(predictor),

@@ -4,20 +4,20 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use super::name_of;
+use crate::app::answer::name_of;
 use crate::app::question::Answerable;
-use crate::catalog::Catalog;
-use crate::domain::advice::{Advised, Bands};
-use crate::domain::engine;
-use crate::domain::price::Basis;
-use crate::domain::question::Question;
-use crate::domain::system::{
-    Communication, Dtype, ErrorModel, Overlap, PredictorOverlap, Preset, ReplicaSplit,
-};
-use crate::domain::terms::Terms;
-use crate::domain::units::Seconds;
 use crate::wire::answer as wire;
 use crate::wire::question::Method;
+use moe_gps_core::advice::{Advised, Bands};
+use moe_gps_core::catalog::Catalog;
+use moe_gps_core::engines;
+use moe_gps_core::price::Basis;
+use moe_gps_core::question::Question;
+use moe_gps_core::system::{
+    Communication, Dtype, ErrorModel, Overlap, PredictorOverlap, Preset, ReplicaSplit,
+};
+use moe_gps_core::terms::Terms;
+use moe_gps_core::units::Seconds;
 
 /// What the answer rests on.
 pub(super) fn provenance(
@@ -64,10 +64,11 @@ pub(super) fn provenance(
 fn assumptions(question: &Question, advised: &Advised) -> BTreeMap<&'static str, Value> {
     let used = &question.system.assumptions;
     let engine_name = question.system.engine.as_ref().map(|engine| engine.name);
-    let split =
-        used.replica_split.unwrap_or_else(|| engine::defaults::defaults(engine_name).replica_split);
+    let split = used
+        .replica_split
+        .unwrap_or_else(|| engines::defaults::defaults(engine_name).replica_split);
     let launch = used.launch.unwrap_or_else(|| {
-        if engine::defaults::cuda_graph(&question.system) {
+        if engines::defaults::cuda_graph(&question.system) {
             Seconds::ZERO
         } else {
             question.system.cluster.device.eager_launch

@@ -9,15 +9,15 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
-use crate::domain::trace::checks::{Warning, examine};
-use crate::domain::trace::stats::{TraceStatistics, mean};
-use crate::domain::trace::{Kind, TraceHeader};
-use crate::formats::trace::embedding_file::convert_embedding;
-use crate::formats::trace::inflate::{Encoding, copy_decoded};
-use crate::formats::trace::readers::{self, Reader};
-use crate::formats::trace::stored::StoredTrace;
-use crate::formats::trace::{Declared, Input, Limits, TraceError};
 use crate::wire::trace::{Skewness, TraceSummary};
+use moe_gps_core::formats::trace::embedding_file::convert_embedding;
+use moe_gps_core::formats::trace::inflate::{Encoding, copy_decoded};
+use moe_gps_core::formats::trace::readers::{self, Reader};
+use moe_gps_core::formats::trace::stored::StoredTrace;
+use moe_gps_core::formats::trace::{Declared, Input, Limits, TraceError};
+use moe_gps_core::trace::checks::{Warning, examine};
+use moe_gps_core::trace::stats::{TraceStatistics, mean};
+use moe_gps_core::trace::{Kind, TraceHeader};
 
 /// Beginning of the names of files that are not complete.
 const PARTIAL: &str = ".partial-";

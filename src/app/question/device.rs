@@ -2,13 +2,13 @@
 
 use serde_json::{Map, Value};
 
-use crate::catalog::Catalog;
-use crate::catalog::check::check_device;
-use crate::domain::hardware::{Device, PeakRates};
-use crate::domain::units::{Bytes, BytesPerSecond, FlopsPerSecond, Seconds};
-use crate::formats::catalog_entry::{CatalogEntry, CatalogFileError, WrongPart};
-use crate::formats::device_toml;
 use crate::wire::read::{Place, Violations};
+use moe_gps_core::catalog::Catalog;
+use moe_gps_core::catalog::check::check_device;
+use moe_gps_core::formats::catalog_entry::{CatalogEntry, CatalogFileError, WrongPart};
+use moe_gps_core::formats::device_toml;
+use moe_gps_core::hardware::{Device, PeakRates};
+use moe_gps_core::units::{Bytes, BytesPerSecond, FlopsPerSecond, Seconds};
 
 /// The catalog device whose datasheet-only stack stands in for the unknown one.
 const STAND_IN: &str = "l40s";

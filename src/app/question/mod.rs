@@ -8,17 +8,17 @@ mod system;
 
 use serde_json::Value;
 
-use super::advisor::{AdviceError, TraceFacts};
-use crate::catalog::Catalog;
-use crate::domain::engine;
-use crate::domain::question::{
-    Algorithm, Current, Duplication, Grouping, MeasuredLayer, Question, Rebalance,
-};
-use crate::domain::strategy::Strategy;
-use crate::domain::system::{Assumptions, Preset};
-use crate::domain::units::Seconds;
+use crate::app::advisor::{AdviceError, TraceFacts};
 use crate::wire::question::{self as wire, Method, Objective};
 use crate::wire::read::Violations;
+use moe_gps_core::catalog::Catalog;
+use moe_gps_core::engines;
+use moe_gps_core::question::{
+    Algorithm, Current, Duplication, Grouping, MeasuredLayer, Question, Rebalance,
+};
+use moe_gps_core::strategies::Strategy;
+use moe_gps_core::system::{Assumptions, Preset};
+use moe_gps_core::units::Seconds;
 
 pub(super) use device::profile;
 pub use predictors::AskedFit;
@@ -85,7 +85,7 @@ fn check(
 
     let (named, system, routing) = (model?, system?, routing?);
     let default =
-        engine::defaults::defaults(system.engine.as_ref().map(|engine| engine.name)).rebalance;
+        engines::defaults::defaults(system.engine.as_ref().map(|engine| engine.name)).rebalance;
     let device = system.cluster.device.name.clone();
     let mut warnings = routing.warnings(&named.model);
     warnings.extend(unused(asked));
@@ -217,7 +217,7 @@ fn measured_layer(asked: wire::MeasuredLayer) -> Option<MeasuredLayer> {
 /// The current placement, every slot naming an expert and every expert having a slot.
 fn current(
     asked: &wire::Question,
-    model: Option<&crate::domain::model::Model>,
+    model: Option<&moe_gps_core::model::Model>,
     violations: &Violations,
 ) -> Option<Current> {
     let current = asked.current.as_ref()?;

@@ -1,14 +1,14 @@
 //! The predictors of a question: stated ones as they are, fits as far as a trace allows.
 
-use super::routing::AskedRouting;
 use crate::app::advisor::TraceFacts;
-use crate::domain::predict::{is_learned, needs_token_ids};
-use crate::domain::question::{
-    OverheadCurve, Predictor, PredictorCost, PredictorKind, PredictorPoint, PredictorSource,
-};
-use crate::domain::units::Seconds;
+use crate::app::question::routing::AskedRouting;
 use crate::wire::question as wire;
 use crate::wire::read::Violations;
+use moe_gps_core::predict::{is_learned, needs_token_ids};
+use moe_gps_core::question::{
+    OverheadCurve, Predictor, PredictorCost, PredictorKind, PredictorPoint, PredictorSource,
+};
+use moe_gps_core::units::Seconds;
 
 /// What is asked of predictors.
 #[derive(Debug, Default)]

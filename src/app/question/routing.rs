@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::app::advisor::TraceFacts;
-use crate::domain::model::Model;
-use crate::domain::system::Preset;
 use crate::wire::question::{self as wire, Routing};
 use crate::wire::read::Violations;
+use moe_gps_core::model::Model;
+use moe_gps_core::system::Preset;
 
 /// Part of a trace that plans if the question does not say.
 const TRAIN_FRACTION: f64 = 0.5;
@@ -194,7 +194,7 @@ fn layers(
             }
         }
     }
-    let normalised = shares.iter().map(|row| crate::domain::routing::normalised(row));
+    let normalised = shares.iter().map(|row| moe_gps_core::routing::normalised(row));
     whole.then(|| AskedRouting::Shares(normalised.collect()))
 }
 

@@ -1,16 +1,16 @@
 //! Model, cluster, parallelism and workload of a question, looked up and made whole.
 
-use crate::catalog::{Catalog, UnknownId};
-use crate::domain::engine;
-use crate::domain::hardware::Link;
-use crate::domain::model::Model;
-use crate::domain::system::{
-    Assumptions, Cluster, Dtype, Dtypes, Engine, Parallelism, Phase, System, Workload,
-};
-use crate::domain::units::{BytesPerSecond, Seconds};
-use crate::formats::hf_config;
 use crate::wire::question::{self as wire, IdOrObject};
 use crate::wire::read::Violations;
+use moe_gps_core::catalog::{Catalog, UnknownId};
+use moe_gps_core::engines;
+use moe_gps_core::formats::hf_config;
+use moe_gps_core::hardware::Link;
+use moe_gps_core::model::Model;
+use moe_gps_core::system::{
+    Assumptions, Cluster, Dtype, Dtypes, Engine, Parallelism, Phase, System, Workload,
+};
+use moe_gps_core::units::{BytesPerSecond, Seconds};
 
 /// Tokens a step may have.
 const MOST_TOKENS: u64 = 1 << 24;
@@ -100,7 +100,7 @@ fn cluster(
         Some(IdOrObject::Id(id)) => known(catalog.device(id), "/cluster/device", violations)
             .map(|entry| entry.value.clone()),
         Some(IdOrObject::Object(fields)) => {
-            super::device::inline(fields, "/cluster/device", catalog, violations)
+            crate::app::question::device::inline(fields, "/cluster/device", catalog, violations)
         }
         None => None,
     };
@@ -276,7 +276,7 @@ fn parallelism(
     violations: &Violations,
 ) -> Option<Parallelism> {
     let given = &asked.parallelism;
-    let default = engine::defaults::parallelism(model, cluster);
+    let default = engines::defaults::parallelism(model, cluster);
     let pipeline = given.pipeline.unwrap_or(default.pipeline);
     if pipeline > cluster.n_devices || !cluster.n_devices.is_multiple_of(pipeline) {
         violations.note(

@@ -2,8 +2,8 @@
 
 use std::fmt::Write as _;
 
-use crate::app::charts::axis::{number, tick_step};
-use crate::app::charts::escaped;
+use moe_gps_core::charts::axis::{number, tick_step};
+use moe_gps_core::charts::escaped;
 
 /// Width of every chart, in its own units.
 const WIDTH: f64 = 960.0;

@@ -9,24 +9,24 @@ use std::ops::Range;
 
 use tokio_util::sync::CancellationToken;
 
-use super::context::App;
-use super::error::AppError;
-use super::known;
-use crate::domain::diagnosis::{self, PlanBalance, base_slots};
-use crate::domain::forecast::drift;
-use crate::domain::placement::PlacementError;
-use crate::domain::placement::balance::{Balance, OverLayers};
-use crate::domain::routing::normalised;
-use crate::domain::trace::Kind;
-use crate::domain::trace::checks::{Warning, examine};
-use crate::domain::trace::counts::ExpertCounts;
-use crate::domain::trace::stats::TraceStatistics;
-use crate::domain::trace::steps::split_point;
-use crate::formats::trace::stored::StoredTrace;
+use crate::app::context::App;
+use crate::app::error::AppError;
+use crate::app::routing_evidence;
 use crate::wire::report::{
     Convention, DriftBody, Imbalance, Over, ReportCeiling, Slots, TraceReport,
 };
 use crate::wire::violation::Violation;
+use moe_gps_core::diagnosis::{self, PlanBalance, base_slots};
+use moe_gps_core::forecast::drift;
+use moe_gps_core::formats::trace::stored::StoredTrace;
+use moe_gps_core::placement::PlacementError;
+use moe_gps_core::placement::balance::{Balance, OverLayers};
+use moe_gps_core::routing::normalised;
+use moe_gps_core::trace::Kind;
+use moe_gps_core::trace::checks::{Warning, examine};
+use moe_gps_core::trace::counts::ExpertCounts;
+use moe_gps_core::trace::stats::TraceStatistics;
+use moe_gps_core::trace::steps::split_point;
 
 pub use page::html;
 
@@ -84,7 +84,7 @@ pub async fn report(app: &App, id: &str, asked: Asked) -> Result<TraceReport, Ap
     if !violations.is_empty() {
         return Err(AppError::Refused(violations));
     }
-    let record = super::traces::fetch(app, id).await?;
+    let record = crate::app::traces::fetch(app, id).await?;
     let fail = |source| AppError::Trace { id: id.to_owned(), source };
     let trace = app.traces.open_trace(id).map_err(fail)?;
     let _place = app.uploads.at_once.acquire().await;
@@ -107,11 +107,11 @@ pub fn of(
     id: &str,
     name: Option<String>,
     asked: Asked,
-    stopped: known::Stopped,
+    stopped: routing_evidence::Stopped,
 ) -> Result<TraceReport, ReportError> {
     let header = trace.header();
     let extent = header.extent();
-    let split = known::split(trace, 0.5)?;
+    let split = routing_evidence::split(trace, 0.5)?;
     let count = |range| trace.count_unless(range, stopped)?.ok_or(ReportError::Stopped);
     let (planned, scored) = if extent < 2 {
         let all = count(0..extent)?;

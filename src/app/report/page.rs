@@ -2,9 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::charts::{LEVELS, Line, heat_map, level, line_chart};
-use crate::app::charts::escaped;
+use crate::app::report::charts::{LEVELS, Line, heat_map, level, line_chart};
 use crate::wire::report::{DriftBody, ForecastBody, Imbalance, Slots, Steps, TraceReport};
+use moe_gps_core::charts::escaped;
 
 const STYLE: &str = include_str!("page.css");
 

@@ -2,17 +2,17 @@
 
 use std::ops::Range;
 
-use super::ReportError;
-use crate::app::known::Stopped;
-use crate::domain::diagnosis::PlanBalance;
-use crate::domain::diagnosis::steps::StepImbalance;
-use crate::domain::forecast;
-use crate::domain::forecast::staleness::Staleness;
-use crate::domain::trace::Kind;
-use crate::domain::trace::counts::ExpertCounts;
-use crate::domain::trace::steps::{StepOrder, StepPlan};
-use crate::formats::trace::stored::StoredTrace;
+use crate::app::report::ReportError;
+use crate::app::routing_evidence::Stopped;
 use crate::wire::report::{ForecastBody, LagBody, Steps, StepsOfPlan};
+use moe_gps_core::diagnosis::PlanBalance;
+use moe_gps_core::diagnosis::steps::StepImbalance;
+use moe_gps_core::forecast;
+use moe_gps_core::forecast::staleness::Staleness;
+use moe_gps_core::formats::trace::stored::StoredTrace;
+use moe_gps_core::trace::Kind;
+use moe_gps_core::trace::counts::ExpertCounts;
+use moe_gps_core::trace::steps::{StepOrder, StepPlan};
 
 /// Steps a trace is cut into where nothing is said of their size.
 const STEPS: u64 = 256;

@@ -3,14 +3,14 @@
 use serde_json::Value;
 
 use crate::app::advisor::{AdviceError, KnownTraces};
-use crate::app::assumed;
+use crate::app::default_predictors;
 use crate::app::question::{self, Answerable, AskedRouting};
-use crate::catalog::Catalog;
-use crate::domain::advice::flip::Parameter;
-use crate::domain::advice::sweep::Axis;
-use crate::domain::question::Question;
 use crate::wire::read::Violations;
 use crate::wire::sweep::{self as wire, MOST_CELLS, SweepAxis, SweptParameter};
+use moe_gps_core::advice::sensitivity::flip::Parameter;
+use moe_gps_core::advice::sensitivity::sweep::Axis;
+use moe_gps_core::catalog::Catalog;
+use moe_gps_core::question::Question;
 
 /// A sweep that can be computed.
 #[derive(Debug)]
@@ -112,7 +112,7 @@ pub(super) fn check(
     match (base, axes) {
         (Some(mut base), Some(axes)) if violations.is_empty() => {
             if base.assume_predictors {
-                base.question.predictors = assumed::predictors(&base.question);
+                base.question.predictors = default_predictors::predictors(&base.question);
             }
             Ok(Checked { base, axes, by_devices })
         }
@@ -212,7 +212,7 @@ fn devices(
         match question::answerable(&asked, catalog, traces) {
             Ok(Answerable { mut question, assume_predictors, .. }) => {
                 if assume_predictors {
-                    question.predictors = assumed::predictors(&question);
+                    question.predictors = default_predictors::predictors(&question);
                 }
                 questions.push(question);
             }

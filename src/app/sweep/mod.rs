@@ -1,34 +1,33 @@
 //! The use case of a decision map: one question, one or two quantities varied.
 
 mod check;
-mod table;
 
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
-use super::advise::catalog;
-use super::advisor::{AdviceError, KnownTraces};
-use super::context::App;
-use super::error::AppError;
-use super::recommendations::{named_traces, refusal};
-use super::{assumed, devices, known};
-use crate::domain::advice::known::Known;
-use crate::domain::advice::sweep::{
-    Axis, Cell, DRAWS, HeldPredictor, Predictors, Sweep, transposed, varied_predictor,
-};
-use crate::domain::advice::{self, Stop, flip::Parameter};
-use crate::domain::question::{PredictorCost, Question};
-use crate::domain::strategy::Strategy;
-use crate::domain::system::Preset;
-use crate::domain::units::Seconds;
+use crate::app::advise::catalog;
+use crate::app::advisor::{AdviceError, KnownTraces};
+use crate::app::context::App;
+use crate::app::error::AppError;
+use crate::app::recommendations::{named_traces, refusal};
+use crate::app::{default_predictors, devices, routing_evidence};
 use crate::wire::sweep::{
     AnsweredAxis, LatencyMatrices, SweepAnswer, SweepProvenance, SweptParameter, SweptPredictor,
 };
+use moe_gps_core::advice::routing_evidence::Known;
+use moe_gps_core::advice::sensitivity::decision_map::{DecisionMap, MapAxis};
+use moe_gps_core::advice::sensitivity::flip::Parameter;
+use moe_gps_core::advice::sensitivity::sweep::{
+    Axis, Cell, DRAWS, HeldPredictor, Predictors, Sweep, transposed, varied_predictor,
+};
+use moe_gps_core::advice::{self, Stop};
+use moe_gps_core::question::{PredictorCost, Question};
+use moe_gps_core::strategies::Strategy;
+use moe_gps_core::system::Preset;
+use moe_gps_core::units::Seconds;
 
 use check::{Checked, CheckedAxis};
-
-pub use table::csv;
 
 /// Sweeps computed at once; each uses every core.
 pub const AT_ONCE: usize = 2;
@@ -43,47 +42,64 @@ pub async fn sweep(app: &App, mut request: Value) -> Result<SweepAnswer, AppErro
     let gone = CancellationToken::new();
     let _when_dropped = gone.clone().drop_guard();
     let stopped = move || gone.is_cancelled();
-    let made = tokio::task::spawn_blocking(move || answer(&request, &traces, &stopped)).await;
+    let made = tokio::task::spawn_blocking(move || compute(&request, &traces, &stopped)).await;
     let made = made.map_err(|error| AppError::Internal(format!("a sweep fell over: {error}")))?;
-    made.map_err(refusal)
+    made.map(SweepAnswer::from).map_err(refusal)
 }
 
-/// Answers a sweep; `stopped` is asked often, and after `true` the sweep is canceled.
-pub fn answer(
+/// A computed sweep.
+#[derive(Debug)]
+pub struct Computed {
+    /// Who wins where.
+    pub map: DecisionMap,
+    /// What the user should know although the question is answerable.
+    pub warnings: Vec<String>,
+    predictor: Option<SweptPredictor>,
+    provenance: SweepProvenance,
+}
+
+impl From<Computed> for SweepAnswer {
+    fn from(Computed { map, warnings, predictor, provenance }: Computed) -> Self {
+        let latency = |strategy| map.matrix(|cell| cell.latency(strategy).map(Seconds::get));
+        Self {
+            winner: map.matrix(|cell| cell.winner.map(Strategy::id)),
+            margin_over_runner_up: map.matrix(|cell| cell.margin),
+            tie: map.matrix(|cell| cell.tie),
+            layer_latency_s: LatencyMatrices {
+                none: latency(Strategy::None),
+                replace_only: latency(Strategy::ReplaceOnly),
+                distribution_only: latency(Strategy::DistributionOnly),
+                token_to_expert: latency(Strategy::TokenToExpert),
+            },
+            predictor,
+            warnings,
+            provenance,
+            axes: map
+                .axes
+                .into_iter()
+                .map(|MapAxis { parameter, values }| AnsweredAxis { parameter, values })
+                .collect(),
+        }
+    }
+}
+
+/// Computes a sweep; `stopped` is asked often, and after `true` the sweep is canceled.
+pub fn compute(
     request: &Value,
     traces: &KnownTraces,
     stopped: &(dyn Fn() -> bool + Sync),
-) -> Result<SweepAnswer, AdviceError> {
+) -> Result<Computed, AdviceError> {
     let catalog = catalog()?;
     let checked = check::check(request, catalog, traces)?;
-    let loaded = known::load(&checked.base, stopped)?;
+    let loaded = routing_evidence::load(&checked.base, stopped)?;
     let stop = Stop::when(stopped);
     let predictor = held_predictor(&checked, &loaded.known, stop)?;
     let swept = Swept { checked: &checked, known: &loaded.known, predictor, stop };
     let cells = swept.cells()?;
 
     let question = &checked.base.question;
-    let columns = checked.axes.last().map_or(1, |axis| axis.values.len());
-    let rows = || cells.chunks(columns);
-    let latency = |place: usize| {
-        let of = |cell: &Cell| cell.layer_latency[place].map(Seconds::get);
-        rows().map(|row| row.iter().map(of).collect()).collect()
-    };
     let paper = question.system.assumptions.preset == Preset::Paper;
-    Ok(SweepAnswer {
-        winner: rows()
-            .map(|row| row.iter().map(|cell| cell.winner.map(Strategy::id)).collect())
-            .collect(),
-        margin_over_runner_up: rows()
-            .map(|row| row.iter().map(|cell| cell.margin).collect())
-            .collect(),
-        tie: rows().map(|row| row.iter().map(|cell| cell.tie).collect()).collect(),
-        layer_latency_s: LatencyMatrices {
-            none: latency(0),
-            replace_only: latency(1),
-            distribution_only: latency(2),
-            token_to_expert: latency(3),
-        },
+    Ok(Computed {
         predictor: predictor.map(|(index, point)| SweptPredictor {
             name: question.predictors[index].name.clone(),
             accuracy: point.accuracy,
@@ -98,11 +114,14 @@ pub fn answer(
             seed: question.seed,
             draws: (!paper).then_some(DRAWS.over(loaded.known.n_layers()) as u64),
         },
-        axes: checked
-            .axes
-            .into_iter()
-            .map(|axis| AnsweredAxis { parameter: axis.parameter.id(), values: axis.values })
-            .collect(),
+        map: DecisionMap {
+            axes: checked
+                .axes
+                .into_iter()
+                .map(|axis| MapAxis { parameter: axis.parameter.id(), values: axis.values })
+                .collect(),
+            cells,
+        },
     })
 }
 
@@ -145,7 +164,7 @@ impl Swept<'_> {
         let axes = &self.checked.axes;
         let varied: Vec<Axis> = axes.iter().filter_map(CheckedAxis::varied).collect();
         let along = |question: &Question| {
-            let predictors: Predictors = &assumed::predictors;
+            let predictors: Predictors = &default_predictors::predictors;
             let sweep = Sweep {
                 question,
                 known: self.known,

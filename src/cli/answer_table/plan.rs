@@ -4,7 +4,7 @@ use std::io::{self, Write};
 
 use serde_json::Value;
 
-use super::{right_align, scaled, table, wrapped};
+use crate::cli::answer_table::{right_align, scaled, table, wrapped};
 
 /// Writes the plan, the search for its size and interval, and the transfer between traces.
 pub(super) fn write(out: &mut dyn Write, result: &Value) -> io::Result<()> {

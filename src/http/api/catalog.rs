@@ -4,10 +4,10 @@ use axum::Json;
 use axum::extract::Path;
 
 use crate::app::catalog as app;
-use crate::catalog::{Catalog, UnknownId};
 use crate::http::problem::Failure;
 use crate::wire::catalog::{LinkBody, LinkList, ModelBody, ModelList};
 use crate::wire::problem::Problem;
+use moe_gps_core::catalog::{Catalog, UnknownId};
 
 /// Lists the models.
 #[utoipa::path(get, path = "/v1/models", tag = "catalog",

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use utoipa::IntoParams;
 
 use crate::app::recommendations::{self as app, Asked};
-use crate::http::conditional::{etag, is_known};
+use crate::http::etag::{etag, is_known};
 use crate::http::extract::{JsonBody, QueryOf};
 use crate::http::prefer::{IdempotencyKey, PREFERENCE_APPLIED, Wait};
 use crate::http::problem::Failure;

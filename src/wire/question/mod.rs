@@ -10,8 +10,8 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use crate::domain::strategy::Strategy;
-use crate::domain::system::{
+use moe_gps_core::strategies::Strategy;
+use moe_gps_core::system::{
     Communication, Dtype, EngineName, ErrorModel, Overlap, Phase, PredictorOverlap, Preset,
     ReplicaSplit,
 };
@@ -426,7 +426,7 @@ pub enum Objective {
     ThroughputAtTpot,
 }
 
-pub use crate::domain::question::{Algorithm, Grouping, PredictorKind, RebalanceMode};
+pub use moe_gps_core::question::{Algorithm, Grouping, PredictorKind, RebalanceMode};
 
 /// Schemas that a derive cannot express.
 mod schema {

@@ -2,14 +2,14 @@
 
 use serde_json::Value;
 
-use crate::domain::strategy::Strategy;
-use crate::domain::system::{
+use crate::wire::read::{Fields, Place, Violations};
+use moe_gps_core::strategies::Strategy;
+use moe_gps_core::system::{
     Communication, Dtype, EngineName, ErrorModel, Overlap, Phase, PredictorOverlap, Preset,
     ReplicaSplit,
 };
-use crate::wire::read::{Fields, Place, Violations};
 
-use super::{
+use crate::wire::question::{
     Algorithm, Assumptions, Cluster, Current, Dtypes, Duplication, Engine, Grouping, IdOrObject,
     Link, LinkNumbers, MeasuredLayer, Method, Objective, Parallelism, PowerLaw, Predictor,
     PredictorKind, PredictorPoint, Question, Rebalance, RebalanceMode, Routing, Workload,

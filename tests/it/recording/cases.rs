@@ -2,8 +2,10 @@
 //! sweeps, reports, plans and refusals.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::Path;
 
+use flate2::read::GzDecoder;
 use serde_json::{Value, json};
 
 /// Ids of the uploaded traces, by the name they have here.
@@ -224,10 +226,15 @@ pub(super) fn uploads() -> Vec<(&'static str, (&'static str, Vec<u8>))> {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/traces").join(name);
         std::fs::read(file).unwrap()
     };
+    let unpacked = |name: &str| {
+        let mut bytes = Vec::new();
+        GzDecoder::new(&shipped(name)[..]).read_to_end(&mut bytes).unwrap();
+        bytes
+    };
     vec![
         ("python", ("application/x-npz", shipped("mixtral_like_e8k2.python.test.npz"))),
         ("python-train", ("application/x-npz", shipped("mixtral_like_e8k2.python.train.npz"))),
-        ("deepseek", ("application/x-pytorch", shipped("deepseek_v3_like.sglang_stat.pt.gz"))),
+        ("deepseek", ("application/x-pytorch", unpacked("deepseek_v3_like.sglang_stat.pt.gz"))),
         ("steady", ("application/json", counts(0, 6, 48))),
         ("turned", ("application/json", counts(8, 4, 48))),
         ("moving", ("application/json", moving(64))),
@@ -358,7 +365,7 @@ fn over_traces(traces: &Traces) -> Vec<(String, Value)> {
             }
         }
     }
-    let decode = json!({"workload": {"phase": "decode", "batch_size": 32, "kv_length": 512,
+    let decode = json!({"workload": {"phase": "decode", "batch_size": 4, "kv_length": 512,
         "sequence_length": null, "tokens_per_step": null}});
     for (name, base) in [("python", &python), ("tokens", &olmoe), ("moving", &moving)] {
         for method in ["analytic", "simulated"] {
@@ -375,8 +382,13 @@ fn over_traces(traces: &Traces) -> Vec<(String, Value)> {
 
 fn sweeps(traces: &Traces) -> Vec<(String, Value)> {
     let recorded = json!({"routing": {"skewness": null, "trace_id": traces["python"]}});
-    let bases =
-        [("paper", paper()), ("mixtral", mixtral()), ("recorded", merged(mixtral(), &recorded))];
+    let stated = json!({"predictors": [{"name": "probe", "accuracy": 0.9, "overhead_s": 2e-5}]});
+    let mixtral = merged(mixtral(), &stated);
+    let bases = [
+        ("paper", paper()),
+        ("mixtral", mixtral.clone()),
+        ("recorded", merged(mixtral, &recorded)),
+    ];
     let axes = [
         ("skewness", json!([1.0, 1.3, 1.7, 2.5])),
         ("link_bandwidth_bytes_per_s", json!([8e9, 32e9, 300e9])),
@@ -425,7 +437,6 @@ fn commands() -> Vec<(String, Ask)> {
         "sweep examples/questions/paper-mixtral-a100.json --axis skewness=1:3:5 --csv",
         "place examples/traces/mixtral_like_e8k2.python.test.npz --devices 4 --slots-per-device 3 --json",
         "place examples/traces/deepseek_v3_like.sglang_stat.pt.gz --devices 32 --slots-per-device 9 --json",
-        "place examples/traces/deepseek_v3_like.sglang_stat.pt.gz --devices 32 --slots-per-device 9",
         "place examples/traces/deepseek_v3_like.sglang_stat.pt.gz --devices 32 --slots-per-device 9 --groups 8 --nodes 4 --format sglang",
         "trace inspect examples/traces/mixtral_like_e8k2.python.test.npz",
         "trace report examples/traces/mixtral_like_e8k2.python.test.npz --devices 4",

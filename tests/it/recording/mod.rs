@@ -21,15 +21,17 @@ use axum::body::Body;
 use axum::http::Request;
 use serde_json::Value;
 
+use crate::fitted::one_hot;
 use crate::support::{Answer, TestApp};
 use cases::{Ask, Case, Traces};
 
-/// Fields that name a job, a moment or a build, not a finding.
-const IDENTIFIERS: [&str; 7] = [
+/// Fields that name a job, a moment or a build, or measure this run, not a finding.
+const IDENTIFIERS: [&str; 8] = [
     "catalog_digest",
     "created_at",
     "finished_at",
     "instance",
+    "plan_s",
     "request_id",
     "started_at",
     "version",
@@ -148,6 +150,10 @@ async fn answers_are_those_of_the_recording() {
     for (name, upload) in cases::uploads() {
         traces.insert(name, uploaded(&app, upload).await);
     }
+    let put = Request::put(format!("/v1/traces/{}/embedding", traces["tokens"]));
+    let put = put.header("content-type", "application/x-npy");
+    let put = put.body(Body::from(one_hot(72, 24))).unwrap();
+    assert_eq!(app.send(put).await.status, 204);
     let cases = cases::all(&traces);
     let (mut exact, mut prose) = (Vec::new(), Vec::new());
     for case in &cases {

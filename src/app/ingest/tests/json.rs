@@ -1,6 +1,6 @@
 use proptest::prelude::*;
 
-use super::*;
+use crate::app::ingest::tests::*;
 
 fn pointers(text: &str) -> Vec<String> {
     flaws(Shelf::new().take("json", text.as_bytes()))

@@ -5,8 +5,8 @@ mod recordings;
 
 use std::io::Write;
 
-use super::*;
-use crate::formats::trace::Flaw;
+use crate::app::ingest::*;
+use moe_gps_core::formats::trace::Flaw;
 
 /// A data directory of its own.
 pub(super) struct Shelf {

@@ -2,8 +2,8 @@ use std::fmt::Write as _;
 
 use proptest::prelude::*;
 
-use super::*;
-use crate::domain::trace::steps::{StepOrder, StepPlan};
+use crate::app::ingest::tests::*;
+use moe_gps_core::trace::steps::{StepOrder, StepPlan};
 
 fn take(text: &str) -> Result<Ingested, TraceError> {
     Shelf::new().take("x-ndjson", text.as_bytes())

@@ -1,6 +1,6 @@
 //! The bundled example, and real recordings where a folder beside the project has them.
 
-use super::*;
+use crate::app::ingest::tests::*;
 
 const BUNDLED: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/examples/traces/mixtral_like_e8k2.python.test.npz");
@@ -48,7 +48,7 @@ fn published_skewness_and_error_of_our_small_models() {
             return;
         };
         let found = mean(test.skewness_per_layer().into_iter()).unwrap();
-        let eps = crate::domain::trace::stats::mean_distribution_error(&train.total, &test.total);
+        let eps = moe_gps_core::trace::stats::mean_distribution_error(&train.total, &test.total);
         println!("{model}: skewness {found:.3}, error {:.4}", eps.unwrap());
         assert!((found - skewness).abs() < 0.02 * skewness, "{model} {found}");
         assert!((eps.unwrap() - error).abs() < 0.0006, "{model} {eps:?}");

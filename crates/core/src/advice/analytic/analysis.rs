@@ -1,0 +1,164 @@
+//! What stands behind the prices: plans and what they take, the search for slots, the ceiling.
+
+use crate::advice::analytic::Analytic;
+use crate::advice::slot_search::{SlotSearch, Tried};
+use crate::memory::MemoryBudget;
+use crate::placement::SlotMap;
+use crate::pricing::candidates::IN_USE;
+use crate::pricing::entry::Entry;
+use crate::pricing::layer::Routed;
+use crate::rebalance::RebalanceCost;
+use crate::routing::LayerRouting;
+use crate::strategies::Strategy;
+use crate::units::Seconds;
+
+/// A strategy's plan over all layers, and what it takes.
+#[derive(Debug, Clone)]
+pub struct PlanSummary {
+    /// The strategy.
+    pub strategy: Strategy,
+    /// Slots of every device and layer.
+    pub slots_per_device: u32,
+    /// The map of every priced layer.
+    pub layers: Vec<SlotMap>,
+    /// Memory of a device under the plan.
+    pub memory: MemoryBudget,
+    /// Experts that leave or enter devices when the plan first takes effect.
+    pub first_moves: u64,
+    /// What one renewal costs.
+    pub renewal: RebalanceCost,
+    /// Latency of one layer under the plan.
+    pub latency: Seconds,
+    /// Device imbalance (max/mean) of every layer: drawn, expected under the true
+    /// shares, and as planned.
+    pub imbalance: Vec<LayerImbalance>,
+}
+
+/// Device imbalance of one layer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LayerImbalance {
+    /// Mean over drawn steps of max/mean.
+    pub drawn: f64,
+    /// max/mean of expected loads under the true shares.
+    pub expected: f64,
+    /// max/mean of expected loads under the forecast shares.
+    pub planned: f64,
+}
+
+/// What the analytic method found.
+#[derive(Debug, Clone)]
+pub(crate) struct Analysis {
+    /// Every strategy with its price.
+    pub(crate) entries: Vec<Entry>,
+    /// The plans behind the entries; token-to-expert prediction shares the plan of
+    /// `distribution_only` between its own.
+    pub(crate) plans: Vec<PlanSummary>,
+    /// Layer latency no balancing can beat.
+    pub(crate) ceiling: Seconds,
+    /// The search for the number of slots, where it was left to us.
+    pub(crate) search: Option<SlotSearch>,
+}
+
+/// The plan of a strategy; token-to-expert prediction falls back on the plan of
+/// `distribution_only`.
+#[must_use]
+pub fn plan_of(plans: &[PlanSummary], strategy: Strategy) -> Option<&PlanSummary> {
+    let of =
+        if strategy == Strategy::TokenToExpert { Strategy::DistributionOnly } else { strategy };
+    plans.iter().find(|plan| plan.strategy == of)
+}
+
+impl Analytic<'_> {
+    /// Prices every strategy and describes the plans behind the prices.
+    ///
+    /// The plan of `distribution_only` is the smallest within the band of the fastest, which
+    /// is the one priced.
+    pub(crate) fn analyse(&self, layers: &[LayerRouting], loads: usize) -> Analysis {
+        let standing = self.standing();
+        let entries = self.with_predictors(&standing);
+        let duplicated = standing.duplicated.as_ref().map(|(index, _)| *index);
+        let replaced = self.placements.replaced.as_ref().ok().copied();
+        let planned = || [IN_USE].into_iter().chain(replaced);
+        let balanced: Vec<Routed> = planned()
+            .chain(duplicated)
+            .map(|index| self.drawn.mean(index, |loaded| self.costs.balanced(loaded)))
+            .collect();
+        let tried: Vec<(usize, Tried)> = replaced
+            .into_iter()
+            .chain(self.placements.duplications())
+            .map(|index| (index, self.tried(index)))
+            .collect();
+        let copies = &tried[usize::from(replaced.is_some())..];
+        let copied = self.search(copies).map(|search| copies[search.chosen].0).or(duplicated);
+        let stated = self.question.duplication.slots_per_device.is_some();
+        Analysis {
+            ceiling: self.ceiling(&entries, &balanced),
+            plans: planned()
+                .chain(copied)
+                .map(|index| self.summary(index, layers, loads))
+                .collect(),
+            search: if stated { None } else { self.search(&tried) },
+            entries,
+        }
+    }
+
+    fn tried(&self, index: usize) -> Tried {
+        let placement = &self.placements.all[index];
+        Tried {
+            strategy: placement.strategy,
+            slots_per_device: placement.slots_per_device,
+            terms: self.terms(index),
+            memory: self.memory(index),
+            first_moves: placement.first_moves,
+            renewal: self.renewal(index),
+        }
+    }
+
+    fn search(&self, tried: &[(usize, Tried)]) -> Option<SlotSearch> {
+        let preset = self.question.system.assumptions.preset;
+        let tried = tried.iter().map(|(_, tried)| *tried).collect();
+        SlotSearch::of(tried, &self.costs.bands, preset)
+    }
+
+    fn summary(&self, index: usize, layers: &[LayerRouting], loads: usize) -> PlanSummary {
+        let placement = &self.placements.all[index];
+        let n_layers = layers.len() / loads;
+        let none = LayerImbalance { drawn: 0.0, expected: 0.0, planned: 0.0 };
+        let mut imbalance = vec![none; n_layers];
+        for (at, (placed, routing)) in placement.layers.iter().zip(layers).enumerate() {
+            let mean = &mut imbalance[at % n_layers];
+            mean.expected += placed.imbalance(&routing.truth) / loads as f64;
+            mean.planned += placed.imbalance(&routing.forecast) / loads as f64;
+        }
+        let per_layer = self.drawn.n_steps() as f64 / n_layers as f64;
+        for step in self.drawn.steps() {
+            let drawn = placement.layers[step.layer].imbalance(step.counts);
+            imbalance[step.layer % n_layers].drawn += drawn / per_layer;
+        }
+        PlanSummary {
+            strategy: placement.strategy,
+            slots_per_device: placement.slots_per_device,
+            layers: placement.layers[..n_layers].iter().map(|placed| placed.map.clone()).collect(),
+            memory: self.memory(index),
+            first_moves: placement.first_moves,
+            renewal: self.renewal(index),
+            latency: self.terms(index).total(),
+            imbalance,
+        }
+    }
+
+    /// The fastest strategy's own formula with mean device time, balanced exchange, and
+    /// predictor and moves at zero cost; never above any entry.
+    fn ceiling(&self, entries: &[Entry], balanced: &[Routed]) -> Seconds {
+        let feasible = || entries.iter().filter_map(|e| Some((e.feasible_latency()?, e)));
+        let fastest = feasible().min_by(|a, b| a.0.get().total_cmp(&b.0.get()));
+        let mut routed = balanced[IN_USE];
+        routed.ffn = balanced.iter().map(|routed| routed.ffn).fold(routed.ffn, Seconds::min);
+        if fastest.is_some_and(|(_, entry)| entry.strategy == Strategy::TokenToExpert)
+            && self.question.system.assumptions.t2e_skips_scatter
+        {
+            routed.dispatch = Seconds::ZERO;
+        }
+        feasible().map(|(latency, _)| latency).fold(self.costs.terms(&routed).total(), Seconds::min)
+    }
+}

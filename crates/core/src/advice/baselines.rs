@@ -1,0 +1,91 @@
+//! What is priced beside the strategies and never chosen: ways not to need balancing.
+
+use crate::advice::pricing::Pricing;
+use crate::pricing::layer::LayerCosts;
+use crate::question::Question;
+use crate::routing::sample::{Chances, Draws};
+use crate::routing::{by_share, in_order};
+use crate::system::{Communication, Parallelism, Preset};
+use crate::units::Seconds;
+
+/// Time of a linear programme that balances a batch after the gate.
+///
+/// About 100 µs on a GPU: LPLB (DeepSeek), as its authors state (`engines` §6).
+const SOLVER: Seconds = Seconds::new(100e-6);
+
+/// A priced reference.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reference {
+    /// Its id on the wire.
+    pub id: &'static str,
+    /// What it stands for.
+    pub what: &'static str,
+    /// Latency of one layer.
+    pub layer_latency: Seconds,
+}
+
+impl Reference {
+    /// Follows a ceiling that a replay has found.
+    pub(crate) fn rebase(&mut self, ceiling: Option<Seconds>) {
+        let Some(ceiling) = ceiling else { return };
+        match self.id {
+            "post_gate_split" => self.layer_latency = ceiling + SOLVER,
+            "balanced" => self.layer_latency = ceiling,
+            _ => {}
+        }
+    }
+}
+
+/// The references of a question; none in paper mode, which has no formulas for them.
+pub(crate) fn price(
+    question: &Question,
+    pricing: &Pricing,
+    balanced: Option<Seconds>,
+) -> Vec<Reference> {
+    if question.system.assumptions.preset == Preset::Paper {
+        return Vec::new();
+    }
+    let mut references = Vec::new();
+    if let Some(layer_latency) = tensor_experts(question, pricing) {
+        references.push(Reference {
+            id: "tensor_experts",
+            what: "no expert parallelism: every expert sharded over all devices, one all-reduce",
+            layer_latency,
+        });
+    }
+    if let Some(balanced) = balanced {
+        references.push(Reference {
+            id: "post_gate_split",
+            what: "tokens split exactly after the gate, with the solver's time",
+            layer_latency: balanced + SOLVER,
+        });
+        references.push(Reference {
+            id: "balanced",
+            what: "perfect balance at no cost: the ceiling",
+            layer_latency: balanced,
+        });
+    }
+    references
+}
+
+/// Experts sharded over all devices: no imbalance, every device reads a part of every
+/// active expert, an all-reduce combines.
+fn tensor_experts(question: &Question, pricing: &Pricing) -> Option<Seconds> {
+    let mut system = question.system.clone();
+    let Parallelism { expert_parallel, expert_tensor, .. } = system.parallelism;
+    system.parallelism.expert_parallel = 1;
+    system.parallelism.expert_tensor = expert_parallel * expert_tensor;
+    let tokens = system.workload.tokens_per_step as f64;
+    let costs = LayerCosts::new(&system, Communication::Replicated, None, tokens)?;
+    let top_k = system.model.experts.top_k;
+    let layers = &pricing.layers;
+    let mut sum = Seconds::ZERO;
+    for (index, layer) in layers.iter().enumerate() {
+        let mut counts = vec![0.0; layer.truth.len()];
+        let draws = Draws::new(question.seed, index as u64, 2, counts.len());
+        let shares = in_order(&layer.truth, &by_share(&layer.truth));
+        draws.counts(0, &Chances::new(&shares, tokens, top_k), &mut counts);
+        sum += costs.terms(&costs.one_device_step(&counts)).total();
+    }
+    (!layers.is_empty()).then(|| sum / layers.len() as f64)
+}

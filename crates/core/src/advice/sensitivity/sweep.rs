@@ -1,0 +1,156 @@
+//! Which strategy wins over a grid: one or two quantities changed, all else held.
+//!
+//! Every cell is the choice of the question in which the quantities have the cell's values.
+//! The quantity whose change costs most is set once per row of cells, the other in every
+//! cell; rows are priced in parallel.
+
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
+
+use crate::advice::analytic::AnalyticError;
+use crate::advice::choose::decided;
+use crate::advice::communication;
+use crate::advice::pricing::Pricing;
+use crate::advice::routing_evidence::Known;
+use crate::advice::sensitivity::flip::Parameter;
+use crate::advice::sensitivity::scenario::Scenario;
+use crate::pricing::cancel::Stop;
+use crate::pricing::entry::Entry;
+use crate::question::{Predictor, Question};
+use crate::strategies::Strategy;
+use crate::units::Seconds;
+
+pub use crate::advice::sensitivity::scenario::{DRAWS, HeldPredictor, varied_predictor};
+
+/// Makes the predictors of a question anew.
+pub type Predictors<'a> = &'a (dyn Fn(&Question) -> Vec<Predictor> + Sync);
+
+/// What is swept over.
+pub struct Sweep<'a> {
+    /// The question as it stands.
+    pub question: &'a Question,
+    /// What is known of its routing.
+    pub known: &'a Known,
+    /// The predictor that accuracy and overhead belong to.
+    pub predictor: HeldPredictor,
+    /// Where predictors follow from the tokens of a step: how.
+    pub predictors: Option<Predictors<'a>>,
+    /// What may end the sweep.
+    pub stop: Stop<'a>,
+}
+
+/// A quantity and its values.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Axis<'a> {
+    /// The quantity.
+    pub parameter: Parameter,
+    /// Its values, in any order.
+    pub values: &'a [f64],
+}
+
+/// The choice under one pair of values.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Cell {
+    /// The strategy chosen, if any can be run.
+    pub winner: Option<Strategy>,
+    /// Second fastest strategy over fastest, minus 1.
+    pub margin: f64,
+    /// Whether that margin is within its error band.
+    pub tie: bool,
+    /// Latency of a layer under every strategy, in their order; `None` where infeasible.
+    pub layer_latency: [Option<Seconds>; Strategy::ALL.len()],
+}
+
+impl Sweep<'_> {
+    /// The cells of a grid, those of the first value of the first axis first. Without any axis:
+    /// the question as it is, in one cell.
+    pub fn cells(&self, axes: &[Axis]) -> Result<Vec<Cell>, AnalyticError> {
+        let pattern = communication(self.question).0;
+        let pricing = Pricing::new(self.question, self.known, pattern, self.stop);
+        let scenario = Scenario::around(&pricing, self.predictor)?;
+        let (outer, inner, turned) = match *axes {
+            [] => return Ok(vec![Cell::of(&mut scenario.clone())]),
+            [only] => (only, None, false),
+            [first, second, ..] if cost(second.parameter) < cost(first.parameter) => {
+                (second, Some(first), true)
+            }
+            [first, second, ..] => (first, Some(second), false),
+        };
+        let row = |value: &f64| self.row(&scenario, (outer.parameter, *value), inner);
+        let rows: Vec<Vec<Cell>> = outer.values.par_iter().map(row).collect::<Result<_, _>>()?;
+        Ok(if turned { transposed(&rows) } else { rows.concat() })
+    }
+
+    /// The cells along `inner` with the outer quantity changed.
+    fn row(
+        &self,
+        scenario: &Scenario,
+        (parameter, value): (Parameter, f64),
+        inner: Option<Axis>,
+    ) -> Result<Vec<Cell>, AnalyticError> {
+        let mut row = scenario.clone();
+        self.set(&mut row, parameter, value)?;
+        let Some(inner) = inner else { return Ok(vec![Cell::of(&mut row)]) };
+        let mut cells = Vec::with_capacity(inner.values.len());
+        for value in inner.values {
+            self.set(&mut row, inner.parameter, *value)?;
+            cells.push(Cell::of(&mut row));
+        }
+        Ok(cells)
+    }
+
+    /// Changes one quantity, and the predictors where they follow from it.
+    fn set(
+        &self,
+        scenario: &mut Scenario,
+        parameter: Parameter,
+        value: f64,
+    ) -> Result<(), AnalyticError> {
+        scenario.set(parameter, value)?;
+        if let Some(predictors) = self.predictors.filter(|_| parameter == Parameter::TokensPerStep)
+        {
+            scenario.question.predictors = predictors(&scenario.question);
+        }
+        Ok(())
+    }
+}
+
+impl Cell {
+    /// Latency of a layer under a strategy; `None` where it is infeasible.
+    #[must_use]
+    pub fn latency(&self, strategy: Strategy) -> Option<Seconds> {
+        let place = Strategy::ALL.iter().position(|(one, _)| *one == strategy)?;
+        self.layer_latency[place]
+    }
+
+    fn of(scenario: &mut Scenario) -> Self {
+        let entries = scenario.entries();
+        let decided = decided(&scenario.question, &entries);
+        let latency = |strategy| {
+            let of = entries.iter().filter(|entry| entry.strategy == strategy);
+            of.filter_map(Entry::feasible_latency).reduce(Seconds::min)
+        };
+        Self {
+            winner: decided.map(|(winner, _, _)| winner),
+            margin: decided.map_or(0.0, |(_, margin, _)| margin),
+            tie: decided.is_some_and(|(_, _, tie)| tie),
+            layer_latency: Strategy::ALL.map(|(strategy, _)| latency(strategy)),
+        }
+    }
+}
+
+/// The cells of columns, one column after the other, row by row.
+#[must_use]
+pub fn transposed(columns: &[Vec<Cell>]) -> Vec<Cell> {
+    let rows = columns.first().map_or(0, Vec::len);
+    (0..rows).flat_map(|row| columns.iter().map(move |column| column[row])).collect()
+}
+
+/// How much has to be made anew when a quantity changes: the more, the smaller.
+const fn cost(parameter: Parameter) -> u8 {
+    match parameter {
+        Parameter::Skewness => 0,
+        Parameter::TokensPerStep => 1,
+        Parameter::LinkBandwidth => 2,
+        Parameter::PredictorAccuracy | Parameter::PredictorOverhead => 3,
+    }
+}

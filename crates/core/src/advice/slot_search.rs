@@ -1,0 +1,139 @@
+//! How many slots: the smallest plan that cannot be told from the fastest.
+//!
+//! Every number of slots worth trying is priced with what it costs: replicas take memory,
+//! moved experts take time. More slots balance better for less and less, so the fastest plan
+//! is often a large one that gains what no model can resolve. Advised is the one with the
+//! fewest slots whose latency lies within the error band of the fastest.
+//!
+//! The *price* of `distribution_only` is that of the fastest plan: the least of latencies
+//! that fall with the link's and the device's rates falls with them, while a choice by a
+//! band jumps (`cost-model` §10). The plan's own latency stands beside it.
+
+use crate::memory::MemoryBudget;
+use crate::pricing::entry::Bands;
+use crate::pricing::margin::resolution;
+use crate::rebalance::RebalanceCost;
+use crate::strategies::Strategy;
+use crate::system::Preset;
+use crate::terms::Terms;
+use crate::units::Seconds;
+
+/// One number of slots that was priced.
+#[derive(Debug, Clone, Copy)]
+pub struct Tried {
+    /// `replace_only` without a slot to spare, else `distribution_only`.
+    pub strategy: Strategy,
+    /// Slots of every device and layer.
+    pub slots_per_device: u32,
+    /// Where the time of a layer goes.
+    pub terms: Terms,
+    /// Memory of a device.
+    pub memory: MemoryBudget,
+    /// Experts that leave or enter devices when the plan first takes effect.
+    pub first_moves: u64,
+    /// What one renewal costs.
+    pub renewal: RebalanceCost,
+}
+
+impl Tried {
+    fn latency(&self) -> Seconds {
+        self.terms.total()
+    }
+}
+
+/// The numbers of slots that were tried, fewest first, and what came of them.
+#[derive(Debug, Clone)]
+pub struct SlotSearch {
+    /// What was tried.
+    pub tried: Vec<Tried>,
+    /// Margin of each to the fastest up to which the two are equals.
+    pub bands: Vec<f64>,
+    /// The fastest that fits into memory.
+    pub best: usize,
+    /// The one with the fewest slots that fits and lies within the band of the fastest.
+    pub chosen: usize,
+}
+
+impl SlotSearch {
+    /// Looks through what was tried, fewest slots first; `None` if nothing fits.
+    #[must_use]
+    pub fn of(tried: Vec<Tried>, bands: &Bands, preset: Preset) -> Option<Self> {
+        let fits = |(_, one): &(usize, &Tried)| one.memory.fits();
+        let fitting = tried.iter().enumerate().filter(fits);
+        let (best, fastest) =
+            fitting.min_by(|a, b| a.1.latency().get().total_cmp(&b.1.latency().get()))?;
+        let band = |one: &Tried| resolution(&fastest.terms, &one.terms, bands, preset);
+        let bands: Vec<f64> = tried.iter().map(band).collect();
+        let equal = |one: &Tried, band: f64| one.latency() <= fastest.latency() * (1.0 + band);
+        let chosen = tried
+            .iter()
+            .zip(&bands)
+            .position(|(one, band)| one.memory.fits() && equal(one, *band))
+            .unwrap_or(best);
+        Some(Self { tried, bands, best, chosen })
+    }
+
+    /// How much longer a layer takes than with the fastest, relatively.
+    #[must_use]
+    pub fn behind(&self, index: usize) -> f64 {
+        self.tried[index].latency() / self.tried[self.best].latency() - 1.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::comm::fixtures::system;
+    use crate::memory::MemoryPlan;
+    use crate::price::Basis;
+    use crate::question::{Rebalance, RebalanceMode};
+    use crate::terms::TERMS;
+    use crate::units::Bytes;
+
+    const BANDS: Bands = Bands([(0.1, Basis::Fitted); TERMS]);
+
+    /// A plan of so many slots whose layer takes so many microseconds.
+    fn tried(slots_per_device: u32, microseconds: f64, capacity: Bytes) -> Tried {
+        let system = system(4, 4, 512);
+        let rebalance =
+            Rebalance { mode: RebalanceMode::StartupMap, interval_steps: 1000, window_steps: None };
+        let plan = MemoryPlan { slots_per_device, double_buffer: false };
+        let expert_ffn = Seconds::new(microseconds * 1e-6);
+        Tried {
+            strategy: Strategy::DistributionOnly,
+            slots_per_device,
+            terms: Terms { expert_ffn, ..Terms::default() },
+            memory: MemoryBudget::new(&system, capacity, plan),
+            first_moves: 0,
+            renewal: RebalanceCost::new(&system, rebalance, 0.0, 4 * slots_per_device),
+        }
+    }
+
+    fn search(latencies: &[f64], capacity: Bytes) -> Option<SlotSearch> {
+        let slots = 2_u32..;
+        let all = slots.zip(latencies).map(|(slots, us)| tried(slots, *us, capacity)).collect();
+        SlotSearch::of(all, &BANDS, Preset::Calibrated)
+    }
+
+    #[test]
+    fn the_fewest_slots_within_the_band_are_chosen() {
+        let roomy = Bytes::new(1e12);
+        // 1.2 % behind is more than the 1 % that can be told apart, 0.9 % is not.
+        let found = search(&[1100.0, 1012.0, 1009.0, 1000.0, 1004.0], roomy).unwrap();
+        assert_eq!((found.best, found.chosen), (3, 2));
+        assert!((found.behind(2) - 0.009).abs() < 1e-12);
+        // A tenth of the difference is less than 1 %, which is then the band.
+        assert!((found.bands[0] - 0.01).abs() < 1e-12);
+        let zero = search(&[1000.0, 995.0, 991.0], roomy).unwrap();
+        assert_eq!((zero.best, zero.chosen), (2, 0));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_not_chosen() {
+        let three = tried(3, 1.0, Bytes::new(1e12)).memory;
+        let capacity = (three.weights + three.replicas + three.kv_needed) / 0.89;
+        let found = search(&[1100.0, 1000.0, 900.0], capacity).unwrap();
+        assert_eq!((found.best, found.chosen), (1, 1));
+        assert!(search(&[1.0], Bytes::new(1e9)).is_none());
+    }
+}

@@ -1,0 +1,126 @@
+//! One way of an all-to-all over one link: how many bytes a token is, and their time.
+//!
+//! On the link a profile was measured on, the profile's [`DeepEpFit`] of the engine's
+//! build and mode, else of SGLang's, else of the first version; on any other link latency
+//! and bandwidth.
+
+use crate::comm::link::{UNMEASURED_BAND, latency_and_bandwidth};
+use crate::comm::profile::{
+    Collective, CommunicationProfile, Congestion, Curve, DeepEpFit, DeepEpKey, DeepEpMode, Ramp,
+    Way,
+};
+use crate::hardware::Link;
+use crate::price::{Basis, Price};
+use crate::system::{Dtype, EngineName};
+use crate::units::{Bytes, BytesPerSecond, Seconds};
+
+/// A curve over link bytes, and how many bytes a received token is.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct WayLaw {
+    curve: Curve,
+    bytes_per_token: f64,
+    /// Bytes that do not depend on routing.
+    own_bytes: f64,
+    band: f64,
+    pub(super) basis: Basis,
+}
+
+impl WayLaw {
+    /// Devices alone in their node have nobody to send to.
+    pub(super) const FREE: Self = Self {
+        curve: Curve {
+            floor: Seconds::ZERO,
+            overlap: 1.0,
+            bandwidth: BytesPerSecond::new(1.0),
+            ramps: [Ramp::NONE; 2],
+            congestion: Congestion::NONE,
+        },
+        bytes_per_token: 0.0,
+        own_bytes: 0.0,
+        band: 0.0,
+        basis: Basis::Fitted,
+    };
+
+    pub(super) fn time(&self, received: f64) -> Seconds {
+        self.curve.time(Bytes::new(self.own_bytes + self.bytes_per_token * received))
+    }
+
+    pub(super) fn price(&self, received: f64) -> Price {
+        Price { time: self.time(received), band: self.band, basis: self.basis }
+    }
+}
+
+/// Bytes of one token's hidden state on the wire; fp8 carries a 4-byte scale per 128.
+#[must_use]
+pub fn token_bytes(hidden: f64, dtype: Dtype) -> f64 {
+    match dtype {
+        Dtype::Fp8 => hidden * (1.0 + 4.0 / 128.0),
+        other => hidden * other.bytes(),
+    }
+}
+
+/// What is needed to find the law of one way over one link.
+pub(super) struct WayJob<'a> {
+    pub(super) hidden: f64,
+    pub(super) bytes: f64,
+    pub(super) own: f64,
+    pub(super) mode: DeepEpMode,
+    pub(super) way: Way,
+    pub(super) stack: Option<EngineName>,
+    pub(super) profile: Option<&'a CommunicationProfile>,
+}
+
+impl WayJob<'_> {
+    pub(super) fn law(&self, link: &Link, nodes: u32, peers: u32) -> WayLaw {
+        self.measured(link, nodes, peers).unwrap_or_else(|| WayLaw {
+            curve: latency_and_bandwidth(Collective::AllToAll, f64::from(peers), link),
+            bytes_per_token: self.bytes,
+            own_bytes: 0.0,
+            band: UNMEASURED_BAND,
+            basis: Basis::Roofline,
+        })
+    }
+
+    fn measured(&self, link: &Link, nodes: u32, peers: u32) -> Option<WayLaw> {
+        let profile = self.profile?;
+        let nominal = if nodes > 1 {
+            (profile.inter_node_link.as_deref() == Some(link.name.as_str()))
+                .then_some(profile.inter_node_bandwidth)?
+        } else {
+            (profile.link == link.name).then_some(profile.link_bandwidth)?
+        };
+        let own = self.stack.unwrap_or(EngineName::Sglang);
+        let (key, fit) = [self.mode, self.mode.first_version()]
+            .into_iter()
+            .flat_map(|mode| [(own, mode), (EngineName::Sglang, mode)])
+            .find_map(|(stack, mode)| nearest(profile, stack, mode, self.way, nodes))?;
+        let speed = link.bandwidth / nominal;
+        // Every node that was measured has eight devices.
+        let alike = key.nodes == nodes && (nodes > 1 || peers == 8);
+        let exact = alike && (speed - 1.0).abs() < 1e-9;
+        Some(WayLaw {
+            curve: fit.curve(self.hidden).scaled(speed),
+            bytes_per_token: fit.bytes(1.0, 0.0, self.bytes).get(),
+            own_bytes: fit.bytes(0.0, self.own, self.bytes).get(),
+            band: fit.fitted.error_large
+                + if exact { 0.0 } else { 0.1 + speed.ln().abs().min(1.0) * UNMEASURED_BAND },
+            basis: Basis::Fitted,
+        })
+    }
+}
+
+/// The fit for the number of nodes, or for the nearest smaller one, then larger one.
+fn nearest(
+    profile: &CommunicationProfile,
+    stack: EngineName,
+    mode: DeepEpMode,
+    way: Way,
+    nodes: u32,
+) -> Option<(&DeepEpKey, &DeepEpFit)> {
+    let key = |nodes| DeepEpKey { stack, mode, way, nodes };
+    if nodes == 1 {
+        return profile.deep_ep.get_key_value(&key(1));
+    }
+    let below = profile.deep_ep.range(key(2)..=key(nodes)).next_back();
+    below.or_else(|| profile.deep_ep.range(key(nodes)..=key(u32::MAX)).next())
+}

@@ -1,0 +1,380 @@
+//! Dispatch and combine: tokens on their way to the experts and back.
+//!
+//! | pattern | dispatch | combine |
+//! | --- | --- | --- |
+//! | replicated | nothing | all-reduce of `T·d·b` over the group |
+//! | `allgather_reducescatter` | all-gather of `T·d·b_dispatch` | reduce-scatter of `T·d·b_combine` |
+//! | `all_to_all_normal` | one copy per distinct device; over several nodes one per distinct node, then inside it | the same, back |
+//! | `all_to_all_low_latency` | one copy per token and expert | the same, back |
+//! | paper | [`crate::comm::paper`] with f = pairs received over their balanced number | the same |
+//!
+//! Only the all-to-alls depend on routing: they take as long as the busiest device,
+//! whose load is an [`ExchangeLoad`]. An [`Exchange`] is built once per question and
+//! priced thousands of times. Worked number: two nodes of NVLink devices without a
+//! profile, see the tests.
+
+use crate::comm::collectives::{CollectiveLaw, NOTHING, sum_of};
+use crate::comm::direction::{WayJob, WayLaw, token_bytes};
+use crate::comm::load::ExchangeLoad;
+use crate::comm::paper;
+use crate::comm::profile::{Collective, DeepEpMode, Way};
+use crate::hardware::Link;
+use crate::price::{Basis, Price};
+use crate::system::{Communication, Dtype, EngineName, System};
+use crate::units::{Bytes, Seconds};
+
+/// Prices of the two ways.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ExchangePrice {
+    /// Tokens to experts.
+    pub dispatch: Price,
+    /// Outputs back.
+    pub combine: Price,
+}
+
+/// The exchange of one system under one communication pattern, ready to be priced.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Exchange {
+    kind: Kind,
+    balanced: ExchangeLoad,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+enum Kind {
+    /// The price does not depend on routing.
+    Fixed(ExchangePrice),
+    /// The price follows the busiest device.
+    Routed(Box<[RoutedLaw; 2]>),
+    /// The paper's all-to-all, as a time without and per unit of imbalance.
+    Paper { latency: Seconds, per_factor: Seconds },
+}
+
+/// One way of an all-to-all.
+#[derive(Debug, Clone, PartialEq)]
+struct RoutedLaw {
+    unit: Unit,
+    /// Inside the node.
+    inner: WayLaw,
+    /// Across nodes, where there are several.
+    outer: Option<WayLaw>,
+    /// Whether the across-node law was measured whole (with its part inside nodes).
+    outer_is_whole: bool,
+    devices_per_node: f64,
+    /// Pairs or tokens that stay inside the node, as a share of what is received.
+    inner_share: f64,
+    /// Experts' matrices shared by several devices: an exchange among them besides.
+    sharded: Option<(CollectiveLaw, Bytes)>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unit {
+    Tokens,
+    Pairs,
+}
+
+impl Exchange {
+    /// The exchange of `system` under `pattern`.
+    #[must_use]
+    pub fn new(system: &System, pattern: Communication) -> Self {
+        let tokens = system.workload.tokens_per_step;
+        Self::for_tokens(system, pattern, tokens as f64)
+    }
+
+    /// The same for another number of tokens in the step than the workload's.
+    #[must_use]
+    pub fn for_tokens(system: &System, pattern: Communication, tokens: f64) -> Self {
+        let devices = system.parallelism.expert_parallel;
+        let nodes = devices.div_ceil(system.cluster.devices_per_node);
+        let balanced = ExchangeLoad::balanced(&system.model.experts, devices, nodes, tokens);
+        let group = system.parallelism.expert_parallel * system.parallelism.expert_tensor;
+        let law =
+            |operation| CollectiveLaw::new(&system.cluster, engine_of(system), operation, group);
+        let size =
+            |dtype: Dtype| Bytes::new(tokens * f64::from(system.model.hidden_size) * dtype.bytes());
+        let dtypes = system.workload.dtypes;
+        let kind = match pattern {
+            _ if group < 2 => Kind::Fixed(ExchangePrice { dispatch: NOTHING, combine: NOTHING }),
+            Communication::Replicated => Kind::Fixed(ExchangePrice {
+                dispatch: NOTHING,
+                combine: law(Collective::AllReduce).price(size(dtypes.combine)),
+            }),
+            Communication::AllgatherReducescatter => Kind::Fixed(ExchangePrice {
+                dispatch: law(Collective::AllGather).price(size(dtypes.dispatch)),
+                combine: law(Collective::ReduceScatter).price(size(dtypes.combine)),
+            }),
+            Communication::AllToAllNormal => routed(system, tokens, DeepEpMode::Normal),
+            Communication::AllToAllLowLatency => routed(system, tokens, DeepEpMode::LowLatency),
+            Communication::Paper => {
+                let link = slowest_link(system);
+                let at = |factor| {
+                    paper::all_to_all(
+                        size(dtypes.activations),
+                        group,
+                        factor,
+                        system.assumptions.k_comm,
+                        link.bandwidth,
+                        link.latency,
+                    )
+                };
+                Kind::Paper { latency: at(0.0), per_factor: at(1.0) - at(0.0) }
+            }
+        };
+        Self { kind, balanced }
+    }
+
+    /// What a device receives when experts are equally loaded, in expectation.
+    #[must_use]
+    pub const fn balanced(&self) -> ExchangeLoad {
+        self.balanced
+    }
+
+    /// Whether the price depends on routing and placement.
+    #[must_use]
+    pub const fn depends_on_routing(&self) -> bool {
+        !matches!(self.kind, Kind::Fixed(_))
+    }
+
+    /// The times of dispatch and combine for the busiest device's load.
+    #[must_use]
+    pub fn time(&self, load: &ExchangeLoad) -> (Seconds, Seconds) {
+        match &self.kind {
+            Kind::Fixed(price) => (price.dispatch.time, price.combine.time),
+            Kind::Routed(laws) => (laws[0].time(load), laws[1].time(load)),
+            Kind::Paper { .. } => {
+                let time = self.paper_time(load);
+                (time, time)
+            }
+        }
+    }
+
+    /// The same with error bands.
+    #[must_use]
+    pub fn price(&self, load: &ExchangeLoad) -> ExchangePrice {
+        match &self.kind {
+            Kind::Fixed(price) => *price,
+            Kind::Routed(laws) => {
+                ExchangePrice { dispatch: laws[0].price(load), combine: laws[1].price(load) }
+            }
+            Kind::Paper { .. } => {
+                let price =
+                    Price { time: self.paper_time(load), band: 0.0, basis: Basis::Roofline };
+                ExchangePrice { dispatch: price, combine: price }
+            }
+        }
+    }
+
+    fn paper_time(&self, load: &ExchangeLoad) -> Seconds {
+        let Kind::Paper { latency, per_factor } = self.kind else {
+            return Seconds::ZERO;
+        };
+        let even = self.balanced.pairs;
+        latency + per_factor * if even > 0.0 { load.pairs / even } else { 0.0 }
+    }
+}
+
+impl RoutedLaw {
+    fn time(&self, load: &ExchangeLoad) -> Seconds {
+        let (received, across) = self.received(load);
+        let inside = self.inner.time(received);
+        let base = match &self.outer {
+            None => inside,
+            Some(outer) if self.outer_is_whole => outer.time(across).max(inside),
+            Some(outer) => outer.time(across) + inside,
+        };
+        base + self.sharded_time(received)
+    }
+
+    fn price(&self, load: &ExchangeLoad) -> Price {
+        let (received, across) = self.received(load);
+        let inside = self.inner.price(received);
+        let base = match &self.outer {
+            None => inside,
+            Some(outer) if self.outer_is_whole => {
+                let outside = outer.price(across);
+                if outside.time >= inside.time { outside } else { inside }
+            }
+            Some(outer) => sum_of([outer.price(across), inside].into_iter()),
+        };
+        Price { time: base.time + self.sharded_time(received), ..base }
+    }
+
+    /// What goes through the link inside the node, and what through the one across.
+    fn received(&self, load: &ExchangeLoad) -> (f64, f64) {
+        match self.unit {
+            Unit::Tokens => (load.tokens, load.node_tokens / self.devices_per_node),
+            // Low latency sends every pair straight to its device, over the rail if far.
+            Unit::Pairs if self.outer_is_whole => (load.pairs * self.inner_share, load.pairs),
+            Unit::Pairs => (load.pairs * self.inner_share, load.pairs * (1.0 - self.inner_share)),
+        }
+    }
+
+    fn sharded_time(&self, received: f64) -> Seconds {
+        self.sharded.as_ref().map_or(Seconds::ZERO, |(law, bytes)| law.time(*bytes * received))
+    }
+}
+
+fn routed(system: &System, tokens: f64, mode: DeepEpMode) -> Kind {
+    let law = |way| routed_law(system, tokens, mode, way);
+    Kind::Routed(Box::new([law(Way::Dispatch), law(Way::Combine)]))
+}
+
+fn routed_law(system: &System, tokens: f64, mode: DeepEpMode, way: Way) -> RoutedLaw {
+    let cluster = &system.cluster;
+    let dtype = match way {
+        Way::Dispatch => system.workload.dtypes.dispatch,
+        Way::Combine => system.workload.dtypes.combine,
+    };
+    let hidden = f64::from(system.model.hidden_size);
+    let group = system.parallelism.expert_parallel * system.parallelism.expert_tensor;
+    let devices = f64::from(group);
+    let inside = group.min(cluster.devices_per_node);
+    let nodes = group.div_ceil(cluster.devices_per_node);
+    let backend = system.engine.as_ref().and_then(|engine| engine.all2all_backend.as_deref());
+    let second = backend.is_some_and(|name| name.eq_ignore_ascii_case("deepep_v2"));
+    let job = WayJob {
+        hidden,
+        bytes: token_bytes(hidden, dtype),
+        own: tokens / devices,
+        mode: if second { mode.second_version() } else { mode },
+        way,
+        stack: engine_of(system),
+        profile: cluster.device.collectives.as_deref(),
+    };
+    let inner = if inside > 1 { job.law(&cluster.link, 1, inside) } else { WayLaw::FREE };
+    let outer_link = cluster.inter_node_link.as_ref().unwrap_or(&cluster.link);
+    let outer = (nodes > 1).then(|| job.law(outer_link, nodes, nodes));
+    let et = system.parallelism.expert_tensor;
+    let sharded = (et > 1).then(|| {
+        let operation = match way {
+            Way::Dispatch => Collective::AllGather,
+            Way::Combine => Collective::ReduceScatter,
+        };
+        (CollectiveLaw::new(cluster, job.stack, operation, et), Bytes::new(job.bytes))
+    });
+    RoutedLaw {
+        unit: if mode == DeepEpMode::Normal { Unit::Tokens } else { Unit::Pairs },
+        outer_is_whole: outer.is_some_and(|law| law.basis == Basis::Fitted),
+        inner,
+        outer,
+        devices_per_node: f64::from(inside),
+        inner_share: if group > 1 { f64::from(inside - 1) / f64::from(group - 1) } else { 1.0 },
+        sharded,
+    }
+}
+
+fn engine_of(system: &System) -> Option<EngineName> {
+    system.engine.as_ref().map(|engine| engine.name)
+}
+
+/// The link that bounds an all-to-all over the whole group.
+fn slowest_link(system: &System) -> &Link {
+    let cluster = &system.cluster;
+    match &cluster.inter_node_link {
+        Some(link) if cluster.n_nodes() > 1 && link.bandwidth < cluster.link.bandwidth => link,
+        _ => &cluster.link,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::comm::fixtures::system;
+    use proptest::prelude::*;
+
+    const PATTERNS: [Communication; 5] = [
+        Communication::Replicated,
+        Communication::AllgatherReducescatter,
+        Communication::AllToAllNormal,
+        Communication::AllToAllLowLatency,
+        Communication::Paper,
+    ];
+
+    #[test]
+    fn worked_numbers_of_an_unmeasured_pcie_node_come_out() {
+        // Mixtral, 512 tokens, 4 devices on PCIe 4 (32 GB/s, 8.92 µs), bf16: T·d·b = 4 MiB.
+        let system = system(4, 4, 512);
+        let gathered = Exchange::new(&system, Communication::AllgatherReducescatter);
+        let (dispatch, combine) = gathered.time(&gathered.balanced());
+        let wire = 4_194_304.0 * 0.75 / 24e9;
+        let expected = 8.92e-6 * (0.7 + 0.66) + wire;
+        assert!((dispatch.get() - expected).abs() < 1e-12, "{dispatch:?}");
+        assert!((combine.get() - expected).abs() < 1e-12);
+        // Distinct devices of a token: 4·(1 − 15/28) = 1.857; T/N·1.857·3/4 = 178.3 tokens.
+        let normal = Exchange::new(&system, Communication::AllToAllNormal);
+        let even = normal.balanced();
+        assert!((even.tokens - 512.0 / 4.0 * (13.0 / 7.0) * 0.75).abs() < 1e-9, "{even:?}");
+        assert!((even.pairs - 512.0 * 2.0 / 4.0 * 0.75).abs() < 1e-9);
+        let (dispatch, _) = normal.time(&even);
+        let expected = 8.92e-6 * 1.4 + even.tokens * 8192.0 / 24e9;
+        assert!((dispatch.get() - expected).abs() < 1e-12, "{dispatch:?}");
+    }
+
+    #[test]
+    fn the_paper_pattern_is_the_paper_formula() {
+        let system = system(4, 4, 512);
+        let paper = Exchange::new(&system, Communication::Paper);
+        let even = paper.balanced();
+        let skewed = ExchangeLoad { pairs: even.pairs * 1.39, ..even };
+        let expected = 8.92e-6 + 4_194_304.0 * 3.0 * 1.39 / 16.0 / 32e9;
+        assert!((paper.time(&skewed).0.get() - expected).abs() < 1e-15);
+    }
+
+    #[test]
+    fn several_nodes_cost_more_than_one_and_one_device_costs_nothing() {
+        for pattern in PATTERNS {
+            let one = Exchange::new(&system(8, 8, 4096), pattern);
+            let two = Exchange::new(&system(8, 4, 4096), pattern);
+            let (near, _) = one.time(&one.balanced());
+            let (far, _) = two.time(&two.balanced());
+            assert!(far >= near, "{pattern:?}: {far:?} {near:?}");
+            let alone = Exchange::new(&system(1, 1, 4096), pattern);
+            assert_eq!(alone.time(&alone.balanced()), (Seconds::ZERO, Seconds::ZERO));
+        }
+    }
+
+    #[test]
+    fn replicated_and_gathered_exchanges_ignore_routing() {
+        let system = system(4, 4, 512);
+        for pattern in [Communication::Replicated, Communication::AllgatherReducescatter] {
+            let exchange = Exchange::new(&system, pattern);
+            assert!(!exchange.depends_on_routing());
+            let even = exchange.balanced();
+            let skewed = ExchangeLoad { tokens: even.tokens * 3.0, ..even };
+            assert_eq!(exchange.time(&even), exchange.time(&skewed));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn time_rises_with_load_and_falls_with_bandwidth(
+            pattern in 0usize..5, tokens in 0u64..100_000, devices in 0u32..5,
+            per_node in 0u32..4, more in 1.0..5.0f64, faster in 1.0..50.0f64,
+        ) {
+            let devices = 1u32 << devices;
+            let per_node = devices.min(1 << per_node);
+            let slow = system(devices, per_node, tokens);
+            let mut fast = slow.clone();
+            for link in [Some(&mut fast.cluster.link), fast.cluster.inter_node_link.as_mut()]
+                .into_iter()
+                .flatten()
+            {
+                link.bandwidth = link.bandwidth * faster;
+            }
+            let exchange = Exchange::new(&slow, PATTERNS[pattern]);
+            let even = exchange.balanced();
+            let heavy = ExchangeLoad {
+                tokens: even.tokens * more,
+                pairs: even.pairs * more,
+                node_tokens: even.node_tokens * more,
+            };
+            let (dispatch, combine) = exchange.time(&even);
+            let (heavy_dispatch, heavy_combine) = exchange.time(&heavy);
+            prop_assert!(dispatch <= heavy_dispatch && combine <= heavy_combine);
+            let (quick, _) = Exchange::new(&fast, PATTERNS[pattern]).time(&even);
+            prop_assert!(quick.get() <= dispatch.get() * (1.0 + 1e-12));
+            let price = exchange.price(&even);
+            prop_assert!((price.dispatch.time.get() - dispatch.get()).abs() < 1e-12);
+            prop_assert!((price.combine.time.get() - combine.get()).abs() < 1e-12);
+        }
+    }
+}

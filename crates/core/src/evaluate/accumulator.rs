@@ -1,0 +1,132 @@
+//! One priced entry followed over the steps of a replay.
+
+use crate::advice::Entry;
+use crate::evaluate::layer::{Outcome, Wanted};
+use crate::evaluate::{Foreseen, Series};
+use crate::pricing::layer::{LayerCosts, Routed};
+use crate::question::{PredictorKind, PredictorPoint, PredictorSource};
+use crate::strategies::Strategy;
+use crate::strategies::token_to_expert::Stepwise;
+use crate::system::System;
+use crate::terms::Terms;
+use crate::units::{Bytes, Seconds};
+
+/// One priced entry followed over the steps.
+#[derive(Debug, Clone)]
+pub(super) struct Track {
+    /// Index of the entry.
+    pub(super) entry: usize,
+    pub(super) strategy: Strategy,
+    point: Option<PredictorPoint>,
+    /// The kind of its predictor, where fitted.
+    fitted: Option<PredictorKind>,
+    loads: Vec<OfLoad>,
+    /// Bytes of experts moved over all steps and layers.
+    pub(super) moved: Bytes,
+}
+
+/// Sums over the steps and layers of one load.
+#[derive(Debug, Clone, Default)]
+struct OfLoad {
+    routed: Routed,
+    balanced: Routed,
+    copying: Seconds,
+    latencies: Series,
+}
+
+impl Track {
+    pub(super) fn new(index: usize, entry: &Entry, n_loads: usize) -> Self {
+        let predictor = entry.predictor.as_ref();
+        Self {
+            entry: index,
+            strategy: entry.strategy,
+            fitted: predictor.and_then(|predictor| {
+                predictor.kind.filter(|_| predictor.source == PredictorSource::Fitted)
+            }),
+            point: predictor.map(|predictor| PredictorPoint {
+                accuracy: predictor.accuracy,
+                overhead: predictor.overhead,
+            }),
+            loads: vec![OfLoad::default(); n_loads],
+            moved: Bytes::ZERO,
+        }
+    }
+
+    pub(super) fn wanted<'a>(&self, foreseen: &'a [Foreseen]) -> Wanted<'a> {
+        Wanted {
+            strategy: self.strategy,
+            point: self.point,
+            foreseen: foreseen.iter().find(|foreseen| Some(foreseen.kind) == self.fitted),
+        }
+    }
+
+    /// Adds a step of a load from what came of its layers.
+    pub(super) fn add<'a>(
+        &mut self,
+        load: usize,
+        layers: impl ExactSizeIterator<Item = &'a Outcome>,
+        costs: &LayerCosts,
+        stepwise: &Stepwise,
+        system: &System,
+    ) {
+        let n_layers = layers.len() as f64;
+        let mut routed = Routed::default();
+        let mut copying = Seconds::ZERO;
+        let of_load = &mut self.loads[load];
+        for outcome in layers {
+            routed += outcome.routed;
+            of_load.balanced += outcome.balanced;
+            copying += outcome.moved.time;
+            self.moved += outcome.moved.bytes;
+        }
+        of_load.routed += routed;
+        of_load.copying += copying;
+        let mean = routed.scaled(1.0 / n_layers);
+        let layer = self.terms(costs, stepwise, &mean, copying / n_layers).total();
+        let dense = costs.dense_layer * f64::from(system.model.dense_layers);
+        let latency = layer * f64::from(system.model.moe_layers) + dense;
+        self.loads[load].latencies.push(latency.get());
+    }
+
+    /// The routed part of a layer, loads weighed by these `parts` of their sums.
+    pub(super) fn mean_routed(&self, parts: &[f64]) -> Routed {
+        self.mean(parts, |load| load.routed)
+    }
+
+    /// The same with every device taking the mean.
+    pub(super) fn mean_balanced(&self, parts: &[f64]) -> Routed {
+        self.mean(parts, |load| load.balanced)
+    }
+
+    /// The time experts move before a layer, weighed alike.
+    pub(super) fn mean_copying(&self, parts: &[f64]) -> Seconds {
+        self.loads.iter().zip(parts).map(|(load, part)| load.copying * *part).sum()
+    }
+
+    fn mean(&self, parts: &[f64], of: impl Fn(&OfLoad) -> Routed) -> Routed {
+        let mut mean = Routed::default();
+        for (load, part) in self.loads.iter().zip(parts) {
+            mean += of(load).scaled(*part);
+        }
+        mean
+    }
+
+    /// Step latencies of every load.
+    pub(super) fn latencies(&self) -> Vec<&Series> {
+        self.loads.iter().map(|load| &load.latencies).collect()
+    }
+
+    /// The terms of a layer from its mean routed part and moves.
+    pub(super) fn terms(
+        &self,
+        costs: &LayerCosts,
+        stepwise: &Stepwise,
+        routed: &Routed,
+        moving: Seconds,
+    ) -> Terms {
+        match self.point {
+            Some(point) => stepwise.predicted(stepwise.unpredicted(costs, routed, moving), point),
+            None => Terms { rebalance: moving, ..costs.terms(routed) },
+        }
+    }
+}

@@ -1,0 +1,324 @@
+//! A catalog file of a device: its datasheet and the fitted constants of its stacks.
+//!
+//! Constants stand in named sets per operator (`[gemm.NAME]`, `[experts.NAME]`, …), each
+//! with its provenance; `[[stack]]` lists which set a stack uses for which operator.
+
+mod parts;
+mod sections;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde::de::Error as _;
+use serde_json::Value;
+
+use crate::comm::profile::CommunicationProfile;
+use crate::formats::catalog_entry::{CatalogEntry, CatalogFileError, WrongPart};
+use crate::formats::collectives_toml::CollectivesTable;
+use crate::hardware::{Device, Fit, PeakRates, Stack};
+use crate::system::EngineName;
+use crate::units::{Bytes, BytesPerSecond, FlopsPerSecond, Seconds};
+use sections::{Decode, Experts, Gemm, Prefill, RowKernel, Section, TopK};
+
+type Sets<C> = BTreeMap<String, Section<C>>;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    id: String,
+    name: String,
+    memory_bytes: f64,
+    bandwidth_bytes_per_s: f64,
+    multiprocessors: u32,
+    l2_bytes: f64,
+    eager_launch_s: f64,
+    peak_flop_per_s: Peak,
+    stack: Vec<StackTable>,
+    gemm: Sets<Gemm>,
+    prefill: Sets<Prefill>,
+    decode: Sets<Decode>,
+    experts: Sets<Experts>,
+    rows: Sets<RowKernel>,
+    top_k: Sets<TopK>,
+    collectives: Option<CollectivesTable>,
+    sources: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Peak {
+    bf16: f64,
+    fp8: Option<f64>,
+    fp32: f64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct StackTable {
+    name: String,
+    engines: Vec<String>,
+    gemm: String,
+    prefill: String,
+    decode: String,
+    experts: String,
+    experts_fp8: Option<String>,
+    norm: String,
+    activation: String,
+    top_k: String,
+    copy: String,
+}
+
+/// Reads a device's catalog file; the device is named by its id.
+pub fn parse(text: &str) -> Result<CatalogEntry<Device>, CatalogFileError> {
+    build(toml::from_str(text)?)
+}
+
+/// Reads the same fields from a document, such as the device of a question; every part that
+/// is wrong is named.
+pub fn from_document(document: &Value) -> Result<CatalogEntry<Device>, CatalogFileError> {
+    let file: File = serde_json::from_value(document.clone())
+        .map_err(|_| CatalogFileError::Device(parts::problems(document)))?;
+    let broken = file.broken_rules();
+    if broken.is_empty() { build(file) } else { Err(CatalogFileError::Device(broken)) }
+}
+
+impl File {
+    /// The rules that sets of constants break, by their place.
+    fn broken_rules(&self) -> Vec<WrongPart> {
+        [
+            broken("gemm", &self.gemm),
+            broken("prefill", &self.prefill),
+            broken("decode", &self.decode),
+            broken("experts", &self.experts),
+            broken("rows", &self.rows),
+            broken("top_k", &self.top_k),
+        ]
+        .concat()
+    }
+}
+
+fn broken<C: sections::Constants>(operator: &str, sets: &Sets<C>) -> Vec<WrongPart> {
+    let of = |(name, set): (&String, &Section<C>)| {
+        let detail = set.to_fit().err()?;
+        Some(WrongPart { pointer: format!("/{operator}/{}", parts::escaped(name)), detail })
+    };
+    sets.iter().filter_map(of).collect()
+}
+
+fn build(file: File) -> Result<CatalogEntry<Device>, CatalogFileError> {
+    if file.multiprocessors == 0 {
+        return Err(refuse(format!("device {} has no multiprocessors: give 1 or more", file.id)));
+    }
+    if file.stack.is_empty() {
+        return Err(refuse(format!("device {} has no [[stack]]: give at least one", file.id)));
+    }
+    let stacks: Vec<_> =
+        file.stack.iter().map(|table| stack(table, &file)).collect::<Result<_, _>>()?;
+    let collectives = file
+        .collectives
+        .map(CommunicationProfile::try_from)
+        .transpose()
+        .map_err(|error| refuse(format!("[collectives] {error}")))?;
+    let value = Device {
+        name: file.id.clone(),
+        memory: Bytes::new(file.memory_bytes),
+        bandwidth: BytesPerSecond::new(file.bandwidth_bytes_per_s),
+        peak: PeakRates {
+            bf16: FlopsPerSecond::new(file.peak_flop_per_s.bf16),
+            fp8: file.peak_flop_per_s.fp8.map(FlopsPerSecond::new),
+            fp32: FlopsPerSecond::new(file.peak_flop_per_s.fp32),
+        },
+        multiprocessors: file.multiprocessors,
+        l2: Bytes::new(file.l2_bytes),
+        eager_launch: Seconds::new(file.eager_launch_s),
+        stacks: stacks.into(),
+        collectives: collectives.map(Arc::new),
+    };
+    Ok(CatalogEntry { id: file.id, name: file.name, value, sources: file.sources })
+}
+
+fn stack(table: &StackTable, file: &File) -> Result<Stack, CatalogFileError> {
+    let experts_fp8 = table.experts_fp8.as_ref();
+    Ok(Stack {
+        name: table.name.clone(),
+        engines: table.engines.iter().map(|name| engine(name)).collect::<Result<_, _>>()?,
+        gemm: set(&file.gemm, "gemm", &table.gemm)?,
+        prefill: set(&file.prefill, "prefill", &table.prefill)?,
+        decode: set(&file.decode, "decode", &table.decode)?,
+        experts: set(&file.experts, "experts", &table.experts)?,
+        experts_fp8: experts_fp8.map(|name| set(&file.experts, "experts", name)).transpose()?,
+        norm: set(&file.rows, "rows", &table.norm)?,
+        activation: set(&file.rows, "rows", &table.activation)?,
+        top_k: set(&file.top_k, "top_k", &table.top_k)?,
+        copy: set(&file.rows, "rows", &table.copy)?,
+    })
+}
+
+fn set<C: sections::Constants>(
+    sets: &Sets<C>,
+    operator: &str,
+    name: &str,
+) -> Result<Fit<C::Domain>, CatalogFileError> {
+    sets.get(name)
+        .ok_or_else(|| refuse(format!("a stack names [{operator}.{name}], which is not there")))?
+        .to_fit()
+        .map_err(|rule| refuse(format!("[{operator}.{name}] {rule}")))
+}
+
+fn engine(name: &str) -> Result<EngineName, CatalogFileError> {
+    EngineName::ALL
+        .iter()
+        .find(|(_, wire)| *wire == name)
+        .map(|(engine, _)| *engine)
+        .ok_or_else(|| refuse(format!("engine {name} is not known: use its name in requests")))
+}
+
+/// That a device's file is wrong, and how.
+#[must_use]
+pub fn refuse(message: String) -> CatalogFileError {
+    CatalogFileError::Toml(toml::de::Error::custom(message))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cost::attention::{Heads, Span};
+    use crate::cost::experts::{ExpertShape, Seen};
+    use crate::cost::{Laws, expert_law};
+    use crate::price::{Basis, Price};
+    use crate::system::{Dtype, Dtypes};
+    use rstest::rstest;
+
+    const H200: &str = include_str!("../../../../../catalog/devices/h200-sxm.toml");
+
+    #[rstest]
+    #[case("a100-sxm4-80gb", include_str!("../../../../../catalog/devices/a100-sxm4-80gb.toml"))]
+    #[case("a100-sxm4-40gb", include_str!("../../../../../catalog/devices/a100-sxm4-40gb.toml"))]
+    #[case("h100-sxm", include_str!("../../../../../catalog/devices/h100-sxm.toml"))]
+    #[case("h200-sxm", H200)]
+    #[case("b200-sxm", include_str!("../../../../../catalog/devices/b200-sxm.toml"))]
+    #[case("gb200", include_str!("../../../../../catalog/devices/gb200.toml"))]
+    #[case("h20", include_str!("../../../../../catalog/devices/h20.toml"))]
+    #[case("l40s", include_str!("../../../../../catalog/devices/l40s.toml"))]
+    #[case("mi300x", include_str!("../../../../../catalog/devices/mi300x.toml"))]
+    fn every_shipped_device_is_read_and_has_a_stack_for_every_engine(
+        #[case] id: &str,
+        #[case] text: &str,
+    ) {
+        let entry = parse(text).unwrap();
+        assert_eq!(entry.id, id);
+        assert!(!entry.sources.is_empty());
+        for (engine, _) in EngineName::ALL {
+            assert!(entry.value.default_stack(Some(engine)).is_some());
+        }
+        for stack in entry.value.stacks.iter() {
+            assert!(!stack.gemm.provenance.source.is_empty());
+            assert!(stack.gemm.band > 0.0);
+        }
+    }
+
+    #[test]
+    fn engines_find_their_own_stack() {
+        let device = parse(H200).unwrap().value;
+        let name = |engine| device.default_stack(Some(engine)).map(|stack| stack.name.clone());
+        assert_eq!(name(EngineName::TensorRtLlm).as_deref(), Some("tensorrt-llm"));
+        assert_eq!(name(EngineName::Vllm).as_deref(), Some("vllm"));
+        assert_eq!(device.stack("pytorch").map(|s| s.gemm.basis), Some(Basis::Fitted));
+    }
+
+    #[rstest]
+    #[case("basis = \"fitted\"", "basis = \"guessed\"")]
+    #[case("compute = 0.", "compute = 7.")]
+    #[case("multiprocessors", "multi_processors")]
+    #[case("engines = [\"vllm\"", "engines = [\"nobody\"")]
+    fn wrong_files_are_refused(#[case] from: &str, #[case] to: &str) {
+        assert!(H200.contains(from));
+        assert!(parse(&H200.replace(from, to)).is_err());
+    }
+
+    // Rows of the tables the constants were fitted to (aiconfigurator-core 0.12.0): the
+    // shipped file and the law as coded must still meet them within the stated band.
+    #[rstest]
+    #[case(16.0, 4096.0, 16384.0, 37.3)]
+    #[case(16.0, 12288.0, 12288.0, 78.1)]
+    #[case(256.0, 4096.0, 4096.0, 16.9)]
+    #[case(256.0, 8192.0, 2048.0, 15.2)]
+    #[case(512.0, 12288.0, 12288.0, 202.4)]
+    #[case(4096.0, 4096.0, 4096.0, 175.5)]
+    #[case(8192.0, 12288.0, 12288.0, 3100.9)]
+    fn shipped_constants_meet_measured_products(
+        #[case] m: f64,
+        #[case] n: f64,
+        #[case] k: f64,
+        #[case] measured_us: f64,
+    ) {
+        let price = tensorrt_llm(|laws| laws.gemm.price(m, n, k));
+        assert!((price.time.get() * 1e6 / measured_us - 1.0).abs() < price.band);
+    }
+
+    #[rstest]
+    #[case(8.0, 2048.0, 717.6)]
+    #[case(2.0, 8192.0, 2059.3)]
+    #[case(32.0, 512.0, 387.3)]
+    fn shipped_constants_meet_measured_prefill(
+        #[case] sequences: f64,
+        #[case] tokens: f64,
+        #[case] measured_us: f64,
+    ) {
+        let span = Span { sequences, new: tokens, context: tokens, window: None };
+        let price = tensorrt_llm(|laws| laws.attention.price_prefill(&HEADS, &span));
+        assert!((price.time.get() * 1e6 / measured_us - 1.0).abs() < price.band);
+    }
+
+    #[rstest]
+    #[case(32.0, 4096.0, 143.3)]
+    #[case(8.0, 32768.0, 264.2)]
+    #[case(32.0, 16384.0, 493.0)]
+    fn shipped_constants_meet_measured_decode(
+        #[case] sequences: f64,
+        #[case] context: f64,
+        #[case] measured_us: f64,
+    ) {
+        let span = Span { sequences, new: 1.0, context, window: None };
+        let price = tensorrt_llm(|laws| laws.attention.price_decode(&HEADS, &span));
+        assert!((price.time.get() * 1e6 / measured_us - 1.0).abs() < price.band);
+    }
+
+    // Mixtral 8x7B, four local experts of a group of two devices, balanced.
+    #[rstest]
+    #[case(64.0, 357.0)]
+    #[case(1024.0, 532.0)]
+    #[case(4096.0, 1767.0)]
+    #[case(16384.0, 7155.0)]
+    fn shipped_constants_meet_measured_experts(#[case] tokens: f64, #[case] measured_us: f64) {
+        let device = parse(H200).unwrap().value;
+        let stack = device.stack("tensorrt-llm").unwrap();
+        let shape = ExpertShape {
+            hidden: 4096.0,
+            intermediate: 14336.0,
+            gated: true,
+            weights: Dtype::Bf16,
+            activations: Dtype::Bf16,
+        };
+        let seen = Seen::Group { tokens, pairs: 2.0 * tokens };
+        let law = expert_law(&device, stack, &shape, seen);
+        let price = law.price((0..4).map(|_| law.piece(tokens / 4.0)).sum());
+        assert!((price.time.get() * 1e6 / measured_us - 1.0).abs() < price.band);
+    }
+
+    const HEADS: Heads =
+        Heads { query: 32.0, kv: 8.0, qk_width: 128.0, v_width: 128.0, cached: 256.0 };
+
+    fn tensorrt_llm(price: impl Fn(&Laws) -> Price) -> Price {
+        let device = parse(H200).unwrap().value;
+        let bf16 = Dtypes {
+            weights: Dtype::Bf16,
+            activations: Dtype::Bf16,
+            kv: Dtype::Bf16,
+            dispatch: Dtype::Bf16,
+            combine: Dtype::Bf16,
+        };
+        price(&Laws::bind(&device, device.stack("tensorrt-llm").unwrap(), &bf16))
+    }
+}

@@ -1,0 +1,54 @@
+//! A catalog file of a model: the published configuration and parameter count.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::formats::catalog_entry::{CatalogEntry, CatalogFileError};
+use crate::formats::hf_config;
+use crate::model::Model;
+
+/// What a model's catalog file says, besides id, name and sources.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ModelSheet {
+    /// The model; its name is the catalog id.
+    pub model: Model,
+    /// The family by which the configuration was read.
+    pub family: &'static str,
+    /// The fields of the published `config.json` that decide cost and size.
+    pub config: Map<String, Value>,
+    /// Fields of `config` that nothing reads (a mistake in the file, if any).
+    pub ignored: Vec<String>,
+    /// The published number of parameters.
+    pub published: Published,
+}
+
+/// A published number of parameters.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Published {
+    /// Parameters of the language model.
+    pub parameters: u64,
+    /// What the published checkpoint holds besides, and the figure leaves out.
+    pub excluded: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    id: String,
+    name: String,
+    config: Map<String, Value>,
+    published: Published,
+    sources: BTreeMap<String, String>,
+}
+
+/// Reads a model's catalog file.
+pub fn parse(text: &str) -> Result<CatalogEntry<ModelSheet>, CatalogFileError> {
+    let File { id, name, config, published, sources } = toml::from_str(text)?;
+    let read = hf_config::read(&config).map_err(CatalogFileError::Config)?;
+    let model = Model { name: id.clone(), ..read.model };
+    let value = ModelSheet { model, family: read.family, config, ignored: read.ignored, published };
+    Ok(CatalogEntry { id, name, value, sources })
+}

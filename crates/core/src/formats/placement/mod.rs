@@ -1,0 +1,206 @@
+//! Placement plans as the files engines load: one file per format, and one list of them.
+//!
+//! In every engine rank r owns slots r·S … (r+1)·S − 1 of P = N·S, and P is the same in all
+//! layers. What differs is how layers are named and what stands for dense ones. Read at
+//! vLLM 0.33.0, SGLang 0.5.23, TensorRT-LLM main and vllm-ascend 182b75ea, November 2026.
+
+pub mod settings;
+
+mod ascend;
+mod error;
+mod plain;
+mod sglang;
+mod trtllm;
+
+pub use error::PlanFileError;
+
+use crate::placement::{Shape, SlotMap};
+
+/// The map of one layer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PlannedLayer {
+    /// The layer's index among all layers of the model, dense ones included.
+    pub index: u32,
+    /// The expert in every slot.
+    pub physical_to_logical: Vec<u32>,
+}
+
+/// A plan ready to be written: checked maps of one shape, layers ascending.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    shape: Shape,
+    n_model_layers: u32,
+    layers: Vec<PlannedLayer>,
+}
+
+impl Plan {
+    /// A plan of the given layers of a model, each map checked.
+    pub fn new(
+        shape: Shape,
+        n_model_layers: u32,
+        layers: Vec<PlannedLayer>,
+    ) -> Result<Self, PlanFileError> {
+        if layers.is_empty() {
+            return Err(PlanFileError::NoLayers);
+        }
+        let mut next = 0;
+        for layer in &layers {
+            if layer.index < next || layer.index >= n_model_layers {
+                return Err(PlanFileError::LayerOrder { layer: layer.index, n_model_layers });
+            }
+            next = layer.index + 1;
+            SlotMap::new(shape, layer.physical_to_logical.clone())
+                .map_err(|source| PlanFileError::Layer { layer: layer.index, source })?;
+        }
+        Ok(Self { shape, n_model_layers, layers })
+    }
+
+    /// Experts, devices and slots of every layer.
+    #[must_use]
+    pub const fn shape(&self) -> Shape {
+        self.shape
+    }
+
+    /// Layers of the model, dense ones included.
+    #[must_use]
+    pub const fn n_model_layers(&self) -> u32 {
+        self.n_model_layers
+    }
+
+    /// The planned layers, ascending.
+    #[must_use]
+    pub fn layers(&self) -> &[PlannedLayer] {
+        &self.layers
+    }
+
+    /// The map engines start with: slot p holds expert p mod E.
+    pub(crate) fn trivial(&self) -> Vec<u32> {
+        (0..self.shape.n_slots()).map(|slot| slot % self.shape.n_experts()).collect()
+    }
+}
+
+/// The maps of a file; `None` if the text is of another format.
+pub type ReadBack = Option<Result<Vec<PlannedLayer>, PlanFileError>>;
+
+/// A file format of plans.
+#[derive(Debug, Clone, Copy)]
+pub struct Format {
+    /// Its name in `format=`.
+    pub id: &'static str,
+    /// Its media type.
+    pub media_type: &'static str,
+    /// Writes a plan.
+    pub write: fn(&Plan) -> Result<String, PlanFileError>,
+    /// Reads the maps of a file back.
+    pub read: fn(&str) -> ReadBack,
+}
+
+/// Every format.
+pub const FORMATS: [Format; 4] = [plain::FORMAT, sglang::FORMAT, trtllm::FORMAT, ascend::FORMAT];
+
+/// The format with this name.
+pub fn by_id(id: &str) -> Result<&'static Format, PlanFileError> {
+    FORMATS
+        .iter()
+        .find(|format| format.id == id)
+        .ok_or_else(|| PlanFileError::UnknownFormat { id: id.to_owned(), known: ids() })
+}
+
+/// The names of all formats, for people.
+#[must_use]
+pub fn ids() -> String {
+    FORMATS.map(|format| format.id).join(", ")
+}
+
+/// Reads the maps of a file of any of the formats; layers ascending.
+pub fn read_any(text: &str) -> Result<Vec<PlannedLayer>, PlanFileError> {
+    let mut layers = FORMATS
+        .iter()
+        .find_map(|format| (format.read)(text))
+        .unwrap_or_else(|| Err(PlanFileError::Unknown { known: ids() }))?;
+    layers.sort_by_key(|layer| layer.index);
+    match layers.windows(2).find(|pair| pair[0].index == pair[1].index) {
+        Some(pair) => {
+            Err(PlanFileError::unreadable(format!("layer {} occurs more than once", pair[0].index)))
+        }
+        None if layers.is_empty() => Err(PlanFileError::NoLayers),
+        None => Ok(layers),
+    }
+}
+
+/// Rows of maps as layers 0, 1, 2, …
+fn as_layers(rows: Vec<Vec<u32>>) -> Vec<PlannedLayer> {
+    (0..)
+        .zip(rows)
+        .map(|(index, physical_to_logical)| PlannedLayer { index, physical_to_logical })
+        .collect()
+}
+
+/// A list as JSON, `[1,2,3]`, which YAML reads as well.
+fn list(numbers: &[u32]) -> String {
+    let numbers: Vec<String> = numbers.iter().map(u32::to_string).collect();
+    format!("[{}]", numbers.join(","))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Three planned layers of five: dense ones are 0 and 3.
+    fn plan() -> Plan {
+        let shape = Shape::new(4, 2, 6).unwrap();
+        let layer =
+            |index, map: [u32; 6]| PlannedLayer { index, physical_to_logical: map.to_vec() };
+        let layers = vec![
+            layer(1, [0, 1, 2, 3, 0, 1]),
+            layer(2, [3, 2, 1, 0, 3, 2]),
+            layer(4, [0, 2, 1, 3, 1, 0]),
+        ];
+        Plan::new(shape, 5, layers).unwrap()
+    }
+
+    #[test]
+    fn every_format_reads_back_what_it_writes() {
+        for format in FORMATS {
+            let text = (format.write)(&plan()).unwrap();
+            let back = read_any(&text).unwrap();
+            for (nth, layer) in plan().layers().iter().enumerate() {
+                // vllm-ascend counts mixture-of-experts layers only.
+                let index = if format.id == "vllm_ascend" { nth } else { layer.index as usize };
+                let found = back.iter().find(|found| found.index as usize == index).unwrap();
+                assert_eq!(found.physical_to_logical, layer.physical_to_logical, "{}", format.id);
+            }
+        }
+    }
+
+    #[test]
+    fn names_lead_to_formats_and_others_are_refused() {
+        for format in FORMATS {
+            assert_eq!(by_id(format.id).unwrap().id, format.id);
+        }
+        let said = by_id("vllm").unwrap_err().to_string();
+        assert_eq!(said, "format is vllm; supported are json, sglang, trtllm, vllm_ascend");
+    }
+
+    #[test]
+    fn plans_that_no_engine_could_load_are_refused() {
+        let shape = Shape::new(4, 2, 4).unwrap();
+        let layer = |index, map: &[u32]| PlannedLayer { index, physical_to_logical: map.to_vec() };
+        let said = |layers| Plan::new(shape, 2, layers).unwrap_err().to_string();
+        assert!(said(vec![]).contains("no layers"));
+        assert!(said(vec![layer(2, &[0, 1, 2, 3])]).contains("layer 2"));
+        assert!(said(vec![layer(1, &[0, 1, 2, 3]), layer(1, &[0, 1, 2, 3])]).contains("layer 1"));
+        assert!(said(vec![layer(0, &[0, 1, 2, 2])]).contains("expert 3 has no slot"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_panics(text in "\\PC{0,200}") {
+            let _ = read_any(&text);
+            for head in ["num_slots: 2\n", "{\"layer_list\":", "{\"physical_to_logical_map\":"] {
+                let _ = read_any(&format!("{head}{text}"));
+            }
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Reads counts from JSON: `{"logical_count": A}` or `{"counts": A}`, where A is
+//! `[layers][experts]`, `[steps][layers][experts]`, or, for `counts`, an object of
+//! name → `[layers][experts]`. Other keys are ignored.
+//!
+//! The document is never held in memory: rows go to disk as they are read.
+
+mod sink;
+
+use std::fmt;
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+
+use serde::de::{
+    DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
+};
+
+use self::sink::Sink;
+use crate::formats::trace::bounded_json::BoundedJson;
+use crate::formats::trace::error::TraceError;
+use crate::formats::trace::stored::Scratch;
+use crate::formats::trace::{Declared, shorten};
+
+/// Converts a document to a stored trace written to `to`.
+pub fn convert(
+    from: impl Read,
+    to: File,
+    scratch: Scratch<'_>,
+    declared: Declared,
+    digest: [u8; 32],
+) -> Result<File, TraceError> {
+    let mut sink = Sink::new(to, scratch, declared)?;
+    let from = BufReader::with_capacity(64 * 1024, BoundedJson::new(from));
+    let mut deserializer = serde_json::Deserializer::from_reader(from);
+    let read = deserializer.deserialize_map(Document(&mut sink)).and_then(|()| deserializer.end());
+    match read {
+        Ok(()) => sink.finish(digest),
+        Err(error) => Err(sink.stopped.take().unwrap_or_else(|| classify(sink, error))),
+    }
+}
+
+/// Tells broken JSON from JSON that holds something else.
+fn classify(sink: Sink, error: serde_json::Error) -> TraceError {
+    let text = shorten(&error.to_string());
+    if error.is_io() {
+        return match io::Error::from(error) {
+            error if error.kind() == io::ErrorKind::InvalidData => TraceError::unreadable(error),
+            error => TraceError::storage(error),
+        };
+    }
+    if error.is_data() || text.starts_with("number out of range") {
+        return sink.flaws.fail("type", "", text);
+    }
+    TraceError::unreadable(text)
+}
+
+/// The outermost object.
+struct Document<'a>(&'a mut Sink);
+
+impl<'de> Visitor<'de> for Document<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with `counts` or `logical_count`")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<String>()? {
+            match key.as_str() {
+                "counts" | "logical_count" if self.0.begin(&key) => {
+                    let names = key == "counts";
+                    map.next_value_seed(Node { sink: self.0, depth: 1, names })?;
+                }
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A number, or an array of them at some depth.
+struct Node<'a> {
+    sink: &'a mut Sink,
+    /// Arrays around a number at this place, plus one.
+    depth: usize,
+    /// Whether an object of named steps may stand here.
+    names: bool,
+}
+
+impl<'de> DeserializeSeed<'de> for Node<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Node<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("counts")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        let depth = self.depth;
+        if depth > 3 {
+            self.sink.strange("shape", "an array inside the row of a layer");
+            while items.next_element::<IgnoredAny>()?.is_some() {}
+            return Ok(());
+        }
+        self.sink.enter();
+        while items
+            .next_element_seed(Node { sink: self.sink, depth: depth + 1, names: false })?
+            .is_some()
+        {
+            self.sink.step_over();
+        }
+        self.sink.leave(depth).map_err(A::Error::custom)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        if !self.names {
+            self.sink.strange("type", "an object where a count or an array must be");
+            while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+            return Ok(());
+        }
+        self.sink.expect_names();
+        while let Some(name) = map.next_key::<String>()? {
+            self.sink.name(&name).map_err(A::Error::custom)?;
+            map.next_value_seed(Node { sink: self.sink, depth: 2, names: false })?;
+        }
+        self.sink.names_end();
+        Ok(())
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, count: u64) -> Result<(), E> {
+        self.sink.count(self.depth - 1, count as f64).map_err(E::custom)
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, count: i64) -> Result<(), E> {
+        self.sink.count(self.depth - 1, count as f64).map_err(E::custom)
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, count: f64) -> Result<(), E> {
+        self.sink.count(self.depth - 1, count).map_err(E::custom)
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        self.sink.not_a_number("null");
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        self.sink.not_a_number("true or false");
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        self.sink.not_a_number("a string");
+        Ok(())
+    }
+}

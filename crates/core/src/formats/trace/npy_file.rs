@@ -1,0 +1,115 @@
+//! Reads a single NumPy array: counts `[layers, experts]` or `[steps, layers, experts]`,
+//! routes of one sequence `[tokens, layers, top_k]` (bytes or 16-bit words without sign, as
+//! vLLM returns them), or routes `[sequences, tokens, layers, top_k]`.
+
+use std::fs::File;
+use std::io::{BufReader, Seek};
+
+use crate::formats::trace::Input;
+use crate::formats::trace::array::{Array, record_counts, record_routes};
+use crate::formats::trace::counts::{CountsRecorder, check_counts_shape};
+use crate::formats::trace::error::{Flaws, TraceError};
+use crate::formats::trace::npy::{NpyHeader, read_header};
+use crate::formats::trace::routes::{NO_ID, RouteRecorder, check_shape};
+use crate::trace::MAX_EXPERTS;
+
+/// Converts an array to a stored trace.
+pub(super) fn convert(input: Input<'_>) -> Result<File, TraceError> {
+    let mut from = BufReader::new(input.raw.try_clone().map_err(TraceError::storage)?);
+    let header = read_header(&mut from, "file")?;
+    let n_bytes = header.n_bytes().unwrap_or(u64::MAX);
+    let limit_bytes = input.limits.inflated_bytes;
+    if n_bytes > limit_bytes {
+        return Err(TraceError::TooLarge { what: "the array", limit_bytes });
+    }
+    let shape = header.shape.clone();
+    let mut array = Array { from: &mut from, name: "file", left: n_bytes };
+    match *shape.as_slice() {
+        [layers, experts] => counts(input, &header, &mut array, [1, layers, experts]),
+        [tokens, layers, top_k] if header.dtype.kind == 'u' && header.dtype.size <= 2 => {
+            routes(input, &header, &mut array, [1, tokens, layers, top_k])
+        }
+        [steps, layers, experts] => counts(input, &header, &mut array, [steps, layers, experts]),
+        [sequences, tokens, layers, top_k] => {
+            routes(input, &header, &mut array, [sequences, tokens, layers, top_k])
+        }
+        _ => Err(Flaws::default().fail(
+            "shape",
+            "",
+            format!(
+                "has {} dimension(s); counts have [layers, experts] or [steps, layers, experts], \
+                 routes [tokens, layers, top_k] or [sequences, tokens, layers, top_k]",
+                shape.len()
+            ),
+        )),
+    }
+}
+
+fn counts(
+    input: Input<'_>,
+    header: &NpyHeader,
+    array: &mut Array<'_>,
+    [steps, layers, experts]: [u64; 3],
+) -> Result<File, TraceError> {
+    let mut flaws = Flaws::default();
+    if !header.dtype.is_number() {
+        let detail = format!("elements are {}; counts must be numbers", header.dtype.name());
+        flaws.note("type", || (String::new(), detail));
+    }
+    check_counts_shape(&mut flaws, "", layers, experts, input.declared);
+    flaws.into_result()?;
+    let size = |n: u64| usize::try_from(n).map_err(TraceError::unreadable);
+    let shape = [size(steps)?, size(layers)?, size(experts)?, 1];
+    let cells = (shape[1], shape[2]);
+    let mut recorder = CountsRecorder::new(input.to, input.scratch, cells, input.declared)?;
+    record_counts(array, header, shape, input.scratch, &mut recorder)?;
+    recorder.finish(input.digest)
+}
+
+fn routes(
+    input: Input<'_>,
+    header: &NpyHeader,
+    array: &mut Array<'_>,
+    shape @ [sequences, tokens, layers, top_k]: [u64; 4],
+) -> Result<File, TraceError> {
+    let mut flaws = Flaws::default();
+    if !header.dtype.is_integer() {
+        let detail = format!("elements are {}; ids must be integers", header.dtype.name());
+        flaws.note("type", || (String::new(), detail));
+    }
+    if sequences == 0 || tokens == 0 || tokens > u64::from(u32::MAX) {
+        let detail = format!("is {shape:?}; there must be 1 to {} tokens", u32::MAX);
+        flaws.note("range", || (String::new(), detail));
+    }
+    check_shape(&mut flaws, "", layers, top_k, input.declared);
+    flaws.into_result()?;
+    let id_bound = match (input.declared.experts, header.dtype.size) {
+        (None, 2..) => largest_id(&input, header)?,
+        _ => 256,
+    };
+    let size = |n: u64| usize::try_from(n).map_err(TraceError::unreadable);
+    let shape = [size(sequences)?, size(tokens)?, size(layers)?, size(top_k)?];
+    let row = (shape[2], shape[3]);
+    let mut recorder = RouteRecorder::new(input.to, input.scratch, row, input.declared, id_bound)?;
+    record_routes(array, header, shape, input.scratch, &mut recorder)?;
+    recorder.finish(input.digest)
+}
+
+/// One more than the largest id, by a first reading of the whole file.
+fn largest_id(input: &Input<'_>, header: &NpyHeader) -> Result<u32, TraceError> {
+    // The clone shares its place in the file with the reader that goes on after us.
+    let mut file = input.raw.try_clone().map_err(TraceError::storage)?;
+    let place = file.stream_position().map_err(TraceError::storage)?;
+    file.rewind().map_err(TraceError::storage)?;
+    let mut from = BufReader::new(&file);
+    read_header(&mut from, "file")?;
+    let mut array =
+        Array { from: &mut from, name: "file", left: header.n_bytes().unwrap_or(u64::MAX) };
+    let (mut bytes, mut ids, mut largest) = (Vec::new(), Vec::new(), 0);
+    while array.next_chunk(header.dtype.size, &mut bytes)? {
+        header.dtype.ids(&bytes, NO_ID, &mut ids);
+        largest = largest.max(ids.iter().copied().max().unwrap_or(0));
+    }
+    file.seek(std::io::SeekFrom::Start(place)).map_err(TraceError::storage)?;
+    Ok((u32::from(largest) + 1).min(MAX_EXPERTS))
+}

@@ -1,0 +1,161 @@
+//! Reads TensorRT-LLM's expert statistics: an archive (tar or zip) of its folder with
+//! `rank{R}.safetensors` (`"{iteration}_{layer}"` → counts of that rank) and
+//! `meta_info.json`. Ranks are added up; every iteration is one step.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+
+use serde::Deserialize;
+
+use crate::formats::trace::archive::{Folder, Member};
+use crate::formats::trace::counts::{CountsRecorder, check_counts_shape};
+use crate::formats::trace::error::{Flaws, TraceError};
+use crate::formats::trace::safetensors::{self, Row};
+use crate::formats::trace::{Input, shorten};
+use crate::trace::{MAX_CELLS, MAX_LAYERS};
+
+/// Most bytes of `meta_info.json`.
+const MAX_META: u64 = 64 * 1024;
+/// Most counts of a layer, over iterations and ranks, that are kept track of.
+const MAX_ROWS: usize = 2 << 20;
+
+#[derive(Deserialize)]
+struct Meta {
+    num_experts: u32,
+    num_experts_per_token: u32,
+}
+
+/// Converts the files of an archive to a stored trace.
+pub(super) fn convert(mut input: Input<'_>, folder: &Folder) -> Result<File, TraceError> {
+    let (meta, ranks, raw) = sort_out(folder)?;
+    let (pointer, mut flaws) = ("/meta_info.json", Flaws::default());
+    let (experts, top_k) = (meta.num_experts, meta.num_experts_per_token);
+    if let Some(other) = input.declared.top_k.filter(|other| *other != top_k) {
+        let detail = format!("num_experts_per_token is {top_k}; the model has {other}");
+        flaws.note("top_k", || (pointer.to_owned(), detail));
+    }
+    check_counts_shape(&mut flaws, pointer, 1, u64::from(experts), input.declared);
+    flaws.into_result()?;
+    (input.declared.experts, input.declared.top_k) = (Some(experts), Some(top_k));
+    let mut rows: BTreeMap<(u64, usize), Vec<(Member, Row)>> = BTreeMap::new();
+    let mut n_rows = 0;
+    for (name, member) in &ranks {
+        safetensors::rows(folder, *member, name, &mut |key, row| {
+            let place = place(key)?;
+            if row.length != u64::from(experts) {
+                return Err(format!(
+                    "`{}` has {} counts; meta_info.json says {experts} experts",
+                    shorten(key),
+                    row.length
+                ));
+            }
+            n_rows += 1;
+            if n_rows > MAX_ROWS {
+                return Err(format!("more than {MAX_ROWS} rows of counts"));
+            }
+            rows.entry(place).or_default().push((*member, row));
+            Ok(())
+        })?;
+    }
+    let mut flaws = Flaws::default();
+    check(&rows, ranks.len(), &mut flaws);
+    let n_layers = rows.keys().map(|(_, layer)| layer + 1).max().unwrap_or(0);
+    if n_layers == 0 {
+        return Err(flaws.fail("empty", "", "the files hold no counts"));
+    }
+    check_counts_shape(&mut flaws, "", n_layers as u64, u64::from(experts), input.declared);
+    flaws.into_result()?;
+    let n_experts = usize::try_from(experts).unwrap_or(MAX_CELLS);
+    let mut recorder =
+        CountsRecorder::new(input.to, input.scratch, (n_layers, n_experts), input.declared)?;
+    if !raw.is_empty() {
+        recorder.note(format!("file(s) {} were not read: counts suffice", raw.join(", ")));
+    }
+    let mut iterations: Vec<u64> = rows.keys().map(|(iteration, _)| *iteration).collect();
+    iterations.dedup();
+    let mut sum = vec![0.0; n_experts];
+    for iteration in iterations {
+        for layer in 0..n_layers {
+            sum.fill(0.0);
+            for (member, row) in rows.get(&(iteration, layer)).into_iter().flatten() {
+                add(folder, *member, *row, &mut sum)?;
+            }
+            recorder.push_row(&sum)?;
+        }
+    }
+    recorder.finish(input.digest)
+}
+
+/// What `meta_info.json` says, the ranks' files, and the names of those not read.
+#[expect(clippy::type_complexity, reason = "three lists that are taken apart at once")]
+fn sort_out(folder: &Folder) -> Result<(Meta, Vec<(String, Member)>, Vec<String>), TraceError> {
+    let (mut meta, mut ranks, mut raw) = (None, BTreeMap::new(), Vec::new());
+    for path in folder.names() {
+        let name = path.rsplit('/').next().unwrap_or(path);
+        let rank = name.strip_prefix("rank").and_then(|rest| rest.strip_suffix(".safetensors"));
+        if name == "meta_info.json" {
+            let bytes = folder.read_all(path, MAX_META)?.unwrap_or_default();
+            let parsed: Meta = serde_json::from_slice(&bytes)
+                .map_err(|error| TraceError::unreadable(format_args!("meta_info.json: {error}")))?;
+            meta = Some(parsed);
+        } else if let Some(rank) = rank.and_then(|rank| rank.parse::<u32>().ok()) {
+            let known =
+                folder.member(path).and_then(|file| ranks.insert(rank, (path.to_owned(), file)));
+            if known.is_some() {
+                let detail = format!("rank {rank} has two files");
+                return Err(Flaws::default().fail("duplicate", "", detail));
+            }
+        } else if rank.is_some() && raw.len() < 10 {
+            raw.push(shorten(name));
+        }
+    }
+    let missing = |what: &str| {
+        let detail = format!(
+            "the archive holds no {what}, so is no folder of TensorRT-LLM's expert statistics"
+        );
+        Flaws::default().fail("required", "", detail)
+    };
+    let meta = meta.ok_or_else(|| missing("meta_info.json"))?;
+    if ranks.is_empty() {
+        return Err(missing("rank0.safetensors"));
+    }
+    Ok((meta, ranks.into_values().collect(), raw))
+}
+
+/// Iteration and layer of a tensor's name.
+fn place(key: &str) -> Result<(u64, usize), String> {
+    let parts = key.split_once('_').and_then(|(iteration, layer)| {
+        Some((iteration.parse().ok()?, layer.parse().ok().filter(|layer| *layer < MAX_LAYERS)?))
+    });
+    parts.ok_or_else(|| {
+        format!("the name `{}` is no iteration and layer below {MAX_LAYERS}", shorten(key))
+    })
+}
+
+/// Every rank must have counted every layer in every iteration, and none may be missing.
+fn check(rows: &BTreeMap<(u64, usize), Vec<(Member, Row)>>, n_ranks: usize, flaws: &mut Flaws) {
+    let mut last: Option<u64> = None;
+    for ((iteration, layer), found) in rows {
+        let at = || format!("/{iteration}_{layer}");
+        if found.len() != n_ranks {
+            let detail = format!("{} of {n_ranks} ranks counted this layer", found.len());
+            flaws.note("ranks", || (at(), detail));
+        }
+        if let Some(last) = last.filter(|last| last + 1 < *iteration) {
+            let detail = format!("iteration {last} is followed by {iteration}");
+            flaws.note("contiguous", || (at(), detail));
+        }
+        last = Some(*iteration);
+    }
+}
+
+/// Adds the counts of one rank.
+fn add(folder: &Folder, member: Member, row: Row, sum: &mut [f64]) -> Result<(), TraceError> {
+    let width = row.element.size();
+    let mut bytes = vec![0; sum.len() * width];
+    folder.read_at(member, row.at, &mut bytes)?;
+    for (sum, bytes) in sum.iter_mut().zip(bytes.chunks_exact(width)) {
+        *sum += row.element.number(bytes);
+    }
+    Ok(())
+}

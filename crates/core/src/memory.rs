@@ -1,0 +1,278 @@
+//! What fits into the memory of one device, and what replicas take from the KV cache.
+//!
+//! ```text
+//! weights  = layers/pp · (attention + dense + shared)/tp + experts held + embeddings/tp + small parts
+//! kv/token = layers/pp · width; grouped: 2 · ceil(g/tp) · w, latent: rank + rotary
+//! free     = 0.9 · capacity − weights − replicas − double buffer
+//! ```
+//!
+//! `tp` devices share one attention, `pp` pipeline stages share the layers, `g` KV heads
+//! of width `w`: with more devices than heads each device keeps a copy of one head, and
+//! the latent stream is kept whole on every device. Windowed layers hold at most their
+//! window. Source: the layouts of vLLM and SGLang; the reserve of 10 % is an assumption
+//! (activations, graphs, fragmentation). Valid for experts dealt evenly. Worked number:
+//! Mixtral 8x7B, bf16, on 4 devices: 23.5 GB of weights and 32 KiB of KV per token.
+
+use crate::model::Attention;
+use crate::model::parameters::ParameterCounts;
+use crate::system::{Dtype, Parallelism, System};
+use crate::units::Bytes;
+
+/// Share of the memory kept free for activations, graphs and fragmentation.
+pub const RESERVE: f64 = 0.1;
+
+/// What a strategy wants to keep on every device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryPlan {
+    /// Expert slots of every device and layer; fewer than E/N counts as E/N.
+    pub slots_per_device: u32,
+    /// Whether the next layer's copies arrive beside those in use (`token_to_expert`).
+    pub double_buffer: bool,
+}
+
+/// The memory of one device under a plan.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct MemoryBudget {
+    /// Memory of the device.
+    pub capacity: Bytes,
+    /// Kept free.
+    pub reserve: Bytes,
+    /// Weights without any replica.
+    pub weights: Bytes,
+    /// Replicas of experts, over all layers.
+    pub replicas: Bytes,
+    /// Room for the copies of one more layer.
+    pub double_buffer: Bytes,
+    /// KV cache that the workload needs.
+    pub kv_needed: Bytes,
+    /// What is lacking for all of it; zero if it fits.
+    pub missing: Bytes,
+    /// KV cache of one token at the workload's context, on one device.
+    pub kv_bytes_per_token: Bytes,
+    /// Tokens of KV cache that fit beside weights and replicas, per device.
+    pub kv_tokens_capacity: f64,
+    /// Tokens of KV cache given up for replicas and double buffer, per device.
+    pub kv_tokens_lost_to_replicas: f64,
+    /// Sequences of the workload's context that fit at once, over all devices, without
+    /// replicas.
+    pub max_concurrent_sequences_before: u64,
+    /// The same with the plan's replicas.
+    pub max_concurrent_sequences_after: u64,
+}
+
+impl MemoryBudget {
+    /// The budget of `system` on devices of `capacity` bytes under `plan`.
+    #[must_use]
+    pub fn new(system: &System, capacity: Bytes, plan: MemoryPlan) -> Self {
+        let reserve = capacity * RESERVE;
+        let counts = system.model.parameters();
+        let expert = bytes_of_expert(system, &counts);
+        let weights = weights(system, &counts);
+        let extra = extra_slots(system, plan.slots_per_device);
+        let one_layer = expert * extra;
+        let replicas = one_layer * moe_layers_per_device(system);
+        let double_buffer = if plan.double_buffer { one_layer } else { Bytes::ZERO };
+        let per_sequence = kv_bytes_per_sequence(system);
+        let local = sequences_per_device(system);
+        let kv_needed = per_sequence * local;
+        let without = capacity - reserve - weights;
+        let with = without - replicas - double_buffer;
+        let kv_bytes_per_token = per_sequence / (system.workload.context.max(1) as f64);
+        let tokens = |free: Bytes| {
+            if kv_bytes_per_token.get() > 0.0 {
+                (free.max(Bytes::ZERO) / kv_bytes_per_token).floor()
+            } else {
+                0.0
+            }
+        };
+        let sequences = |free: Bytes| {
+            let fit = if per_sequence.get() > 0.0 {
+                (free.max(Bytes::ZERO) / per_sequence).floor()
+            } else {
+                0.0
+            };
+            whole(fit * f64::from(system.parallelism.attention_data))
+        };
+        Self {
+            capacity,
+            reserve,
+            weights,
+            replicas,
+            double_buffer,
+            kv_needed,
+            missing: (kv_needed - with).max(Bytes::ZERO),
+            kv_bytes_per_token,
+            kv_tokens_capacity: tokens(with),
+            kv_tokens_lost_to_replicas: tokens(without) - tokens(with),
+            max_concurrent_sequences_before: sequences(without),
+            max_concurrent_sequences_after: sequences(with),
+        }
+    }
+
+    /// Whether everything fits.
+    #[must_use]
+    pub fn fits(&self) -> bool {
+        self.missing <= Bytes::ZERO
+    }
+}
+
+/// Bytes of one routed expert on one device (a part of it if its matrices are shared).
+#[must_use]
+pub fn expert_bytes(system: &System) -> Bytes {
+    bytes_of_expert(system, &system.model.parameters())
+}
+
+fn bytes_of_expert(system: &System, counts: &ParameterCounts) -> Bytes {
+    let parameters = counts.routed_expert as f64;
+    let shared_by = f64::from(system.parallelism.expert_tensor);
+    Bytes::new(parameters * system.workload.dtypes.weights.bytes() / shared_by)
+}
+
+/// Bytes of all weights on one device, without replicas.
+fn weights(system: &System, counts: &ParameterCounts) -> Bytes {
+    let model = &system.model;
+    let Parallelism { attention_tensor, pipeline, .. } = system.parallelism;
+    let (tp, pp) = (f64::from(attention_tensor), f64::from(pipeline));
+    let matrices = system.workload.dtypes.weights.bytes();
+    // Routers, norms and embeddings are not quantised below 16 bits.
+    let small = matrices.max(Dtype::Bf16.bytes());
+    let layers = f64::from(model.layers());
+    let moe_layers = f64::from(model.moe_layers);
+    let sharded = layers * counts.attention_per_layer as f64
+        + f64::from(model.cross_attention_layers) * counts.cross_attention_per_layer as f64
+        + moe_layers * counts.shared_experts_per_layer as f64
+        + f64::from(model.dense_layers) * counts.dense_ffn_per_layer as f64;
+    let replicated =
+        layers * counts.norms_per_layer as f64 + moe_layers * counts.router_per_layer as f64;
+    let outside = counts.embeddings as f64 / tp + counts.outside_layers as f64;
+    let experts = bytes_of_expert(system, counts) * (base_slots(system) * moe_layers / pp);
+    Bytes::new(sharded / tp / pp * matrices + replicated / pp * small + outside * small) + experts
+}
+
+/// KV cache of one sequence of the workload's context on one device.
+#[must_use]
+pub fn kv_bytes_per_sequence(system: &System) -> Bytes {
+    let attention = &system.model.attention;
+    let tp = system.parallelism.attention_tensor;
+    let width = match attention {
+        Attention::Grouped { kv_heads, head_dim, .. } => {
+            2.0 * f64::from(kv_heads.div_ceil(tp)) * f64::from(*head_dim)
+        }
+        Attention::Latent { .. } => attention.kv_width() as f64,
+    };
+    let context = system.workload.context as f64;
+    let layers = f64::from(system.model.layers());
+    let (window, windowed) = match attention.window() {
+        Some((window, layers)) => (f64::from(window), f64::from(layers)),
+        None => (context, 0.0),
+    };
+    // The encoder's keys and values are kept as well where a decoder attends to them.
+    let crossed = f64::from(system.model.cross_attention_layers);
+    let kept = (layers - windowed + crossed) * context + windowed * context.min(window);
+    let pp = f64::from(system.parallelism.pipeline);
+    Bytes::new(kept * width * system.workload.dtypes.kv.bytes() / pp)
+}
+
+/// Sequences whose KV cache one device holds: the largest data-parallel share.
+fn sequences_per_device(system: &System) -> f64 {
+    system.workload.sequences.div_ceil(u64::from(system.parallelism.attention_data)) as f64
+}
+
+fn base_slots(system: &System) -> f64 {
+    f64::from(system.model.experts.routed.div_ceil(system.parallelism.expert_parallel))
+}
+
+fn extra_slots(system: &System, slots_per_device: u32) -> f64 {
+    (f64::from(slots_per_device) - base_slots(system)).max(0.0)
+}
+
+fn moe_layers_per_device(system: &System) -> f64 {
+    f64::from(system.model.moe_layers) / f64::from(system.parallelism.pipeline)
+}
+
+/// A count that is already whole and not negative.
+fn whole(value: f64) -> u64 {
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "the value is a floor of a non-negative quotient"
+    )]
+    let count = value as u64;
+    count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::comm::fixtures::system;
+    use proptest::prelude::*;
+
+    fn budget(slots: u32, double_buffer: bool) -> MemoryBudget {
+        let plan = MemoryPlan { slots_per_device: slots, double_buffer };
+        MemoryBudget::new(&system(4, 4, 512), Bytes::new(80e9), plan)
+    }
+
+    #[test]
+    fn mixtral_on_four_devices_comes_out() {
+        let plain = budget(2, false);
+        // Experts 2·32·176,160,768; attention 32·41,943,040/4; embeddings 262,144,000/4;
+        // routers 32·32,768; two bytes each.
+        let expected =
+            2.0 * (64.0 * 176_160_768.0 + 8.0 * 41_943_040.0 + 65_536_000.0 + 1_048_576.0);
+        assert!((plain.weights.get() - expected).abs() < 1.0, "{:?}", plain.weights);
+        assert!((plain.kv_bytes_per_token.get() - 32_768.0).abs() < 1e-9);
+        assert!(plain.fits());
+        assert!(plain.kv_tokens_lost_to_replicas <= 0.0);
+        let copies = budget(3, false);
+        // One more slot in 32 layers of 352 MB each: 11.27 GB, 344,064 tokens of 32 KiB.
+        assert!((copies.replicas.get() - 32.0 * 352_321_536.0).abs() < 1.0);
+        assert!((copies.kv_tokens_lost_to_replicas - 344_064.0).abs() <= 1.0);
+        assert!(copies.max_concurrent_sequences_after < copies.max_concurrent_sequences_before);
+        let buffered = budget(3, true);
+        assert!((buffered.double_buffer.get() - 352_321_536.0).abs() < 1.0);
+    }
+
+    #[test]
+    fn what_does_not_fit_says_what_is_missing() {
+        let plan = MemoryPlan { slots_per_device: 2, double_buffer: false };
+        let small = MemoryBudget::new(&system(4, 4, 512), Bytes::new(20e9), plan);
+        let lacking = small.weights + small.kv_needed - Bytes::new(18e9);
+        assert!((small.missing.get() - lacking.get()).abs() < 1.0);
+        assert_eq!(small.max_concurrent_sequences_after, 0);
+    }
+
+    #[test]
+    fn more_devices_than_kv_heads_keep_copies_of_a_head() {
+        let mut wide = system(16, 16, 512);
+        wide.parallelism.attention_tensor = 16;
+        wide.parallelism.attention_data = 1;
+        let mut eight = wide.clone();
+        eight.parallelism.attention_tensor = 8;
+        assert_eq!(kv_bytes_per_sequence(&wide), kv_bytes_per_sequence(&eight));
+    }
+
+    #[test]
+    fn a_window_caps_the_cache_of_its_layers() {
+        let mut windowed = system(4, 4, 8192);
+        let all = kv_bytes_per_sequence(&windowed).get();
+        if let Attention::Grouped { sliding_window, windowed_layers, .. } =
+            &mut windowed.model.attention
+        {
+            *sliding_window = Some(1024);
+            *windowed_layers = 16;
+        }
+        let capped = kv_bytes_per_sequence(&windowed).get();
+        assert!((capped / all - (16.0 + 16.0 / 8.0) / 32.0).abs() < 1e-12);
+    }
+
+    proptest! {
+        #[test]
+        fn more_slots_never_leave_more_room(slots in 2u32..9, more in 1u32..4) {
+            let few = budget(slots, false);
+            let many = budget(slots + more, false);
+            prop_assert!(many.missing >= few.missing);
+            prop_assert!(many.kv_tokens_capacity <= few.kv_tokens_capacity);
+            prop_assert!(many.kv_tokens_lost_to_replicas >= few.kv_tokens_lost_to_replicas);
+        }
+    }
+}

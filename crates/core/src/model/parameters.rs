@@ -1,0 +1,193 @@
+//! How many parameters a model has, part by part.
+//!
+//! ```text
+//! total = layers · (attention + norms) + cross_attention_layers · attention matrices
+//!       + moe_layers · (router + E · expert + shared) + dense_layers · dense
+//!       + embeddings + outside
+//! ```
+//!
+//! Each part is the sum of its weight matrices and of what [`SmallParameters`] adds.
+//! Grouped attention has d·h·w (queries), 2·d·g·w (keys, values) and h·w·d (output),
+//! for h query heads, g key-value heads of width w. Latent attention has the
+//! compressed chain of DeepSeek-V2 (arXiv 2405.04434, eq. 9 to 19). A gated expert of
+//! intermediate width f has 3·d·f, an ungated one 2·d·f.
+//!
+//! Valid for the language model alone: no vision tower, no multi-token prediction.
+//! Worked number: Mixtral 8x7B has 46,702,792,704 (tested below).
+//!
+//! [`SmallParameters`]: crate::model::SmallParameters
+
+use crate::model::{Attention, Model};
+
+/// Parameters of one model, part by part; "per layer" parts are of one layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ParameterCounts {
+    /// One layer's self-attention.
+    pub attention_per_layer: u64,
+    /// One decoder layer's attention over the encoder's output, 0 in decoder-only models.
+    pub cross_attention_per_layer: u64,
+    /// The router of one mixture-of-experts layer.
+    pub router_per_layer: u64,
+    /// One routed expert of one layer.
+    pub routed_expert: u64,
+    /// The shared experts of one mixture-of-experts layer.
+    pub shared_experts_per_layer: u64,
+    /// The feed-forward block of one dense layer.
+    pub dense_ffn_per_layer: u64,
+    /// The norms of one layer.
+    pub norms_per_layer: u64,
+    /// Input and output embedding together.
+    pub embeddings: u64,
+    /// Final norms, position tables, the output head's bias.
+    pub outside_layers: u64,
+    /// All of it.
+    pub total: u64,
+    /// All but the routed experts a token does not visit; both embeddings count.
+    pub active_per_token: u64,
+}
+
+impl Model {
+    /// Counts the parameters, part by part.
+    #[must_use]
+    pub fn parameters(&self) -> ParameterCounts {
+        let hidden = u64::from(self.hidden_size);
+        let matrices = u64::from(self.experts.matrices());
+        let small = self.small;
+        let attention_matrices = self.attention.matrix_parameters(hidden);
+        let attention = attention_matrices + small.attention_per_layer;
+        let cross = if self.cross_attention_layers > 0 { attention_matrices } else { 0 };
+        let router = hidden * u64::from(self.experts.routed) + small.router_per_layer;
+        let expert = self.experts.parameters_per_expert(self.hidden_size) + small.expert;
+        let shared = matrices * hidden * u64::from(self.experts.shared_intermediate)
+            + small.shared_per_layer;
+        let dense = matrices * hidden * u64::from(self.dense_intermediate);
+        let tables = if self.tied_embeddings { 1 } else { 2 };
+        let embeddings = tables * u64::from(self.vocabulary) * hidden;
+
+        let always = u64::from(self.layers()) * (attention + small.norms_per_layer)
+            + u64::from(self.cross_attention_layers) * cross
+            + u64::from(self.moe_layers) * (router + shared)
+            + u64::from(self.dense_layers) * dense
+            + embeddings
+            + small.outside_layers;
+        let experts_of =
+            |per_layer: u32| u64::from(self.moe_layers) * u64::from(per_layer) * expert;
+        ParameterCounts {
+            attention_per_layer: attention,
+            cross_attention_per_layer: cross,
+            router_per_layer: router,
+            routed_expert: expert,
+            shared_experts_per_layer: shared,
+            dense_ffn_per_layer: dense,
+            norms_per_layer: small.norms_per_layer,
+            embeddings,
+            outside_layers: small.outside_layers,
+            total: always + experts_of(self.experts.routed),
+            active_per_token: always + experts_of(self.experts.top_k),
+        }
+    }
+}
+
+impl Attention {
+    /// Weights of one attention block's matrices in a model of width `hidden`.
+    #[must_use]
+    pub fn matrix_parameters(&self, hidden: u64) -> u64 {
+        match *self {
+            Self::Grouped { heads, kv_heads, head_dim, .. } => {
+                2 * hidden * u64::from(heads + kv_heads) * u64::from(head_dim)
+            }
+            Self::Latent {
+                heads,
+                q_lora_rank,
+                kv_lora_rank,
+                qk_nope_head_dim,
+                qk_rope_head_dim,
+                v_head_dim,
+            } => {
+                let [heads, kv_rank] = [heads, kv_lora_rank].map(u64::from);
+                let [nope, rope, value] =
+                    [qk_nope_head_dim, qk_rope_head_dim, v_head_dim].map(u64::from);
+                let query_width = heads * (nope + rope);
+                let queries = match q_lora_rank.map(u64::from) {
+                    Some(rank) => hidden * rank + rank * query_width,
+                    None => hidden * query_width,
+                };
+                let compress = hidden * (kv_rank + rope);
+                let expand = kv_rank * heads * (nope + value);
+                queries + compress + expand + heads * value * hidden
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Experts, SmallParameters};
+
+    fn mixtral_8x7b() -> Model {
+        Model {
+            name: "mixtral".to_owned(),
+            hidden_size: 4096,
+            vocabulary: 32_000,
+            tied_embeddings: false,
+            attention: Attention::Grouped {
+                heads: 32,
+                kv_heads: 8,
+                head_dim: 128,
+                sliding_window: None,
+                windowed_layers: 0,
+            },
+            moe_layers: 32,
+            dense_layers: 0,
+            dense_intermediate: 0,
+            cross_attention_layers: 0,
+            experts: Experts {
+                routed: 8,
+                top_k: 2,
+                intermediate: 14_336,
+                gated: true,
+                shared_intermediate: 0,
+                groups: None,
+            },
+            small: SmallParameters {
+                norms_per_layer: 2 * 4096,
+                outside_layers: 4096,
+                ..SmallParameters::default()
+            },
+        }
+    }
+
+    #[test]
+    fn mixtral_has_the_published_count() {
+        let counts = mixtral_8x7b().parameters();
+        assert_eq!(counts.attention_per_layer, 41_943_040);
+        assert_eq!(counts.routed_expert, 176_160_768);
+        assert_eq!(counts.router_per_layer, 32_768);
+        assert_eq!(counts.embeddings, 262_144_000);
+        assert_eq!(counts.total, 46_702_792_704);
+        assert_eq!(counts.active_per_token, 12_879_925_248);
+    }
+
+    #[test]
+    fn a_tied_table_is_counted_once() {
+        let tied = Model { tied_embeddings: true, ..mixtral_8x7b() };
+        assert_eq!(mixtral_8x7b().parameters().total - tied.parameters().total, 131_072_000);
+    }
+
+    #[test]
+    fn latent_attention_follows_deepseek_v3() {
+        let attention = Attention::Latent {
+            heads: 128,
+            q_lora_rank: Some(1536),
+            kv_lora_rank: 512,
+            qk_nope_head_dim: 128,
+            qk_rope_head_dim: 64,
+            v_head_dim: 128,
+        };
+        // 7168·1536 + 1536·24576 + 7168·576 + 512·32768 + 16384·7168
+        assert_eq!(attention.matrix_parameters(7168), 187_105_280);
+        assert_eq!(attention.kv_width(), 576);
+        assert_eq!(attention.qk_head_dim(), 192);
+    }
+}

@@ -1,0 +1,137 @@
+//! The placements that are priced: the one in use, the re-placed one, every duplication.
+//!
+//! They are made from forecast shares alone, so one set serves every price that differs in
+//! tokens, link or predictor.
+
+use rayon::prelude::*;
+
+use crate::advice::analytic::AnalyticError;
+use crate::placement::moves::Moves;
+use crate::placement::{PlacementError, SlotMap};
+use crate::pricing::cancel::Stop;
+use crate::pricing::planner::Planner;
+use crate::pricing::slot_shares::Placed;
+use crate::question::Question;
+use crate::routing::LayerRouting;
+use crate::strategies::Strategy;
+
+/// One placement of every priced layer.
+#[derive(Debug, Clone)]
+pub(crate) struct Placement {
+    /// The strategy it belongs to; `distribution_only` may have several.
+    pub(crate) strategy: Strategy,
+    /// Slots of every device and layer.
+    pub(crate) slots_per_device: u32,
+    /// The map of every layer, the same for each of several loads.
+    pub(crate) layers: Vec<Placed>,
+    /// Experts that leave or enter devices when the placement in use gives way to it.
+    pub(crate) first_moves: u64,
+    /// Experts the busiest device then receives, mean over layers.
+    pub(crate) most_moves: f64,
+}
+
+/// How hard plans are searched for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Care {
+    /// Plans to be used.
+    Searched,
+    /// Plans that only show where an answer changes.
+    Quick,
+}
+
+/// The index of the placement in use.
+pub(crate) const IN_USE: usize = 0;
+
+/// All placements of a question: the one in use, the re-placed one, then duplications,
+/// fewest slots first.
+#[derive(Debug, Clone)]
+pub(crate) struct Placements {
+    pub(crate) all: Vec<Placement>,
+    /// The index of the re-placed one, or why there is none.
+    pub(crate) replaced: Result<usize, PlacementError>,
+}
+
+impl Placements {
+    /// The indices of the duplications.
+    pub(crate) fn duplications(&self) -> impl Iterator<Item = usize> {
+        let of =
+            |(_, placement): &(usize, &Placement)| placement.strategy == Strategy::DistributionOnly;
+        self.all.iter().enumerate().filter(of).map(|(index, _)| index)
+    }
+}
+
+/// What is made of every one of so many layers, in order; several layers in parallel.
+pub(crate) fn each_layer<T: Send>(
+    n_layers: usize,
+    make: impl Fn(usize) -> T + Send + Sync,
+) -> Vec<T> {
+    // One layer is done before another thread has heard of it.
+    if n_layers < 2 {
+        return (0..n_layers).map(make).collect();
+    }
+    (0..n_layers).into_par_iter().map(make).collect()
+}
+
+/// Makes all placements of a question, each for all of its `loads`, whose layers follow
+/// each other in `layers`.
+pub(crate) fn placements(
+    question: &Question,
+    planner: &Planner,
+    layers: &[LayerRouting],
+    loads: usize,
+    care: Care,
+    stop: Stop,
+) -> Result<Placements, AnalyticError> {
+    let trivial = planner.trivial()?;
+    let stated = question.current.as_ref().and_then(|current| current.physical_to_logical.as_ref());
+    let in_use = |index: usize| {
+        stated
+            .and_then(|maps| maps.get(index).or_else(|| maps.first()))
+            .and_then(|map| planner.current(map))
+            .unwrap_or_else(|| trivial.clone())
+    };
+    let n_layers = layers.len() / loads;
+    let current: Vec<SlotMap> = (0..n_layers).map(in_use).collect();
+    let make = |strategy, maps: Vec<SlotMap>| {
+        let (mut first_moves, mut most_moves) = (0, 0.0);
+        for (old, new) in current.iter().zip(&maps) {
+            let moves = Moves::between(old, new);
+            first_moves += moves.total();
+            most_moves += f64::from(moves.most());
+        }
+        let placed =
+            |(map, layer): (&SlotMap, &LayerRouting)| planner.placed(map.clone(), &layer.forecast);
+        Placement {
+            strategy,
+            slots_per_device: maps.first().map_or(0, |map| map.shape().slots_per_device()),
+            layers: maps.iter().cycle().zip(layers).map(placed).collect(),
+            first_moves,
+            most_moves: most_moves / n_layers as f64,
+        }
+    };
+    let planned = |slots: u32| -> Result<Vec<SlotMap>, PlacementError> {
+        each_layer(n_layers, |index| {
+            let of_load = |load: usize| layers[load * n_layers + index].forecast.as_slice();
+            let shares: Vec<&[f64]> = (0..loads).map(of_load).collect();
+            match care {
+                Care::Searched => planner.plan_for_worst(&current[index], &shares, slots),
+                Care::Quick => planner.quick_plan_for(&shares, slots),
+            }
+        })
+        .into_iter()
+        .collect()
+    };
+    let mut all = vec![make(Strategy::None, current.clone())];
+    let replaced = planned(planner.base_slots).map(|maps| {
+        all.push(make(Strategy::ReplaceOnly, maps));
+        all.len() - 1
+    });
+    for slots in planner.slot_choices(question) {
+        stop.check()?;
+        // A number of slots no planner can fill is no choice.
+        if let Ok(maps) = planned(slots) {
+            all.push(make(Strategy::DistributionOnly, maps));
+        }
+    }
+    Ok(Placements { all, replaced })
+}

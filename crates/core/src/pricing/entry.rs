@@ -1,0 +1,106 @@
+//! A priced strategy.
+
+use crate::price::Basis;
+use crate::pricing::serving::Served;
+use crate::question::{
+    OverheadCurve, Predictor, PredictorCost, PredictorKind, PredictorPoint, PredictorSource,
+};
+use crate::strategies::Strategy;
+use crate::terms::{TERMS, Terms};
+use crate::units::Seconds;
+
+/// One strategy, and for token-to-expert prediction one predictor, with its price.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Entry {
+    /// The strategy.
+    pub strategy: Strategy,
+    /// The predictor, for token-to-expert prediction.
+    pub predictor: Option<PricedPredictor>,
+    /// Why the strategy cannot be run, if it cannot.
+    pub infeasible: Option<String>,
+    /// Where one layer's time goes; `None` where there is no formula.
+    pub terms: Option<Terms>,
+    /// How far each term can be trusted.
+    pub bands: Bands,
+    /// What it serves at the step of `none`, where that is the objective.
+    pub served: Option<Served>,
+}
+
+/// A predictor as priced in one entry.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PricedPredictor {
+    /// Its name in the answer.
+    pub name: String,
+    /// What sort it is, where known.
+    pub kind: Option<PredictorKind>,
+    /// Mean share of a token's experts it names.
+    pub accuracy: f64,
+    /// Its time per layer and step, before any overlap.
+    pub overhead: Seconds,
+    /// Where the figures come from.
+    pub source: PredictorSource,
+    /// The curve the point was chosen on.
+    pub curve: Option<OverheadCurve>,
+}
+
+impl PricedPredictor {
+    /// A predictor at the point it was priced at.
+    #[must_use]
+    pub fn at(predictor: &Predictor, point: PredictorPoint) -> Self {
+        Self {
+            name: predictor.name.clone(),
+            kind: predictor.kind,
+            accuracy: point.accuracy,
+            overhead: point.overhead,
+            source: predictor.source,
+            curve: match predictor.cost {
+                PredictorCost::Curve(curve) => Some(curve),
+                PredictorCost::Point(_) => None,
+            },
+        }
+    }
+}
+
+/// Relative error band and basis of every term, in the order of [`Terms::named`].
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Bands(pub [(f64, Basis); TERMS]);
+
+impl Bands {
+    /// Formulas taken at their word: no band.
+    pub const EXACT: Self = Self([(0.0, Basis::Roofline); TERMS]);
+
+    /// Whether no term has a band.
+    #[must_use]
+    pub fn are_exact(&self) -> bool {
+        self.0.iter().all(|(band, _)| *band <= 0.0)
+    }
+}
+
+impl Entry {
+    /// The latency of one layer.
+    #[must_use]
+    pub fn latency(&self) -> Option<Seconds> {
+        self.terms.map(|terms| terms.total())
+    }
+
+    /// The latency of one layer, if the strategy can be run.
+    #[must_use]
+    pub fn feasible_latency(&self) -> Option<Seconds> {
+        if self.infeasible.is_some() { None } else { self.latency() }
+    }
+    /// What strategies are ranked by, if this one can be run: the latency of a layer, or
+    /// where throughput is the objective the seconds it takes for the batch asked for.
+    #[must_use]
+    pub fn cost(&self) -> Option<Seconds> {
+        let latency = self.feasible_latency()?;
+        Some(self.served.map_or(latency, |served| served.per_batch))
+    }
+
+    /// Puts other terms in place of these.
+    pub fn reprice(&mut self, terms: Terms) {
+        if let (Some(served), Some(before)) = (self.served, self.latency()) {
+            self.served = Some(served.slowed(terms.total() / before));
+        }
+        self.terms = Some(terms);
+    }
+}

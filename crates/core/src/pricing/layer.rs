@@ -1,0 +1,281 @@
+//! The time of one mixture-of-experts layer of one step, put together from the laws.
+//!
+//! ```text
+//! layer = attention + all_reduce + router + dispatch + expert_ffn + combine + other
+//! ```
+//!
+//! What does not depend on routing is priced once ([`LayerCosts::new`]); the slowest
+//! device's experts and the busiest device's exchange are priced for every step's loads
+//! ([`LayerCosts::loaded`], then [`LayerCosts::routed`]). With `two_batch` overlap the laws are bound to half the tokens
+//! and both halves are counted. Composition: `cost-model` §4.
+
+use std::ops::AddAssign;
+
+use crate::comm::collectives::CollectiveLaw;
+use crate::comm::profile::Collective;
+use crate::comm::{exchange::Exchange, load::ExchangeLoad};
+use crate::cost::experts::{ExpertLaw, ExpertShape, ExpertWork, Seen};
+use crate::cost::{Laws, expert_law, launches};
+use crate::engines;
+use crate::price::{Basis, Price};
+use crate::pricing::attention_block::{attention_block, dense_block};
+use crate::pricing::device_load::Loaded;
+use crate::pricing::entry::Bands;
+use crate::question::MeasuredLayer;
+use crate::system::{Communication, Overlap, System};
+use crate::terms::Terms;
+use crate::units::{Bytes, Seconds};
+
+/// The layer of one question, ready to be priced for any loads.
+#[derive(Debug, Clone)]
+pub struct LayerCosts {
+    /// Terms that no strategy changes.
+    fixed: Terms,
+    /// Shared experts, part of the expert term.
+    shared: Seconds,
+    /// How far each term can be trusted.
+    pub bands: Bands,
+    pub(crate) experts: ExpertLaw,
+    /// The work of one slot with 0, 1, 2, … tokens, where it was tabulated.
+    pub(crate) works: Vec<ExpertWork>,
+    /// Measured over modelled time of the balanced experts.
+    expert_scale: f64,
+    pub(crate) exchange: Exchange,
+    /// One dense layer of the model, 0 where there is none.
+    pub dense_layer: Seconds,
+    /// The predictors' laws.
+    pub laws: Laws,
+    /// Tokens of the step, T.
+    pub tokens: f64,
+    /// Halves the step is cut into: 1, or 2 under `two_batch`.
+    pub(crate) halves: f64,
+    overlap: Overlap,
+}
+
+/// The part of a layer's time that depends on loads.
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
+pub struct Routed {
+    /// Experts of the slowest device, without shared experts.
+    pub ffn: Seconds,
+    /// Tokens to the experts.
+    pub dispatch: Seconds,
+    /// Outputs back.
+    pub combine: Seconds,
+}
+
+impl AddAssign for Routed {
+    fn add_assign(&mut self, other: Self) {
+        self.ffn += other.ffn;
+        self.dispatch += other.dispatch;
+        self.combine += other.combine;
+    }
+}
+
+impl Routed {
+    /// Every part times `factor`.
+    #[must_use]
+    pub fn scaled(&self, factor: f64) -> Self {
+        Self {
+            ffn: self.ffn * factor,
+            dispatch: self.dispatch * factor,
+            combine: self.combine * factor,
+        }
+    }
+
+    /// All of it.
+    #[must_use]
+    pub fn total(&self) -> Seconds {
+        self.ffn + self.dispatch + self.combine
+    }
+}
+
+impl LayerCosts {
+    /// Binds every law to the question's system.
+    #[must_use]
+    #[expect(clippy::too_many_lines, reason = "one operator after another, in the order of a step")]
+    pub fn new(
+        system: &System,
+        pattern: Communication,
+        measured: Option<&MeasuredLayer>,
+        tokens: f64,
+    ) -> Option<Self> {
+        let device = &system.cluster.device;
+        let engine_name = system.engine.as_ref().map(|engine| engine.name);
+        let stack = device.default_stack(engine_name)?;
+        let laws = Laws::bind(device, stack, &system.workload.dtypes);
+        let halves = if system.assumptions.overlap == Overlap::TwoBatch { 2.0 } else { 1.0 };
+        let part = tokens / halves;
+        let local = part / f64::from(system.parallelism.attention_data);
+        let model = &system.model;
+        let experts = &model.experts;
+        let d = f64::from(model.hidden_size);
+        let dtypes = system.workload.dtypes;
+
+        let seen = match pattern {
+            Communication::Replicated | Communication::AllgatherReducescatter => {
+                Seen::Group { tokens: part, pairs: part * f64::from(experts.top_k) }
+            }
+            _ => Seen::Routed,
+        };
+        let shape = ExpertShape {
+            hidden: d,
+            intermediate: f64::from(experts.intermediate)
+                / f64::from(system.parallelism.expert_tensor),
+            gated: experts.gated,
+            weights: dtypes.weights,
+            activations: dtypes.activations,
+        };
+        let expert = expert_law(device, stack, &shape, seen);
+        let exchange = Exchange::for_tokens(system, pattern, part);
+
+        let mut attention = attention_block(system, &laws, local);
+        attention.time = attention.time * system.assumptions.attention_imbalance;
+        let tensor = system.parallelism.attention_tensor;
+        let mut all_reduce =
+            CollectiveLaw::new(&system.cluster, engine_name, Collective::AllReduce, tensor)
+                .price(Bytes::new(local * d * dtypes.activations.bytes()));
+        let router = laws.router_gemm.price(local, f64::from(experts.routed), d);
+        let top_k = laws.top_k.price(local, f64::from(experts.routed));
+        let sharding = f64::from(tensor);
+        let shared_width = f64::from(experts.shared_intermediate) / sharding;
+        let shared = dense_block(&laws, local, d, shared_width, experts.gated);
+        let dense_width = f64::from(model.dense_intermediate) / sharding;
+        let dense = dense_block(&laws, local, d, dense_width, experts.gated);
+
+        let collectives = if tensor > 1 { 3.0 } else { 2.0 };
+        let mut n_launches = launches::attention(&model.attention)
+            + launches::ROUTER
+            + launches::EXPERTS
+            + collectives;
+        if experts.shared_intermediate > 0 {
+            n_launches += launches::DENSE;
+        }
+        let launch = system.assumptions.launch.unwrap_or_else(|| {
+            if engines::defaults::cuda_graph(system) { Seconds::ZERO } else { device.eager_launch }
+        });
+
+        let mut expert_scale = 1.0;
+        if let Some(measured) = measured {
+            let stated = |time| Price { time, band: 0.0, basis: Basis::Measured };
+            attention = stated(measured.attention);
+            all_reduce = stated(measured.all_reduce);
+            let mean = part * f64::from(experts.top_k) / f64::from(experts.routed);
+            let per_device = experts.routed.div_ceil(system.parallelism.expert_parallel);
+            let work: ExpertWork = (0..per_device).map(|_| expert.piece(mean)).sum();
+            expert_scale = measured.expert_ffn_balanced / expert.time(work);
+        }
+
+        let exchanged = exchange.price(&exchange.balanced());
+        let expert_price = expert.price(ExpertWork::default());
+        let bands = Bands([
+            (attention.band, attention.basis),
+            (all_reduce.band, all_reduce.basis),
+            (router.band.max(top_k.band), router.basis.max(top_k.basis)),
+            (exchanged.dispatch.band, exchanged.dispatch.basis),
+            if measured.is_some() {
+                (expert_price.band / 2.0, Basis::Measured)
+            } else {
+                (expert_price.band, expert_price.basis)
+            },
+            (exchanged.combine.band, exchanged.combine.basis),
+            (router.band, router.basis),
+            (crate::rebalance::STALL_BAND, Basis::Fitted),
+            (exchanged.combine.band, exchanged.combine.basis),
+            (LAUNCH_BAND, Basis::Fitted),
+        ]);
+        Some(Self {
+            fixed: Terms {
+                attention: attention.time,
+                all_reduce: all_reduce.time,
+                router: router.time + top_k.time,
+                other: launch * n_launches,
+                ..Terms::default()
+            },
+            shared: shared.time,
+            bands,
+            experts: expert,
+            works: Vec::new(),
+            expert_scale,
+            exchange,
+            dense_layer: if model.dense_layers == 0 {
+                Seconds::ZERO
+            } else {
+                (attention.time
+                    + all_reduce.time * 2.0
+                    + dense.time
+                    + launch * (launches::attention(&model.attention) + launches::DENSE))
+                    * halves
+            },
+            laws,
+            tokens,
+            halves,
+            overlap: system.assumptions.overlap,
+        })
+    }
+
+    /// Whether placement changes dispatch and combine.
+    #[must_use]
+    pub const fn exchange_depends_on_routing(&self) -> bool {
+        self.exchange.depends_on_routing()
+    }
+
+    /// The routed time of a step: the slowest device's experts, the busiest device's
+    /// exchange.
+    #[must_use]
+    pub fn routed(&self, loaded: &Loaded) -> Routed {
+        self.with_exchange(loaded.slowest, &loaded.exchange)
+    }
+
+    /// The same with every device taking the mean over devices of the experts' time, and
+    /// balanced communication: what no balancing can beat.
+    #[must_use]
+    pub fn balanced(&self, loaded: &Loaded) -> Routed {
+        self.with_exchange(loaded.mean, &self.exchange.balanced())
+    }
+
+    /// The routed time where one group of devices holds every expert.
+    #[must_use]
+    pub fn one_device_step(&self, counts: &[f64]) -> Routed {
+        let work = counts.iter().map(|tokens| self.work(*tokens)).sum();
+        self.with_exchange(self.device_ffn(work), &self.exchange.balanced())
+    }
+
+    /// The experts' time of a device with that work in each half.
+    pub(crate) fn device_ffn(&self, work: ExpertWork) -> Seconds {
+        self.experts.time(work) * (self.expert_scale * self.halves)
+    }
+
+    fn with_exchange(&self, ffn: Seconds, load: &ExchangeLoad) -> Routed {
+        let (dispatch, combine) = self.exchange.time(load);
+        Routed { ffn, dispatch: dispatch * self.halves, combine: combine * self.halves }
+    }
+
+    /// All terms of a layer from its routed part, before predictor and rebalancing.
+    #[must_use]
+    pub fn terms(&self, routed: &Routed) -> Terms {
+        let mut terms = self.fixed.scaled(self.halves);
+        terms.dispatch = routed.dispatch;
+        terms.combine = routed.combine;
+        terms.expert_ffn = routed.ffn + self.shared * self.halves;
+        terms.overlap_hidden = Seconds::ZERO - self.hidden(&terms);
+        terms
+    }
+
+    /// What runs beside something else.
+    fn hidden(&self, terms: &Terms) -> Seconds {
+        let exchange = terms.dispatch + terms.combine;
+        match self.overlap {
+            Overlap::None => Seconds::ZERO,
+            Overlap::SharedExpert => self.shared.min(exchange),
+            // One half computes while the other communicates.
+            Overlap::TwoBatch => {
+                let compute = terms.attention + terms.router + terms.expert_ffn;
+                compute.min(exchange + terms.all_reduce)
+            }
+        }
+    }
+}
+
+/// Error band of host launch times: 13 to 31 µs were measured for one device
+/// (`operator-costs` §5).
+const LAUNCH_BAND: f64 = 0.5;

@@ -1,0 +1,335 @@
+//! Where and how the model is served: cluster, parallelism, workload, engine and
+//! the assumptions under which its time is priced.
+//!
+//! Values of these types have been checked at the door (`wire`): the laws below may
+//! rely on non-zero counts and on divisibility.
+
+use crate::hardware::{Device, Link};
+use crate::model::Model;
+use crate::units::Seconds;
+
+/// Everything but the routing that decides how long a layer takes.
+#[derive(Debug, Clone, PartialEq)]
+pub struct System {
+    /// The model.
+    pub model: Model,
+    /// The devices and their links.
+    pub cluster: Cluster,
+    /// How the model is spread over the devices.
+    pub parallelism: Parallelism,
+    /// What one step computes.
+    pub workload: Workload,
+    /// The serving engine, where stated.
+    pub engine: Option<Engine>,
+    /// Switches of the cost model in force.
+    pub assumptions: Assumptions,
+}
+
+/// Devices, and what connects them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cluster {
+    /// The one kind of device.
+    pub device: Device,
+    /// Devices in all, over every node.
+    pub n_devices: u32,
+    /// Devices that reach each other over `link`; divides `n_devices`.
+    pub devices_per_node: u32,
+    /// The link inside a node.
+    pub link: Link,
+    /// The link between nodes, where there is more than one node.
+    pub inter_node_link: Option<Link>,
+}
+
+impl Cluster {
+    /// Nodes: groups of devices joined by the inner link.
+    #[must_use]
+    pub const fn n_nodes(&self) -> u32 {
+        self.n_devices / self.devices_per_node
+    }
+}
+
+/// How the model is spread over the devices.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parallelism {
+    /// Devices that share one attention head set (tensor parallelism of attention).
+    pub attention_tensor: u32,
+    /// Replicas of attention, each with its own sequences.
+    pub attention_data: u32,
+    /// Devices over which the experts are dealt, N.
+    pub expert_parallel: u32,
+    /// Devices that share one expert's matrices.
+    pub expert_tensor: u32,
+    /// Pipeline stages; each holds a part of the layers.
+    pub pipeline: u32,
+}
+
+/// What one step of the engine computes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Workload {
+    /// Prefill or decode.
+    pub phase: Phase,
+    /// Sequences in the step, over all devices, B.
+    pub sequences: u64,
+    /// New tokens in the step, over all devices, T.
+    pub tokens_per_step: u64,
+    /// Tokens a new token attends to at most: the sequence length in prefill, the KV
+    /// length in decode.
+    pub context: u64,
+    /// Number formats.
+    pub dtypes: Dtypes,
+}
+
+/// The two phases of inference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Whole prompts at once.
+    Prefill,
+    /// One new token per sequence.
+    Decode,
+}
+
+/// Number formats of what is stored and sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Dtypes {
+    /// Weights of experts and projections.
+    pub weights: Dtype,
+    /// Activations.
+    pub activations: Dtype,
+    /// Keys and values in the cache.
+    pub kv: Dtype,
+    /// Tokens on their way to the experts.
+    pub dispatch: Dtype,
+    /// Expert outputs on their way back.
+    pub combine: Dtype,
+}
+
+/// A number format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Dtype {
+    /// 32-bit float.
+    Fp32,
+    /// 16-bit brain float.
+    Bf16,
+    /// 16-bit float.
+    Fp16,
+    /// 8-bit float.
+    Fp8,
+}
+
+impl Dtype {
+    /// Every number format with its name on the wire, in the order shown to users.
+    pub const ALL: [(Self, &'static str); 4] =
+        [(Self::Bf16, "bf16"), (Self::Fp16, "fp16"), (Self::Fp8, "fp8"), (Self::Fp32, "fp32")];
+
+    /// Bytes of one element.
+    #[must_use]
+    pub const fn bytes(self) -> f64 {
+        match self {
+            Self::Fp32 => 4.0,
+            Self::Bf16 | Self::Fp16 => 2.0,
+            Self::Fp8 => 1.0,
+        }
+    }
+}
+
+/// The serving engine and the settings that change its cost.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Engine {
+    /// Which engine.
+    pub name: EngineName,
+    /// Its version, as the user wrote it.
+    pub version: Option<String>,
+    /// Its all-to-all backend, as the engine names it.
+    pub all2all_backend: Option<String>,
+    /// Its expert kernel, as the engine names it.
+    pub moe_kernel: Option<String>,
+    /// Whether steps are replayed as CUDA graphs.
+    pub cuda_graph: Option<bool>,
+}
+
+/// The engines whose defaults and limits are known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EngineName {
+    /// vLLM.
+    Vllm,
+    /// SGLang.
+    Sglang,
+    /// TensorRT-LLM.
+    TensorRtLlm,
+    /// vllm-ascend.
+    VllmAscend,
+}
+
+impl EngineName {
+    /// Every engine with its name on the wire.
+    pub const ALL: [(Self, &'static str); 4] = [
+        (Self::Vllm, "vllm"),
+        (Self::Sglang, "sglang"),
+        (Self::TensorRtLlm, "tensorrt-llm"),
+        (Self::VllmAscend, "vllm-ascend"),
+    ];
+}
+
+/// Switches of the cost model; presets set them all, a question may override each.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Assumptions {
+    /// The preset the others started from.
+    pub preset: Preset,
+    /// How forecast errors load the busiest device (paper mode).
+    pub error_model: ErrorModel,
+    /// Never load the busiest device more than without a strategy (paper mode).
+    pub cap_at_baseline: bool,
+    /// How tokens reach the experts; `None` follows the engine and attention.
+    pub communication: Option<Communication>,
+    /// Whether token-to-expert prediction saves the dispatch.
+    pub t2e_skips_scatter: bool,
+    /// Whether the predictor runs beside attention.
+    pub predictor_overlap: PredictorOverlap,
+    /// What runs beside communication.
+    pub overlap: Overlap,
+    /// Copies of a token that an all-to-all sends (paper mode), 1 in the paper.
+    pub k_comm: f64,
+    /// Host time per kernel launch; `None` follows the engine (CUDA graphs: 0).
+    pub launch: Option<Seconds>,
+    /// Slowest over mean attention time of data-parallel replicas, at least 1.
+    pub attention_imbalance: f64,
+    /// How tokens are split over replicas; `None` follows the engine.
+    pub replica_split: Option<ReplicaSplit>,
+}
+
+impl Assumptions {
+    /// The switches of a preset, before any is overridden (`cost-model` §3 and §4).
+    #[must_use]
+    pub const fn preset(preset: Preset) -> Self {
+        let paper = matches!(preset, Preset::Paper);
+        Self {
+            preset,
+            error_model: ErrorModel::Typical,
+            cap_at_baseline: false,
+            communication: if paper { Some(Communication::Paper) } else { None },
+            t2e_skips_scatter: paper,
+            predictor_overlap: PredictorOverlap::Serial,
+            overlap: Overlap::None,
+            k_comm: 1.0,
+            launch: None,
+            attention_imbalance: 1.0,
+            replica_split: None,
+        }
+    }
+}
+
+/// The preset of assumptions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Preset {
+    /// What really happens, with fitted laws.
+    Calibrated,
+    /// The formulas of the MoE-GPS paper.
+    Paper,
+}
+
+impl Preset {
+    /// Every value with its name on the wire.
+    pub const ALL: [(Self, &'static str); 2] =
+        [(Self::Calibrated, "calibrated"), (Self::Paper, "paper")];
+}
+
+/// How forecast errors load the busiest device, as the paper distinguishes them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorModel {
+    /// Errors do not disturb the balance: load 1.
+    Optimistic,
+    /// Errors spread evenly: load 1 + e.
+    Typical,
+    /// Errors meet on one device: load 1 + (N − 1)·e.
+    Pessimistic,
+}
+
+impl ErrorModel {
+    /// Every value with its name on the wire.
+    pub const ALL: [(Self, &'static str); 3] = [
+        (Self::Optimistic, "optimistic"),
+        (Self::Typical, "typical"),
+        (Self::Pessimistic, "pessimistic"),
+    ];
+}
+
+/// How tokens reach their experts and come back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Communication {
+    /// Every device holds every token after attention; an all-reduce combines.
+    Replicated,
+    /// All tokens gathered on every device, outputs reduce-scattered.
+    AllgatherReducescatter,
+    /// One copy of a token per distinct device (DeepEP normal and alike).
+    AllToAllNormal,
+    /// One copy per token and expert (DeepEP low latency).
+    AllToAllLowLatency,
+    /// The paper's all-to-all.
+    Paper,
+}
+
+impl Communication {
+    /// Every value with its name on the wire.
+    pub const ALL: [(Self, &'static str); 5] = [
+        (Self::Replicated, "replicated"),
+        (Self::AllgatherReducescatter, "allgather_reducescatter"),
+        (Self::AllToAllNormal, "all_to_all_normal"),
+        (Self::AllToAllLowLatency, "all_to_all_low_latency"),
+        (Self::Paper, "paper"),
+    ];
+}
+
+/// Whether the predictor's time is exposed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PredictorOverlap {
+    /// Before the layer, on the critical path.
+    Serial,
+    /// Beside attention; only what is longer is exposed.
+    Attention,
+}
+
+impl PredictorOverlap {
+    /// Every value with its name on the wire.
+    pub const ALL: [(Self, &'static str); 2] =
+        [(Self::Serial, "none"), (Self::Attention, "attention")];
+}
+
+/// What runs beside communication.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overlap {
+    /// Nothing.
+    None,
+    /// The shared expert.
+    SharedExpert,
+    /// The other half of the batch.
+    TwoBatch,
+}
+
+impl Overlap {
+    /// Every value with its name on the wire.
+    pub const ALL: [(Self, &'static str); 3] = [
+        (Self::None, "none"),
+        (Self::SharedExpert, "shared_expert"),
+        (Self::TwoBatch, "two_batch"),
+    ];
+}
+
+/// How an expert's tokens are split over its replicas.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ReplicaSplit {
+    /// Evenly, by a hash of the token (vLLM).
+    Hashed,
+    /// To the nearest replica first (SGLang static).
+    NearestFirst,
+    /// So that the busiest device is as light as possible.
+    Optimal,
+}
+
+impl ReplicaSplit {
+    /// Every value with its name on the wire.
+    pub const ALL: [(Self, &'static str); 3] = [
+        (Self::Hashed, "hashed"),
+        (Self::NearestFirst, "nearest_first"),
+        (Self::Optimal, "optimal"),
+    ];
+}

@@ -1,0 +1,191 @@
+//! A device's catalog file with fitted constants added to those of another file.
+
+use serde_json::Value;
+use toml::{Table, Value as Toml};
+
+use crate::calibrate::parameters::Family;
+use crate::calibrate::profile::{Calibration, Set};
+use crate::calibrate::write_links::replace_links;
+use crate::validate::measured::Software;
+use moe_gps_core::formats::catalog_entry::CatalogFileError;
+use moe_gps_core::formats::device_toml::refuse;
+use moe_gps_core::system::EngineName;
+
+/// What a new file says of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Heading {
+    /// Its id; questions name the device by it.
+    pub id: String,
+    /// Its name for people.
+    pub name: String,
+    /// Where the measurements come from.
+    pub source: String,
+    /// The day, ISO 8601.
+    pub date: String,
+}
+
+/// The text of `base` with everything that was fitted: sets of constants, stacks that use
+/// them in front of the others, laws of communication in the place of those they
+/// replace.
+pub fn with_fitted(
+    base: &Value,
+    heading: &Heading,
+    fitted: &Calibration,
+) -> Result<String, CatalogFileError> {
+    let mut file = Table::try_from(base).map_err(|error| refuse(error.to_string()))?;
+    file.insert("id".to_owned(), heading.id.clone().into());
+    file.insert("name".to_owned(), heading.name.clone().into());
+    let sections: Vec<Table> = fitted.sets.iter().map(|set| section(&file, set, heading)).collect();
+    for (set, section) in fitted.sets.iter().zip(sections) {
+        let sets = file
+            .entry(section_of(set.family))
+            .or_insert_with(|| Toml::Table(Table::new()))
+            .as_table_mut()
+            .ok_or_else(|| refuse(format!("[{}] is not a table", section_of(set.family))))?;
+        sets.insert(set_name(set), Toml::Table(section));
+    }
+    add_stacks(&mut file, &fitted.sets)?;
+    replace_links(&mut file, fitted, heading)?;
+    let text = toml::to_string(&file).map_err(|error| refuse(error.to_string()))?;
+    Ok(format!(
+        "# {}: fitted to measurements by `moe-gps calibrate` on {}.\n# Laws and symbols: crates/core/src/cost, crates/core/src/comm of moe-gps.\n{text}",
+        heading.name, heading.date
+    ))
+}
+
+/// The section of a catalog file that holds a law's sets.
+const fn section_of(family: Family) -> &'static str {
+    match family {
+        Family::Norm | Family::Activation | Family::Copy => "rows",
+        Family::ExpertsFp8 => "experts",
+        other => other.name(),
+    }
+}
+
+/// A name for a set: its software, and the law where a section holds several.
+fn set_name(set: &Set) -> String {
+    let software = slug(&set.software.label());
+    match set.family {
+        Family::Norm | Family::Activation | Family::Copy | Family::ExpertsFp8 => {
+            format!("{software}-{}", set.family.name())
+        }
+        _ => software,
+    }
+}
+
+/// A name in small letters, digits and hyphens.
+fn slug(name: &str) -> String {
+    let parts = name.split(|c: char| !c.is_ascii_alphanumeric()).filter(|part| !part.is_empty());
+    parts.map(str::to_lowercase).collect::<Vec<_>>().join("-")
+}
+
+fn section(file: &Table, set: &Set, heading: &Heading) -> Table {
+    let or_none = |text: &str| if text.is_empty() { "none" } else { text }.to_owned();
+    let mut section = Table::new();
+    section.insert("framework".to_owned(), set.software.framework.clone().into());
+    section.insert("version".to_owned(), or_none(&set.software.version).into());
+    section.insert("kernel".to_owned(), or_none(&set.software.kernel).into());
+    section.insert("source".to_owned(), heading.source.clone().into());
+    section.insert("date".to_owned(), heading.date.clone().into());
+    section.insert(
+        "rows".to_owned(),
+        Toml::Integer(set.evidence.rows.len().try_into().unwrap_or(i64::MAX)),
+    );
+    section.insert("mean_error".to_owned(), rounded(set.evidence.errors.mean));
+    if let Some(held_out) = set.evidence.held_out {
+        section.insert("held_out_error".to_owned(), rounded(held_out.mean));
+    }
+    section.insert("band".to_owned(), rounded(set.band()));
+    section.insert("basis".to_owned(), "fitted".into());
+    section.insert("constants".to_owned(), Toml::Table(constants(file, set)));
+    section
+}
+
+/// The constants a fit started from, with those it has changed.
+fn constants(file: &Table, set: &Set) -> Table {
+    let stack = &set.stack;
+    let mut constants = started_from(file, set).unwrap_or_default();
+    for parameter in set.family.free(set.evidence.rows.len()) {
+        constants.insert(parameter.name.to_owned(), Toml::Float((parameter.get)(stack)));
+    }
+    if matches!(set.family, Family::Experts | Family::ExpertsFp8) {
+        let rows = stack.experts.constants.block_rows.map(Toml::Float).to_vec();
+        constants.insert("block_rows".to_owned(), Toml::Array(rows));
+    }
+    constants
+}
+
+/// The constants of the base's stack that a fit started from; a fit keeps its name.
+fn started_from(file: &Table, set: &Set) -> Option<Table> {
+    let stacks = file.get("stack")?.as_array()?;
+    let named =
+        |stack: &&Toml| stack.get("name").and_then(Toml::as_str) == Some(set.stack.name.as_str());
+    let stack = stacks.iter().find(named)?;
+    let own = stack.get(set.family.name());
+    let name = own.or_else(|| stack.get(section_of(set.family)))?.as_str()?;
+    file.get(section_of(set.family))?.get(name)?.get("constants")?.as_table().cloned()
+}
+
+/// One stack for every framework and version: its own sets, else those of the stack of
+/// the base that serves the same engine, else of its first.
+fn add_stacks(file: &mut Table, sets: &[Set]) -> Result<(), CatalogFileError> {
+    let Some(Toml::Array(stacks)) = file.get_mut("stack") else {
+        return Err(refuse("there is no [[stack]] to start from".to_owned()));
+    };
+    let mut names: Vec<(&str, &str)> =
+        sets.iter().map(|set| (&*set.software.framework, &*set.software.version)).collect();
+    names.sort_unstable();
+    names.dedup();
+    let mut added = Vec::new();
+    for (framework, version) in names {
+        let engine = engine_of(framework);
+        let serves = |stack: &&Toml| {
+            let engines = stack.get("engines").and_then(Toml::as_array);
+            engines.is_some_and(|all| all.iter().any(|name| name.as_str() == engine))
+        };
+        let Some(like) = stacks.iter().find(serves).or_else(|| stacks.first()) else { continue };
+        let mut stack = like
+            .as_table()
+            .cloned()
+            .ok_or_else(|| refuse("a [[stack]] is not a table".to_owned()))?;
+        let label = Software {
+            framework: framework.to_owned(),
+            version: version.to_owned(),
+            kernel: String::new(),
+        };
+        stack.insert("name".to_owned(), slug(&label.label()).into());
+        let engines = engine.map(|engine| Toml::String(engine.to_owned()));
+        stack.insert("engines".to_owned(), Toml::Array(engines.into_iter().collect()));
+        let mut own: Vec<&Set> = sets
+            .iter()
+            .filter(|set| set.software.framework == framework && set.software.version == version)
+            .collect();
+        // Of several kernels for one operator the one with the most rows counts.
+        own.sort_by_key(|set| set.evidence.rows.len());
+        for set in own {
+            stack.insert(set.family.name().to_owned(), set_name(set).into());
+        }
+        added.push(Toml::Table(stack));
+    }
+    let fresh: Vec<Option<String>> = added.iter().map(name_of).collect();
+    stacks.retain(|stack| !fresh.contains(&name_of(stack)));
+    added.append(stacks);
+    *stacks = added;
+    Ok(())
+}
+
+fn name_of(stack: &Toml) -> Option<String> {
+    stack.get("name").and_then(Toml::as_str).map(str::to_owned)
+}
+
+/// The engine a framework's name in measurements stands for.
+fn engine_of(framework: &str) -> Option<&'static str> {
+    let plain = slug(framework).replace('-', "");
+    let plain = if plain == "trtllm" { "tensorrtllm" } else { plain.as_str() };
+    EngineName::ALL.iter().map(|(_, wire)| *wire).find(|wire| wire.replace('-', "") == plain)
+}
+
+/// A share with three decimals, never 0, which a band must not be.
+fn rounded(share: f64) -> Toml {
+    Toml::Float(((share * 1000.0).round() / 1000.0).max(0.001))
+}

@@ -1,0 +1,78 @@
+//! `nvidia_deepep_all_to_all.csv`: dispatch and combine of DeepEP-like libraries.
+//!
+//! The GPU that was measured stands in `device`, not in `gpu`. A number format that is
+//! not stated is taken as SGLang's fp8 dispatch and vLLM's bf16 one; combine is bf16.
+
+use crate::measurements::record::{Record, RowError, unknown};
+use crate::validate::measured::{Case, ExchangeCase, Measured, Op, Software, Subset};
+use moe_gps_core::comm::profile::{DeepEpMode, Way};
+use moe_gps_core::system::{Dtype, EngineName};
+
+pub(super) fn row(record: &Record) -> Result<Measured, RowError> {
+    let framework = record.required("framework")?;
+    let (engine, unstated) = match framework.to_lowercase().as_str() {
+        "sglang" => (EngineName::Sglang, Dtype::Fp8),
+        "vllm" => (EngineName::Vllm, Dtype::Bf16),
+        "trtllm" => (EngineName::TensorRtLlm, Dtype::Bf16),
+        _ => return Err(unknown("framework", framework)),
+    };
+    let name = record.required("mode")?;
+    let mode = match name {
+        "normal" | "deepep_ht" | "trtllm_deepep_ht" => DeepEpMode::Normal,
+        "low_latency" | "deepep_ll" | "trtllm_deepep_ll" => DeepEpMode::LowLatency,
+        "deepep_v2_context" => DeepEpMode::V2Normal,
+        "deepep_v2_generation" => DeepEpMode::V2LowLatency,
+        name => return Err(unknown("mode", name)),
+    };
+    let (way, op) = match record.required("phase")? {
+        "dispatch" => (Way::Dispatch, Op::Dispatch),
+        "combine" => (Way::Combine, Op::Combine),
+        phase => return Err(unknown("phase", phase)),
+    };
+    let (dispatch, stands_in) = match record.text("comm_dtype") {
+        None | Some("default") => (unstated, None),
+        Some("bfloat16") => (Dtype::Bf16, None),
+        Some("fp8") => (Dtype::Fp8, None),
+        Some("nvfp4") => (Dtype::Fp8, Some("nvfp4 priced as fp8")),
+        Some(format) => return Err(unknown("comm_dtype", format)),
+    };
+    let case = possible(ExchangeCase {
+        engine,
+        mode,
+        way,
+        nodes: record.whole("nodes")?,
+        hidden: record.whole("hidden_size")?,
+        experts: record.whole("num_experts")?,
+        top_k: record.whole("topk")?,
+        tokens_per_device: record.whole("tokens_per_rank")?,
+        dispatch,
+        stands_in,
+    })?;
+    let software = Software { kernel: name.to_owned(), ..record.software()? };
+    let time = record.time("transmit_us", 1e-6)?;
+    Ok(record.measured(device(record)?, software, (op, Subset::All), case, time))
+}
+
+/// An exchange that can take place, or the number that is out of its range.
+pub(super) fn possible(case: ExchangeCase) -> Result<Case, RowError> {
+    let ExchangeCase { nodes, hidden, experts, top_k, .. } = case;
+    let numbers = [
+        ("nodes", nodes, (1..=4096).contains(&nodes), "a whole number from 1 to 4096"),
+        ("hidden size", hidden, (1..=1 << 20).contains(&hidden), "a whole number from 1 to 2^20"),
+        ("experts", experts, (1..=1 << 16).contains(&experts), "a whole number from 1 to 65536"),
+        ("experts per token", top_k, (1..=experts).contains(&top_k), "1 to the number of experts"),
+    ];
+    match numbers.into_iter().find(|(_, _, fine, _)| !fine) {
+        None => Ok(Case::Exchange(case)),
+        Some((field, value, _, rule)) => {
+            Err(RowError::Number { field: field.to_owned(), value: value.to_string(), rule })
+        }
+    }
+}
+
+/// The key of the device whose full name the row states; else the key it is filed under.
+fn device(record: &Record) -> Result<String, RowError> {
+    let full = record.text("device").unwrap_or_default();
+    let found = ["A100", "H100", "H200"].into_iter().find(|name| full.contains(name));
+    found.map_or_else(|| record.device(), |name| Ok(format!("{}_sxm", name.to_lowercase())))
+}

@@ -1,0 +1,190 @@
+//! The figures of the MoE-GPS paper, by its own formulas and calibrated, side by side.
+//!
+//! Decision maps (Figures 1 and 7 of the paper), latency over the accuracy of a predictor
+//! (Figure 6) and the table of skewness and error, for the three models the paper names.
+
+mod cases;
+mod figures;
+mod text;
+
+use serde_json::Value;
+
+use moe_gps_core::advice;
+use moe_gps_core::advice::analytic::AnalyticError;
+use moe_gps_core::advice::choose::choose;
+use moe_gps_core::advice::routing_evidence::Known;
+use moe_gps_core::advice::sensitivity::decision_map::{DecisionMap, MapAxis};
+use moe_gps_core::advice::sensitivity::flip::Parameter;
+use moe_gps_core::advice::sensitivity::sweep::{Axis, Sweep};
+use moe_gps_core::advice::{Entry, Stop};
+use moe_gps_core::question::Question;
+use moe_gps_core::strategies::Strategy;
+use moe_gps_core::units::Seconds;
+
+use cases::{CASES, Case, DATA_SETS, DataSet, LINKS, Point};
+
+/// A file of the reproduction, by its path under the folder it is written to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Document {
+    /// The path.
+    pub path: String,
+    /// What stands in it.
+    pub text: String,
+}
+
+/// A recording of Mixtral's routing to set beside the paper's data sets.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Recording {
+    /// Its name.
+    pub name: String,
+    /// Mean over layers of the expert skewness.
+    pub skewness: f64,
+    /// Error of its first half as a forecast of its second.
+    pub distribution_error: Option<f64>,
+}
+
+/// Everything computed of one model under one preset.
+struct Computed {
+    /// Winners over skewness and link bandwidth.
+    map: DecisionMap,
+    /// The same over skewness at the paper's four bandwidths.
+    lines: DecisionMap,
+    /// Latency over accuracy, on every link of [`LINKS`].
+    curves: Vec<Curves>,
+    /// The choice at every data set and link.
+    points: Vec<Priced>,
+}
+
+/// Layer latencies, seconds, over the accuracy of a predictor.
+struct Curves {
+    none: f64,
+    distribution_only: f64,
+    token_to_expert: Vec<(f64, f64)>,
+}
+
+/// The choice at one data set and link.
+struct Priced {
+    data_set: DataSet,
+    link: &'static str,
+    winner: Strategy,
+    tie: bool,
+    /// Latency of a layer under every strategy, seconds, in their order.
+    latencies: [Option<f64>; Strategy::ALL.len()],
+}
+
+impl Priced {
+    fn latency(&self, strategy: Strategy) -> f64 {
+        let of = Strategy::ALL.iter().position(|(one, _)| *one == strategy);
+        of.and_then(|place| self.latencies[place]).unwrap_or(f64::NAN)
+    }
+}
+
+/// Reads a question in JSON as the service does, with what it says of the routing.
+pub type Read<'a, E> = &'a dyn Fn(&Value) -> Result<(Question, Known), E>;
+
+/// Computes every document, whose questions `read` reads.
+pub fn documents<E: From<AnalyticError>>(
+    recordings: &[Recording],
+    read: Read<E>,
+) -> Result<Vec<Document>, E> {
+    let mut documents = Vec::new();
+    let mut computed = Vec::new();
+    for case in &CASES {
+        let [paper, calibrated] = [of(case, "paper", read)?, of(case, "calibrated", read)?];
+        let mut add = |name: &str, text: String| {
+            documents.push(Document { path: format!("reproduction/{}-{name}", case.id), text });
+        };
+        add("decision-map.svg", figures::decision_map(case, &paper, &calibrated));
+        add("difference.svg", figures::difference(case, &paper, &calibrated));
+        add("accuracy.svg", figures::accuracy(case, &paper, &calibrated));
+        for (preset, computed) in [("paper", &paper), ("calibrated", &calibrated)] {
+            add(&format!("decision-map-{preset}.csv"), computed.map.csv());
+            add(&format!("difference-{preset}.csv"), computed.lines.csv());
+            add(&format!("accuracy-{preset}.csv"), text::accuracy_csv(computed));
+        }
+        computed.push((case, paper, calibrated));
+    }
+    documents.push(Document {
+        path: "reproduction.md".to_owned(),
+        text: text::markdown(&computed, recordings),
+    });
+    Ok(documents)
+}
+
+fn of<E: From<AnalyticError>>(
+    case: &Case,
+    preset: &'static str,
+    read: Read<E>,
+) -> Result<Computed, E> {
+    let at = Point { data_set: DATA_SETS[0], link: LINKS[0].0 };
+    let (question, known) = read(&cases::question(case, preset, at, &cases::stated()))?;
+    let skewness = cases::skewness();
+    let swept = |bandwidths: &[f64]| -> Result<DecisionMap, E> {
+        let axes = [
+            Axis { parameter: Parameter::Skewness, values: &skewness },
+            Axis { parameter: Parameter::LinkBandwidth, values: bandwidths },
+        ];
+        let named =
+            |axis: &Axis| MapAxis { parameter: axis.parameter.id(), values: axis.values.to_vec() };
+        let sweep = Sweep {
+            question: &question,
+            known: &known,
+            predictor: None,
+            predictors: None,
+            stop: Stop::NEVER,
+        };
+        Ok(DecisionMap { axes: axes.iter().map(named).collect(), cells: sweep.cells(&axes)? })
+    };
+    let mut curves = Vec::new();
+    for (link, _) in LINKS {
+        let at = Point { data_set: DATA_SETS[0], link };
+        curves.push(curve(&cases::question(case, preset, at, &cases::family()), read)?);
+    }
+    let mut points = Vec::new();
+    for (link, _) in LINKS {
+        for data_set in DATA_SETS {
+            let at = Point { data_set, link };
+            points.push(point(&cases::question(case, preset, at, &cases::stated()), at, read)?);
+        }
+    }
+    Ok(Computed {
+        map: swept(&cases::bandwidths())?,
+        lines: swept(&cases::PAPER_BANDWIDTHS)?,
+        curves,
+        points,
+    })
+}
+
+/// The latencies of every strategy, those of token-to-expert by the predictor's accuracy.
+fn curve<E: From<AnalyticError>>(request: &Value, read: Read<E>) -> Result<Curves, E> {
+    let (question, known) = read(request)?;
+    let entries = advice::price(&question, &known, Stop::NEVER)?.entries;
+    let latency = |strategy| {
+        let mut of = entries.iter().filter(|entry| entry.strategy == strategy);
+        of.find_map(Entry::latency).map_or(f64::NAN, Seconds::get)
+    };
+    let point = |entry: &Entry| Some((entry.predictor.as_ref()?.accuracy, entry.latency()?.get()));
+    Ok(Curves {
+        none: latency(Strategy::None),
+        distribution_only: latency(Strategy::DistributionOnly),
+        token_to_expert: entries.iter().filter_map(point).collect(),
+    })
+}
+
+fn point<E: From<AnalyticError>>(request: &Value, at: Point, read: Read<E>) -> Result<Priced, E> {
+    let (question, known) = read(request)?;
+    let entries = advice::price(&question, &known, Stop::NEVER)?.entries;
+    let choice = choose(&question, &entries);
+    let winner = choice.as_ref().map_or(Strategy::None, |choice| entries[choice.chosen].strategy);
+    let latency = |strategy| {
+        let of = entries.iter().filter(|entry| entry.strategy == strategy);
+        of.filter_map(Entry::latency).reduce(Seconds::min).map(Seconds::get)
+    };
+    Ok(Priced {
+        data_set: at.data_set,
+        link: at.link,
+        winner,
+        tie: choice.is_some_and(|choice| choice.margin <= choice.margin_band),
+        latencies: Strategy::ALL.map(|(strategy, _)| latency(strategy)),
+    })
+}

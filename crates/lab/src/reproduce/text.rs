@@ -1,0 +1,216 @@
+//! The words and tables beside the pictures.
+
+use std::fmt::Write as _;
+
+use crate::reproduce::cases::{Case, DATA_SETS, DataSet, FFN, GROWTH, LINKS};
+use crate::reproduce::{Computed, Curves, Priced, Recording};
+use moe_gps_core::advice::sensitivity::decision_map::DecisionMap;
+use moe_gps_core::strategies::Strategy;
+
+/// Time over accuracy as CSV.
+pub(super) fn accuracy_csv(computed: &Computed) -> String {
+    let mut csv = "link,accuracy,none_layer_latency_s,distribution_only_layer_latency_s,\
+                   token_to_expert_layer_latency_s\n"
+        .to_owned();
+    for ((link, _), curves) in LINKS.iter().zip(&computed.curves) {
+        for (accuracy, latency) in &curves.token_to_expert {
+            let (none, duplicated) = (curves.none, curves.distribution_only);
+            let _ = writeln!(csv, "{link},{accuracy},{none},{duplicated},{latency}");
+        }
+    }
+    csv
+}
+
+/// The whole reproduction as a page.
+pub(super) fn markdown(
+    computed: &[(&Case, Computed, Computed)],
+    recordings: &[Recording],
+) -> String {
+    let mut page = format!(
+        "# The paper's figures, by its formulas and calibrated\n\n\
+         Written by `moe-gps reproduce --out docs --traces examples/traces`; a test compares this page \
+         and its pictures with what is computed. The paper is MoE-GPS (arXiv 2506.07366): four A100, \
+         one sequence of 512 tokens, prefill. Left are its formulas (`paper` preset), right the laws \
+         fitted to measured A100 operators (`calibrated`).\n\n\
+         Known of the paper are its formulas, its data sets' skewness and error, its links, and that \
+         `distribution_only` is more than 23 % ahead of the best `token_to_expert` on Mixtral, MMLU and \
+         NVLink. Ours are the values on the axes, the layer times that its formulas start from \
+         (LLMCompass's for Mixtral, closed forms for the others), the variants of LLaMA-MoE and \
+         Switch, and the predictors: one of accuracy {} that takes {:.0} µs a layer, and the family \
+         t = {:.0} µs · exp({GROWTH} · (accuracy − {})) through it. The forecast's error is that of \
+         {} at every skewness, {}.\n",
+        FFN.0,
+        FFN.1 * 1e6,
+        FFN.1 * 1e6,
+        FFN.0,
+        DATA_SETS[0].name,
+        DATA_SETS[0].distribution_error,
+    );
+    skewness_table(&mut page, recordings);
+    if let Some((_, paper, calibrated)) = computed.first() {
+        contradictions(&mut page, paper, calibrated);
+    }
+    for (case, paper, calibrated) in computed {
+        section(&mut page, case, paper, calibrated);
+    }
+    page
+}
+
+fn skewness_table(page: &mut String, recordings: &[Recording]) {
+    page.push_str(
+        "\n## Skewness and forecast error\n\nThe paper's data sets on Mixtral 8x7B, and recordings of \
+         models with its routing (8 experts, 2 per token): mean over layers, the first half forecasting \
+         the second.\n\n| routing | skewness | distribution error |\n| --- | --- | --- |\n",
+    );
+    for DataSet { name, skewness, distribution_error } in DATA_SETS {
+        let _ = writeln!(page, "| {name} (paper) | {skewness:.2} | {distribution_error:.4} |");
+    }
+    for Recording { name, skewness, distribution_error } in recordings {
+        let error = distribution_error.map_or_else(|| "–".to_owned(), |e| format!("{e:.4}"));
+        let _ = writeln!(page, "| `{name}` | {skewness:.2} | {error} |");
+    }
+    page.push_str(
+        "\nEqual skewness comes with errors that differ by a factor of two and more, so a skewness \
+         alone does not say how good a forecast is.\n",
+    );
+}
+
+/// Where the calibrated answer contradicts the paper, and why, on the paper's main model.
+fn contradictions(page: &mut String, paper: &Computed, calibrated: &Computed) {
+    page.push_str("\n## Where the calibrated answer contradicts the paper\n\nOn Mixtral:\n\n");
+    let (claimed, found) = (&paper.points[0], &calibrated.points[0]);
+    let [none, duplicated, predicted] =
+        [Strategy::None, Strategy::DistributionOnly, Strategy::TokenToExpert];
+    let _ = writeln!(
+        page,
+        "- **The headline.** By the formulas `distribution_only` makes a layer {:.1} % faster than \
+         `none` and is {:.1} % ahead of `token_to_expert` ({} on {}). Calibrated, it {} `none`, and \
+         the answer is `{}`{}. From a skewness of {} to one of {} a layer under `none` takes {:.1} % \
+         longer by the formulas, which multiply the experts' time by it, and {:.1} % longer \
+         calibrated: with 128 tokens per expert most of that time is reading weights.",
+        gain(claimed.latency(none), claimed.latency(duplicated)),
+        gain(claimed.latency(predicted), claimed.latency(duplicated)),
+        claimed.data_set.name,
+        LINKS[0].1,
+        against(found.latency(none), found.latency(duplicated)),
+        found.winner.id(),
+        if found.tie { ", within the error band of the next" } else { "" },
+        DATA_SETS[0].skewness,
+        DATA_SETS[2].skewness,
+        gain(paper.points[2].latency(none), claimed.latency(none)),
+        gain(calibrated.points[2].latency(none), found.latency(none)),
+    );
+    let _ = writeln!(
+        page,
+        "- **Skewness of experts is not load of devices.** The formulas multiply a device's time by the \
+         skewness of its hottest expert. With two experts on every device the busiest device carries \
+         less: that expert's share is averaged with its neighbour's."
+    );
+    let _ = writeln!(
+        page,
+        "- **The slow link.** In the paper `token_to_expert` wins where links are slow and routing is \
+         skewed ({:.1} % of the map), because it skips the scatter. Calibrated it wins {:.1} %: with \
+         tensor-parallel attention every device holds every token, engines dispatch nothing and combine \
+         with one all-reduce that no strategy changes, and none can skip a scatter.",
+        share(&paper.map, predicted),
+        share(&calibrated.map, predicted),
+    );
+    let _ = writeln!(
+        page,
+        "- **Copies take slots.** The formulas copy experts at no cost. Calibrated, a device with one \
+         more slot reads one more expert's weights in every step. `replace_only`, for which the paper \
+         has no formula, wins {:.1} % of the calibrated map, `distribution_only` {:.1} %, `none` \
+         {:.1} %.",
+        share(&calibrated.map, Strategy::ReplaceOnly),
+        share(&calibrated.map, duplicated),
+        share(&calibrated.map, none),
+    );
+    let _ = writeln!(
+        page,
+        "- **Accuracy.** By the formulas the best predictor of the family has an accuracy of {:.2} on \
+         {}; calibrated {:.2}. A predictor may keep the plan of `distribution_only` in any step, so \
+         what a wrong forecast costs is bounded, and what a right one saves is less than the time of a \
+         dearer predictor.",
+        best(&paper.curves[0]),
+        LINKS[0].1,
+        best(&calibrated.curves[0]),
+    );
+    let _ = writeln!(
+        page,
+        "- **Ties.** Formulas taken at their word always have a winner. Calibrated, {:.1} % of the map \
+         is hatched: the two fastest are equal within the error band of their difference, and the \
+         simpler one is named. Where the map is striped, margins lie at the edge of that band: little \
+         is between the two.",
+        tied(&calibrated.map)
+    );
+    let _ = writeln!(
+        page,
+        "\nBoth agree that `distribution_only` is ahead of `token_to_expert` on {}: by {:.1} % and \
+         {:.1} %.",
+        LINKS[0].1,
+        gain(claimed.latency(predicted), claimed.latency(duplicated)),
+        gain(found.latency(predicted), found.latency(duplicated)),
+    );
+}
+
+/// The accuracy with the least latency.
+fn best(curves: &Curves) -> f64 {
+    let least = curves.token_to_expert.iter().min_by(|a, b| a.1.total_cmp(&b.1));
+    least.map_or(f64::NAN, |(accuracy, _)| *accuracy)
+}
+
+fn section(page: &mut String, case: &Case, paper: &Computed, calibrated: &Computed) {
+    let Case { id, title, .. } = case;
+    let _ = write!(
+        page,
+        "\n## {title}\n\n![{title}: decision map](reproduction/{id}-decision-map.svg)\n\n\
+         ![{title}: difference of savings](reproduction/{id}-difference.svg)\n\n\
+         ![{title}: latency over accuracy](reproduction/{id}-accuracy.svg)\n\n\
+         Time of a layer in µs with the predictor of accuracy {}, and the strategy advised (in \
+         brackets: equal within the error band):\n\n| data set, link | preset | none | replace_only | \
+         distribution_only | token_to_expert | advised |\n| --- | --- | --- | --- | --- | --- | --- |\n",
+        FFN.0
+    );
+    for (place, point) in paper.points.iter().enumerate() {
+        row(page, "paper", point);
+        row(page, "calibrated", &calibrated.points[place]);
+    }
+}
+
+fn row(page: &mut String, preset: &str, point: &Priced) {
+    let link = LINKS.iter().find(|(id, _)| *id == point.link).map_or("", |(_, name)| *name);
+    let winner = point.winner.id();
+    let advised = if point.tie { format!("({winner})") } else { winner.to_owned() };
+    let shown = |latency: Option<f64>| {
+        latency.map_or_else(|| "–".to_owned(), |latency| format!("{:.1}", latency * 1e6))
+    };
+    let latencies = point.latencies.map(shown).join(" | ");
+    let _ =
+        writeln!(page, "| {}, {link} | {preset} | {latencies} | {advised} |", point.data_set.name);
+}
+
+/// How much faster `fast` is than `slow`, percent.
+fn gain(slow: f64, fast: f64) -> f64 {
+    (slow / fast - 1.0) * 100.0
+}
+
+fn against(none: f64, other: f64) -> String {
+    let gain = gain(none, other);
+    if gain < 0.0 {
+        format!("makes a layer {:.1} % slower than", -gain)
+    } else {
+        format!("makes a layer {gain:.1} % faster than")
+    }
+}
+
+/// Percent of the cells that a strategy wins.
+fn share(map: &DecisionMap, strategy: Strategy) -> f64 {
+    let won = map.cells.iter().filter(|cell| cell.winner == Some(strategy)).count();
+    won as f64 / map.cells.len().max(1) as f64 * 100.0
+}
+
+/// Percent of the cells that are ties.
+fn tied(map: &DecisionMap) -> f64 {
+    let ties = map.cells.iter().filter(|cell| cell.tie).count();
+    ties as f64 / map.cells.len().max(1) as f64 * 100.0
+}

@@ -1,0 +1,328 @@
+//! One measurement of one operator, whatever table it comes from.
+
+use moe_gps_core::comm::profile::{Collective, CollectiveKernel, DeepEpMode, Way};
+use moe_gps_core::cost::attention::{Heads, Span};
+use moe_gps_core::named::name_of;
+use moe_gps_core::system::{Dtype, EngineName};
+use moe_gps_core::units::{Bytes, Seconds};
+
+use crate::validate::draws::Drawn;
+
+/// A kind of operator, as reports name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Op {
+    /// A dense matrix product.
+    Gemm,
+    /// Causal attention of whole prompts.
+    AttentionPrefill,
+    /// Attention of one new token per sequence.
+    AttentionDecode,
+    /// The routed experts of one device in grouped kernels.
+    GroupedExpertFfn,
+    /// The same as separate dense products, expert after expert.
+    LoopedExpertFfn,
+    /// Normalisation of rows.
+    RmsNorm,
+    /// The activation between an expert's matrices.
+    SiluMul,
+    /// Softmax and top-k over the router's scores.
+    SoftmaxTopk,
+    /// A feed-forward predictor.
+    PredictorFfn,
+    /// A recurrent predictor.
+    PredictorLstm,
+    /// A predictor that looks tokens up.
+    PredictorLookup,
+    /// A copy of memory.
+    Copy,
+    /// Everyone gets everyone's part.
+    AllGather,
+    /// Everyone gets the sum.
+    AllReduce,
+    /// Everyone gets its part of the sum.
+    ReduceScatter,
+    /// Everyone sends a part to everyone.
+    Alltoall,
+    /// Tokens to experts.
+    Dispatch,
+    /// Outputs back.
+    Combine,
+}
+
+impl Op {
+    /// Every operator with its name in reports.
+    pub const ALL: [(Self, &'static str); 18] = [
+        (Self::Gemm, "gemm"),
+        (Self::AttentionPrefill, "attention_prefill"),
+        (Self::AttentionDecode, "attention_decode"),
+        (Self::GroupedExpertFfn, "grouped_expert_ffn"),
+        (Self::LoopedExpertFfn, "looped_expert_ffn"),
+        (Self::RmsNorm, "rms_norm"),
+        (Self::SiluMul, "silu_mul"),
+        (Self::SoftmaxTopk, "softmax_topk"),
+        (Self::PredictorFfn, "predictor_ffn"),
+        (Self::PredictorLstm, "predictor_lstm"),
+        (Self::PredictorLookup, "predictor_lookup"),
+        (Self::Copy, "copy"),
+        (Self::AllGather, "all_gather"),
+        (Self::AllReduce, "all_reduce"),
+        (Self::ReduceScatter, "reduce_scatter"),
+        (Self::Alltoall, "alltoall"),
+        (Self::Dispatch, "dispatch"),
+        (Self::Combine, "combine"),
+    ];
+
+    /// Its name in reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        name_of(&Self::ALL, &self)
+    }
+}
+
+/// Which part of an operator's measurements a row belongs to; every row to one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Subset {
+    /// Equal loads of experts.
+    Balanced,
+    /// Loads drawn from a power law, unseeded: reported, not judged.
+    PowerLaw,
+    /// Communication of less than 1 MiB.
+    Below1Mib,
+    /// Communication of 1 MiB and more.
+    From1Mib,
+    /// Known to be wrong.
+    Excluded,
+    /// Everything, where nothing is told apart.
+    All,
+}
+
+impl Subset {
+    /// The subset of a communication of that size.
+    #[must_use]
+    pub fn of_size(size: Bytes) -> Self {
+        if size.get() < 1_048_576.0 { Self::Below1Mib } else { Self::From1Mib }
+    }
+
+    /// Its name in reports.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Balanced => "balanced",
+            Self::PowerLaw => "power_law",
+            Self::Below1Mib => "lt_1mib",
+            Self::From1Mib => "ge_1mib",
+            Self::Excluded => "excluded",
+            Self::All => "all",
+        }
+    }
+}
+
+/// The software that was measured.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Software {
+    /// Framework or library.
+    pub framework: String,
+    /// Its version; empty where not told apart.
+    pub version: String,
+    /// The kernel, as the measurements name it; empty where not told apart.
+    pub kernel: String,
+}
+
+impl Software {
+    /// Framework, version and kernel in one line.
+    #[must_use]
+    pub fn label(&self) -> String {
+        let parts = [&self.framework, &self.version, &self.kernel];
+        let parts: Vec<&str> = parts.into_iter().map(String::as_str).collect();
+        parts.into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
+    }
+}
+
+/// One row of a table of measurements.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measured {
+    /// The line of its table, the header being line 1.
+    pub line: u64,
+    /// The device, as the table names it.
+    pub device: String,
+    /// The software.
+    pub software: Software,
+    /// The operator.
+    pub op: Op,
+    /// The part of the operator's rows it belongs to.
+    pub subset: Subset,
+    /// What was done.
+    pub case: Case,
+    /// How long it took.
+    pub time: Seconds,
+    /// Host time per kernel launch that the time contains, known beforehand.
+    pub launch: Launch,
+    /// What a published simulator says of the same work.
+    pub simulated: Option<Seconds>,
+}
+
+/// What of a kernel's launch a measured time contains.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Launch {
+    /// Nothing: kernels were replayed from a graph or timed on the device.
+    None,
+    /// A time stated with the measurement.
+    Stated(Seconds),
+}
+
+/// What was measured, as the laws take it.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Case {
+    /// `C[m,n] = A[m,k]·B[k,n]`.
+    Gemm {
+        /// Rows of A.
+        m: f64,
+        /// Columns of B.
+        n: f64,
+        /// Depth.
+        k: f64,
+    },
+    /// Causal attention of whole prompts.
+    Prefill(Heads, Span),
+    /// Attention of one new token per sequence.
+    Decode(Heads, Span),
+    /// The experts of one device.
+    Experts(ExpertCase),
+    /// Rows normalised.
+    Norm {
+        /// How many.
+        rows: f64,
+        /// Their width.
+        width: f64,
+    },
+    /// A gated activation.
+    GatedActivation {
+        /// Rows.
+        rows: f64,
+        /// Width of a row of the output.
+        width: f64,
+    },
+    /// An activation of one operand.
+    PlainActivation {
+        /// Elements.
+        elements: f64,
+    },
+    /// Softmax and top-k.
+    TopK {
+        /// Tokens.
+        tokens: f64,
+        /// Experts each has a score for.
+        experts: f64,
+    },
+    /// A softmax over rows.
+    Softmax {
+        /// Rows.
+        rows: f64,
+        /// Their width.
+        width: f64,
+    },
+    /// A copy within the device.
+    Copy(Bytes),
+    /// A predictor by table.
+    Lookup {
+        /// Tokens looked up.
+        tokens: f64,
+        /// Experts found for each.
+        top_k: f64,
+    },
+    /// A feed-forward predictor.
+    PredictorFfn {
+        /// Tokens.
+        tokens: f64,
+        /// Widths, the input first.
+        widths: Vec<f64>,
+    },
+    /// A recurrent predictor.
+    PredictorLstm {
+        /// Sequences side by side.
+        sequences: f64,
+        /// Tokens of each.
+        tokens: f64,
+        /// Width of the input.
+        input: f64,
+        /// Width of a layer.
+        width: f64,
+        /// Recurrent layers.
+        layers: f64,
+    },
+    /// A collective inside a node.
+    Collective {
+        /// The library.
+        kernel: CollectiveKernel,
+        /// The operation.
+        operation: Collective,
+        /// Devices that take part.
+        devices: u32,
+        /// The operation's size.
+        size: Bytes,
+    },
+    /// Dispatch or combine of a DeepEP-like library, uniform routing.
+    Exchange(ExchangeCase),
+    /// Something no law covers, and why.
+    NoLaw(&'static str),
+}
+
+/// The routed experts of one device.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExpertCase {
+    /// The model, as the table names it.
+    pub model: String,
+    /// Width of the residual stream.
+    pub hidden: f64,
+    /// Width of one expert on this device.
+    pub intermediate: f64,
+    /// Format of the weights.
+    pub weights: Dtype,
+    /// Tokens of the group that the kernel walks over, where it sees them all.
+    pub group_tokens: Option<f64>,
+    /// Pairs of those tokens and an expert.
+    pub group_pairs: f64,
+    /// Tokens of each expert.
+    pub loads: Loads,
+    /// Expert after expert in dense products instead of grouped ones.
+    pub looped: bool,
+}
+
+/// Tokens per expert of the measured device.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Loads {
+    /// Known.
+    Counts {
+        /// Tokens of each local expert.
+        tokens: Vec<f64>,
+        /// Exponent of the Zipf law they follow; 0 where they are equal.
+        zipf: f64,
+    },
+    /// The heaviest device under loads that were drawn at random.
+    Drawn(Drawn),
+}
+
+/// Dispatch or combine as it was measured.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ExchangeCase {
+    /// The engine whose build was measured.
+    pub engine: EngineName,
+    /// The mode, or the nearest one there is a law for.
+    pub mode: DeepEpMode,
+    /// Which way.
+    pub way: Way,
+    /// Nodes of eight devices.
+    pub nodes: u32,
+    /// Hidden size.
+    pub hidden: u32,
+    /// Routed experts.
+    pub experts: u32,
+    /// Experts per token.
+    pub top_k: u32,
+    /// Tokens of each device.
+    pub tokens_per_device: u32,
+    /// Format of dispatched tokens.
+    pub dispatch: Dtype,
+    /// What stands in for something that has no law of its own.
+    pub stands_in: Option<&'static str>,
+}

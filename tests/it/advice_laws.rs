@@ -207,7 +207,7 @@ proptest! {
         let analysis = priced(&question, &routing(&question, uneven, 0.1, &order));
         for entry in &analysis.entries {
             let Some(terms) = entry.terms else { continue };
-            let sum: f64 = terms.named().iter().map(|(_, term)| term.get()).sum();
+            let sum: f64 = terms.named().map(|(_, term)| term.get()).sum();
             prop_assert!((sum - terms.total().get()).abs() <= 1e-12 * sum);
             if entry.infeasible.is_none() {
                 prop_assert!(terms.total().get() >= analysis.ceiling.unwrap().get() * (1.0 - 1e-12));

@@ -16,7 +16,6 @@ use moe_gps_core::question::Question;
 use moe_gps_core::system::{
     Communication, Dtype, ErrorModel, Overlap, PredictorOverlap, Preset, ReplicaSplit,
 };
-use moe_gps_core::terms::Terms;
 use moe_gps_core::units::Seconds;
 
 /// What the answer rests on.
@@ -27,21 +26,21 @@ pub(super) fn provenance(
 ) -> wire::Provenance {
     let question = &asked.question;
     let paper = question.system.assumptions.preset == Preset::Paper;
-    let terms = Terms::default()
+    let terms = advised
+        .none()
+        .map_or(Bands::EXACT, |none| none.bands)
         .named()
-        .into_iter()
-        .zip(advised.none().map_or(Bands::EXACT.0, |none| none.bands.0))
-        .map(|((name, _), (error_band, basis))| {
+        .map(|(name, band)| {
             let basis = if paper {
                 "paper"
             } else {
-                match basis {
+                match band.basis {
                     Basis::Measured => "measured",
                     Basis::Fitted => "fitted",
                     Basis::Roofline => "roofline",
                 }
             };
-            (format!("{name}_s"), wire::TermProvenance { basis, error_band })
+            (format!("{name}_s"), wire::TermProvenance { basis, error_band: band.relative })
         })
         .collect();
     wire::Provenance {

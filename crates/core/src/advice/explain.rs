@@ -113,10 +113,8 @@ fn deciding_terms(advised: &Advised, choice: &Choice) -> Option<String> {
     let chosen = &advised.entries[choice.chosen];
     let (mine, theirs): (Terms, Terms) = (chosen.terms?, runner_up.terms?);
     let mut differences: Vec<(&str, f64)> = mine
+        .with(&theirs, |x, y| (x - y).get() * 1e6)
         .named()
-        .into_iter()
-        .zip(theirs.named())
-        .map(|((name, x), (_, y))| (name, (x - y).get() * 1e6))
         .filter(|(_, difference)| difference.abs() >= 0.005)
         .collect();
     differences.sort_by(|a, b| b.1.abs().total_cmp(&a.1.abs()));

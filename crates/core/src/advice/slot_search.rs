@@ -87,10 +87,10 @@ mod tests {
     use crate::memory::MemoryPlan;
     use crate::price::Basis;
     use crate::question::{Rebalance, RebalanceMode};
-    use crate::terms::TERMS;
+    use crate::pricing::entry::Band;
     use crate::units::Bytes;
 
-    const BANDS: Bands = Bands([(0.1, Basis::Fitted); TERMS]);
+    const BANDS: Bands = Bands::all(Band { relative: 0.1, basis: Basis::Fitted });
 
     /// A plan of so many slots whose layer takes so many microseconds.
     fn tried(slots_per_device: u32, microseconds: f64, capacity: Bytes) -> Tried {

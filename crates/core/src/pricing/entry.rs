@@ -6,7 +6,7 @@ use crate::question::{
     OverheadCurve, Predictor, PredictorCost, PredictorKind, PredictorPoint, PredictorSource,
 };
 use crate::strategies::Strategy;
-use crate::terms::{TERMS, Terms};
+use crate::terms::{PerTerm, Terms};
 use crate::units::Seconds;
 
 /// One strategy, and for token-to-expert prediction one predictor, with its price.
@@ -61,18 +61,26 @@ impl PricedPredictor {
     }
 }
 
-/// Relative error band and basis of every term, in the order of [`Terms::named`].
+/// How far a term can be trusted.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Bands(pub [(f64, Basis); TERMS]);
+pub struct Band {
+    /// Relative error to expect: 0.1 means ten percent either way.
+    pub relative: f64,
+    /// Where the figure comes from.
+    pub basis: Basis,
+}
+
+/// How far each term can be trusted.
+pub type Bands = PerTerm<Band>;
 
 impl Bands {
     /// Formulas taken at their word: no band.
-    pub const EXACT: Self = Self([(0.0, Basis::Roofline); TERMS]);
+    pub const EXACT: Self = Self::all(Band { relative: 0.0, basis: Basis::Roofline });
 
     /// Whether no term has a band.
     #[must_use]
     pub fn are_exact(&self) -> bool {
-        self.0.iter().all(|(band, _)| *band <= 0.0)
+        self.named().all(|(_, band)| band.relative <= 0.0)
     }
 }
 

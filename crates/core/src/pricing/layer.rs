@@ -20,8 +20,9 @@ use crate::engines;
 use crate::price::{Basis, Price};
 use crate::pricing::attention_block::{attention_block, dense_block};
 use crate::pricing::device_load::Loaded;
-use crate::pricing::entry::Bands;
+use crate::pricing::entry::{Band, Bands};
 use crate::question::MeasuredLayer;
+use crate::rebalance::STALL_BAND;
 use crate::system::{Communication, Overlap, System};
 use crate::terms::Terms;
 use crate::units::{Bytes, Seconds};
@@ -167,22 +168,25 @@ impl LayerCosts {
 
         let exchanged = exchange.price(&exchange.balanced());
         let expert_price = expert.price(ExpertWork::default());
-        let bands = Bands([
-            (attention.band, attention.basis),
-            (all_reduce.band, all_reduce.basis),
-            (router.band.max(top_k.band), router.basis.max(top_k.basis)),
-            (exchanged.dispatch.band, exchanged.dispatch.basis),
-            if measured.is_some() {
-                (expert_price.band / 2.0, Basis::Measured)
+        let band = |relative, basis| Band { relative, basis };
+        let of = |price: Price| band(price.band, price.basis);
+        let bands = Bands {
+            attention: of(attention),
+            all_reduce: of(all_reduce),
+            router: band(router.band.max(top_k.band), router.basis.max(top_k.basis)),
+            dispatch: of(exchanged.dispatch),
+            // Measured at balanced load, scaled by the law to the load of the slowest device.
+            expert_ffn: if measured.is_some() {
+                band(expert_price.band / 2.0, Basis::Measured)
             } else {
-                (expert_price.band, expert_price.basis)
+                of(expert_price)
             },
-            (exchanged.combine.band, exchanged.combine.basis),
-            (router.band, router.basis),
-            (crate::rebalance::STALL_BAND, Basis::Fitted),
-            (exchanged.combine.band, exchanged.combine.basis),
-            (LAUNCH_BAND, Basis::Fitted),
-        ]);
+            combine: of(exchanged.combine),
+            predictor: of(router),
+            rebalance: band(STALL_BAND, Basis::Fitted),
+            overlap_hidden: of(exchanged.combine),
+            other: band(LAUNCH_BAND, Basis::Fitted),
+        };
         Some(Self {
             fixed: Terms {
                 attention: attention.time,

@@ -37,13 +37,9 @@ pub fn resolution(one: &Terms, two: &Terms, bands: &Bands, preset: Preset) -> f6
 /// 0.1 · 0.2 / 2.0 = 1 %.
 #[must_use]
 pub fn margin_band(one: &Terms, two: &Terms, bands: &Bands) -> f64 {
-    let squares: f64 = one
-        .named()
-        .into_iter()
-        .zip(two.named())
-        .zip(bands.0)
-        .map(|(((_, x), (_, y)), (band, _))| (band * (x - y).get()).powi(2))
-        .sum();
+    let differences = one.with(two, |x, y| (x - y).get());
+    let squares = bands.with(&differences, |band, difference| (band.relative * difference).powi(2));
+    let squares: f64 = squares.named().map(|(_, square)| square).sum();
     let least = one.total().min(two.total()).get();
     if least > 0.0 { squares.sqrt() / least } else { 0.0 }
 }
@@ -52,7 +48,7 @@ pub fn margin_band(one: &Terms, two: &Terms, bands: &Bands) -> f64 {
 mod tests {
     use super::*;
     use crate::price::Basis;
-    use crate::terms::TERMS;
+    use crate::pricing::entry::Band;
     use crate::units::Seconds;
 
     #[test]
@@ -62,7 +58,7 @@ mod tests {
             expert_ffn: Seconds::new(ffn),
             ..Terms::default()
         };
-        let bands = Bands([(0.1, Basis::Fitted); TERMS]);
+        let bands = Bands::all(Band { relative: 0.1, basis: Basis::Fitted });
         assert!((margin_band(&terms(1.0e-3), &terms(1.2e-3), &bands) - 0.01).abs() < 1e-12);
     }
 }

@@ -14,7 +14,7 @@ use moe_gps_core::evaluate::{BATCH, Simulator};
 use moe_gps_core::question::{Question, Rebalance, RebalanceMode};
 use moe_gps_core::rebalance::RebalanceCost;
 use moe_gps_core::routing::LayerRouting;
-use moe_gps_core::strategies::Strategy;
+use moe_gps_core::strategies;
 use moe_gps_core::system::Preset;
 use moe_gps_core::trace::counts::ExpertCounts;
 use moe_gps_core::units::Seconds;
@@ -175,12 +175,10 @@ fn on_planning_part(
 
 /// `none` and the faster of the strategies that renew a plan, and the plans of both.
 fn followed(entries: &[Entry], plans: &[PlanSummary]) -> Option<([Entry; 2], [PlanSummary; 2])> {
-    let renews = |entry: &&Entry| {
-        matches!(entry.strategy, Strategy::ReplaceOnly | Strategy::DistributionOnly)
-    };
+    let renews = |entry: &&Entry| entry.strategy.renews();
     let latency = |entry: &&Entry| entry.feasible_latency().map_or(f64::INFINITY, Seconds::get);
     let fastest = entries.iter().filter(renews).min_by(|a, b| latency(a).total_cmp(&latency(b)))?;
-    let none = entries.iter().find(|entry| entry.strategy == Strategy::None)?;
+    let none = entries.iter().find(|entry| entry.strategy == strategies::NONE)?;
     let plan = |of: &Entry| plans.iter().find(|plan| plan.strategy == of.strategy).cloned();
     Some(([none.clone(), fastest.clone()], [plan(none)?, plan(fastest)?]))
 }

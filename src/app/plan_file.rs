@@ -12,7 +12,7 @@ use moe_gps_core::model::Model;
 use moe_gps_core::placement::moves::Moves;
 use moe_gps_core::placement::{Shape, SlotMap};
 use moe_gps_core::question::RebalanceMode;
-use moe_gps_core::strategies::Strategy;
+use moe_gps_core::strategies;
 
 /// The plan of the chosen strategy, layer by layer; `None` in paper mode.
 ///
@@ -24,7 +24,7 @@ pub(super) fn placement(
 ) -> Option<wire::PlacementBody> {
     let strategy = advised.chosen()?.strategy;
     let plan = advised.plan(strategy)?;
-    let before = advised.plan(Strategy::None)?;
+    let before = advised.plan(strategies::NONE)?;
     let model = &asked.question.system.model;
     let shape = plan.layers.first()?.shape();
     let layer = |index: usize, map: &SlotMap, old: &SlotMap| wire::PlacementLayer {

@@ -7,16 +7,6 @@ use comfy_table::{Table, presets};
 use moe_gps_core::advice::sensitivity::decision_map::{DecisionMap, MapAxis};
 use moe_gps_core::strategies::Strategy;
 
-/// The letter of a strategy on a map; small where it only ties.
-const fn letter_of(strategy: Strategy) -> char {
-    match strategy {
-        Strategy::None => 'N',
-        Strategy::ReplaceOnly => 'R',
-        Strategy::DistributionOnly => 'D',
-        Strategy::TokenToExpert => 'T',
-    }
-}
-
 /// Writes a map of letters, or for one axis a table.
 pub(super) fn write(
     out: &mut dyn Write,
@@ -36,7 +26,7 @@ pub(super) fn write(
     for (strategy, id) in Strategy::ALL {
         let n = cells.iter().filter(|cell| cell.winner == Some(strategy)).count();
         if 0 < n {
-            let letter = letter_of(strategy);
+            let letter = strategy.letter();
             writeln!(out, "  {letter} {id}: {:.1} % of the cells", of(n))?;
         }
     }
@@ -88,8 +78,9 @@ fn table(out: &mut dyn Write, swept: &DecisionMap, axis: &MapAxis) -> io::Result
     writeln!(out, "{table}")
 }
 
+/// The letter of a winner, small where it only ties.
 fn letter(winner: Option<Strategy>, tie: bool) -> char {
-    let letter = winner.map_or('-', letter_of);
+    let letter = winner.map_or('-', |strategy| strategy.letter());
     if tie { letter.to_ascii_lowercase() } else { letter }
 }
 
@@ -113,7 +104,7 @@ mod tests {
             [1.5, 300e9, 0.000_153, 512.0, 0.0].map(shown),
             ["1.5", "3.000e11", "1.530e-4", "512", "0"]
         );
-        assert_eq!(letter(Some(Strategy::None), true), 'n');
+        assert_eq!(letter(Some(moe_gps_core::strategies::NONE), true), 'n');
         assert_eq!(letter(None, false), '-');
     }
 }

@@ -8,7 +8,7 @@ use moe_gps_core::advice::{self, Entry, Priced, Stop};
 use moe_gps_core::catalog::Catalog;
 use moe_gps_core::question::{PredictorCost, PredictorPoint, Question};
 use moe_gps_core::routing::{LayerRouting, normalised, power_law};
-use moe_gps_core::strategies::Strategy as Ways;
+use moe_gps_core::strategies::{self, Strategy as Ways};
 use moe_gps_core::units::{BytesPerSecond, FlopsPerSecond, Seconds};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -189,10 +189,10 @@ proptest! {
         let question = checked(&asked);
         let analysis = priced(&question, &routing(&question, uneven, blur, &order));
         if analysis.entries.iter().any(|entry| {
-            entry.strategy == Ways::TokenToExpert && entry.terms.is_some()
+            entry.strategy == strategies::TOKEN_TO_EXPERT && entry.terms.is_some()
         }) {
-            let perfect = latency(&analysis, Ways::TokenToExpert);
-            let distribution = latency(&analysis, Ways::DistributionOnly);
+            let perfect = latency(&analysis, strategies::TOKEN_TO_EXPERT);
+            let distribution = latency(&analysis, strategies::DISTRIBUTION_ONLY);
             prop_assert!(perfect <= distribution * (1.0 + 1e-12), "{perfect:e} {distribution:e}");
         }
     }
@@ -232,8 +232,8 @@ proptest! {
         let fits = given.plans.last().is_some_and(|plan| plan.memory.fits());
         if is_searched && fits {
             let (found, given) = (
-                latency(&searched, Ways::DistributionOnly),
-                latency(&given, Ways::DistributionOnly),
+                latency(&searched, strategies::DISTRIBUTION_ONLY),
+                latency(&given, strategies::DISTRIBUTION_ONLY),
             );
             prop_assert!(found <= given * (1.0 + 1e-12), "{found:e} {given:e} {slots}");
         }
@@ -246,16 +246,16 @@ proptest! {
         let mut question = checked(&asked);
         question.duplication.max_copies = Some(most);
         let analysis = priced(&question, &routing(&question, uneven, 0.1, &order));
-        let duplicated = analysis.plans.iter().find(|p| p.strategy == Ways::DistributionOnly);
+        let duplicated = analysis.plans.iter().find(|p| p.strategy == strategies::DISTRIBUTION_ONLY);
         if let Some(plan) = duplicated {
             prop_assert!(plan.layers[0].replicas().iter().all(|copies| *copies <= most));
         }
         prop_assert_eq!(most == 1, duplicated.is_none());
         let entry = |strategy| analysis.entries.iter().find(|e| e.strategy == strategy).unwrap();
-        let distribution = entry(Ways::DistributionOnly);
+        let distribution = entry(strategies::DISTRIBUTION_ONLY);
         prop_assert_eq!(distribution.terms.is_none(), duplicated.is_none());
         prop_assert!(distribution.infeasible.is_some() || duplicated.is_some());
-        prop_assert!(entry(Ways::None).terms.is_some());
+        prop_assert!(entry(strategies::NONE).terms.is_some());
     }
 
     #[test]
@@ -333,7 +333,7 @@ fn accuracy_pays_at_every_step() {
             let overhead = Seconds::new(1e-5);
             question.predictors[0].cost =
                 PredictorCost::Point(PredictorPoint { accuracy, overhead });
-            latency(&priced(&question, &layers), Ways::TokenToExpert)
+            latency(&priced(&question, &layers), strategies::TOKEN_TO_EXPERT)
         })
         .collect();
     assert!(all[50] < 0.98 * all[0], "accuracy must pay for this to test anything: {all:?}");

@@ -292,6 +292,15 @@ impl PredictorOverlap {
     /// Every value with its name on the wire.
     pub const ALL: [(Self, &'static str); 2] =
         [(Self::Serial, "none"), (Self::Attention, "attention")];
+
+    /// The part of a predictor's time that is exposed.
+    #[must_use]
+    pub fn exposed(self, overhead: Seconds, attention: Seconds) -> Seconds {
+        match self {
+            Self::Serial => overhead,
+            Self::Attention => (overhead - attention).max(Seconds::ZERO),
+        }
+    }
 }
 
 /// What runs beside communication.

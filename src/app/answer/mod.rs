@@ -12,7 +12,7 @@ use moe_gps_core::advice::{Advised, Entry, PlanSummary, PricedPredictor};
 use moe_gps_core::catalog::Catalog;
 use moe_gps_core::engines;
 use moe_gps_core::question::{Grouping, PredictorKind, PredictorSource, Question, RebalanceMode};
-use moe_gps_core::strategies::Strategy;
+use moe_gps_core::strategies::{self, Strategy};
 use moe_gps_core::system::{Communication, EngineName};
 use moe_gps_core::terms::Terms;
 use moe_gps_core::units::Seconds;
@@ -234,7 +234,7 @@ fn device_imbalance(advised: &Advised) -> Option<wire::DeviceImbalance> {
     let drawn = |plan: &PlanSummary| -> Vec<f64> {
         plan.imbalance.iter().map(|layer| layer.drawn).collect()
     };
-    let before = wire::Summary::of(drawn(advised.plan(Strategy::None)?))?;
+    let before = wire::Summary::of(drawn(advised.plan(strategies::NONE)?))?;
     let plan = advised.chosen().and_then(|entry| advised.plan(entry.strategy));
     let after = plan.and_then(|plan| wire::Summary::of(drawn(plan)));
     let residual = plan.map(|plan| {

@@ -23,7 +23,7 @@ use moe_gps_core::advice::sensitivity::sweep::{
 };
 use moe_gps_core::advice::{self, Stop};
 use moe_gps_core::question::{PredictorCost, Question};
-use moe_gps_core::strategies::Strategy;
+use moe_gps_core::strategies::{self, Strategy};
 use moe_gps_core::system::Preset;
 use moe_gps_core::units::Seconds;
 
@@ -66,10 +66,10 @@ impl From<Computed> for SweepAnswer {
             margin_over_runner_up: map.matrix(|cell| cell.margin),
             tie: map.matrix(|cell| cell.tie),
             layer_latency_s: LatencyMatrices {
-                none: latency(Strategy::None),
-                replace_only: latency(Strategy::ReplaceOnly),
-                distribution_only: latency(Strategy::DistributionOnly),
-                token_to_expert: latency(Strategy::TokenToExpert),
+                none: latency(strategies::NONE),
+                replace_only: latency(strategies::REPLACE_ONLY),
+                distribution_only: latency(strategies::DISTRIBUTION_ONLY),
+                token_to_expert: latency(strategies::TOKEN_TO_EXPERT),
             },
             predictor,
             warnings,

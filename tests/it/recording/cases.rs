@@ -444,7 +444,6 @@ fn commands() -> Vec<(String, Ask)> {
         "catalog list",
         "catalog show deepseek-v3",
         "catalog show h200-sxm",
-        "reproduce",
         "validate measurements --json",
         "openapi --operations",
     ];

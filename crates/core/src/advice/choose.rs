@@ -164,17 +164,14 @@ pub fn choose(question: &Question, entries: &[Entry]) -> Option<Choice> {
     let runner_up =
         ranked.iter().find(|(_, other, _)| *other != strategy).map(|(index, _, _)| *index);
     let mut missing = Vec::new();
-    if strategy == Strategy::TokenToExpert
-        && entries[chosen]
-            .predictor
-            .as_ref()
-            .is_some_and(|predictor| predictor.source == PredictorSource::Assumed)
+    if let Some(predictor) = &entries[chosen].predictor
+        && predictor.source == PredictorSource::Assumed
     {
-        missing.push(
-            "token_to_expert wins only with a predictor whose accuracy and cost are assumed; \
-             state `predictors` you have measured"
-                .to_owned(),
-        );
+        missing.push(format!(
+            "{} wins only with a predictor whose accuracy and cost are assumed; state `predictors` \
+             you have measured",
+            strategy.id()
+        ));
     }
     let verdict = if missing.is_empty() {
         if tie { Verdict::Tie } else { Verdict::Recommended }

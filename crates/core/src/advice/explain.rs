@@ -5,7 +5,7 @@ use crate::advice::choose::{Choice, Verdict};
 use crate::advice::routing_evidence::Known;
 use crate::pricing::entry::Entry;
 use crate::question::Question;
-use crate::strategies::Strategy;
+use crate::strategies;
 use crate::system::Preset;
 use crate::terms::Terms;
 use crate::units::Seconds;
@@ -26,7 +26,7 @@ pub fn reason(question: &Question, known: &Known, advised: &Advised) -> String {
     sentences.extend(serving(advised, choice));
     sentences.extend(deciding_terms(advised, choice));
     if let Some(none) = advised.none()
-        && chosen.strategy == Strategy::None
+        && chosen.strategy == strategies::NONE
         && let (Some(ceiling), Some(latency)) = (advised.ceiling, none.latency())
         && ceiling > Seconds::ZERO
     {
@@ -67,15 +67,15 @@ fn verdict_sentence(advised: &Advised, choice: &Choice) -> String {
         .and_then(Entry::latency)
         .zip(chosen.latency())
         .map_or(1.0, |(none, latency)| none / latency);
-    let gain = match chosen.strategy {
-        Strategy::None => "Run without balancing".to_owned(),
-        _ if speedup >= 1.0 => {
-            format!("{id} makes a layer {:.1} % faster than none", (speedup - 1.0) * 100.0)
-        }
-        _ => format!("{id} is {:.1} % slower than none", (1.0 / speedup - 1.0) * 100.0),
+    let gain = if chosen.strategy == strategies::NONE {
+        "Run without balancing".to_owned()
+    } else if speedup >= 1.0 {
+        format!("{id} makes a layer {:.1} % faster than none", (speedup - 1.0) * 100.0)
+    } else {
+        format!("{id} is {:.1} % slower than none", (1.0 / speedup - 1.0) * 100.0)
     };
     let runner_up = choice.runner_up.map(|index| &advised.entries[index]);
-    let against_none = runner_up.is_some_and(|entry| entry.strategy == Strategy::None);
+    let against_none = runner_up.is_some_and(|entry| entry.strategy == strategies::NONE);
     match (choice.verdict, runner_up.map(named)) {
         (_, None) => format!("{gain}; nothing else can be run."),
         (Verdict::Tie, Some(runner_up)) => format!(

@@ -13,7 +13,6 @@ use crate::pricing::candidates::{Care, IN_USE, Placement, Placements, placements
 use crate::pricing::margin::resolution;
 use crate::pricing::planner::Planner;
 use crate::question::{Duplication, Grouping, Question};
-use crate::strategies::Strategy;
 
 /// What the rule costs, where that is more than the error band.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -61,14 +60,14 @@ pub(crate) fn cost(
     let of_slots = |made: &Placements| {
         let planned = made.all.iter().skip(IN_USE + 1);
         let fits = |one: &&Placement| one.slots_per_device == slots_per_device;
-        planned.filter(fits).min_by_key(|one| one.strategy != Strategy::ReplaceOnly).cloned()
+        planned.filter(fits).min_by_key(|one| one.strategy).cloned()
     };
     let (Some(ruled), Some(free)) = (of_slots(pricing.placements()?), of_slots(&planned)) else {
         return Ok(None);
     };
     let costs = costs(question, pricing.pattern)?;
     let draws = draws(question.seed, &pricing.layers, DRAWS);
-    let both = Placements { all: vec![ruled, free], replaced: Ok(IN_USE) };
+    let both = Placements::of_all(vec![ruled, free]);
     let drawn = Drawn::new(question, &draws, &pricing.layers, &costs, &both);
     let terms = |plan| costs.terms(&drawn.mean(plan, |loaded| costs.routed(loaded)));
     let imbalance = |plan: usize| {

@@ -26,7 +26,7 @@ use sensitivity::scenario::Scenario;
 use crate::engines;
 use crate::evaluate::Replayed;
 use crate::question::Question;
-use crate::strategies::Strategy;
+use crate::strategies::{self, LIST, Strategy};
 use crate::system::Communication;
 use crate::units::Seconds;
 
@@ -83,7 +83,7 @@ impl Advised {
     /// The entry of `none`.
     #[must_use]
     pub fn none(&self) -> Option<&Entry> {
-        self.entries.iter().find(|entry| entry.strategy == Strategy::None)
+        self.entries.iter().find(|entry| entry.strategy == strategies::NONE)
     }
 
     /// The entry of what runs now, where the question says: `none` stands for the stated map
@@ -112,10 +112,10 @@ impl Advised {
     /// without.
     fn slots_per_device(&self) -> Option<u32> {
         let chosen = self.chosen().map(|entry| entry.strategy);
-        [chosen.filter(|strategy| *strategy != Strategy::None)]
+        [chosen.filter(|strategy| *strategy != strategies::NONE)]
             .into_iter()
             .flatten()
-            .chain([Strategy::DistributionOnly, Strategy::ReplaceOnly])
+            .chain(LIST.iter().rev().copied().filter(|strategy| *strategy != strategies::NONE))
             .find_map(|strategy| self.plan(strategy))
             .map(|plan| plan.slots_per_device)
     }

@@ -2,22 +2,21 @@
 //!
 //! ```text
 //! a2a(f) as in `comm::paper`
-//! none   = attention + all_reduce + 2·a2a(s) + s·ffn
-//! DO     = attention + all_reduce + 2·a2a(s) + load(ε_DO)·ffn
-//! T2E    = attention + all_reduce + predictor + a2a(1) + load(1 − accuracy)·ffn
+//! layer   = attention + all_reduce + dispatch + load·ffn + combine + predictor
 //! load(e) = 1 | 1 + e | 1 + (N−1)·e        optimistic | typical | pessimistic
 //! ```
 //!
 //! N devices, T tokens per step, d hidden size, b bytes per element, W link bandwidth per
-//! direction, L link latency, s expert skewness, ffn the balanced expert FFN of one
-//! device. Source: MoE-GPS (arXiv 2506.07366) as reconstructed in `cost-model` §3; the
-//! scatter is skipped by T2E because tokens are already where their experts are.
+//! direction, L link latency, e forecast error, ffn the balanced expert FFN of one
+//! device. Each strategy has its own formula in its file under [`crate::strategies`]. Source:
+//! MoE-GPS (arXiv 2506.07366).
 
 use crate::comm;
 use crate::pricing::entry::{Bands, Entry, PricedPredictor};
 use crate::question::{Predictor, PredictorCost, PredictorPoint};
-use crate::strategies::Strategy;
-use crate::system::{Assumptions, ErrorModel, PredictorOverlap};
+use crate::strategies::token_to_expert::predictor_curve::optimum;
+use crate::strategies::{LIST, Strategy};
+use crate::system::{Assumptions, ErrorModel};
 use crate::terms::Terms;
 use crate::units::{Bytes, BytesPerSecond, Seconds};
 
@@ -64,91 +63,64 @@ impl Paper<'_> {
     /// Prices every strategy, each predictor on its own.
     #[must_use]
     pub fn entries(&self, predictors: &[Predictor]) -> Vec<Entry> {
-        let replace_only = Entry {
-            strategy: Strategy::ReplaceOnly,
-            predictor: None,
-            infeasible: Some(
-                "the paper has no formula for re-placing experts without copies; \
-                 ask with the calibrated preset"
-                    .to_owned(),
-            ),
-            terms: None,
-            bands: Bands::EXACT,
-            served: None,
+        let of_strategy = |strategy: &Strategy| {
+            if strategy.forecasts_tokens() {
+                predictors.iter().map(|predictor| self.predicted(*strategy, predictor)).collect()
+            } else {
+                vec![self.entry(*strategy, None)]
+            }
         };
-        let entry = |strategy, predictor, terms| Entry {
+        LIST.iter().flat_map(of_strategy).collect()
+    }
+
+    /// The entry of one predictor, at its own point or the best of its curve.
+    fn predicted(&self, strategy: Strategy, predictor: &Predictor) -> Entry {
+        let latency = |point| {
+            let terms = self.terms_of(strategy, Some(point));
+            terms.map_or(Seconds::new(f64::INFINITY), |terms| terms.total())
+        };
+        let point = match &predictor.cost {
+            PredictorCost::Point(point) => *point,
+            PredictorCost::Curve(curve) => optimum(curve, latency),
+        };
+        self.entry(strategy, Some((predictor, point)))
+    }
+
+    fn entry(&self, strategy: Strategy, at: Option<(&Predictor, PredictorPoint)>) -> Entry {
+        let terms = self.terms_of(strategy, at.map(|(_, point)| point));
+        Entry {
             strategy,
-            predictor,
-            infeasible: None,
-            terms: Some(terms),
+            predictor: at.map(|(predictor, point)| PricedPredictor::at(predictor, point)),
+            infeasible: terms.err().map(str::to_owned),
+            terms: terms.ok(),
             bands: Bands::EXACT,
             served: None,
-        };
-        let mut entries = vec![
-            entry(Strategy::None, None, self.none()),
-            replace_only,
-            entry(Strategy::DistributionOnly, None, self.distribution_only()),
-        ];
-        for predictor in predictors {
-            let point = match &predictor.cost {
-                PredictorCost::Point(point) => *point,
-                PredictorCost::Curve(curve) => {
-                    crate::strategies::predictor_curve::optimum(curve, |point| {
-                        self.token_to_expert(point).total()
-                    })
-                }
-            };
-            let priced = PricedPredictor::at(predictor, point);
-            entries.push(entry(Strategy::TokenToExpert, Some(priced), self.token_to_expert(point)));
         }
-        entries
     }
 
-    /// Without any strategy: the busiest device sets communication and compute.
-    #[must_use]
-    pub fn none(&self) -> Terms {
-        self.mean(|routing| {
-            let exchange = self.all_to_all(routing.skewness);
-            self.terms(exchange, routing.skewness, exchange)
-        })
-    }
-
-    /// Duplication on a distribution forecast: compute is balanced, communication is not.
-    #[must_use]
-    pub fn distribution_only(&self) -> Terms {
-        self.mean(|routing| {
-            let exchange = self.all_to_all(routing.skewness);
-            self.terms(exchange, self.load(routing.distribution_error, routing), exchange)
-        })
-    }
-
-    /// Duplication on a forecast of every token's experts.
-    #[must_use]
-    pub fn token_to_expert(&self, predictor: PredictorPoint) -> Terms {
-        self.mean(|routing| {
-            let exchange = self.all_to_all(1.0);
-            let dispatch =
-                if self.assumptions.t2e_skips_scatter { Seconds::ZERO } else { exchange };
-            let exposed = match self.assumptions.predictor_overlap {
-                PredictorOverlap::Serial => predictor.overhead,
-                PredictorOverlap::Attention => {
-                    (predictor.overhead - self.layer.attention).max(Seconds::ZERO)
-                }
-            };
-            let load = self.load(1.0 - predictor.accuracy, routing);
-            Terms { predictor: exposed, ..self.terms(dispatch, load, exchange) }
-        })
+    /// The mean over layers of a strategy's terms, or why there is no formula.
+    pub fn terms_of(
+        &self,
+        strategy: Strategy,
+        predictor: Option<PredictorPoint>,
+    ) -> Result<Terms, &'static str> {
+        let mut sum = Terms::default();
+        for routing in &self.routing {
+            sum = sum.plus(&strategy.paper(self, routing, predictor)?);
+        }
+        Ok(sum.scaled(1.0 / self.routing.len() as f64))
     }
 
     /// The fastest strategy's own formula with perfect balance at no cost.
     #[must_use]
     pub fn ceiling(&self, strategy: Strategy) -> Terms {
         let exchange = self.all_to_all(1.0);
-        let skips = strategy == Strategy::TokenToExpert && self.assumptions.t2e_skips_scatter;
+        let skips = strategy.skips_dispatch(self.assumptions);
         self.terms(if skips { Seconds::ZERO } else { exchange }, 1.0, exchange)
     }
 
-    fn terms(&self, dispatch: Seconds, load: f64, combine: Seconds) -> Terms {
+    /// The terms of a layer whose busiest device takes `load` times the balanced experts.
+    pub(crate) fn terms(&self, dispatch: Seconds, load: f64, combine: Seconds) -> Terms {
         Terms {
             attention: self.layer.attention,
             all_reduce: self.layer.all_reduce,
@@ -160,14 +132,14 @@ impl Paper<'_> {
     }
 
     /// One all-to-all whose busiest device receives `factor` times the mean.
-    fn all_to_all(&self, factor: f64) -> Seconds {
+    pub(crate) fn all_to_all(&self, factor: f64) -> Seconds {
         let PaperLayer { activations, n_devices, bandwidth, latency, .. } = self.layer;
         let k_comm = self.assumptions.k_comm;
         comm::paper::all_to_all(activations, n_devices, factor, k_comm, bandwidth, latency)
     }
 
     /// Load of the busiest device under forecast error `error`, balanced load being 1.
-    fn load(&self, error: f64, routing: &PaperRouting) -> f64 {
+    pub(crate) fn load(&self, error: f64, routing: &PaperRouting) -> f64 {
         let load = match self.assumptions.error_model {
             ErrorModel::Optimistic => 1.0,
             ErrorModel::Typical => 1.0 + error,
@@ -175,17 +147,12 @@ impl Paper<'_> {
         };
         if self.assumptions.cap_at_baseline { load.min(routing.skewness) } else { load }
     }
-
-    fn mean(&self, layer: impl Fn(&PaperRouting) -> Terms) -> Terms {
-        let sum =
-            self.routing.iter().fold(Terms::default(), |sum, routing| sum.plus(&layer(routing)));
-        sum.scaled(1.0 / self.routing.len() as f64)
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::strategies::{DISTRIBUTION_ONLY, NONE, TOKEN_TO_EXPERT};
     use crate::system::{Overlap, Preset};
 
     pub(crate) fn paper_assumptions() -> Assumptions {
@@ -221,17 +188,21 @@ mod tests {
             (32e9, 1.99, 0.16, 1.592_342, 1.101_812, 1.166_746),
         ] {
             let paper = mixtral(&assumptions, bandwidth, s, error);
-            let close = |terms: Terms, ms: f64| (terms.total().get() * 1e3 - ms).abs() < 6e-7;
-            assert!(close(paper.none(), none), "{:?}", paper.none().total());
-            assert!(close(paper.distribution_only(), distribution_only));
-            assert!(close(paper.token_to_expert(point), token_to_expert));
+            let close = |strategy, point, ms: f64| {
+                let latency = paper.terms_of(strategy, point).unwrap().total();
+                assert!((latency.get() * 1e3 - ms).abs() < 6e-7, "{strategy:?} {latency:?}");
+            };
+            close(NONE, None, none);
+            close(DISTRIBUTION_ONLY, None, distribution_only);
+            close(TOKEN_TO_EXPERT, Some(point), token_to_expert);
         }
     }
 
     #[test]
     fn paper_mode_is_linear_in_skewness() {
         let assumptions = paper_assumptions();
-        let at = |s| mixtral(&assumptions, 32e9, s, 0.018).none().total().get();
+        let of = |s| mixtral(&assumptions, 32e9, s, 0.018).terms_of(NONE, None);
+        let at = |s| of(s).unwrap().total().get();
         assert!((at(2.0) - f64::midpoint(at(1.0), at(3.0))).abs() < 1e-15);
     }
 }

@@ -16,7 +16,7 @@ use crate::pricing::layer::LayerCosts;
 use crate::pricing::planner::Planner;
 use crate::question::Question;
 use crate::routing::LayerRouting;
-use crate::strategies::Strategy;
+use crate::strategies::{self, Strategy};
 use crate::system::{Communication, Preset};
 use crate::units::Seconds;
 
@@ -148,7 +148,7 @@ impl<'a> Pricing<'a> {
     /// be priced.
     pub(crate) fn priceable(&self, mut entries: Vec<Entry>) -> Vec<Entry> {
         if let Known::Balancedness { .. } = self.known {
-            for entry in entries.iter_mut().filter(|entry| entry.strategy != Strategy::None) {
+            for entry in entries.iter_mut().filter(|entry| entry.strategy != strategies::NONE) {
                 entry.infeasible = Some(
                     "no plan can be made from the balance of devices alone; give counts per \
                      expert or a trace"

@@ -86,8 +86,8 @@ mod tests {
     use crate::comm::fixtures::system;
     use crate::memory::MemoryPlan;
     use crate::price::Basis;
-    use crate::question::{Rebalance, RebalanceMode};
     use crate::pricing::entry::Band;
+    use crate::question::{Rebalance, RebalanceMode};
     use crate::units::Bytes;
 
     const BANDS: Bands = Bands::all(Band { relative: 0.1, basis: Basis::Fitted });
@@ -100,7 +100,7 @@ mod tests {
         let plan = MemoryPlan { slots_per_device, double_buffer: false };
         let expert_ffn = Seconds::new(microseconds * 1e-6);
         Tried {
-            strategy: Strategy::DistributionOnly,
+            strategy: crate::strategies::DISTRIBUTION_ONLY,
             slots_per_device,
             terms: Terms { expert_ffn, ..Terms::default() },
             memory: MemoryBudget::new(&system, capacity, plan),

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use crate::charts::axis::Axis;
 use crate::charts::escaped;
+use crate::strategies::{Colours, LIST, Strategy};
 
 /// Width of the area a panel draws in.
 pub const PLOT_WIDTH: f64 = 380.0;
@@ -15,20 +16,27 @@ const PANEL: (f64, f64) = (LEFT + PLOT_WIDTH + 24.0, TOP + PLOT_HEIGHT + 54.0);
 /// Room of one line of text.
 const LINE: f64 = 18.0;
 
-/// Colours told apart with every common colour vision (Okabe and Ito); beside them areas
-/// differ in lightness, lines in their dashes.
+/// What is drawn alike in every figure; strategies bring their own colours.
 const STYLE: &str = "text{font:12px system-ui,'DejaVu Sans',sans-serif;fill:#333}\
     .title{font-size:15px;font-weight:600;fill:#111}.panel{font-weight:600;fill:#111}\
     .end{text-anchor:end}.mid{text-anchor:middle}\
     .grid{stroke:#000;stroke-opacity:.14;fill:none}.frame{stroke:#555;fill:none}\
-    .none{fill:#d4d4d4}.replace_only{fill:#f2c14e}.distribution_only{fill:#3b7fb8}\
-    .token_to_expert{fill:#b5451b}.infeasible{fill:#fff}.tie{fill:url(#tie)}\
+    .infeasible{fill:#fff}.tie{fill:url(#tie)}\
     .line{fill:none;stroke-width:2.2;stroke-linejoin:round}.dot{stroke:#fff;stroke-width:1.5}\
-    .l-none{stroke:#777;stroke-dasharray:8 4}.l-replace_only{stroke:#c78a00;stroke-dasharray:11 3 2 3}\
-    .l-distribution_only{stroke:#1f659f;stroke-dasharray:2 3}.l-token_to_expert{stroke:#b5451b}\
     .l-0{stroke:#b5451b}.l-1{stroke:#1f659f;stroke-dasharray:2 3}\
     .l-2{stroke:#c78a00;stroke-dasharray:11 3 2 3}.l-3{stroke:#777;stroke-dasharray:8 4}\
     .zero{stroke:#333;stroke-width:1}";
+
+/// The areas and lines of strategies: classes by their ids.
+fn strategies() -> String {
+    let rule = |strategy: &Strategy| {
+        let Colours { area, line, dashes } = strategy.colours();
+        let id = strategy.id();
+        let dashed = if dashes.is_empty() { "" } else { ";stroke-dasharray:" };
+        format!(".{id}{{fill:{area}}}.l-{id}{{stroke:{line}{dashed}{dashes}}}")
+    };
+    LIST.iter().map(rule).collect()
+}
 
 /// One chart of a figure.
 #[derive(Debug, Clone)]
@@ -63,13 +71,14 @@ pub fn svg(title: &str, rows: &[Vec<Panel>], key: &[Key], notes: &[String]) -> S
     let height = text + LINE * notes.len() as f64 + 10.0;
     let mut svg = format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
-         width=\"{width}\" height=\"{height}\" role=\"img\" aria-label=\"{0}\">\n<style>{STYLE}\
+         width=\"{width}\" height=\"{height}\" role=\"img\" aria-label=\"{0}\">\n<style>{STYLE}{1}\
          </style>\n<defs><pattern id=\"tie\" width=\"7\" height=\"7\" \
          patternUnits=\"userSpaceOnUse\" patternTransform=\"rotate(45)\"><rect width=\"2.2\" \
          height=\"7\" fill=\"#fff\" fill-opacity=\".75\"/></pattern></defs>\n<rect \
          width=\"{width}\" height=\"{height}\" fill=\"#fff\"/>\n<text class=\"title\" x=\"14\" \
          y=\"24\">{0}</text>\n",
-        escaped(title)
+        escaped(title),
+        strategies()
     );
     write_key(&mut svg, key, keyed, width);
     for (row, panels_of_row) in rows.iter().enumerate() {

@@ -1,6 +1,6 @@
 //! Which strategies an engine can run in a configuration, and the limits on slots.
 
-use crate::strategies::Strategy;
+use crate::strategies::{REPLACE_ONLY, Strategy};
 use crate::system::{EngineName, System};
 
 /// Whether one engine can run one strategy.
@@ -37,13 +37,8 @@ pub fn runnable(strategy: Strategy, engine: EngineName, system: &System) -> bool
 
 fn obstacle(strategy: Strategy, engine: EngineName, system: &System) -> Option<String> {
     let parallelism = &system.parallelism;
-    let experts = system.model.experts.routed;
-    match strategy {
-        Strategy::None => return None,
-        Strategy::TokenToExpert => {
-            return Some("no engine places experts by a forecast of every token".to_owned());
-        }
-        Strategy::ReplaceOnly | Strategy::DistributionOnly => {}
+    if !strategy.renews() {
+        return strategy.unsupported(system);
     }
     if parallelism.expert_parallel < 2 {
         return Some(
@@ -59,31 +54,29 @@ fn obstacle(strategy: Strategy, engine: EngineName, system: &System) -> Option<S
                 .to_owned(),
         );
     }
-    let n = parallelism.expert_parallel;
-    (strategy == Strategy::ReplaceOnly && !experts.is_multiple_of(n)).then(|| {
-        format!("{experts} experts do not fill {n} devices evenly; without copies they must")
-    })
+    strategy.unsupported(system)
 }
 
 fn how(strategy: Strategy, engine: EngineName) -> &'static str {
-    match (strategy, engine) {
-        (Strategy::None | Strategy::TokenToExpert, _) => "the engine's static placement",
-        (Strategy::ReplaceOnly, EngineName::Vllm) => {
-            "--enable-eplb with num_redundant_experts 0; it loads no map of ours"
-        }
-        (Strategy::DistributionOnly, EngineName::Vllm) => {
+    if !strategy.renews() {
+        return "the engine's static placement";
+    }
+    let copies = strategy != REPLACE_ONLY;
+    match engine {
+        EngineName::Vllm if copies => {
             "--enable-eplb with num_redundant_experts above 0; it loads no map of ours"
         }
-        (Strategy::ReplaceOnly, EngineName::Sglang) => {
-            "--init-expert-location with the plan, or --enable-eplb with 0 redundant experts"
-        }
-        (Strategy::DistributionOnly, EngineName::Sglang) => {
+        EngineName::Vllm => "--enable-eplb with num_redundant_experts 0; it loads no map of ours",
+        EngineName::Sglang if copies => {
             "--init-expert-location with the plan and --ep-num-redundant-experts, or --enable-eplb"
         }
-        (_, EngineName::TensorRtLlm) => {
+        EngineName::Sglang => {
+            "--init-expert-location with the plan, or --enable-eplb with 0 redundant experts"
+        }
+        EngineName::TensorRtLlm => {
             "moe_config.load_balancer with the plan, on architectures of its list"
         }
-        (_, EngineName::VllmAscend) => "eplb_config with expert_map_path, or dynamic_eplb",
+        EngineName::VllmAscend => "eplb_config with expert_map_path, or dynamic_eplb",
     }
 }
 
@@ -119,6 +112,7 @@ mod tests {
     use super::*;
     use crate::comm::fixtures::system;
     use crate::model::RoutingGroups;
+    use crate::strategies::{DISTRIBUTION_ONLY, NONE, TOKEN_TO_EXPERT};
     use crate::system::Engine;
 
     fn runs(strategy: Strategy, system: &System) -> Vec<bool> {
@@ -128,19 +122,19 @@ mod tests {
     #[test]
     fn support_depends_on_the_configuration() {
         let tensor = system(8, 8, 512);
-        assert_eq!(runs(Strategy::None, &tensor), [true; 4]);
-        assert_eq!(runs(Strategy::TokenToExpert, &tensor), [false; 4]);
-        assert_eq!(runs(Strategy::DistributionOnly, &tensor), [true, true, false, true]);
+        assert_eq!(runs(NONE, &tensor), [true; 4]);
+        assert_eq!(runs(TOKEN_TO_EXPERT, &tensor), [false; 4]);
+        assert_eq!(runs(DISTRIBUTION_ONLY, &tensor), [true, true, false, true]);
         let mut data = tensor.clone();
         data.parallelism.attention_tensor = 4;
         data.parallelism.attention_data = 2;
-        assert_eq!(runs(Strategy::DistributionOnly, &data), [true; 4]);
-        assert_eq!(runs(Strategy::ReplaceOnly, &data), [true; 4]);
+        assert_eq!(runs(DISTRIBUTION_ONLY, &data), [true; 4]);
+        assert_eq!(runs(REPLACE_ONLY, &data), [true; 4]);
         data.parallelism.expert_parallel = 3;
-        assert_eq!(runs(Strategy::ReplaceOnly, &data), [false; 4]);
+        assert_eq!(runs(REPLACE_ONLY, &data), [false; 4]);
         data.parallelism.expert_parallel = 1;
-        assert_eq!(runs(Strategy::DistributionOnly, &data), [false; 4]);
-        assert!(!runnable(Strategy::DistributionOnly, EngineName::Vllm, &data));
+        assert_eq!(runs(DISTRIBUTION_ONLY, &data), [false; 4]);
+        assert!(!runnable(DISTRIBUTION_ONLY, EngineName::Vllm, &data));
     }
 
     #[test]

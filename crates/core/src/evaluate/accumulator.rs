@@ -6,7 +6,7 @@ use crate::evaluate::{Foreseen, Series};
 use crate::pricing::layer::{LayerCosts, Routed};
 use crate::question::{PredictorKind, PredictorPoint, PredictorSource};
 use crate::strategies::Strategy;
-use crate::strategies::token_to_expert::Stepwise;
+use crate::strategies::token_to_expert::stepwise::Stepwise;
 use crate::system::System;
 use crate::terms::Terms;
 use crate::units::{Bytes, Seconds};

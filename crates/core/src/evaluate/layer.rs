@@ -12,9 +12,9 @@ use crate::pricing::slot_shares::Placed;
 use crate::question::{PredictorPoint, Question, RebalanceMode};
 use crate::rebalance::RebalanceCost;
 use crate::seed::{Purpose, stream};
-use crate::strategies::Strategy;
-use crate::strategies::mispredicted::mispredicted;
-use crate::strategies::token_to_expert::{Moved, Stepwise, Told};
+use crate::strategies::token_to_expert::mispredicted::mispredicted;
+use crate::strategies::token_to_expert::stepwise::{Moved, Stepwise, Told};
+use crate::strategies::{self, Strategy};
 
 /// The routed time of one strategy in one layer of one step.
 #[derive(Debug, Clone, Copy, Default)]
@@ -106,10 +106,11 @@ impl LayerReplay {
         map_of: impl Fn(Strategy) -> Option<SlotMap>,
     ) -> Result<Self, PlacementError> {
         let mut plans = Vec::new();
-        for strategy in [Strategy::None, Strategy::ReplaceOnly, Strategy::DistributionOnly] {
+        for strategy in [strategies::NONE, strategies::REPLACE_ONLY, strategies::DISTRIBUTION_ONLY]
+        {
             let map = match map_of(strategy) {
                 Some(map) => map,
-                None if strategy == Strategy::None => planner.trivial()?,
+                None if strategy == strategies::NONE => planner.trivial()?,
                 None => continue,
             };
             plans.push(Plan {
@@ -156,7 +157,7 @@ impl LayerReplay {
                 .collect();
             let sums = &mut self.imbalance[*load];
             for (entry, Wanted { strategy, point, foreseen }) in wanted.iter().enumerate() {
-                let of = if point.is_some() { Strategy::DistributionOnly } else { *strategy };
+                let of = if point.is_some() { strategies::DISTRIBUTION_ONLY } else { *strategy };
                 let Some(kept) = plans.iter().find(|kept| kept.plan.strategy == of) else {
                     sums[entry] += 1.0;
                     outcomes.push(Outcome::default());
@@ -191,7 +192,7 @@ impl LayerReplay {
         }
         let seen = if due { self.past.seen(at, &question.rebalance) } else { Vec::new() };
         let loads: Vec<&[f64]> = seen.iter().map(Vec::as_slice).collect();
-        for plan in self.plans.iter_mut().filter(|plan| plan.strategy != Strategy::None) {
+        for plan in self.plans.iter_mut().filter(|plan| plan.strategy != strategies::NONE) {
             if due {
                 let current = &plan.placed[0].map;
                 let slots = current.shape().slots_per_device();

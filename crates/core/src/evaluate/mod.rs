@@ -28,8 +28,8 @@ use crate::placement::PlacementError;
 use crate::pricing::layer::{LayerCosts, Routed};
 use crate::pricing::planner::Planner;
 use crate::question::{PredictorKind, Question};
-use crate::strategies::Strategy;
-use crate::strategies::token_to_expert::Stepwise;
+use crate::strategies;
+use crate::strategies::token_to_expert::stepwise::Stepwise;
 use crate::system::Communication;
 use crate::terms::Terms;
 use crate::trace::counts::ExpertCounts;
@@ -180,7 +180,7 @@ impl<'a> Simulator<'a> {
             self.steps.iter().map(|steps| 1.0 / (*steps as f64 * n_loads)).collect();
         let per_layer: Vec<f64> =
             self.steps.iter().map(|steps| 1.0 / (*steps as f64 * n_layers * n_loads)).collect();
-        let none = self.tracks.iter().find(|track| track.strategy == Strategy::None)?;
+        let none = self.tracks.iter().find(|track| track.strategy == strategies::NONE)?;
         let balanced: Vec<Routed> =
             self.tracks.iter().map(|track| track.mean_balanced(&per_layer)).collect();
         // The mean device is no faster for copies: the least of all plans is the bound.

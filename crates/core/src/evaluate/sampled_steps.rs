@@ -9,9 +9,9 @@ use crate::question::Question;
 use crate::routing::sample::{Chances, Draws};
 use crate::routing::{self, LayerRouting};
 use crate::seed::{Purpose, stream};
-use crate::strategies::by_accuracy::ANCHORS;
-use crate::strategies::mispredicted::mispredicted;
-use crate::strategies::token_to_expert::Replanned;
+use crate::strategies::token_to_expert::by_accuracy::ANCHORS;
+use crate::strategies::token_to_expert::mispredicted::mispredicted;
+use crate::strategies::token_to_expert::stepwise::Replanned;
 
 /// How many steps are drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

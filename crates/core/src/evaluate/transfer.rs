@@ -16,7 +16,7 @@ use crate::pricing::layer::Routed;
 use crate::pricing::planner::Planner;
 use crate::pricing::slot_shares::Placed;
 use crate::routing::LayerRouting;
-use crate::strategies::Strategy;
+use crate::strategies::DISTRIBUTION_ONLY;
 use crate::units::Seconds;
 
 /// What one plan does to one load.
@@ -101,7 +101,7 @@ pub(crate) fn transfer(
         let placed =
             |(map, layer): (&SlotMap, &LayerRouting)| planner.placed(map.clone(), &layer.forecast);
         Ok(Placement {
-            strategy: Strategy::DistributionOnly,
+            strategy: DISTRIBUTION_ONLY,
             slots_per_device,
             layers: maps.iter().cycle().zip(pricing.layers.iter()).map(placed).collect(),
             first_moves: 0,
@@ -116,7 +116,7 @@ pub(crate) fn transfer(
     all.push(plan_for(&loads.iter().collect::<Vec<_>>())?);
     let costs = costs(question, pricing.pattern)?;
     let draws = draws(question.seed, &pricing.layers, DRAWS);
-    let placements = Placements { all, replaced: Ok(IN_USE) };
+    let placements = Placements::of_all(all);
     let drawn = Drawn::new(question, &draws, &pricing.layers, &costs, &placements);
     let scored = |(index, placement): (usize, &Placement)| {
         let mut on = vec![OnLoad::default(); loads.len()];

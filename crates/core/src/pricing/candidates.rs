@@ -1,4 +1,4 @@
-//! The placements that are priced: the one in use, the re-placed one, every duplication.
+//! The placements that are priced: the one in use, and those that the strategies plan.
 //!
 //! They are made from forecast shares alone, so one set serves every price that differs in
 //! tokens, link or predictor.
@@ -13,7 +13,7 @@ use crate::pricing::planner::Planner;
 use crate::pricing::slot_shares::Placed;
 use crate::question::Question;
 use crate::routing::LayerRouting;
-use crate::strategies::Strategy;
+use crate::strategies::{LIST, NONE, Strategy};
 
 /// One placement of every priced layer.
 #[derive(Debug, Clone)]
@@ -42,21 +42,31 @@ pub(crate) enum Care {
 /// The index of the placement in use.
 pub(crate) const IN_USE: usize = 0;
 
-/// All placements of a question: the one in use, the re-placed one, then duplications,
+/// All placements of a question: the one in use, then those of every strategy in their order,
 /// fewest slots first.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Placements {
     pub(crate) all: Vec<Placement>,
-    /// The index of the re-placed one, or why there is none.
-    pub(crate) replaced: Result<usize, PlacementError>,
+    /// Why strategies that plan have no placement.
+    unplanned: Vec<(Strategy, String)>,
 }
 
 impl Placements {
-    /// The indices of the duplications.
-    pub(crate) fn duplications(&self) -> impl Iterator<Item = usize> {
-        let of =
-            |(_, placement): &(usize, &Placement)| placement.strategy == Strategy::DistributionOnly;
+    /// Placements that belong together for another reason than a question.
+    pub(crate) fn of_all(all: Vec<Placement>) -> Self {
+        Self { all, unplanned: Vec::new() }
+    }
+
+    /// The indices of a strategy's placements.
+    pub(crate) fn of(&self, strategy: Strategy) -> impl Iterator<Item = usize> {
+        let of = move |(_, placement): &(usize, &Placement)| placement.strategy == strategy;
         self.all.iter().enumerate().filter(of).map(|(index, _)| index)
+    }
+
+    /// Why a strategy has no placement.
+    pub(crate) fn unplanned(&self, strategy: Strategy) -> String {
+        let of = self.unplanned.iter().find(|(unplanned, _)| *unplanned == strategy);
+        of.map(|(_, why)| why.clone()).unwrap_or_default()
     }
 }
 
@@ -121,17 +131,21 @@ pub(crate) fn placements(
         .into_iter()
         .collect()
     };
-    let mut all = vec![make(Strategy::None, current.clone())];
-    let replaced = planned(planner.base_slots).map(|maps| {
-        all.push(make(Strategy::ReplaceOnly, maps));
-        all.len() - 1
-    });
-    for slots in planner.slot_choices(question) {
-        stop.check()?;
-        // A number of slots no planner can fill is no choice.
-        if let Ok(maps) = planned(slots) {
-            all.push(make(Strategy::DistributionOnly, maps));
+    let mut made = Placements::of_all(vec![make(NONE, current.clone())]);
+    for strategy in LIST.iter().copied().filter(|strategy| strategy.renews()) {
+        let mut obstacle = None;
+        let before = made.all.len();
+        for slots in strategy.slots(planner, question) {
+            stop.check()?;
+            // A number of slots no planner can fill is no choice.
+            match planned(slots) {
+                Ok(maps) => made.all.push(make(strategy, maps)),
+                Err(error) => obstacle = Some(error),
+            }
+        }
+        if made.all.len() == before {
+            made.unplanned.push((strategy, strategy.unplanned(obstacle.as_ref())));
         }
     }
-    Ok(Placements { all, replaced })
+    Ok(made)
 }

@@ -6,7 +6,7 @@ use moe_gps_core::charts::axis::Axis;
 use moe_gps_core::charts::curves::{self, Curve};
 use moe_gps_core::charts::decision_map as map;
 use moe_gps_core::charts::figure::{self, Key, Panel};
-use moe_gps_core::strategies::Strategy;
+use moe_gps_core::strategies;
 use moe_gps_core::units::Seconds;
 
 /// Who wins over skewness and link bandwidth (the paper's Figure 1).
@@ -67,9 +67,9 @@ fn differences(computed: &Computed) -> Vec<Vec<(f64, f64)>> {
     let skewness = &computed.lines.axes[0].values;
     let at = |i: usize, j: usize| {
         let latency = |strategy| rows[i][j].latency(strategy).map(Seconds::get);
-        let none = latency(Strategy::None)?;
-        let duplicated = latency(Strategy::DistributionOnly)?;
-        let predicted = latency(Strategy::TokenToExpert)?;
+        let none = latency(strategies::NONE)?;
+        let duplicated = latency(strategies::DISTRIBUTION_ONLY)?;
+        let predicted = latency(strategies::TOKEN_TO_EXPERT)?;
         Some((skewness[i], (predicted - duplicated) / none * 100.0))
     };
     (0..PAPER_BANDWIDTHS.len())

@@ -18,7 +18,7 @@ use moe_gps_core::advice::sensitivity::flip::Parameter;
 use moe_gps_core::advice::sensitivity::sweep::{Axis, Sweep};
 use moe_gps_core::advice::{Entry, Stop};
 use moe_gps_core::question::Question;
-use moe_gps_core::strategies::Strategy;
+use moe_gps_core::strategies::{self, Strategy};
 use moe_gps_core::units::Seconds;
 
 use cases::{CASES, Case, DATA_SETS, DataSet, LINKS, Point};
@@ -165,8 +165,8 @@ fn curve<E: From<AnalyticError>>(request: &Value, read: Read<E>) -> Result<Curve
     };
     let point = |entry: &Entry| Some((entry.predictor.as_ref()?.accuracy, entry.latency()?.get()));
     Ok(Curves {
-        none: latency(Strategy::None),
-        distribution_only: latency(Strategy::DistributionOnly),
+        none: latency(strategies::NONE),
+        distribution_only: latency(strategies::DISTRIBUTION_ONLY),
         token_to_expert: entries.iter().filter_map(point).collect(),
     })
 }
@@ -175,7 +175,7 @@ fn point<E: From<AnalyticError>>(request: &Value, at: Point, read: Read<E>) -> R
     let (question, known) = read(request)?;
     let entries = advice::price(&question, &known, Stop::NEVER)?.entries;
     let choice = choose(&question, &entries);
-    let winner = choice.as_ref().map_or(Strategy::None, |choice| entries[choice.chosen].strategy);
+    let winner = choice.as_ref().map_or(strategies::NONE, |choice| entries[choice.chosen].strategy);
     let latency = |strategy| {
         let of = entries.iter().filter(|entry| entry.strategy == strategy);
         of.filter_map(Entry::latency).reduce(Seconds::min).map(Seconds::get)

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use crate::reproduce::cases::{Case, DATA_SETS, DataSet, FFN, GROWTH, LINKS};
 use crate::reproduce::{Computed, Curves, Priced, Recording};
 use moe_gps_core::advice::sensitivity::decision_map::DecisionMap;
-use moe_gps_core::strategies::Strategy;
+use moe_gps_core::strategies::{self, Strategy};
 
 /// Time over accuracy as CSV.
 pub(super) fn accuracy_csv(computed: &Computed) -> String {
@@ -80,7 +80,7 @@ fn contradictions(page: &mut String, paper: &Computed, calibrated: &Computed) {
     page.push_str("\n## Where the calibrated answer contradicts the paper\n\nOn Mixtral:\n\n");
     let (claimed, found) = (&paper.points[0], &calibrated.points[0]);
     let [none, duplicated, predicted] =
-        [Strategy::None, Strategy::DistributionOnly, Strategy::TokenToExpert];
+        [strategies::NONE, strategies::DISTRIBUTION_ONLY, strategies::TOKEN_TO_EXPERT];
     let _ = writeln!(
         page,
         "- **The headline.** By the formulas `distribution_only` makes a layer {:.1} % faster than \
@@ -121,7 +121,7 @@ fn contradictions(page: &mut String, paper: &Computed, calibrated: &Computed) {
          more slot reads one more expert's weights in every step. `replace_only`, for which the paper \
          has no formula, wins {:.1} % of the calibrated map, `distribution_only` {:.1} %, `none` \
          {:.1} %.",
-        share(&calibrated.map, Strategy::ReplaceOnly),
+        share(&calibrated.map, strategies::REPLACE_ONLY),
         share(&calibrated.map, duplicated),
         share(&calibrated.map, none),
     );

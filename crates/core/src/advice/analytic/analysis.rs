@@ -50,8 +50,7 @@ pub struct LayerImbalance {
 pub(crate) struct Analysis {
     /// Every strategy with its price.
     pub(crate) entries: Vec<Entry>,
-    /// The plans behind the entries; token-to-expert prediction shares the plan of
-    /// `distribution_only` between its own.
+    /// The plans behind the entries; a strategy that forecasts tokens loads that of another.
     pub(crate) plans: Vec<PlanSummary>,
     /// Layer latency no balancing can beat.
     pub(crate) ceiling: Seconds,
@@ -59,43 +58,42 @@ pub(crate) struct Analysis {
     pub(crate) search: Option<SlotSearch>,
 }
 
-/// The plan of a strategy; token-to-expert prediction falls back on the plan of
-/// `distribution_only`.
+/// The plan that a strategy loads.
 #[must_use]
 pub fn plan_of(plans: &[PlanSummary], strategy: Strategy) -> Option<&PlanSummary> {
-    let of =
-        if strategy == Strategy::TokenToExpert { Strategy::DistributionOnly } else { strategy };
-    plans.iter().find(|plan| plan.strategy == of)
+    plans.iter().find(|plan| plan.strategy == strategy.planned_by())
 }
 
 impl Analytic<'_> {
     /// Prices every strategy and describes the plans behind the prices.
     ///
-    /// The plan of `distribution_only` is the smallest within the band of the fastest, which
-    /// is the one priced.
+    /// The plan of a strategy is its smallest within the band of its fastest, which is the one
+    /// priced.
     pub(crate) fn analyse(&self, layers: &[LayerRouting], loads: usize) -> Analysis {
         let standing = self.standing();
         let entries = self.with_predictors(&standing);
-        let duplicated = standing.duplicated.as_ref().map(|(index, _)| *index);
-        let replaced = self.placements.replaced.as_ref().ok().copied();
-        let planned = || [IN_USE].into_iter().chain(replaced);
-        let balanced: Vec<Routed> = planned()
-            .chain(duplicated)
-            .map(|index| self.drawn.mean(index, |loaded| self.costs.balanced(loaded)))
+        let balanced: Vec<Routed> = standing
+            .taken
+            .iter()
+            .map(|(_, index)| self.drawn.mean(*index, |loaded| self.costs.balanced(loaded)))
             .collect();
-        let tried: Vec<(usize, Tried)> = replaced
-            .into_iter()
-            .chain(self.placements.duplications())
-            .map(|index| (index, self.tried(index)))
-            .collect();
-        let copies = &tried[usize::from(replaced.is_some())..];
-        let copied = self.search(copies).map(|search| copies[search.chosen].0).or(duplicated);
+        let planned = IN_USE + 1..self.placements.all.len();
+        let tried: Vec<Tried> = planned.map(|index| self.tried(index)).collect();
+        let loaded = |(strategy, fastest): &(Strategy, usize)| {
+            let of: Vec<usize> = self.placements.of(*strategy).collect();
+            let search = of
+                .first()
+                .filter(|first| **first > IN_USE)
+                .and_then(|first| self.search(&tried[first - IN_USE - 1..][..of.len()]));
+            search.map_or(*fastest, |search| of[search.chosen])
+        };
         let stated = self.question.duplication.slots_per_device.is_some();
         Analysis {
             ceiling: self.ceiling(&entries, &balanced),
-            plans: planned()
-                .chain(copied)
-                .map(|index| self.summary(index, layers, loads))
+            plans: standing
+                .taken
+                .iter()
+                .map(|taken| self.summary(loaded(taken), layers, loads))
                 .collect(),
             search: if stated { None } else { self.search(&tried) },
             entries,
@@ -114,10 +112,9 @@ impl Analytic<'_> {
         }
     }
 
-    fn search(&self, tried: &[(usize, Tried)]) -> Option<SlotSearch> {
+    fn search(&self, tried: &[Tried]) -> Option<SlotSearch> {
         let preset = self.question.system.assumptions.preset;
-        let tried = tried.iter().map(|(_, tried)| *tried).collect();
-        SlotSearch::of(tried, &self.costs.bands, preset)
+        SlotSearch::of(tried.to_vec(), &self.costs.bands, preset)
     }
 
     fn summary(&self, index: usize, layers: &[LayerRouting], loads: usize) -> PlanSummary {
@@ -154,9 +151,8 @@ impl Analytic<'_> {
         let fastest = feasible().min_by(|a, b| a.0.get().total_cmp(&b.0.get()));
         let mut routed = balanced[IN_USE];
         routed.ffn = balanced.iter().map(|routed| routed.ffn).fold(routed.ffn, Seconds::min);
-        if fastest.is_some_and(|(_, entry)| entry.strategy == Strategy::TokenToExpert)
-            && self.question.system.assumptions.t2e_skips_scatter
-        {
+        let assumptions = &self.question.system.assumptions;
+        if fastest.is_some_and(|(_, entry)| entry.strategy.skips_dispatch(assumptions)) {
             routed.dispatch = Seconds::ZERO;
         }
         feasible().map(|(latency, _)| latency).fold(self.costs.terms(&routed).total(), Seconds::min)

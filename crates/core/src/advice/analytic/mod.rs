@@ -15,10 +15,11 @@ use crate::pricing::layer::{LayerCosts, Routed};
 use crate::pricing::planner::Planner;
 use crate::question::{Predictor, PredictorCost, PredictorPoint, Question};
 use crate::rebalance::RebalanceCost;
-use crate::strategies::Strategy;
-use crate::strategies::by_accuracy::ByAccuracy;
-use crate::strategies::mispredicted;
-use crate::strategies::token_to_expert::{Stepwise, Told};
+use crate::strategies::token_to_expert::by_accuracy::ByAccuracy;
+use crate::strategies::token_to_expert::mispredicted;
+use crate::strategies::token_to_expert::predictor_curve::optimum;
+use crate::strategies::token_to_expert::stepwise::{Stepwise, Told};
+use crate::strategies::{LIST, Placing, Strategy};
 use crate::terms::Terms;
 use crate::units::{Bytes, Seconds};
 
@@ -35,12 +36,20 @@ pub(crate) struct Analytic<'a> {
 }
 
 /// The prices that no predictor's own figures change.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Standing {
-    /// `none`, `replace_only` and `distribution_only`.
+    /// The strategies without predictors.
     entries: Vec<Entry>,
-    /// The duplication that was taken, and token-to-expert prediction beside it.
-    duplicated: Option<(usize, Predicted)>,
+    /// The placement each of them takes, if it has any.
+    taken: Vec<(Strategy, usize)>,
+    /// The strategies with predictors, or why they cannot be planned.
+    predicted: Vec<(Strategy, Result<Predicted, String>)>,
+}
+
+impl Standing {
+    fn taken(&self, strategy: Strategy) -> Option<usize> {
+        self.taken.iter().find(|(taker, _)| *taker == strategy).map(|(_, index)| *index)
+    }
 }
 
 /// Token-to-expert prediction of any accuracy, before the predictor's own time.
@@ -91,44 +100,45 @@ impl<'a> Analytic<'a> {
 
     /// Prices what no predictor's own figures change.
     pub(crate) fn standing(&self) -> Standing {
-        let mut entries = vec![self.entry(IN_USE, self.terms(IN_USE))];
-        entries.push(match &self.placements.replaced {
-            Ok(index) => self.entry(*index, self.terms(*index)),
-            Err(obstacle) => impossible(Strategy::ReplaceOnly, None, obstacle.to_string()),
-        });
-        let duplicated = self.best_duplication().map(|(index, terms)| {
-            entries.push(self.entry(index, terms));
-            let memory = self.memory_of(self.placements.all[index].slots_per_device, true);
-            let by_accuracy = self.by_accuracy(index, terms.rebalance);
-            (index, Predicted { by_accuracy, infeasible: lacking(&memory) })
-        });
-        if duplicated.is_none() {
-            let why = NOTHING_TO_COPY_INTO.to_owned();
-            entries.push(impossible(Strategy::DistributionOnly, None, why));
+        let mut standing = Standing::default();
+        for strategy in LIST.iter().copied() {
+            if let Placing::EveryStep(kept) = strategy.placing() {
+                let predicted = self.predictable(kept, &standing);
+                standing.predicted.push((strategy, predicted));
+                continue;
+            }
+            standing.entries.push(match self.best(strategy) {
+                Some((index, terms)) => {
+                    standing.taken.push((strategy, index));
+                    self.entry(index, terms)
+                }
+                None => impossible(strategy, None, self.placements.unplanned(strategy)),
+            });
         }
-        Standing { entries, duplicated }
+        standing
     }
 
     /// Every strategy, with the predictors of the question.
     pub(crate) fn with_predictors(&self, standing: &Standing) -> Vec<Entry> {
-        let predicted = standing.duplicated.as_ref().map(|(_, predicted)| predicted);
-        let of = |predictor| {
-            if let Some(predicted) = predicted {
-                self.token_to_expert(predictor, predicted)
-            } else {
-                let point = mispredicted::first_point(&predictor.cost);
-                let priced = Some(PricedPredictor::at(predictor, point));
-                impossible(Strategy::TokenToExpert, priced, NOTHING_TO_COPY_INTO.to_owned())
-            }
-        };
-        standing.entries.iter().cloned().chain(self.question.predictors.iter().map(of)).collect()
+        let mut entries = standing.entries.clone();
+        for (strategy, predicted) in &standing.predicted {
+            entries.extend(self.question.predictors.iter().map(|predictor| match predicted {
+                Ok(predicted) => self.with_predictor(*strategy, predictor, predicted),
+                Err(why) => {
+                    let point = mispredicted::first_point(&predictor.cost);
+                    let priced = PricedPredictor::at(predictor, point);
+                    impossible(*strategy, Some(priced), why.clone())
+                }
+            }));
+        }
+        entries
     }
 
-    /// The duplication with the least latency of those that fit, taken at its word (see
-    /// [`search`](crate::advice::slot_search)); the smallest of equals.
-    fn best_duplication(&self) -> Option<(usize, Terms)> {
+    /// The placement of a strategy with the least latency of those that fit, taken at its word
+    /// (see [`slot_search`](crate::advice::slot_search)); the smallest of equals.
+    fn best(&self, strategy: Strategy) -> Option<(usize, Terms)> {
         let mut best: Option<(usize, Terms, bool)> = None;
-        for index in self.placements.duplications() {
+        for index in self.placements.of(strategy) {
             let terms = self.terms(index);
             let fits = self.memory(index).fits();
             let better = best.as_ref().is_none_or(|(_, least, least_fits)| {
@@ -141,14 +151,28 @@ impl<'a> Analytic<'a> {
         best.map(|(index, terms, _)| (index, terms))
     }
 
+    /// Prediction of every token beside the plan of `kept`, or why there is no such plan.
+    fn predictable(&self, kept: Strategy, standing: &Standing) -> Result<Predicted, String> {
+        let index = standing.taken(kept).ok_or_else(|| self.placements.unplanned(kept))?;
+        let memory = self.memory_of(self.placements.all[index].slots_per_device, true);
+        let by_accuracy = self.by_accuracy(index, self.rebalance(index));
+        Ok(Predicted { by_accuracy, infeasible: lacking(&memory) })
+    }
+
     /// Mean terms under a placement that is kept over all steps.
     fn terms(&self, index: usize) -> Terms {
         let routed = self.drawn.mean(index, |loaded| self.costs.routed(loaded));
         let mut terms = self.costs.terms(&routed);
-        if index != IN_USE {
-            terms.rebalance = self.renewal(index).per_layer_and_step(&self.question.system).time;
-        }
+        terms.rebalance = self.rebalance(index);
         terms
+    }
+
+    /// The renewals of a placement, per layer and step.
+    fn rebalance(&self, index: usize) -> Seconds {
+        if index == IN_USE {
+            return Seconds::ZERO;
+        }
+        self.renewal(index).per_layer_and_step(&self.question.system).time
     }
 
     /// What one renewal of the placement costs.
@@ -182,11 +206,16 @@ impl<'a> Analytic<'a> {
     }
 
     /// The entry of one predictor.
-    fn token_to_expert(&self, predictor: &Predictor, predicted: &Predicted) -> Entry {
+    fn with_predictor(
+        &self,
+        strategy: Strategy,
+        predictor: &Predictor,
+        predicted: &Predicted,
+    ) -> Entry {
         let Predicted { by_accuracy, infeasible } = predicted;
         let point = self.best_point(predictor, by_accuracy);
         Entry {
-            strategy: Strategy::TokenToExpert,
+            strategy,
             predictor: Some(PricedPredictor::at(predictor, point)),
             infeasible: infeasible.clone(),
             terms: Some(self.predicted(by_accuracy, point)),
@@ -200,9 +229,7 @@ impl<'a> Analytic<'a> {
         match &predictor.cost {
             PredictorCost::Point(point) => *point,
             PredictorCost::Curve(curve) => {
-                crate::strategies::predictor_curve::optimum(curve, |point| {
-                    self.predicted(by_accuracy, point).total()
-                })
+                optimum(curve, |point| self.predicted(by_accuracy, point).total())
             }
         }
     }
@@ -251,10 +278,6 @@ impl<'a> Analytic<'a> {
         self.stepwise.unpredicted(self.costs, &sum.scaled(1.0 / n), rebalance)
     }
 }
-
-/// Why nothing is copied.
-const NOTHING_TO_COPY_INTO: &str = "no number of expert slots suits the experts, the devices, \
-                                    the engine and the copies allowed";
 
 /// A strategy that cannot be planned.
 fn impossible(strategy: Strategy, predictor: Option<PricedPredictor>, why: String) -> Entry {

@@ -10,7 +10,7 @@ use crate::advice::sensitivity::flip::{Answer, Effort, Flip, Parameter, flips};
 use crate::advice::sensitivity::scenario::Scenario;
 use crate::pricing::entry::Entry;
 use crate::question::Question;
-use crate::strategies::Strategy;
+use crate::strategies::{self, Strategy};
 
 /// Searched by formulas, a value costs next to nothing.
 const BY_FORMULAS: Effort = Effort { grid: 64, halvings: 40 };
@@ -39,7 +39,7 @@ fn along(scenario: &Scenario, parameter: Parameter, held: Strategy) -> Vec<Flip<
     let mut changed = scenario.clone();
     let answer = |value| {
         let found = changed.set(parameter, value).ok().and_then(|()| changed.chosen_by(held));
-        let (chosen, lead) = found.unwrap_or((Strategy::None, f64::NAN));
+        let (chosen, lead) = found.unwrap_or((strategies::NONE, f64::NAN));
         Answer { chosen, lead }
     };
     flips(parameter, range, (now, held), effort, answer)

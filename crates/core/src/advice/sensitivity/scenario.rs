@@ -31,7 +31,7 @@ use crate::pricing::serving::{Batch, served};
 use crate::question::{PredictorCost, PredictorPoint, Question};
 use crate::routing::LayerRouting;
 use crate::routing::sample::Draws;
-use crate::strategies::Strategy;
+use crate::strategies::{self, Strategy};
 use crate::units::{BytesPerSecond, Seconds};
 
 /// What a changed question is priced on.
@@ -47,8 +47,8 @@ pub type HeldPredictor = Option<(usize, PredictorPoint)>;
 /// strategy stand in the predictors' order.
 #[must_use]
 pub fn varied_predictor(entries: &[Entry]) -> HeldPredictor {
-    let of_strategy = entries.iter().filter(|entry| entry.strategy == Strategy::TokenToExpert);
-    let priced = of_strategy.enumerate().filter_map(|(index, entry)| {
+    let with_predictors = entries.iter().filter(|entry| entry.predictor.is_some());
+    let priced = with_predictors.enumerate().filter_map(|(index, entry)| {
         let PricedPredictor { accuracy, overhead, .. } = *entry.predictor.as_ref()?;
         Some((index, PredictorPoint { accuracy, overhead }, entry.latency()?))
     });
@@ -228,7 +228,7 @@ impl<'a> Scenario<'a> {
             let layers = entry.latency()? * f64::from(model.moe_layers);
             Some(layers + dense * f64::from(model.dense_layers))
         };
-        let none = entries.iter().find(|entry| entry.strategy == Strategy::None);
+        let none = entries.iter().find(|entry| entry.strategy == strategies::NONE);
         let Some(limit) = none.and_then(|none| step(none, dense_layer)) else { return };
         let workload = &self.question.system.workload;
         let tokens_per_sequence = workload.tokens_per_step as f64 / workload.sequences as f64;

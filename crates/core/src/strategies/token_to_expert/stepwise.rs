@@ -11,7 +11,7 @@ use crate::pricing::planner::Planner;
 use crate::pricing::slot_shares::Placed;
 use crate::question::{PredictorPoint, Question};
 use crate::rebalance::copies_per_layer;
-use crate::system::{PredictorOverlap, System};
+use crate::system::System;
 use crate::terms::Terms;
 use crate::units::{Bytes, Seconds};
 
@@ -130,10 +130,7 @@ impl<'a> Stepwise<'a> {
     /// The same with the time of a predictor, as far as it is exposed.
     #[must_use]
     pub fn predicted(&self, terms: Terms, point: PredictorPoint) -> Terms {
-        let predictor = match self.system.assumptions.predictor_overlap {
-            PredictorOverlap::Serial => point.overhead,
-            PredictorOverlap::Attention => (point.overhead - terms.attention).max(Seconds::ZERO),
-        };
-        Terms { predictor, ..terms }
+        let overlap = self.system.assumptions.predictor_overlap;
+        Terms { predictor: overlap.exposed(point.overhead, terms.attention), ..terms }
     }
 }

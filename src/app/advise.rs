@@ -8,11 +8,11 @@ use sha2::{Digest, Sha256};
 
 use crate::app::advisor::{Advice, AdviceError, CheckedQuestion, KnownTraces, Progress};
 use crate::app::question::{self, Answerable, AskedRouting};
-use crate::app::routing_evidence::{self, Loaded};
+use crate::app::replay::HeldOutSteps;
+use crate::app::routing_evidence;
 use crate::app::{answer, default_predictors, fit_predictors, interval, plan_file, replay};
-use crate::wire::interval_search::IntervalSearch;
 use crate::wire::question::Method;
-use moe_gps_core::advice::{self, Advised, Stop};
+use moe_gps_core::advice::{self, Stop};
 use moe_gps_core::catalog::Catalog;
 use moe_gps_core::system::Preset;
 
@@ -44,41 +44,24 @@ fn advise(mut asked: Answerable, progress: &dyn Progress) -> Result<Advice, Advi
     let mut loaded = routing_evidence::load(&asked, &stopped)?;
     progress.report(0.1, "pricing");
     let missing = std::mem::take(&mut loaded.missing);
-    let mut advised =
-        advice::advise(&asked.question, &loaded.known, missing, Stop::when(&stopped))?;
-    if asked.method == Method::Simulated
-        && let AskedRouting::Trace(used) = &asked.routing
-    {
-        let replayed =
-            replay::replay(&asked.question, used, &fitted, &loaded, &mut advised, progress)?;
-        return written(&asked, &loaded, &advised, &fitted, Some(&replayed), interval);
-    }
-    written(&asked, &loaded, &advised, &fitted, None, interval)
-}
-
-/// The answer and its placement as JSON.
-fn written(
-    asked: &Answerable,
-    loaded: &Loaded,
-    advised: &Advised,
-    fitted: &fit_predictors::Fits,
-    replayed: Option<&replay::Replayed>,
-    interval: Option<IntervalSearch>,
-) -> Result<Advice, AdviceError> {
-    let mut result = answer::result(asked, &loaded.known, advised, catalog()?);
-    result.interval_search = interval;
-    fitted.write(&mut result);
-    if let Some(replayed) = replayed {
-        replay::write(replayed, &mut result);
-    }
-    let paper = asked.question.system.assumptions.preset == Preset::Paper;
-    let placement = if paper { None } else { plan_file::placement(asked, advised, &loaded.places) };
-    let strategy = result.recommendation.strategy.unwrap_or("none").to_owned();
+    let stop = Stop::when(&stopped);
+    let Answerable { question, method, routing, .. } = &asked;
+    let mut recorded = match routing {
+        AskedRouting::Trace(used) if *method == Method::Simulated => {
+            Some(HeldOutSteps::new(question, used, &fitted, &loaded, progress)?)
+        }
+        _ => None,
+    };
+    let advised = advice::advise(question, &loaded.known, missing, recorded.as_mut(), stop)?;
+    drop(recorded);
+    let result = answer::result(&asked, &loaded.known, &advised, &fitted, interval, catalog()?);
+    let paper = question.system.assumptions.preset == Preset::Paper;
+    let plan = if paper { None } else { plan_file::placement(&asked, &advised, &loaded.places) };
     Ok(Advice {
         recommendation: to_raw_value(&result.recommendation)?,
+        strategy: result.recommendation.strategy.unwrap_or("none").to_owned(),
         result: to_raw_value(&result)?,
-        strategy,
-        placement: placement.as_ref().map(to_raw_value).transpose()?,
+        placement: plan.as_ref().map(to_raw_value).transpose()?,
     })
 }
 

@@ -7,7 +7,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::wire::violation::Violation;
-use moe_gps_core::advice::analytic::AnalyticError;
+use moe_gps_core::pricing::error::PricingError;
 
 /// Who reads questions and answers them.
 ///
@@ -126,7 +126,7 @@ pub enum AdviceError {
     Catalog(String),
     /// A law could not be applied.
     #[error(transparent)]
-    Pricing(AnalyticError),
+    Pricing(PricingError),
     /// The answer could not be written: our bug.
     #[error("the answer could not be written as JSON")]
     Written(#[from] serde_json::Error),
@@ -140,10 +140,10 @@ pub enum AdviceError {
     },
 }
 
-impl From<AnalyticError> for AdviceError {
-    fn from(error: AnalyticError) -> Self {
+impl From<PricingError> for AdviceError {
+    fn from(error: PricingError) -> Self {
         match error {
-            AnalyticError::Stopped => Self::Canceled,
+            PricingError::Stopped => Self::Canceled,
             other => Self::Pricing(other),
         }
     }

@@ -3,7 +3,7 @@
 use crate::app::answer::redundant_experts;
 use crate::wire::duplication_search as wire;
 use moe_gps_core::advice::Advised;
-use moe_gps_core::advice::slot_search::{SlotSearch, Tried};
+use moe_gps_core::evaluate::slot_search::{SlotSearch, Tried};
 use moe_gps_core::memory::expert_bytes;
 use moe_gps_core::question::Question;
 

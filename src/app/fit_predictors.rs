@@ -7,9 +7,8 @@ use crate::app::advisor::{AdviceError, Progress, TraceFacts};
 use crate::app::predictor_cost::{Ends, PredictorCosts};
 use crate::app::question::{Answerable, AskedFit, AskedRouting, TraceUse};
 use crate::app::routing_evidence;
-use crate::wire::answer as wire;
 use crate::wire::violation::Violation;
-use moe_gps_core::evaluate::Foreseen;
+use moe_gps_core::evaluate::replay::Foreseen;
 use moe_gps_core::formats::trace::embedding::{EmbeddingError, read_rows};
 use moe_gps_core::formats::trace::stored::StoredTrace;
 use moe_gps_core::named::name_of;
@@ -281,15 +280,9 @@ impl Fits {
         counts
     }
 
-    /// Adds to the answer what only the fits know.
-    pub(super) fn write(&self, result: &mut wire::ResultBody) {
-        let bodies = result.strategies.iter_mut().filter_map(|body| body.predictor.as_mut());
-        for body in bodies.filter(|body| body.source == "fitted") {
-            let of =
-                |fitted: &&Fitted| PredictorKind::ALL.contains(&(fitted.kind, body.name.as_str()));
-            if let Some(fitted) = self.fitted.iter().find(of) {
-                body.accuracy_per_layer = Some(fitted.accuracy.per_layer.clone());
-            }
-        }
+    /// The accuracy per layer of the fitted predictor of this name.
+    pub(super) fn accuracy_per_layer(&self, name: &str) -> Option<Vec<f64>> {
+        let of = |fitted: &&Fitted| name_of(&PredictorKind::ALL, &fitted.kind) == name;
+        self.fitted.iter().find(of).map(|fitted| fitted.accuracy.per_layer.clone())
     }
 }

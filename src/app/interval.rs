@@ -10,7 +10,7 @@ use crate::wire::interval_search as wire;
 use crate::wire::question::Method;
 use moe_gps_core::advice::{self, Entry, PlanSummary, Priced, Stop};
 use moe_gps_core::evaluate::interval::{self, Tried};
-use moe_gps_core::evaluate::{BATCH, Simulator};
+use moe_gps_core::evaluate::{BATCH, replay::Simulator};
 use moe_gps_core::question::{Question, Rebalance, RebalanceMode};
 use moe_gps_core::rebalance::RebalanceCost;
 use moe_gps_core::routing::LayerRouting;
@@ -143,7 +143,7 @@ fn on_planning_part(
     for question in &questions {
         let pattern = advice::communication(question).0;
         let made = Simulator::new(question, pattern, &entries, &plans, &planned)
-            .map_err(advice::analytic::AnalyticError::from)?;
+            .map_err(moe_gps_core::pricing::error::PricingError::from)?;
         simulators.extend(made);
     }
     let mut recorded = Recorded::new(&parts, &layers, question);

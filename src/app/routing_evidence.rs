@@ -6,9 +6,9 @@ use std::ops::Range;
 
 use crate::app::advisor::{AdviceError, TraceFacts};
 use crate::app::question::{Answerable, AskedRouting, TraceUse};
-use moe_gps_core::advice::routing_evidence::Known;
 use moe_gps_core::formats::trace::stored::StoredTrace;
 use moe_gps_core::model::{Experts, Model};
+use moe_gps_core::pricing::routing_evidence::Known;
 use moe_gps_core::routing::{
     LayerRouting, by_expert, by_share, capped, forecast, in_order, normalised, power_law,
 };

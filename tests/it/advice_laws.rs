@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use moe_gps::app::question;
-use moe_gps_core::advice::routing_evidence::Known;
 use moe_gps_core::advice::{self, Entry, Priced, Stop};
 use moe_gps_core::catalog::Catalog;
+use moe_gps_core::pricing::routing_evidence::Known;
 use moe_gps_core::question::{PredictorCost, PredictorPoint, Question};
 use moe_gps_core::routing::{LayerRouting, normalised, power_law};
 use moe_gps_core::strategies::{self, Strategy as Ways};

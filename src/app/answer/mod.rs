@@ -2,15 +2,18 @@
 
 mod provenance;
 
+use crate::app::fit_predictors::Fits;
 use crate::app::question::{Answerable, AskedRouting};
 use crate::app::{duplication_search, transfer};
 use crate::wire::answer as wire;
-use moe_gps_core::advice::analytic::LayerImbalance;
+use crate::wire::interval_search::IntervalSearch;
+use moe_gps_core::advice::explain;
 use moe_gps_core::advice::group_cost::GroupCost;
-use moe_gps_core::advice::routing_evidence::Known;
 use moe_gps_core::advice::{Advised, Entry, PlanSummary, PricedPredictor};
 use moe_gps_core::catalog::Catalog;
 use moe_gps_core::engines;
+use moe_gps_core::evaluate::{LayerImbalance, StepStatistics};
+use moe_gps_core::pricing::routing_evidence::Known;
 use moe_gps_core::question::{Grouping, PredictorKind, PredictorSource, Question, RebalanceMode};
 use moe_gps_core::strategies::{self, Strategy};
 use moe_gps_core::system::{Communication, EngineName};
@@ -22,21 +25,21 @@ pub(super) fn name_of<T: PartialEq>(value: &T, names: &[(T, &'static str)]) -> &
     names.iter().find(|(other, _)| other == value).map_or("", |(_, name)| name)
 }
 
-/// The answer, without what only recorded steps tell.
+/// The answer.
 pub(super) fn result(
     asked: &Answerable,
     known: &Known,
     advised: &Advised,
+    fits: &Fits,
+    interval: Option<IntervalSearch>,
     catalog: &Catalog,
 ) -> wire::ResultBody {
     let question = &asked.question;
     let chosen = advised.chosen();
     wire::ResultBody {
-        recommendation: recommendation(question, advised),
-        strategies: advised
-            .entries
-            .iter()
-            .map(|entry| strategy(question, advised, entry))
+        recommendation: recommendation(question, known, advised, fits),
+        strategies: (0..advised.entries.len())
+            .map(|index| strategy(question, advised, fits, index))
             .collect(),
         references: advised
             .references
@@ -61,7 +64,7 @@ pub(super) fn result(
             .and_then(|entry| advised.plan(entry.strategy))
             .map(|plan| plan_body(asked, advised, plan)),
         duplication_search: duplication_search::body(question, advised),
-        interval_search: None,
+        interval_search: interval,
         transfer: transfer::body(asked, advised),
         confirm: confirm(question, advised),
         warnings: [
@@ -94,7 +97,13 @@ fn grouped(cost: &GroupCost) -> String {
     )
 }
 
-fn recommendation(question: &Question, advised: &Advised) -> wire::Recommendation {
+fn recommendation(
+    question: &Question,
+    known: &Known,
+    advised: &Advised,
+    fits: &Fits,
+) -> wire::Recommendation {
+    let reason = explain::reason(question, known, advised);
     let Some(choice) = &advised.choice else {
         return wire::Recommendation {
             strategy: None,
@@ -107,13 +116,13 @@ fn recommendation(question: &Question, advised: &Advised) -> wire::Recommendatio
             runner_up: None,
             best_runnable: None,
             missing: vec!["a deployment that fits into memory".to_owned()],
-            reason: advised.reason.clone(),
+            reason,
         };
     };
     let chosen = &advised.entries[choice.chosen];
     wire::Recommendation {
         strategy: Some(chosen.strategy.id()),
-        predictor: chosen.predictor.as_ref().map(predictor),
+        predictor: chosen.predictor.as_ref().map(|priced| predictor(priced, fits)),
         verdict: choice.verdict.id(),
         speedup_over_none: speedup(advised.none(), chosen),
         speedup_over_current: speedup(advised.current(question), chosen),
@@ -122,7 +131,7 @@ fn recommendation(question: &Question, advised: &Advised) -> wire::Recommendatio
         runner_up: choice.runner_up.map(|index| advised.entries[index].strategy.id()),
         best_runnable: choice.best_runnable.map(Strategy::id),
         missing: choice.missing.clone(),
-        reason: advised.reason.clone(),
+        reason,
     }
 }
 
@@ -131,12 +140,13 @@ fn speedup(over: Option<&Entry>, entry: &Entry) -> Option<f64> {
     entry.latency().map(|latency| before / latency)
 }
 
-fn predictor(priced: &PricedPredictor) -> wire::PredictorBody {
+fn predictor(priced: &PricedPredictor, fits: &Fits) -> wire::PredictorBody {
+    let fitted = priced.source == PredictorSource::Fitted;
     wire::PredictorBody {
         name: priced.name.clone(),
         kind: priced.kind.map(|kind| name_of(&kind, &PredictorKind::ALL)),
         accuracy: priced.accuracy,
-        accuracy_per_layer: None,
+        accuracy_per_layer: fits.accuracy_per_layer(&priced.name).filter(|_| fitted),
         overhead_s: priced.overhead.get(),
         source: name_of(&priced.source, &PredictorSource::ALL),
         fit: priced
@@ -145,13 +155,21 @@ fn predictor(priced: &PricedPredictor) -> wire::PredictorBody {
     }
 }
 
-fn strategy(question: &Question, advised: &Advised, entry: &Entry) -> wire::StrategyBody {
+fn strategy(
+    question: &Question,
+    advised: &Advised,
+    fits: &Fits,
+    index: usize,
+) -> wire::StrategyBody {
+    let entry = &advised.entries[index];
+    let replayed = advised.replayed(index);
+    let unbalanced = replayed.and_then(|_| advised.replayed(0));
     let support = engines::support::support(entry.strategy, &question.system);
     let plan = advised.plans.iter().find(|plan| plan.strategy == entry.strategy);
     let expert = moe_gps_core::memory::expert_bytes(&question.system);
     wire::StrategyBody {
         strategy: entry.strategy.id(),
-        predictor: entry.predictor.as_ref().map(predictor),
+        predictor: entry.predictor.as_ref().map(|priced| predictor(priced, fits)),
         feasible: entry.infeasible.is_none(),
         infeasible_reason: entry.infeasible.clone(),
         engine_support: support
@@ -171,11 +189,17 @@ fn strategy(question: &Question, advised: &Advised, entry: &Entry) -> wire::Stra
             tokens_per_s: served.tokens_per_s,
             step_latency_s: served.step.get(),
         }),
-        step_latency_s: None,
-        speedup_interval_95: None,
-        imbalance_before: None,
-        imbalance_after: None,
-        moved_bytes: plan.map(|plan| plan.first_moves as f64 * expert.get()),
+        step_latency_s: replayed.map(|found| {
+            let StepStatistics { mean, p50, p95, p99 } = found.steps;
+            wire::StepLatency { mean, p50, p95, p99 }
+        }),
+        speedup_interval_95: replayed.map(|found| found.speedup_interval),
+        imbalance_before: unbalanced.map(|none| none.imbalance.clone()),
+        imbalance_after: replayed.map(|found| found.imbalance.clone()),
+        moved_bytes: match (plan.map(|plan| plan.first_moves as f64 * expert.get()), replayed) {
+            (first, Some(found)) => Some(first.unwrap_or(0.0) + found.moved.get()),
+            (first, None) => first,
+        },
         replica_bytes: plan.map(|plan| plan.memory.replicas.get()),
         kv_tokens_lost_per_device: plan.map(|plan| plan.memory.kv_tokens_lost_to_replicas),
     }
@@ -230,13 +254,21 @@ fn routing(known: &Known, advised: &Advised) -> wire::RoutingBody {
     }
 }
 
+/// Device imbalance without and with the chosen plan: over the recorded steps where there are
+/// any, else over sampled ones.
 fn device_imbalance(advised: &Advised) -> Option<wire::DeviceImbalance> {
     let drawn = |plan: &PlanSummary| -> Vec<f64> {
         plan.imbalance.iter().map(|layer| layer.drawn).collect()
     };
     let before = wire::Summary::of(drawn(advised.plan(strategies::NONE)?))?;
-    let plan = advised.chosen().and_then(|entry| advised.plan(entry.strategy));
+    let chosen = advised.chosen().map(|entry| entry.strategy);
+    let plan = chosen.and_then(|strategy| advised.plan(strategy));
     let after = plan.and_then(|plan| wire::Summary::of(drawn(plan)));
+    let recorded = |index: usize| wire::Summary::of(advised.replayed(index)?.imbalance.clone());
+    let recorded_before = recorded(0);
+    let with_plan = advised.entries.iter().position(|entry| Some(entry.strategy) == chosen);
+    let recorded_after = with_plan.filter(|_| recorded_before.is_some()).and_then(recorded);
+    let expected = after.as_ref().map_or(1.0, |after| after.mean);
     let residual = plan.map(|plan| {
         let n = plan.imbalance.len().max(1) as f64;
         let mean = |value: &dyn Fn(&LayerImbalance) -> f64| {
@@ -246,9 +278,10 @@ fn device_imbalance(advised: &Advised) -> Option<wire::DeviceImbalance> {
             plan: mean(&|layer| layer.planned - 1.0),
             forecast_error: mean(&|layer| layer.expected - layer.planned),
             sampling: mean(&|layer| layer.drawn - layer.expected),
-            drift: 0.0,
+            drift: recorded_after.as_ref().map_or(0.0, |after| after.mean - expected),
         }
     });
+    let (before, after) = (recorded_before.unwrap_or(before), recorded_after.or(after));
     Some(wire::DeviceImbalance {
         balancedness_before: 1.0 / before.mean,
         balancedness_after: after.as_ref().map(|after| 1.0 / after.mean),

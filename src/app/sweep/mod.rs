@@ -15,13 +15,13 @@ use crate::app::{default_predictors, devices, routing_evidence};
 use crate::wire::sweep::{
     AnsweredAxis, LatencyMatrices, SweepAnswer, SweepProvenance, SweptParameter, SweptPredictor,
 };
-use moe_gps_core::advice::routing_evidence::Known;
 use moe_gps_core::advice::sensitivity::decision_map::{DecisionMap, MapAxis};
 use moe_gps_core::advice::sensitivity::flip::Parameter;
 use moe_gps_core::advice::sensitivity::sweep::{
     Axis, Cell, DRAWS, HeldPredictor, Predictors, Sweep, transposed, varied_predictor,
 };
 use moe_gps_core::advice::{self, Stop};
+use moe_gps_core::pricing::routing_evidence::Known;
 use moe_gps_core::question::{PredictorCost, Question};
 use moe_gps_core::strategies::{self, Strategy};
 use moe_gps_core::system::Preset;

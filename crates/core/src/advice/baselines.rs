@@ -24,18 +24,6 @@ pub struct Reference {
     pub layer_latency: Seconds,
 }
 
-impl Reference {
-    /// Follows a ceiling that a replay has found.
-    pub(crate) fn rebase(&mut self, ceiling: Option<Seconds>) {
-        let Some(ceiling) = ceiling else { return };
-        match self.id {
-            "post_gate_split" => self.layer_latency = ceiling + SOLVER,
-            "balanced" => self.layer_latency = ceiling,
-            _ => {}
-        }
-    }
-}
-
 /// The references of a question; none in paper mode, which has no formulas for them.
 pub(crate) fn price(
     question: &Question,

@@ -52,6 +52,16 @@ pub struct Choice {
     pub best_runnable: Option<Strategy>,
 }
 
+impl Choice {
+    /// Adds what is missing for a surer answer.
+    pub(crate) fn weigh(&mut self, missing: impl Iterator<Item = String>) {
+        self.missing.extend(missing);
+        if !self.missing.is_empty() {
+            self.verdict = Verdict::InsufficientEvidence;
+        }
+    }
+}
+
 /// The fastest entry of every strategy that may be chosen, fastest first.
 fn ranked(entries: &[Entry], allowed: &[Strategy]) -> Vec<(usize, Strategy, Seconds)> {
     let mut best: Vec<(usize, Strategy, Seconds)> = Vec::new();

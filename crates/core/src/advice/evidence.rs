@@ -1,12 +1,18 @@
 //! What could change the answer, and so turns the verdict into `insufficient_evidence`.
 
-use crate::advice::Advised;
 use crate::advice::pricing::Pricing;
-use crate::advice::routing_evidence::Known;
+use crate::pricing::entry::Entry;
+use crate::pricing::routing_evidence::Known;
 use crate::question::Question;
+use crate::strategies::{NONE, Strategy};
+use crate::units::Seconds;
 
 /// Doubts about the routing the answer rests on.
-pub(crate) fn of_routing(known: &Known, pricing: &Pricing, advised: &Advised) -> Vec<String> {
+pub(crate) fn of_routing(
+    known: &Known,
+    pricing: &Pricing,
+    chosen: Option<Strategy>,
+) -> Vec<String> {
     let mut doubts = Vec::new();
     if let Known::Balancedness { .. } = known {
         doubts.push(
@@ -14,8 +20,8 @@ pub(crate) fn of_routing(known: &Known, pricing: &Pricing, advised: &Advised) ->
                 .to_owned(),
         );
     }
-    if let (Some(orders), Some(chosen)) = (&advised.orders, advised.chosen()) {
-        let changed = pricing.winners_at(orders, chosen.strategy);
+    if let (Some(orders), Some(chosen)) = (&pricing.orders, chosen) {
+        let changed = pricing.winners_at(orders, chosen);
         if !changed.is_empty() {
             let names: Vec<&str> = changed.iter().map(|strategy| strategy.id()).collect();
             doubts.push(format!(
@@ -31,16 +37,18 @@ pub(crate) fn of_routing(known: &Known, pricing: &Pricing, advised: &Advised) ->
 }
 
 /// Doubts about the deployment: whether it fits, and whether the model describes it.
-pub(crate) fn of_deployment(question: &Question, advised: &mut Advised) -> Vec<String> {
+pub(crate) fn of_deployment(
+    question: &Question,
+    entries: &[Entry],
+    dense_layer: Seconds,
+) -> Vec<String> {
+    let Some(none) = entries.iter().find(|entry| entry.strategy == NONE) else { return Vec::new() };
     let mut doubts = Vec::new();
-    if let Some(reason) = advised.none().and_then(|none| none.infeasible.clone()) {
-        for entry in &mut advised.entries {
-            entry.infeasible.get_or_insert_with(|| reason.clone());
-        }
+    if let Some(reason) = &none.infeasible {
         doubts.push(format!("a deployment that fits: even without any strategy it {reason}"));
     }
-    if let (Some(measured), Some(none)) = (question.measured_step, advised.none())
-        && let Some(modelled) = advised.model_latency(question, none)
+    if let (Some(measured), Some(modelled)) =
+        (question.measured_step, none.model_latency(question, dense_layer))
         && !(0.5..=2.0).contains(&(modelled / measured))
     {
         doubts.push(format!(
@@ -51,4 +59,13 @@ pub(crate) fn of_deployment(question: &Question, advised: &mut Advised) -> Vec<S
         ));
     }
     doubts
+}
+
+/// Where the deployment does not fit without any strategy, no strategy can be run.
+pub(crate) fn none_fits_or_nothing(entries: &mut [Entry]) {
+    let none = entries.iter().find(|entry| entry.strategy == NONE);
+    let Some(reason) = none.and_then(|none| none.infeasible.clone()) else { return };
+    for entry in entries {
+        entry.infeasible.get_or_insert_with(|| reason.clone());
+    }
 }

@@ -2,8 +2,8 @@
 
 use crate::advice::Advised;
 use crate::advice::choose::{Choice, Verdict};
-use crate::advice::routing_evidence::Known;
 use crate::pricing::entry::Entry;
+use crate::pricing::routing_evidence::Known;
 use crate::question::Question;
 use crate::strategies;
 use crate::system::Preset;

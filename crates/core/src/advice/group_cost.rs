@@ -6,10 +6,12 @@
 //! on the same drawn steps. What the rule saves between nodes is not priced: the exchange
 //! takes a token's experts as independent.
 
-use crate::advice::analytic::AnalyticError;
-use crate::advice::pricing::{DRAWS, Pricing, costs};
-use crate::evaluate::sampled_steps::{Drawn, Step, draws};
+use crate::advice::pricing::Pricing;
+use crate::evaluate::sampled_steps::{DRAWS, Drawn, draws};
+use crate::evaluate::{LayerStep, Steps, mean};
 use crate::pricing::candidates::{Care, IN_USE, Placement, Placements, placements};
+use crate::pricing::error::PricingError;
+use crate::pricing::layer::LayerCosts;
 use crate::pricing::margin::resolution;
 use crate::pricing::planner::Planner;
 use crate::question::{Duplication, Grouping, Question};
@@ -34,7 +36,7 @@ pub struct GroupCost {
 pub(crate) fn cost(
     pricing: &Pricing,
     slots_per_device: u32,
-) -> Result<Option<GroupCost>, AnalyticError> {
+) -> Result<Option<GroupCost>, PricingError> {
     let question = pricing.question;
     let rule = Planner::new(question).grouping(slots_per_device);
     if rule == Grouping::None {
@@ -65,14 +67,18 @@ pub(crate) fn cost(
     let (Some(ruled), Some(free)) = (of_slots(pricing.placements()?), of_slots(&planned)) else {
         return Ok(None);
     };
-    let costs = costs(question, pricing.pattern)?;
+    let costs = LayerCosts::of(question, pricing.pattern)?;
     let draws = draws(question.seed, &pricing.layers, DRAWS);
     let both = Placements::of_all(vec![ruled, free]);
     let drawn = Drawn::new(question, &draws, &pricing.layers, &costs, &both);
-    let terms = |plan| costs.terms(&drawn.mean(plan, |loaded| costs.routed(loaded)));
+    let steps = || drawn.under(&both);
+    let terms =
+        |plan: usize| costs.terms(&mean(&mut steps(), |step| costs.routed(&step.loads[plan])));
     let imbalance = |plan: usize| {
-        let of = |step: Step| both.all[plan].layers[step.layer].imbalance(step.counts);
-        drawn.steps().map(of).sum::<f64>() / drawn.n_steps() as f64
+        let mut sum = 0.0;
+        let of = |step: &LayerStep| step.placed(plan).imbalance(step.counts);
+        steps().each(of, |_, layers| layers.iter().flatten().for_each(|one| sum += one));
+        sum / drawn.n_steps() as f64
     };
     let (with, without) = (terms(0), terms(1));
     let slower = with.total() / without.total() - 1.0;

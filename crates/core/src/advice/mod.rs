@@ -1,39 +1,43 @@
 //! From a question to advice: price every strategy, choose, explain, and say where it flips.
 //!
-//! Reading order: [`routing_evidence`] (what is known of the routing), [`paper`] and [`analytic`]
-//! (two ways of pricing), [`choose`], [`sensitivity::flip`], [`explain`].
+//! Reading order: [`advise`], [`choose`], [`sensitivity`], [`explain`]. What is priced stands in
+//! [`pricing`](crate::pricing), [`strategies`](crate::strategies) and
+//! [`evaluate`](crate::evaluate).
 
-pub mod analytic;
 pub mod baselines;
 pub mod choose;
 mod evidence;
 pub mod explain;
 pub mod group_cost;
-pub mod paper;
-mod paper_layer;
 pub(crate) mod pricing;
-pub mod routing_evidence;
 pub mod sensitivity;
-pub mod slot_search;
 
-use analytic::AnalyticError;
-use choose::{Choice, Verdict};
+use baselines::Reference;
+use choose::Choice;
+use group_cost::GroupCost;
 use pricing::Pricing;
-use routing_evidence::{Known, OrderRange};
 use sensitivity::flip::Flip;
 use sensitivity::scenario::Scenario;
 
 use crate::engines;
-use crate::evaluate::Replayed;
+use crate::evaluate::Step;
+use crate::evaluate::prices::plans::plan_of;
+use crate::evaluate::replay::{Foreseen, Replayed, Simulator};
+use crate::evaluate::slot_search::SlotSearch;
+use crate::evaluate::transfer::{self, Loads, Transfer};
+use crate::evaluate::transfer_replay::Held;
+use crate::pricing::candidates::IN_USE;
+use crate::pricing::error::PricingError;
+use crate::pricing::layer::LayerCosts;
+use crate::pricing::routing_evidence::{Known, OrderRange};
 use crate::question::Question;
-use crate::strategies::{self, LIST, Strategy};
+use crate::strategies::{LIST, NONE, Strategy};
 use crate::system::Communication;
 use crate::units::Seconds;
 
+pub use crate::evaluate::PlanSummary;
 pub use crate::pricing::cancel::Stop;
 pub use crate::pricing::entry::{Bands, Entry, PricedPredictor};
-pub use analytic::PlanSummary;
-pub use baselines::Reference;
 pub use pricing::Priced;
 
 /// Everything an answer is written from.
@@ -46,13 +50,13 @@ pub struct Advised {
     /// The plans behind the entries (calibrated mode).
     pub plans: Vec<PlanSummary>,
     /// The search for the number of slots, where it was left to us.
-    pub search: Option<slot_search::SlotSearch>,
+    pub search: Option<SlotSearch>,
     /// What plans for one load are worth on the others, where there are several (calibrated
     /// mode).
-    pub transfer: Option<crate::evaluate::transfer::Transfer>,
+    pub transfer: Option<Transfer>,
     /// What it costs to keep groups of experts on nodes, where that is more than the error
     /// band (calibrated mode).
-    pub groups: Option<group_cost::GroupCost>,
+    pub groups: Option<GroupCost>,
     /// Layer latency no balancing can beat.
     pub ceiling: Option<Seconds>,
     /// Latency of one dense layer.
@@ -67,10 +71,10 @@ pub struct Advised {
     pub communication: (Communication, String),
     /// Device imbalance that a scalar routing leaves open.
     pub orders: Option<OrderRange>,
+    /// What the replay found, where there were recorded steps.
+    pub replayed: Vec<Replayed>,
     /// What speaks against the routing the answer rests on.
     pub doubts: Vec<String>,
-    /// One paragraph in plain words.
-    pub reason: String,
 }
 
 impl Advised {
@@ -83,7 +87,7 @@ impl Advised {
     /// The entry of `none`.
     #[must_use]
     pub fn none(&self) -> Option<&Entry> {
-        self.entries.iter().find(|entry| entry.strategy == strategies::NONE)
+        self.entries.iter().find(|entry| entry.strategy == NONE)
     }
 
     /// The entry of what runs now, where the question says: `none` stands for the stated map
@@ -102,135 +106,184 @@ impl Advised {
             .min_by(|a, b| cost(a).total_cmp(&cost(b)))
     }
 
+    /// What the replay found of an entry.
+    #[must_use]
+    pub fn replayed(&self, entry: usize) -> Option<&Replayed> {
+        self.replayed.iter().find(|found| found.entry == entry)
+    }
+
     /// The plan of a strategy.
     #[must_use]
     pub fn plan(&self, strategy: Strategy) -> Option<&PlanSummary> {
-        analytic::plan_of(&self.plans, strategy)
-    }
-
-    /// Slots per device of the chosen plan; where none is, of the plan with copies, or
-    /// without.
-    fn slots_per_device(&self) -> Option<u32> {
-        let chosen = self.chosen().map(|entry| entry.strategy);
-        [chosen.filter(|strategy| *strategy != strategies::NONE)]
-            .into_iter()
-            .flatten()
-            .chain(LIST.iter().rev().copied().filter(|strategy| *strategy != strategies::NONE))
-            .find_map(|strategy| self.plan(strategy))
-            .map(|plan| plan.slots_per_device)
+        plan_of(&self.plans, strategy)
     }
 
     /// Latency of the whole model in an entry: its mixture-of-experts layers and the dense
     /// ones.
     #[must_use]
     pub fn model_latency(&self, question: &Question, entry: &Entry) -> Option<Seconds> {
-        let model = &question.system.model;
-        entry.latency().map(|layer| {
-            layer * f64::from(model.moe_layers) + self.dense_layer * f64::from(model.dense_layers)
-        })
+        entry.model_latency(question, self.dense_layer)
     }
 }
 
-/// Advises on a question by formulas on expected and drawn loads.
+/// The recorded steps of a question, served from the first to the last as often as asked.
+pub trait Recorded {
+    /// What may go wrong.
+    type Error: From<PricingError>;
+
+    /// Tokens per expert of the planning part of every load, `[load][layer][expert]`.
+    fn planned(&self) -> &[Vec<Vec<f64>>];
+
+    /// Shows all steps, some at a time, with what fitted predictors foresee of them.
+    fn serve(&mut self, see: &mut dyn FnMut(&[Step], &[Foreseen])) -> Result<(), Self::Error>;
+
+    /// What speaks against relying on the steps, once they were served.
+    fn doubts(&self) -> Vec<String>;
+}
+
+/// No recorded steps: the strategies are priced on sampled ones alone.
+#[derive(Debug, Clone, Copy)]
+pub enum Unrecorded {}
+
+impl Recorded for Unrecorded {
+    type Error = PricingError;
+
+    fn planned(&self) -> &[Vec<Vec<f64>>] {
+        match *self {}
+    }
+
+    fn serve(&mut self, _: &mut dyn FnMut(&[Step], &[Foreseen])) -> Result<(), PricingError> {
+        match *self {}
+    }
+
+    fn doubts(&self) -> Vec<String> {
+        match *self {}
+    }
+}
+
+/// Advises on a question: prices every strategy on sampled steps, and on the recorded ones where
+/// there are any, and chooses.
 ///
 /// `missing` is what speaks against the routing before anything is priced.
-pub fn advise(
+pub fn advise<R: Recorded>(
     question: &Question,
     known: &Known,
     missing: Vec<String>,
+    mut recorded: Option<&mut R>,
     stop: Stop,
-) -> Result<Advised, AnalyticError> {
+) -> Result<Advised, R::Error> {
     let (pattern, because) = communication(question);
     let pricing = Pricing::new(question, known, pattern, stop);
-    let mut priced = pricing.whole()?;
-    let scenario = Scenario::new(&pricing, &priced.entries)?;
-    sensitivity::serve(&scenario, question, &mut priced.entries);
-    let mut advised = Advised {
-        choice: choose::choose(question, &priced.entries),
-        entries: priced.entries,
-        plans: priced.plans,
-        search: priced.search,
-        transfer: None,
-        groups: None,
-        ceiling: priced.ceiling,
-        dense_layer: priced.dense_layer,
-        references: baselines::price(question, &pricing, priced.ceiling),
-        flips: Vec::new(),
-        other_communication: None,
-        communication: (pattern, because),
-        orders: pricing.orders.clone(),
-        doubts: missing,
-        reason: String::new(),
+    let mut sampled = pricing.whole()?;
+    let scenario = Scenario::new(&pricing, &sampled.entries)?;
+    sensitivity::serve(&scenario, question, &mut sampled.entries);
+    let on_samples = choose::choose(question, &sampled.entries)
+        .map(|choice| sampled.entries[choice.chosen].strategy);
+    let mut doubts = missing;
+    doubts.extend(evidence::of_routing(known, &pricing, on_samples));
+
+    let mut entries = sampled.entries;
+    let mut replayed = Vec::new();
+    if let Some(recorded) = recorded.as_deref_mut() {
+        evidence::none_fits_or_nothing(&mut entries);
+        replayed = replay(question, pattern, &entries, &sampled.plans, recorded)?;
+        for found in &replayed {
+            entries[found.entry].reprice(found.terms);
+        }
+        doubts.extend(recorded.doubts());
+    }
+    let mut choice = choose::choose(question, &entries);
+    let chosen = choice.as_ref().map(|choice| entries[choice.chosen].strategy);
+    // Where the recorded steps confirm the choice, so do its flip points on sampled ones.
+    let flips = match (chosen, on_samples) {
+        (Some(chosen), expected) if Some(chosen) != expected => {
+            sensitivity::all_flips(&Scenario::new(&pricing, &entries)?, chosen)?
+        }
+        (_, Some(expected)) => sensitivity::all_flips(&scenario, expected)?,
+        (_, None) => Vec::new(),
     };
-    if let Some(chosen) = advised.chosen() {
-        advised.flips = sensitivity::all_flips(&scenario, chosen.strategy)?;
+    let replayed_ceiling = ceiling(choice.as_ref(), &entries, &replayed);
+    let ceiling = replayed_ceiling.or(sampled.ceiling);
+    let (mut transfer, mut groups) = (None, None);
+    if let Some(slots) = slots_per_device(chosen, &sampled.plans) {
+        transfer = transferred(&pricing, slots)?;
+        groups = group_cost::cost(&pricing, slots)?;
     }
-    advised.other_communication = other_communication(question, &pricing, &advised);
-    if let Some(slots) = advised.slots_per_device() {
-        advised.transfer = crate::evaluate::transfer::transfer(&pricing, slots)?;
-        advised.groups = group_cost::cost(&pricing, slots)?;
+    if let (Some(transfer), Some(recorded)) = (&mut transfer, recorded) {
+        let held = Held::new(question, pattern, transfer);
+        let mut held = held.ok_or(PricingError::NoProfile)?;
+        recorded.serve(&mut |steps, _| held.replay(steps))?;
+        held.finish(transfer);
     }
-    advised.doubts.extend(evidence::of_routing(known, &pricing, &advised));
-    conclude(question, known, &mut advised);
-    Ok(advised)
+
+    let deployment = evidence::of_deployment(question, &entries, sampled.dense_layer);
+    evidence::none_fits_or_nothing(&mut entries);
+    if let Some(choice) = &mut choice {
+        choice.weigh(doubts.iter().cloned().chain(deployment));
+    }
+    Ok(Advised {
+        references: baselines::price(question, &pricing, ceiling),
+        other_communication: other_communication(question, &pricing, on_samples),
+        orders: pricing.orders.clone(),
+        communication: (pattern, because),
+        dense_layer: sampled.dense_layer,
+        plans: sampled.plans,
+        search: sampled.search,
+        entries,
+        choice,
+        transfer,
+        groups,
+        ceiling,
+        flips,
+        replayed,
+        doubts,
+    })
+}
+
+/// Replays recorded steps under every strategy.
+fn replay<R: Recorded>(
+    question: &Question,
+    pattern: Communication,
+    entries: &[Entry],
+    plans: &[PlanSummary],
+    recorded: &mut R,
+) -> Result<Vec<Replayed>, R::Error> {
+    let simulator = Simulator::new(question, pattern, entries, plans, recorded.planned())
+        .map_err(PricingError::from)?;
+    let mut simulator = simulator.ok_or(PricingError::NoProfile)?;
+    recorded.serve(&mut |steps, foreseen| simulator.replay(steps, foreseen))?;
+    Ok(simulator.finish().unwrap_or_default())
+}
+
+/// Layer latency no balancing can beat on recorded steps: that of the fastest strategy with every
+/// device taking the mean, never above any entry.
+fn ceiling(choice: Option<&Choice>, entries: &[Entry], replayed: &[Replayed]) -> Option<Seconds> {
+    let fastest = choice?.fastest;
+    let of_fastest = replayed.iter().find(|found| found.entry == fastest)?;
+    let latencies = entries.iter().filter_map(Entry::feasible_latency);
+    Some(latencies.fold(of_fastest.balanced.total(), Seconds::min))
+}
+
+/// Slots per device of the chosen plan; where none is, of the one that does most.
+fn slots_per_device(chosen: Option<Strategy>, plans: &[PlanSummary]) -> Option<u32> {
+    let chosen = chosen.filter(|strategy| *strategy != NONE);
+    let others = LIST.iter().rev().copied().filter(|strategy| *strategy != NONE);
+    let mut looked_at = chosen.into_iter().chain(others);
+    looked_at.find_map(|strategy| plan_of(plans, strategy)).map(|plan| plan.slots_per_device)
+}
+
+/// What plans for one load are worth on the others, where there are several.
+fn transferred(pricing: &Pricing, slots: u32) -> Result<Option<Transfer>, PricingError> {
+    let Known::Several(loads) = pricing.known else { return Ok(None) };
+    let costs = &LayerCosts::of(pricing.question, pricing.pattern)?;
+    let in_use = &pricing.placements()?.all[IN_USE];
+    let Pricing { question, stop, .. } = *pricing;
+    transfer::transfer(&Loads { question, costs, loads, in_use, stop }, slots)
 }
 
 /// Prices every strategy under the question's communication pattern, and no more.
-pub fn price(question: &Question, known: &Known, stop: Stop) -> Result<Priced, AnalyticError> {
+pub fn price(question: &Question, known: &Known, stop: Stop) -> Result<Priced, PricingError> {
     Pricing::new(question, known, communication(question).0, stop).whole()
-}
-
-/// Puts a replay's prices in place of the drawn ones and chooses anew.
-pub fn replayed(
-    question: &Question,
-    known: &Known,
-    advised: &mut Advised,
-    found: &[Replayed],
-    missing: Vec<String>,
-    stop: Stop,
-) -> Result<(), AnalyticError> {
-    let drawn = advised.chosen().map(|entry| entry.strategy);
-    for replayed in found {
-        advised.entries[replayed.entry].reprice(replayed.terms);
-    }
-    advised.choice = choose::choose(question, &advised.entries);
-    let chosen = advised.chosen().map(|entry| entry.strategy);
-    if chosen != drawn {
-        let pricing = Pricing::new(question, known, advised.communication.0, stop);
-        if let Some(chosen) = chosen {
-            let scenario = Scenario::new(&pricing, &advised.entries)?;
-            advised.flips = sensitivity::all_flips(&scenario, chosen)?;
-        }
-        if let Some(slots) = advised.slots_per_device() {
-            advised.transfer = crate::evaluate::transfer::transfer(&pricing, slots)?;
-            advised.groups = group_cost::cost(&pricing, slots)?;
-        }
-    }
-    let latencies = || advised.entries.iter().filter_map(Entry::feasible_latency);
-    let fastest = advised.choice.as_ref().map(|choice| choice.fastest);
-    let ceiling = found
-        .iter()
-        .find(|replayed| Some(replayed.entry) == fastest)
-        .map(|replayed| latencies().fold(replayed.balanced.total(), Seconds::min));
-    advised.ceiling = ceiling.or(advised.ceiling);
-    for reference in &mut advised.references {
-        reference.rebase(ceiling);
-    }
-    advised.doubts.extend(missing);
-    conclude(question, known, advised);
-    Ok(())
-}
-
-/// Weighs the doubts and puts the choice into words.
-fn conclude(question: &Question, known: &Known, advised: &mut Advised) {
-    let doubts = evidence::of_deployment(question, advised);
-    if let Some(choice) = &mut advised.choice {
-        choice.missing.extend(advised.doubts.iter().cloned().chain(doubts));
-        if !choice.missing.is_empty() {
-            choice.verdict = Verdict::InsufficientEvidence;
-        }
-    }
-    advised.reason = explain::reason(question, known, advised);
 }
 
 /// The communication pattern in force, and why.
@@ -244,9 +297,9 @@ pub fn communication(question: &Question) -> (Communication, String) {
 fn other_communication(
     question: &Question,
     pricing: &Pricing,
-    advised: &Advised,
+    chosen: Option<Strategy>,
 ) -> Option<(Communication, Strategy)> {
     let other = engines::defaults::communication(&question.system).alternative?;
     let winner = pricing.winner_under(other)?;
-    (winner != advised.chosen()?.strategy).then_some((other, winner))
+    (winner != chosen?).then_some((other, winner))
 }

@@ -2,26 +2,25 @@
 
 use std::sync::{Arc, OnceLock};
 
-use crate::advice::analytic::{Analytic, AnalyticError, PlanSummary};
 use crate::advice::choose::winner;
-use crate::advice::paper::Paper;
-use crate::advice::paper_layer::paper_layer;
-use crate::advice::routing_evidence::{Known, OrderRange, Orders};
-use crate::advice::slot_search::SlotSearch;
-use crate::evaluate::sampled_steps::{Drawn, Effort, draws};
+use crate::evaluate::PlanSummary;
+use crate::evaluate::prices::SampledPrices;
+use crate::evaluate::sampled_steps::{DRAWS, Drawn, Effort, draws};
+use crate::evaluate::slot_search::SlotSearch;
 use crate::pricing::cancel::Stop;
 use crate::pricing::candidates::{Care, Placements, placements};
 use crate::pricing::entry::Entry;
+use crate::pricing::error::PricingError;
 use crate::pricing::layer::LayerCosts;
+use crate::pricing::paper::Paper;
+use crate::pricing::paper_layer::paper_layer;
 use crate::pricing::planner::Planner;
+use crate::pricing::routing_evidence::{Known, OrderRange, Orders};
 use crate::question::Question;
 use crate::routing::LayerRouting;
 use crate::strategies::{self, Strategy};
 use crate::system::{Communication, Preset};
 use crate::units::Seconds;
-
-/// What an answer is priced on.
-pub(crate) const DRAWS: Effort = Effort { steps: 128, per_layer: 4 };
 
 /// On this it is seen whether the answer would be another one in another case.
 const SIDE_DRAWS: Effort = Effort { steps: 32, per_layer: 2 };
@@ -71,17 +70,17 @@ impl<'a> Pricing<'a> {
     }
 
     /// The full answer.
-    pub(crate) fn whole(&self) -> Result<Priced, AnalyticError> {
+    pub(crate) fn whole(&self) -> Result<Priced, PricingError> {
         let question = self.question;
         if paper(question) {
             return Ok(by_paper(question, self.known));
         }
-        let costs = costs(question, self.pattern)?;
+        let costs = LayerCosts::of(question, self.pattern)?;
         let planner = Planner::new(question);
         let placements = self.placements()?;
         let draws = draws(question.seed, &self.layers, DRAWS);
         let drawn = Drawn::new(question, &draws, &self.layers, &costs, placements);
-        let analytic = Analytic::new(question, planner, &costs, placements, &drawn);
+        let analytic = SampledPrices::new(question, planner, &costs, placements, &drawn);
         let analysis = analytic.analyse(&self.layers, self.known.loads());
         Ok(Priced {
             entries: self.priceable(analysis.entries),
@@ -93,7 +92,7 @@ impl<'a> Pricing<'a> {
     }
 
     /// The placements of the question as it is.
-    pub(crate) fn placements(&self) -> Result<&Arc<Placements>, AnalyticError> {
+    pub(crate) fn placements(&self) -> Result<&Arc<Placements>, PricingError> {
         if let Some(made) = self.placements.get() {
             return Ok(made);
         }
@@ -109,15 +108,15 @@ impl<'a> Pricing<'a> {
         &self,
         pattern: Communication,
         layers: &[LayerRouting],
-    ) -> Result<Option<(Strategy, Strategy)>, AnalyticError> {
+    ) -> Result<Option<(Strategy, Strategy)>, PricingError> {
         let question = self.question;
-        let costs = costs(question, pattern)?;
+        let costs = LayerCosts::of(question, pattern)?;
         let planner = Planner::new(question);
         let loads = self.known.loads();
         let placements = placements(question, &planner, layers, loads, Care::Quick, self.stop)?;
         let draws = draws(question.seed, layers, SIDE_DRAWS);
         let drawn = Drawn::new(question, &draws, layers, &costs, &placements);
-        let prices = Analytic::new(question, planner, &costs, &placements, &drawn).price();
+        let prices = SampledPrices::new(question, planner, &costs, &placements, &drawn).price();
         Ok(winner(question, &self.priceable(prices)))
     }
 
@@ -159,16 +158,6 @@ impl<'a> Pricing<'a> {
         }
         entries
     }
-}
-
-/// The laws of a question's layer.
-pub(crate) fn costs(
-    question: &Question,
-    pattern: Communication,
-) -> Result<LayerCosts, AnalyticError> {
-    let tokens = question.system.workload.tokens_per_step as f64;
-    let measured = question.measured_layer.as_ref();
-    LayerCosts::new(&question.system, pattern, measured, tokens).ok_or(AnalyticError::NoProfile)
 }
 
 /// Whether the paper's formulas answer.

@@ -1,8 +1,8 @@
 //! One priced entry followed over the steps of a replay.
 
-use crate::advice::Entry;
-use crate::evaluate::layer::{Outcome, Wanted};
-use crate::evaluate::{Foreseen, Series};
+use crate::evaluate::replay::{Foreseen, Wanted};
+use crate::evaluate::{Outcome, Series};
+use crate::pricing::entry::Entry;
 use crate::pricing::layer::{LayerCosts, Routed};
 use crate::question::{PredictorKind, PredictorPoint, PredictorSource};
 use crate::strategies::Strategy;
@@ -32,10 +32,12 @@ struct OfLoad {
     balanced: Routed,
     copying: Seconds,
     latencies: Series,
+    /// Sum over steps of max/mean device load, per layer.
+    imbalance: Vec<f64>,
 }
 
 impl Track {
-    pub(super) fn new(index: usize, entry: &Entry, n_loads: usize) -> Self {
+    pub(super) fn new(index: usize, entry: &Entry, n_loads: usize, n_layers: usize) -> Self {
         let predictor = entry.predictor.as_ref();
         Self {
             entry: index,
@@ -47,14 +49,15 @@ impl Track {
                 accuracy: predictor.accuracy,
                 overhead: predictor.overhead,
             }),
-            loads: vec![OfLoad::default(); n_loads],
+            loads: vec![OfLoad { imbalance: vec![0.0; n_layers], ..OfLoad::default() }; n_loads],
             moved: Bytes::ZERO,
         }
     }
 
-    pub(super) fn wanted<'a>(&self, foreseen: &'a [Foreseen]) -> Wanted<'a> {
+    pub(super) fn wanted<'a>(&self, followed: &[Strategy], foreseen: &'a [Foreseen]) -> Wanted<'a> {
+        let kept = self.strategy.planned_by();
         Wanted {
-            strategy: self.strategy,
+            plan: followed.iter().position(|strategy| *strategy == kept),
             point: self.point,
             foreseen: foreseen.iter().find(|foreseen| Some(foreseen.kind) == self.fitted),
         }
@@ -73,7 +76,8 @@ impl Track {
         let mut routed = Routed::default();
         let mut copying = Seconds::ZERO;
         let of_load = &mut self.loads[load];
-        for outcome in layers {
+        for (outcome, imbalance) in layers.zip(&mut of_load.imbalance) {
+            *imbalance += outcome.imbalance;
             routed += outcome.routed;
             of_load.balanced += outcome.balanced;
             copying += outcome.moved.time;
@@ -109,6 +113,16 @@ impl Track {
             mean += of(load).scaled(*part);
         }
         mean
+    }
+
+    /// Mean over steps of max/mean device load per layer, loads weighed by these `parts`.
+    pub(super) fn mean_imbalance(&self, parts: &[f64]) -> Vec<f64> {
+        let n_layers = self.loads.first().map_or(0, |load| load.imbalance.len());
+        let of_layer = |layer: usize| {
+            let of_load = |(load, part): (&OfLoad, &f64)| load.imbalance[layer] * part;
+            self.loads.iter().zip(parts).map(of_load).sum()
+        };
+        (0..n_layers).map(of_layer).collect()
     }
 
     /// Step latencies of every load.

@@ -2,16 +2,17 @@
 
 use std::sync::OnceLock;
 
-use crate::pricing::candidates::{Placement, Placements, each_layer};
+use crate::evaluate::{LayerStep, Steps};
+use crate::pricing::candidates::{Placements, each_layer};
 use crate::pricing::device_load::Loaded;
-use crate::pricing::layer::{LayerCosts, Routed};
+use crate::pricing::layer::LayerCosts;
 use crate::question::Question;
 use crate::routing::sample::{Chances, Draws};
 use crate::routing::{self, LayerRouting};
 use crate::seed::{Purpose, stream};
 use crate::strategies::token_to_expert::by_accuracy::ANCHORS;
 use crate::strategies::token_to_expert::mispredicted::mispredicted;
-use crate::strategies::token_to_expert::stepwise::Replanned;
+use crate::strategies::token_to_expert::stepwise::{Moved, Replanned};
 
 /// How many steps are drawn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +22,9 @@ pub struct Effort {
     /// Of every layer at least.
     pub(crate) per_layer: usize,
 }
+
+/// What an answer is priced on.
+pub(crate) const DRAWS: Effort = Effort { steps: 128, per_layer: 4 };
 
 impl Effort {
     /// Steps drawn of each of so many layers, in pairs.
@@ -46,14 +50,6 @@ pub(crate) fn draws(seed: u64, layers: &[LayerRouting], effort: Effort) -> Vec<D
         .zip(0_u64..)
         .map(|(layer, index)| Draws::new(seed, index, per_layer, layer.truth.len()))
         .collect()
-}
-
-/// One layer of one drawn step.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Step<'a> {
-    pub(crate) layer: usize,
-    /// Tokens per expert.
-    pub(crate) counts: &'a [f64],
 }
 
 /// One layer of one step as a predictor forecasts it.
@@ -135,30 +131,9 @@ impl Drawn {
         self.layers.iter().map(|layer| layer.counts.len() / self.n_experts).sum()
     }
 
-    /// Every step.
-    pub(crate) fn steps(&self) -> impl Iterator<Item = Step<'_>> {
-        self.layers.iter().enumerate().flat_map(|(layer, drawn)| {
-            drawn.counts.chunks_exact(self.n_experts).map(move |counts| Step { layer, counts })
-        })
-    }
-
-    /// The load of every step under a placement.
-    pub(crate) fn loads(&self, placement: usize) -> impl Iterator<Item = &Loaded> {
-        let steps =
-            self.layers.iter().flat_map(|layer| layer.loads.chunks_exact(self.n_placements));
-        steps.map(move |loads| &loads[placement])
-    }
-
-    /// Every step with its load under a placement.
-    pub(crate) fn under(&self, placement: usize) -> impl Iterator<Item = (Step<'_>, &Loaded)> {
-        self.steps().zip(self.loads(placement))
-    }
-
-    /// The mean over steps.
-    pub(crate) fn mean(&self, placement: usize, price: impl Fn(&Loaded) -> Routed) -> Routed {
-        let mut sum = Routed::default();
-        self.loads(placement).for_each(|loaded| sum += price(loaded));
-        sum.scaled(1.0 / self.n_steps() as f64)
+    /// The steps, with the placements that they were drawn under.
+    pub(crate) const fn under<'a>(&'a self, placements: &'a Placements) -> Sampled<'a> {
+        Sampled { drawn: self, placements }
     }
 
     /// What a predictor of the accuracy of that anchor forecasts for every step.
@@ -166,31 +141,81 @@ impl Drawn {
         &self,
         anchor: usize,
         costs: &LayerCosts,
-        (index, placement): (usize, &Placement),
+        (index, placements): (usize, &Placements),
     ) -> &[Forecast] {
         self.forecasts[index][anchor].get_or_init(|| {
-            let mut rng = stream(self.seed, Purpose::Misprediction, 0);
-            let mut layer = 0;
-            let forecast = |(step, true_load): (Step, &Loaded)| {
-                if step.layer != layer {
-                    layer = step.layer;
-                    rng = stream(self.seed, Purpose::Misprediction, layer as u64);
-                }
+            let mut forecasts = Vec::with_capacity(self.n_steps());
+            let sampled = self.under(placements);
+            let forecast = |step: &LayerStep, rng: &mut _| {
                 let accuracy = ANCHORS[anchor];
                 // Who is never wrong forecasts the truth.
                 let (counts, loaded) = if accuracy >= 1.0 {
-                    (step.counts.to_vec(), *true_load)
+                    (step.counts.to_vec(), step.loads[index])
                 } else {
-                    let order = &self.layers[layer].order;
+                    let order = &self.layers[step.layer].order;
                     let ranked = routing::in_order(step.counts, order);
-                    let told = mispredicted(&ranked, accuracy, &mut rng);
+                    let told = mispredicted(&ranked, accuracy, rng);
                     let counts = routing::by_expert(&told, order);
-                    let loaded = costs.loaded(&placement.layers[layer], &counts);
+                    let loaded = costs.loaded(step.placed(index), &counts);
                     (counts, loaded)
                 };
                 Forecast { counts, loaded, replanned: OnceLock::new() }
             };
-            self.under(index).map(forecast).collect()
+            for layer in self.layers.iter().enumerate() {
+                let mut rng = stream(self.seed, Purpose::Misprediction, layer.0 as u64);
+                let made = sampled.of_layer(layer, 0, |step| forecast(step, &mut rng));
+                forecasts.extend(made);
+            }
+            forecasts.into()
         })
+    }
+}
+
+/// The sampled steps under the placements that they were drawn for.
+///
+/// Every step is one of a single layer; the layers of several loads all count the same.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Sampled<'a> {
+    drawn: &'a Drawn,
+    placements: &'a Placements,
+}
+
+impl Sampled<'_> {
+    /// What `price` makes of every step of one layer, the first of which is the `first` of all.
+    fn of_layer<O>(
+        &self,
+        (layer, sampled): (usize, &DrawnLayer),
+        first: usize,
+        mut price: impl FnMut(&LayerStep) -> O,
+    ) -> Vec<O> {
+        let placed = |plan: usize| &self.placements.all[plan].layers[layer];
+        let counts = sampled.counts.chunks_exact(self.drawn.n_experts);
+        let loads = sampled.loads.chunks_exact(self.drawn.n_placements);
+        let steps = counts.zip(loads).zip(first..);
+        let renewal = |_| Moved::default();
+        let step = |((counts, loads), at)| LayerStep {
+            layer,
+            at,
+            counts,
+            loads,
+            placed: &placed,
+            renewal: &renewal,
+        };
+        steps.map(step).map(|step| price(&step)).collect()
+    }
+}
+
+impl Steps for Sampled<'_> {
+    fn each<O: Send>(
+        &mut self,
+        price: impl Fn(&LayerStep) -> O + Sync,
+        mut see: impl FnMut(&[usize], &[Vec<O>]),
+    ) {
+        let mut at = 0;
+        for layer in self.drawn.layers.iter().enumerate() {
+            let priced = self.of_layer(layer, at, &price);
+            at += priced.len();
+            see(&vec![0; priced.len()], &[priced]);
+        }
     }
 }

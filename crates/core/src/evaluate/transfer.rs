@@ -6,15 +6,17 @@
 //! were recorded, replayed ([`Held`](crate::evaluate::transfer_replay::Held)). A plan is loaded
 //! once here: no renewal is in it, so that what differs is the load alone.
 
-use crate::advice::analytic::AnalyticError;
-use crate::advice::pricing::{DRAWS, Pricing, costs};
-use crate::advice::routing_evidence::Known;
-use crate::evaluate::sampled_steps::{Drawn, draws};
+use crate::evaluate::sampled_steps::{DRAWS, Drawn, draws};
+use crate::evaluate::{LayerStep, Steps};
 use crate::placement::SlotMap;
-use crate::pricing::candidates::{IN_USE, Placement, Placements, each_layer};
+use crate::pricing::cancel::Stop;
+use crate::pricing::candidates::{Placement, Placements, each_layer};
+use crate::pricing::error::PricingError;
+use crate::pricing::layer::LayerCosts;
 use crate::pricing::layer::Routed;
 use crate::pricing::planner::Planner;
 use crate::pricing::slot_shares::Placed;
+use crate::question::Question;
 use crate::routing::LayerRouting;
 use crate::strategies::DISTRIBUTION_ONLY;
 use crate::units::Seconds;
@@ -79,18 +81,26 @@ impl Transfer {
     }
 }
 
-/// Scores plans of so many slots on every load; `None` where there is only one.
+/// Several loads that one plan may serve, and what plans for them are scored with.
+pub(crate) struct Loads<'a> {
+    pub(crate) question: &'a Question,
+    pub(crate) costs: &'a LayerCosts,
+    /// The routing of every load's layers.
+    pub(crate) loads: &'a [Vec<LayerRouting>],
+    pub(crate) in_use: &'a Placement,
+    pub(crate) stop: Stop<'a>,
+}
+
+/// Scores plans of so many slots on every load; `None` where there is none.
 pub(crate) fn transfer(
-    pricing: &Pricing,
+    of: &Loads,
     slots_per_device: u32,
-) -> Result<Option<Transfer>, AnalyticError> {
-    let (Known::Several(loads), question) = (pricing.known, pricing.question) else {
-        return Ok(None);
-    };
+) -> Result<Option<Transfer>, PricingError> {
+    let Loads { question, costs, loads, in_use, stop } = *of;
+    let layers = loads.concat();
     let planner = Planner::new(question);
-    let in_use = &pricing.placements()?.all[IN_USE];
-    let n_layers = pricing.layers.len() / loads.len();
-    let plan_for = |which: &[&Vec<LayerRouting>]| -> Result<Placement, AnalyticError> {
+    let n_layers = layers.len() / loads.len().max(1);
+    let plan_for = |which: &[&Vec<LayerRouting>]| -> Result<Placement, PricingError> {
         let plan = |layer: usize| {
             let shares: Vec<&[f64]> =
                 which.iter().map(|load| load[layer].forecast.as_slice()).collect();
@@ -103,37 +113,39 @@ pub(crate) fn transfer(
         Ok(Placement {
             strategy: DISTRIBUTION_ONLY,
             slots_per_device,
-            layers: maps.iter().cycle().zip(pricing.layers.iter()).map(placed).collect(),
+            layers: maps.iter().cycle().zip(layers.iter()).map(placed).collect(),
             first_moves: 0,
             most_moves: 0.0,
         })
     };
     let mut all = vec![in_use.clone()];
     for load in loads {
-        pricing.stop.check()?;
+        stop.check()?;
         all.push(plan_for(&[load])?);
     }
     all.push(plan_for(&loads.iter().collect::<Vec<_>>())?);
-    let costs = costs(question, pricing.pattern)?;
-    let draws = draws(question.seed, &pricing.layers, DRAWS);
+    let draws = draws(question.seed, &layers, DRAWS);
     let placements = Placements::of_all(all);
-    let drawn = Drawn::new(question, &draws, &pricing.layers, &costs, &placements);
+    let drawn = Drawn::new(question, &draws, &layers, costs, &placements);
     let scored = |(index, placement): (usize, &Placement)| {
         let mut on = vec![OnLoad::default(); loads.len()];
-        for (at, (placed, layer)) in placement.layers.iter().zip(pricing.layers.iter()).enumerate()
-        {
+        for (at, (placed, layer)) in placement.layers.iter().zip(layers.iter()).enumerate() {
             let on = &mut on[at / n_layers];
             on.imbalance += placed.imbalance(&layer.truth) / n_layers as f64;
             on.planned += placed.imbalance(&layer.forecast) / n_layers as f64;
         }
         let n_steps = drawn.n_steps() as f64 / loads.len() as f64;
         let mut routed = vec![Routed::default(); loads.len()];
-        for (step, loaded) in drawn.under(index) {
-            let load = step.layer / n_layers;
-            let imbalance = placement.layers[step.layer].imbalance(step.counts);
-            on[load].step_imbalance += imbalance / n_steps;
-            routed[load] += costs.routed(loaded);
-        }
+        let price = |step: &LayerStep| {
+            let imbalance = step.placed(index).imbalance(step.counts);
+            (step.layer / n_layers, imbalance, costs.routed(&step.loads[index]))
+        };
+        drawn.under(&placements).each(price, |_, layers| {
+            for (load, imbalance, priced) in layers.iter().flatten() {
+                on[*load].step_imbalance += imbalance / n_steps;
+                routed[*load] += *priced;
+            }
+        });
         for (on, routed) in on.iter_mut().zip(routed) {
             on.latency = costs.terms(&routed.scaled(1.0 / n_steps)).total();
         }

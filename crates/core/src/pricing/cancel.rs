@@ -2,9 +2,9 @@
 
 use std::fmt;
 
-use crate::advice::analytic::AnalyticError;
+use crate::pricing::error::PricingError;
 
-/// Asked often; after `true` pricing ends with [`AnalyticError::Stopped`].
+/// Asked often; after `true` pricing ends with [`PricingError::Stopped`].
 #[derive(Clone, Copy)]
 pub struct Stop<'a>(&'a (dyn Fn() -> bool + Sync));
 
@@ -19,8 +19,8 @@ impl<'a> Stop<'a> {
     }
 
     /// An error once it is to end.
-    pub(crate) fn check(self) -> Result<(), AnalyticError> {
-        if (self.0)() { Err(AnalyticError::Stopped) } else { Ok(()) }
+    pub(crate) fn check(self) -> Result<(), PricingError> {
+        if (self.0)() { Err(PricingError::Stopped) } else { Ok(()) }
     }
 }
 

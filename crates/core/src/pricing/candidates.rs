@@ -5,10 +5,10 @@
 
 use rayon::prelude::*;
 
-use crate::advice::analytic::AnalyticError;
 use crate::placement::moves::Moves;
 use crate::placement::{PlacementError, SlotMap};
 use crate::pricing::cancel::Stop;
+use crate::pricing::error::PricingError;
 use crate::pricing::planner::Planner;
 use crate::pricing::slot_shares::Placed;
 use crate::question::Question;
@@ -91,7 +91,7 @@ pub(crate) fn placements(
     loads: usize,
     care: Care,
     stop: Stop,
-) -> Result<Placements, AnalyticError> {
+) -> Result<Placements, PricingError> {
     let trivial = planner.trivial()?;
     let stated = question.current.as_ref().and_then(|current| current.physical_to_logical.as_ref());
     let in_use = |index: usize| {

@@ -4,6 +4,7 @@ use crate::price::Basis;
 use crate::pricing::serving::Served;
 use crate::question::{
     OverheadCurve, Predictor, PredictorCost, PredictorKind, PredictorPoint, PredictorSource,
+    Question,
 };
 use crate::strategies::Strategy;
 use crate::terms::{PerTerm, Terms};
@@ -102,6 +103,15 @@ impl Entry {
     pub fn cost(&self) -> Option<Seconds> {
         let latency = self.feasible_latency()?;
         Some(self.served.map_or(latency, |served| served.per_batch))
+    }
+
+    /// Latency of the whole model: its mixture-of-experts layers and the dense ones.
+    #[must_use]
+    pub fn model_latency(&self, question: &Question, dense_layer: Seconds) -> Option<Seconds> {
+        let model = &question.system.model;
+        self.latency().map(|layer| {
+            layer * f64::from(model.moe_layers) + dense_layer * f64::from(model.dense_layers)
+        })
     }
 
     /// Puts other terms in place of these.

@@ -21,7 +21,8 @@ use crate::price::{Basis, Price};
 use crate::pricing::attention_block::{attention_block, dense_block};
 use crate::pricing::device_load::Loaded;
 use crate::pricing::entry::{Band, Bands};
-use crate::question::MeasuredLayer;
+use crate::pricing::error::PricingError;
+use crate::question::{MeasuredLayer, Question};
 use crate::rebalance::STALL_BAND;
 use crate::system::{Communication, Overlap, System};
 use crate::terms::Terms;
@@ -91,6 +92,13 @@ impl Routed {
 }
 
 impl LayerCosts {
+    /// The laws of a question's layer.
+    pub(crate) fn of(question: &Question, pattern: Communication) -> Result<Self, PricingError> {
+        let tokens = question.system.workload.tokens_per_step as f64;
+        let measured = question.measured_layer.as_ref();
+        Self::new(&question.system, pattern, measured, tokens).ok_or(PricingError::NoProfile)
+    }
+
     /// Binds every law to the question's system.
     #[must_use]
     #[expect(clippy::too_many_lines, reason = "one operator after another, in the order of a step")]

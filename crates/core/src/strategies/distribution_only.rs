@@ -8,8 +8,8 @@
 //! copies balance compute, not communication (MoE-GPS, arXiv 2506.07366).
 
 use super::{Colours, Placing, Rules, Strategy};
-use crate::advice::paper::{Paper, PaperRouting};
 use crate::placement::PlacementError;
+use crate::pricing::paper::{Paper, PaperRouting};
 use crate::pricing::planner::Planner;
 use crate::question::{PredictorPoint, Question};
 use crate::terms::Terms;

@@ -13,8 +13,8 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::ops::Deref;
 
-use crate::advice::paper::{Paper, PaperRouting};
 use crate::placement::PlacementError;
+use crate::pricing::paper::{Paper, PaperRouting};
 use crate::pricing::planner::Planner;
 use crate::question::{PredictorPoint, Question};
 use crate::system::{Assumptions, System};

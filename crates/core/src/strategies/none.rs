@@ -8,7 +8,7 @@
 //! the balanced expert FFN of one device (MoE-GPS, arXiv 2506.07366).
 
 use super::{Colours, Placing, Rules, Strategy};
-use crate::advice::paper::{Paper, PaperRouting};
+use crate::pricing::paper::{Paper, PaperRouting};
 use crate::question::PredictorPoint;
 use crate::terms::Terms;
 

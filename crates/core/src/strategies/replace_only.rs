@@ -1,7 +1,7 @@
 //! A distribution forecast; experts are only placed anew, never copied.
 
 use super::{Colours, Placing, Rules, Strategy};
-use crate::advice::paper::{Paper, PaperRouting};
+use crate::pricing::paper::{Paper, PaperRouting};
 use crate::pricing::planner::Planner;
 use crate::question::{PredictorPoint, Question};
 use crate::system::System;

@@ -10,13 +10,13 @@ mod text;
 use serde_json::Value;
 
 use moe_gps_core::advice;
-use moe_gps_core::advice::analytic::AnalyticError;
 use moe_gps_core::advice::choose::choose;
-use moe_gps_core::advice::routing_evidence::Known;
 use moe_gps_core::advice::sensitivity::decision_map::{DecisionMap, MapAxis};
 use moe_gps_core::advice::sensitivity::flip::Parameter;
 use moe_gps_core::advice::sensitivity::sweep::{Axis, Sweep};
 use moe_gps_core::advice::{Entry, Stop};
+use moe_gps_core::pricing::error::PricingError;
+use moe_gps_core::pricing::routing_evidence::Known;
 use moe_gps_core::question::Question;
 use moe_gps_core::strategies::{self, Strategy};
 use moe_gps_core::units::Seconds;
@@ -83,7 +83,7 @@ impl Priced {
 pub type Read<'a, E> = &'a dyn Fn(&Value) -> Result<(Question, Known), E>;
 
 /// Computes every document, whose questions `read` reads.
-pub fn documents<E: From<AnalyticError>>(
+pub fn documents<E: From<PricingError>>(
     recordings: &[Recording],
     read: Read<E>,
 ) -> Result<Vec<Document>, E> {
@@ -111,7 +111,7 @@ pub fn documents<E: From<AnalyticError>>(
     Ok(documents)
 }
 
-fn of<E: From<AnalyticError>>(
+fn of<E: From<PricingError>>(
     case: &Case,
     preset: &'static str,
     read: Read<E>,
@@ -156,7 +156,7 @@ fn of<E: From<AnalyticError>>(
 }
 
 /// The latencies of every strategy, those of token-to-expert by the predictor's accuracy.
-fn curve<E: From<AnalyticError>>(request: &Value, read: Read<E>) -> Result<Curves, E> {
+fn curve<E: From<PricingError>>(request: &Value, read: Read<E>) -> Result<Curves, E> {
     let (question, known) = read(request)?;
     let entries = advice::price(&question, &known, Stop::NEVER)?.entries;
     let latency = |strategy| {
@@ -171,7 +171,7 @@ fn curve<E: From<AnalyticError>>(request: &Value, read: Read<E>) -> Result<Curve
     })
 }
 
-fn point<E: From<AnalyticError>>(request: &Value, at: Point, read: Read<E>) -> Result<Priced, E> {
+fn point<E: From<PricingError>>(request: &Value, at: Point, read: Read<E>) -> Result<Priced, E> {
     let (question, known) = read(request)?;
     let entries = advice::price(&question, &known, Stop::NEVER)?.entries;
     let choice = choose(&question, &entries);

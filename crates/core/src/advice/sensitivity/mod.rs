@@ -5,10 +5,10 @@ pub mod flip;
 pub(crate) mod scenario;
 pub mod sweep;
 
-use crate::advice::analytic::AnalyticError;
 use crate::advice::sensitivity::flip::{Answer, Effort, Flip, Parameter, flips};
 use crate::advice::sensitivity::scenario::Scenario;
 use crate::pricing::entry::Entry;
+use crate::pricing::error::PricingError;
 use crate::question::Question;
 use crate::strategies::{self, Strategy};
 
@@ -21,7 +21,7 @@ const DRAWN: Effort = Effort { grid: 12, halvings: 8 };
 pub(crate) fn all_flips(
     scenario: &Scenario,
     held: Strategy,
-) -> Result<Vec<Flip<Strategy>>, AnalyticError> {
+) -> Result<Vec<Flip<Strategy>>, PricingError> {
     let found: Vec<_> =
         Parameter::ALL.into_iter().flat_map(|one| along(scenario, one, held)).collect();
     // What was searched since the pricing was stopped found nothing.

@@ -16,17 +16,18 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::advice::analytic::{Analytic, AnalyticError, Standing, whole_tokens};
 use crate::advice::choose::chosen_by;
-use crate::advice::pricing::{Pricing, costs, paper, paper_entries};
-use crate::advice::routing_evidence::Known;
+use crate::advice::pricing::{Pricing, paper, paper_entries};
 use crate::advice::sensitivity::flip::Parameter;
+use crate::evaluate::prices::{SampledPrices, Standing, whole_tokens};
 use crate::evaluate::sampled_steps::{Drawn, Effort, draws};
 use crate::pricing::cancel::Stop;
 use crate::pricing::candidates::{Care, Placements, placements};
 use crate::pricing::entry::{Entry, PricedPredictor};
+use crate::pricing::error::PricingError;
 use crate::pricing::layer::LayerCosts;
 use crate::pricing::planner::Planner;
+use crate::pricing::routing_evidence::Known;
 use crate::pricing::serving::{Batch, served};
 use crate::question::{PredictorCost, PredictorPoint, Question};
 use crate::routing::LayerRouting;
@@ -88,7 +89,7 @@ struct Parts {
 
 impl<'a> Scenario<'a> {
     /// A priced question as it is.
-    pub(crate) fn new(pricing: &'a Pricing<'a>, entries: &[Entry]) -> Result<Self, AnalyticError> {
+    pub(crate) fn new(pricing: &'a Pricing<'a>, entries: &[Entry]) -> Result<Self, PricingError> {
         Self::around(pricing, varied_predictor(entries))
     }
 
@@ -96,7 +97,7 @@ impl<'a> Scenario<'a> {
     pub(crate) fn around(
         pricing: &'a Pricing<'a>,
         predictor: HeldPredictor,
-    ) -> Result<Self, AnalyticError> {
+    ) -> Result<Self, PricingError> {
         let parts = if paper(pricing.question) { None } else { Some(Parts::new(pricing)?) };
         Ok(Self {
             pricing,
@@ -142,7 +143,7 @@ impl<'a> Scenario<'a> {
     ///
     /// After an error, such as when the pricing is stopped, the scenario is of no use until the
     /// quantity is set again.
-    pub(crate) fn set(&mut self, parameter: Parameter, value: f64) -> Result<(), AnalyticError> {
+    pub(crate) fn set(&mut self, parameter: Parameter, value: f64) -> Result<(), PricingError> {
         let (question, pricing) = (&mut self.question, self.pricing);
         pricing.stop.check()?;
         match parameter {
@@ -180,7 +181,7 @@ impl<'a> Scenario<'a> {
     }
 
     /// Changes the sequences and tokens of a step.
-    fn set_batch(&mut self, sequences: u64, tokens: u64) -> Result<(), AnalyticError> {
+    fn set_batch(&mut self, sequences: u64, tokens: u64) -> Result<(), PricingError> {
         let question = &mut self.question;
         question.system.workload.sequences = sequences;
         question.system.workload.tokens_per_step = tokens;
@@ -215,7 +216,7 @@ impl<'a> Scenario<'a> {
     fn priced(&mut self) -> Option<(Vec<Entry>, Seconds)> {
         let question = &self.question;
         let Parts { planner, placements, costs, drawn, standing, .. } = self.parts.as_mut()?;
-        let analytic = Analytic::new(question, planner.clone(), costs, placements, drawn);
+        let analytic = SampledPrices::new(question, planner.clone(), costs, placements, drawn);
         let standing = standing.get_or_insert_with(|| Arc::new(analytic.standing()));
         let entries = analytic.with_predictors(standing);
         Some((self.pricing.priceable(entries), costs.dense_layer))
@@ -261,9 +262,9 @@ impl<'a> Scenario<'a> {
 }
 
 impl Parts {
-    fn new(pricing: &Pricing) -> Result<Self, AnalyticError> {
+    fn new(pricing: &Pricing) -> Result<Self, PricingError> {
         let question = pricing.question;
-        let costs = costs(question, pricing.pattern)?;
+        let costs = LayerCosts::of(question, pricing.pattern)?;
         let layers = Arc::clone(&pricing.layers);
         let placements = Arc::clone(pricing.placements()?);
         let draws: Arc<[Draws]> = draws(question.seed, &layers, DRAWS).into();
@@ -282,14 +283,14 @@ impl Parts {
     }
 
     /// Binds the laws.
-    fn bind(&mut self, question: &Question, pricing: &Pricing) -> Result<(), AnalyticError> {
-        self.costs = costs(question, pricing.pattern)?;
+    fn bind(&mut self, question: &Question, pricing: &Pricing) -> Result<(), PricingError> {
+        self.costs = LayerCosts::of(question, pricing.pattern)?;
         self.standing = None;
         Ok(())
     }
 
     /// Plans on the forecast, without a search.
-    fn plan(&mut self, question: &Question, stop: Stop) -> Result<(), AnalyticError> {
+    fn plan(&mut self, question: &Question, stop: Stop) -> Result<(), PricingError> {
         self.care = Care::Quick;
         let made = placements(question, &self.planner, &self.layers, self.loads, self.care, stop)?;
         self.placements = Arc::new(made);

@@ -6,15 +6,15 @@
 
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
-use crate::advice::analytic::AnalyticError;
 use crate::advice::choose::decided;
 use crate::advice::communication;
 use crate::advice::pricing::Pricing;
-use crate::advice::routing_evidence::Known;
 use crate::advice::sensitivity::flip::Parameter;
 use crate::advice::sensitivity::scenario::Scenario;
 use crate::pricing::cancel::Stop;
 use crate::pricing::entry::Entry;
+use crate::pricing::error::PricingError;
+use crate::pricing::routing_evidence::Known;
 use crate::question::{Predictor, Question};
 use crate::strategies::Strategy;
 use crate::units::Seconds;
@@ -63,7 +63,7 @@ pub struct Cell {
 impl Sweep<'_> {
     /// The cells of a grid, those of the first value of the first axis first. Without any axis:
     /// the question as it is, in one cell.
-    pub fn cells(&self, axes: &[Axis]) -> Result<Vec<Cell>, AnalyticError> {
+    pub fn cells(&self, axes: &[Axis]) -> Result<Vec<Cell>, PricingError> {
         let pattern = communication(self.question).0;
         let pricing = Pricing::new(self.question, self.known, pattern, self.stop);
         let scenario = Scenario::around(&pricing, self.predictor)?;
@@ -86,7 +86,7 @@ impl Sweep<'_> {
         scenario: &Scenario,
         (parameter, value): (Parameter, f64),
         inner: Option<Axis>,
-    ) -> Result<Vec<Cell>, AnalyticError> {
+    ) -> Result<Vec<Cell>, PricingError> {
         let mut row = scenario.clone();
         self.set(&mut row, parameter, value)?;
         let Some(inner) = inner else { return Ok(vec![Cell::of(&mut row)]) };
@@ -104,7 +104,7 @@ impl Sweep<'_> {
         scenario: &mut Scenario,
         parameter: Parameter,
         value: f64,
-    ) -> Result<(), AnalyticError> {
+    ) -> Result<(), PricingError> {
         scenario.set(parameter, value)?;
         if let Some(predictors) = self.predictors.filter(|_| parameter == Parameter::TokensPerStep)
         {

@@ -14,7 +14,7 @@ pub(crate) mod predictor_curve;
 pub mod stepwise;
 
 use super::{Colours, DISTRIBUTION_ONLY, Placing, Rules, Strategy};
-use crate::advice::paper::{Paper, PaperRouting};
+use crate::pricing::paper::{Paper, PaperRouting};
 use crate::question::PredictorPoint;
 use crate::system::{Assumptions, System};
 use crate::terms::Terms;

@@ -1,14 +1,14 @@
-//! The analytic method: every strategy priced on loads drawn from expected shares.
+//! Every strategy priced on steps sampled from expected shares.
 //!
-//! The laws of a layer are applied to a few dozen drawn steps per layer, the same draws
-//! for every strategy, so that differences are not noise. Plans are made on the forecast
-//! shares and priced on draws from the true ones.
+//! The laws of a layer are applied to a few dozen sampled steps per layer, the same for every
+//! strategy, so that differences are not noise. Plans are made on the forecast shares and priced
+//! on steps sampled from the true ones.
 
-mod analysis;
+pub(crate) mod plans;
 
-use crate::evaluate::sampled_steps::Drawn;
+use crate::evaluate::sampled_steps::{Drawn, Sampled};
+use crate::evaluate::{LayerStep, Steps, mean};
 use crate::memory::{MemoryBudget, MemoryPlan};
-use crate::placement::PlacementError;
 use crate::pricing::candidates::{IN_USE, Placements};
 use crate::pricing::entry::{Bands, Entry, PricedPredictor};
 use crate::pricing::layer::{LayerCosts, Routed};
@@ -23,11 +23,9 @@ use crate::strategies::{LIST, Placing, Strategy};
 use crate::terms::Terms;
 use crate::units::{Bytes, Seconds};
 
-pub use analysis::{LayerImbalance, PlanSummary, plan_of};
-
-/// The question under the analytic method.
+/// The strategies of a question on sampled steps.
 #[derive(Debug)]
-pub(crate) struct Analytic<'a> {
+pub(crate) struct SampledPrices<'a> {
     question: &'a Question,
     costs: &'a LayerCosts,
     placements: &'a Placements,
@@ -60,27 +58,12 @@ struct Predicted {
 }
 
 /// A number of tokens or sequences as a whole number, at least one.
-#[must_use]
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "clamped first")]
-pub fn whole_tokens(tokens: f64) -> u64 {
+pub(crate) fn whole_tokens(tokens: f64) -> u64 {
     tokens.round().clamp(1.0, 1e15) as u64
 }
 
-/// Why a question cannot be analysed.
-#[derive(Debug, Clone, PartialEq, thiserror::Error)]
-pub enum AnalyticError {
-    /// The device has no laws.
-    #[error("the device has no profile to price operators with")]
-    NoProfile,
-    /// It was told to end.
-    #[error("the pricing was stopped")]
-    Stopped,
-    /// The shape of the placement is impossible.
-    #[error(transparent)]
-    Placement(#[from] PlacementError),
-}
-
-impl<'a> Analytic<'a> {
+impl<'a> SampledPrices<'a> {
     /// The question with its placements and drawn steps.
     pub(crate) fn new(
         question: &'a Question,
@@ -135,7 +118,7 @@ impl<'a> Analytic<'a> {
     }
 
     /// The placement of a strategy with the least latency of those that fit, taken at its word
-    /// (see [`slot_search`](crate::advice::slot_search)); the smallest of equals.
+    /// (see [`slot_search`](crate::evaluate::slot_search)); the smallest of equals.
     fn best(&self, strategy: Strategy) -> Option<(usize, Terms)> {
         let mut best: Option<(usize, Terms, bool)> = None;
         for index in self.placements.of(strategy) {
@@ -161,10 +144,18 @@ impl<'a> Analytic<'a> {
 
     /// Mean terms under a placement that is kept over all steps.
     fn terms(&self, index: usize) -> Terms {
-        let routed = self.drawn.mean(index, |loaded| self.costs.routed(loaded));
-        let mut terms = self.costs.terms(&routed);
+        let mut terms = self.costs.terms(&self.routed(index));
         terms.rebalance = self.rebalance(index);
         terms
+    }
+
+    /// The routed part of a layer under a placement that is kept, mean over steps.
+    fn routed(&self, index: usize) -> Routed {
+        mean(&mut self.steps(), |step| self.costs.routed(&step.loads[index]))
+    }
+
+    fn steps(&self) -> Sampled<'_> {
+        self.drawn.under(self.placements)
     }
 
     /// The renewals of a placement, per layer and step.
@@ -241,8 +232,7 @@ impl<'a> Analytic<'a> {
 
     /// Terms of token-to-expert prediction over accuracy, before the predictor's own time.
     fn by_accuracy(&self, kept: usize, rebalance: Seconds) -> ByAccuracy {
-        let routed = self.drawn.mean(kept, |loaded| self.costs.routed(loaded));
-        let unchanged = self.stepwise.unpredicted(self.costs, &routed, rebalance);
+        let unchanged = self.stepwise.unpredicted(self.costs, &self.routed(kept), rebalance);
         if self.question.predictors.is_empty() {
             return ByAccuracy::unpriced(unchanged);
         }
@@ -253,26 +243,30 @@ impl<'a> Analytic<'a> {
     /// made from predicted loads, or the plan of `distribution_only` where the prediction
     /// says it is better.
     fn unpredicted(&self, anchor: usize, kept: usize, rebalance: Seconds) -> Terms {
-        let placement = &self.placements.all[kept];
-        let forecasts = self.drawn.forecasts(anchor, self.costs, (kept, placement));
+        let forecasts = self.drawn.forecasts(anchor, self.costs, (kept, self.placements));
         let mut copying = Seconds::ZERO;
         let mut sum = Routed::default();
-        for ((step, true_load), forecast) in self.drawn.under(kept).zip(forecasts) {
+        let price = |step: &LayerStep| {
+            let forecast = &forecasts[step.at];
             let told = Told {
                 counts: step.counts,
                 forecast: &forecast.counts,
-                true_load: *true_load,
+                true_load: step.loads[kept],
                 told_load: forecast.loaded,
             };
             let replanned = || {
-                let map = &placement.layers[step.layer].map;
+                let map = &step.placed(kept).map;
                 let made = || self.stepwise.replanned(self.costs, map, &forecast.counts);
                 forecast.replanned.get_or_init(made).as_ref()
             };
-            let stepped = self.stepwise.step(self.costs, &told, replanned);
-            copying += stepped.moved.time;
-            sum += stepped.routed;
-        }
+            self.stepwise.step(self.costs, &told, replanned)
+        };
+        self.steps().each(price, |_, layers| {
+            for stepped in layers.iter().flatten() {
+                copying += stepped.moved.time;
+                sum += stepped.routed;
+            }
+        });
         let n = forecasts.len() as f64;
         let rebalance = rebalance + copying / n;
         self.stepwise.unpredicted(self.costs, &sum.scaled(1.0 / n), rebalance)

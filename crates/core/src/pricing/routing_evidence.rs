@@ -2,7 +2,7 @@
 
 use rand::seq::SliceRandom;
 
-use crate::advice::paper::PaperRouting;
+use crate::pricing::paper::PaperRouting;
 use crate::question::Question;
 use crate::routing::{self, LayerRouting, forecast, power_law};
 use crate::seed::{Purpose, stream};

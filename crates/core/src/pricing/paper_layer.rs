@@ -12,11 +12,11 @@
 //! They are not claimed to give the paper's own 0.246 and 0.591 ms. Worked number:
 //! Mixtral 8x7B, 512 tokens on 4 devices, all-reduce of 4 MiB at 300 GB/s: 54.6 µs.
 
-use crate::advice::paper::PaperLayer;
 use crate::comm::llmcompass;
 use crate::cost::closed_form::{
     A100_80GB, ClosedForm, LLMCOMPASS_GEMM_LAUNCH, LLMCOMPASS_ROW_LAUNCH, LLMCOMPASS_SOFTMAX_LAUNCH,
 };
+use crate::pricing::paper::PaperLayer;
 use crate::question::Question;
 use crate::units::{Bytes, Seconds};
 

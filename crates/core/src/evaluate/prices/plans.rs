@@ -1,7 +1,8 @@
 //! What stands behind the prices: plans and what they take, the search for slots, the ceiling.
 
-use crate::advice::analytic::Analytic;
-use crate::advice::slot_search::{SlotSearch, Tried};
+use crate::evaluate::prices::SampledPrices;
+use crate::evaluate::slot_search::{SlotSearch, Tried};
+use crate::evaluate::{LayerStep, Steps, mean};
 use crate::memory::MemoryBudget;
 use crate::placement::SlotMap;
 use crate::pricing::candidates::IN_USE;
@@ -45,7 +46,7 @@ pub struct LayerImbalance {
     pub planned: f64,
 }
 
-/// What the analytic method found.
+/// What pricing on sampled steps found.
 #[derive(Debug, Clone)]
 pub(crate) struct Analysis {
     /// Every strategy with its price.
@@ -59,12 +60,11 @@ pub(crate) struct Analysis {
 }
 
 /// The plan that a strategy loads.
-#[must_use]
-pub fn plan_of(plans: &[PlanSummary], strategy: Strategy) -> Option<&PlanSummary> {
+pub(crate) fn plan_of(plans: &[PlanSummary], strategy: Strategy) -> Option<&PlanSummary> {
     plans.iter().find(|plan| plan.strategy == strategy.planned_by())
 }
 
-impl Analytic<'_> {
+impl SampledPrices<'_> {
     /// Prices every strategy and describes the plans behind the prices.
     ///
     /// The plan of a strategy is its smallest within the band of its fastest, which is the one
@@ -75,7 +75,9 @@ impl Analytic<'_> {
         let balanced: Vec<Routed> = standing
             .taken
             .iter()
-            .map(|(_, index)| self.drawn.mean(*index, |loaded| self.costs.balanced(loaded)))
+            .map(|(_, index)| {
+                mean(&mut self.steps(), |step| self.costs.balanced(&step.loads[*index]))
+            })
             .collect();
         let planned = IN_USE + 1..self.placements.all.len();
         let tried: Vec<Tried> = planned.map(|index| self.tried(index)).collect();
@@ -128,10 +130,13 @@ impl Analytic<'_> {
             mean.planned += placed.imbalance(&routing.forecast) / loads as f64;
         }
         let per_layer = self.drawn.n_steps() as f64 / n_layers as f64;
-        for step in self.drawn.steps() {
-            let drawn = placement.layers[step.layer].imbalance(step.counts);
-            imbalance[step.layer % n_layers].drawn += drawn / per_layer;
-        }
+        let drawn =
+            |step: &LayerStep| (step.layer % n_layers, step.placed(index).imbalance(step.counts));
+        self.steps().each(drawn, |_, layers| {
+            for (layer, drawn) in layers.iter().flatten() {
+                imbalance[*layer].drawn += drawn / per_layer;
+            }
+        });
         PlanSummary {
             strategy: placement.strategy,
             slots_per_device: placement.slots_per_device,

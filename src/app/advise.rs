@@ -12,7 +12,7 @@ use crate::app::routing_evidence::{self, Loaded};
 use crate::app::{answer, default_predictors, fit_predictors, interval, plan_file, replay};
 use crate::wire::interval_search::IntervalSearch;
 use crate::wire::question::Method;
-use moe_gps_core::advice::{self, Advised, Stop};
+use moe_gps_core::advice::{self, Advised};
 use moe_gps_core::catalog::Catalog;
 use moe_gps_core::system::Preset;
 
@@ -40,12 +40,11 @@ fn advise(mut asked: Answerable, progress: &dyn Progress) -> Result<Advice, Advi
     let fitted = fit_predictors::fit(&mut asked, progress)?;
     progress.report(0.05, "reading");
     let interval = interval::search(&mut asked, progress)?;
-    let stopped = || progress.canceled();
-    let mut loaded = routing_evidence::load(&asked, &stopped)?;
+    let cancel = progress.cancel();
+    let mut loaded = routing_evidence::load(&asked, cancel)?;
     progress.report(0.1, "pricing");
     let missing = std::mem::take(&mut loaded.missing);
-    let mut advised =
-        advice::advise(&asked.question, &loaded.known, missing, Stop::when(&stopped))?;
+    let mut advised = advice::advise(&asked.question, &loaded.known, missing, cancel)?;
     if asked.method == Method::Simulated
         && let AskedRouting::Trace(used) = &asked.routing
     {

@@ -9,6 +9,7 @@ use crate::app::question::{Answerable, AskedFit, AskedRouting, TraceUse};
 use crate::app::routing_evidence;
 use crate::wire::answer as wire;
 use crate::wire::violation::Violation;
+use moe_gps_core::cancel::Cancel;
 use moe_gps_core::evaluate::Foreseen;
 use moe_gps_core::formats::trace::embedding::{EmbeddingError, read_rows};
 use moe_gps_core::formats::trace::stored::StoredTrace;
@@ -113,7 +114,7 @@ fn overhead(
 
 fn unfit(error: PredictError) -> AdviceError {
     match error {
-        PredictError::Canceled => AdviceError::Canceled,
+        PredictError::Canceled(_) => AdviceError::Canceled,
         other => {
             AdviceError::Refused(vec![Violation::new("/predictors", "fit", other.to_string())])
         }
@@ -227,8 +228,8 @@ impl Watch for Watched<'_> {
         self.progress.report(SHOWN * (self.from + done * self.share), "fitting");
     }
 
-    fn canceled(&self) -> bool {
-        self.progress.canceled()
+    fn cancel(&self) -> &Cancel {
+        self.progress.cancel()
     }
 }
 

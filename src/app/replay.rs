@@ -8,7 +8,7 @@ use crate::app::trace_steps::{Part, Recorded, held_out};
 use crate::wire::answer as wire;
 use crate::wire::question::Method;
 use crate::wire::violation::Violation;
-use moe_gps_core::advice::{self, Advised, Stop};
+use moe_gps_core::advice::{self, Advised};
 use moe_gps_core::evaluate::transfer_replay::Held;
 use moe_gps_core::evaluate::{self, BATCH, Simulator, StepStatistics};
 use moe_gps_core::question::Question;
@@ -63,11 +63,10 @@ pub(super) fn replay(
     };
     let experts = question.system.model.experts.routed as usize;
     let mut recorded = Recorded::new(&parts, &loaded.layers, question);
-    let stopped = || progress.canceled();
     progress.report(0.2, "replaying");
     loop {
         let mut foreseen = fits.foreseen();
-        let batch = recorded.batch(BATCH, &stopped, |steps| {
+        let batch = recorded.batch(BATCH, progress.cancel(), |steps| {
             if !fits.is_empty() {
                 fits.foresee(&steps.places(), &loaded.layers, experts, &mut foreseen);
             }
@@ -98,7 +97,7 @@ pub(super) fn replay(
             question.system.workload.tokens_per_step
         ));
     }
-    advice::replayed(question, &loaded.known, advised, &entries, missing, Stop::when(&stopped))?;
+    advice::replayed(question, &loaded.known, advised, &entries, missing, progress.cancel())?;
     transfer(question, &parts, loaded, advised, progress)?;
     Ok(Replayed { entries })
 }
@@ -118,7 +117,7 @@ fn transfer(
     progress.report(0.9, "replaying");
     let mut recorded = Recorded::new(parts, &loaded.layers, question);
     loop {
-        let batch = recorded.batch(BATCH, &|| progress.canceled(), |_| ())?;
+        let batch = recorded.batch(BATCH, progress.cancel(), |_| ())?;
         if batch.is_empty() {
             break;
         }

@@ -13,6 +13,7 @@ use crate::app::ingest::TraceDirectory;
 use crate::app::{question, routing_evidence};
 use crate::cli::trace::upload_of;
 use moe_gps_core::advice::routing_evidence::Known;
+use moe_gps_core::cancel::Cancel;
 use moe_gps_core::formats::trace::Limits;
 use moe_gps_core::question::Question;
 use moe_gps_lab::reproduce::{self, Document, Recording};
@@ -57,7 +58,7 @@ pub fn documents(recordings: &[Recording]) -> Result<Vec<Document>, AdviceError>
 /// A question as the service reads it, with what it says of the routing.
 fn read(request: &Value) -> Result<(Question, Known), AdviceError> {
     let asked = question::answerable(request, catalog()?, &KnownTraces::new())?;
-    let known = routing_evidence::load(&asked, &|| false)?.known;
+    let known = routing_evidence::load(&asked, Cancel::NEVER)?.known;
     Ok((asked.question, known))
 }
 

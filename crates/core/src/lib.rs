@@ -9,6 +9,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod advice;
+pub mod cancel;
 pub mod catalog;
 pub mod charts;
 pub mod comm;

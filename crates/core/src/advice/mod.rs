@@ -23,6 +23,7 @@ use routing_evidence::{Known, OrderRange};
 use sensitivity::flip::Flip;
 use sensitivity::scenario::Scenario;
 
+use crate::cancel::Cancel;
 use crate::engines;
 use crate::evaluate::Replayed;
 use crate::question::Question;
@@ -30,7 +31,6 @@ use crate::strategies::Strategy;
 use crate::system::Communication;
 use crate::units::Seconds;
 
-pub use crate::pricing::cancel::Stop;
 pub use crate::pricing::entry::{Bands, Entry, PricedPredictor};
 pub use analytic::PlanSummary;
 pub use baselines::Reference;
@@ -138,7 +138,7 @@ pub fn advise(
     question: &Question,
     known: &Known,
     missing: Vec<String>,
-    stop: Stop,
+    stop: &Cancel,
 ) -> Result<Advised, AnalyticError> {
     let (pattern, because) = communication(question);
     let pricing = Pricing::new(question, known, pattern, stop);
@@ -176,7 +176,7 @@ pub fn advise(
 }
 
 /// Prices every strategy under the question's communication pattern, and no more.
-pub fn price(question: &Question, known: &Known, stop: Stop) -> Result<Priced, AnalyticError> {
+pub fn price(question: &Question, known: &Known, stop: &Cancel) -> Result<Priced, AnalyticError> {
     Pricing::new(question, known, communication(question).0, stop).whole()
 }
 
@@ -187,7 +187,7 @@ pub fn replayed(
     advised: &mut Advised,
     found: &[Replayed],
     missing: Vec<String>,
-    stop: Stop,
+    stop: &Cancel,
 ) -> Result<(), AnalyticError> {
     let drawn = advised.chosen().map(|entry| entry.strategy);
     for replayed in found {

@@ -8,8 +8,8 @@ use crate::advice::paper::Paper;
 use crate::advice::paper_layer::paper_layer;
 use crate::advice::routing_evidence::{Known, OrderRange, Orders};
 use crate::advice::slot_search::SlotSearch;
+use crate::cancel::Cancel;
 use crate::evaluate::sampled_steps::{Drawn, Effort, draws};
-use crate::pricing::cancel::Stop;
 use crate::pricing::candidates::{Care, Placements, placements};
 use crate::pricing::entry::Entry;
 use crate::pricing::layer::LayerCosts;
@@ -32,7 +32,7 @@ pub(crate) struct Pricing<'a> {
     pub(crate) question: &'a Question,
     pub(crate) known: &'a Known,
     pub(crate) pattern: Communication,
-    pub(crate) stop: Stop<'a>,
+    pub(crate) stop: &'a Cancel,
     pub(crate) layers: Arc<[LayerRouting]>,
     pub(crate) orders: Option<OrderRange>,
     /// The orders of experts that were tried.
@@ -61,7 +61,7 @@ impl<'a> Pricing<'a> {
         question: &'a Question,
         known: &'a Known,
         pattern: Communication,
-        stop: Stop<'a>,
+        stop: &'a Cancel,
     ) -> Self {
         let tried = if paper(question) { Orders::default() } else { Orders::new(question, known) };
         let (layers, orders) =

@@ -6,9 +6,9 @@
 use rayon::prelude::*;
 
 use crate::advice::analytic::AnalyticError;
+use crate::cancel::Cancel;
 use crate::placement::moves::Moves;
 use crate::placement::{PlacementError, SlotMap};
-use crate::pricing::cancel::Stop;
 use crate::pricing::planner::Planner;
 use crate::pricing::slot_shares::Placed;
 use crate::question::Question;
@@ -80,7 +80,7 @@ pub(crate) fn placements(
     layers: &[LayerRouting],
     loads: usize,
     care: Care,
-    stop: Stop,
+    stop: &Cancel,
 ) -> Result<Placements, AnalyticError> {
     let trivial = planner.trivial()?;
     let stated = question.current.as_ref().and_then(|current| current.physical_to_logical.as_ref());

@@ -6,6 +6,7 @@
 
 mod analysis;
 
+use crate::cancel::Canceled;
 use crate::evaluate::sampled_steps::Drawn;
 use crate::memory::{MemoryBudget, MemoryPlan};
 use crate::placement::PlacementError;
@@ -64,8 +65,8 @@ pub enum AnalyticError {
     #[error("the device has no profile to price operators with")]
     NoProfile,
     /// It was told to end.
-    #[error("the pricing was stopped")]
-    Stopped,
+    #[error(transparent)]
+    Canceled(#[from] Canceled),
     /// The shape of the placement is impossible.
     #[error(transparent)]
     Placement(#[from] PlacementError),

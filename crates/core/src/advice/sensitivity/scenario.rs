@@ -21,8 +21,8 @@ use crate::advice::choose::chosen_by;
 use crate::advice::pricing::{Pricing, costs, paper, paper_entries};
 use crate::advice::routing_evidence::Known;
 use crate::advice::sensitivity::flip::Parameter;
+use crate::cancel::Cancel;
 use crate::evaluate::sampled_steps::{Drawn, Effort, draws};
-use crate::pricing::cancel::Stop;
 use crate::pricing::candidates::{Care, Placements, placements};
 use crate::pricing::entry::{Entry, PricedPredictor};
 use crate::pricing::layer::LayerCosts;
@@ -108,7 +108,7 @@ impl<'a> Scenario<'a> {
     }
 
     /// What may end the pricing.
-    pub(crate) const fn stop(&self) -> Stop<'a> {
+    pub(crate) const fn stop(&self) -> &'a Cancel {
         self.pricing.stop
     }
 
@@ -289,7 +289,7 @@ impl Parts {
     }
 
     /// Plans on the forecast, without a search.
-    fn plan(&mut self, question: &Question, stop: Stop) -> Result<(), AnalyticError> {
+    fn plan(&mut self, question: &Question, stop: &Cancel) -> Result<(), AnalyticError> {
         self.care = Care::Quick;
         let made = placements(question, &self.planner, &self.layers, self.loads, self.care, stop)?;
         self.placements = Arc::new(made);

@@ -36,3 +36,4 @@ pub mod system;
 pub mod terms;
 pub mod trace;
 pub mod units;
+pub mod violation;

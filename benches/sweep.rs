@@ -10,6 +10,7 @@ use std::hint::black_box;
 use criterion::{Criterion, criterion_group, criterion_main};
 use moe_gps::app::advisor::KnownTraces;
 use moe_gps::app::sweep::compute;
+use moe_gps_core::cancel::Cancel;
 use serde_json::{Value, json};
 
 const PAPER: &str = include_str!("../examples/questions/paper-mixtral-a100.json");
@@ -48,7 +49,7 @@ fn maps(c: &mut Criterion) {
         let request = json!({"question": question, "axes": axes});
         group.bench_function(name, |b| {
             let none = KnownTraces::new();
-            b.iter(|| black_box(compute(&request, &none, &|| false).expect("an answer")));
+            b.iter(|| black_box(compute(&request, &none, Cancel::NEVER).expect("an answer")));
         });
     }
     group.finish();

@@ -12,7 +12,7 @@ use crate::app::replay::HeldOutSteps;
 use crate::app::routing_evidence;
 use crate::app::{answer, default_predictors, fit_predictors, interval, plan_file, replay};
 use crate::wire::question::Method;
-use moe_gps_core::advice::{self, Stop};
+use moe_gps_core::advice;
 use moe_gps_core::catalog::Catalog;
 use moe_gps_core::system::Preset;
 
@@ -40,11 +40,10 @@ fn advise(mut asked: Answerable, progress: &dyn Progress) -> Result<Advice, Advi
     let fitted = fit_predictors::fit(&mut asked, progress)?;
     progress.report(0.05, "reading");
     let interval = interval::search(&mut asked, progress)?;
-    let stopped = || progress.canceled();
-    let mut loaded = routing_evidence::load(&asked, &stopped)?;
+    let cancel = progress.cancel();
+    let mut loaded = routing_evidence::load(&asked, cancel)?;
     progress.report(0.1, "pricing");
     let missing = std::mem::take(&mut loaded.missing);
-    let stop = Stop::when(&stopped);
     let Answerable { question, method, routing, .. } = &asked;
     let mut recorded = match routing {
         AskedRouting::Trace(used) if *method == Method::Simulated => {
@@ -52,7 +51,7 @@ fn advise(mut asked: Answerable, progress: &dyn Progress) -> Result<Advice, Advi
         }
         _ => None,
     };
-    let advised = advice::advise(question, &loaded.known, missing, recorded.as_mut(), stop)?;
+    let advised = advice::advise(question, &loaded.known, missing, recorded.as_mut(), cancel)?;
     drop(recorded);
     let result = answer::result(&asked, &loaded.known, &advised, &fitted, interval, catalog()?);
     let paper = question.system.assumptions.preset == Preset::Paper;

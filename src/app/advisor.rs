@@ -7,6 +7,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::wire::violation::Violation;
+use moe_gps_core::cancel::{Cancel, Canceled};
 use moe_gps_core::pricing::error::PricingError;
 
 /// Who reads questions and answers them.
@@ -26,9 +27,9 @@ pub type Work = Box<dyn FnOnce(&dyn Progress) -> Result<Advice, AdviceError> + S
 pub trait Progress: Sync {
     /// Told the share that is done (0 to 1) and the name of the phase, often.
     fn report(&self, done: f64, phase: &'static str);
-    /// Asked often; after `true` the computation ends with [`AdviceError::Canceled`].
-    fn canceled(&self) -> bool {
-        false
+    /// Checked often; once it says so the computation ends with [`AdviceError::Canceled`].
+    fn cancel(&self) -> &Cancel {
+        Cancel::NEVER
     }
 }
 
@@ -140,10 +141,16 @@ pub enum AdviceError {
     },
 }
 
+impl From<Canceled> for AdviceError {
+    fn from(_: Canceled) -> Self {
+        Self::Canceled
+    }
+}
+
 impl From<PricingError> for AdviceError {
     fn from(error: PricingError) -> Self {
         match error {
-            PricingError::Stopped => Self::Canceled,
+            PricingError::Canceled(_) => Self::Canceled,
             other => Self::Pricing(other),
         }
     }

@@ -8,6 +8,7 @@ use crate::app::predictor_cost::{Ends, PredictorCosts};
 use crate::app::question::{Answerable, AskedFit, AskedRouting, TraceUse};
 use crate::app::routing_evidence;
 use crate::wire::violation::Violation;
+use moe_gps_core::cancel::Cancel;
 use moe_gps_core::evaluate::replay::Foreseen;
 use moe_gps_core::formats::trace::embedding::{EmbeddingError, read_rows};
 use moe_gps_core::formats::trace::stored::StoredTrace;
@@ -112,7 +113,7 @@ fn overhead(
 
 fn unfit(error: PredictError) -> AdviceError {
     match error {
-        PredictError::Canceled => AdviceError::Canceled,
+        PredictError::Canceled(_) => AdviceError::Canceled,
         other => {
             AdviceError::Refused(vec![Violation::new("/predictors", "fit", other.to_string())])
         }
@@ -226,8 +227,8 @@ impl Watch for Watched<'_> {
         self.progress.report(SHOWN * (self.from + done * self.share), "fitting");
     }
 
-    fn canceled(&self) -> bool {
-        self.progress.canceled()
+    fn cancel(&self) -> &Cancel {
+        self.progress.cancel()
     }
 }
 

@@ -8,7 +8,7 @@ use crate::app::routing_evidence::{self, shares_of};
 use crate::app::trace_steps::{Part, Recorded};
 use crate::wire::interval_search as wire;
 use crate::wire::question::Method;
-use moe_gps_core::advice::{self, Entry, PlanSummary, Priced, Stop};
+use moe_gps_core::advice::{self, Entry, PlanSummary, Priced};
 use moe_gps_core::evaluate::interval::{self, Tried};
 use moe_gps_core::evaluate::{BATCH, replay::Simulator};
 use moe_gps_core::question::{Question, Rebalance, RebalanceMode};
@@ -109,8 +109,8 @@ fn on_planning_part(
     }
     let experts = &question.system.model.experts;
     // What is served is not looked at: the plan that is followed is chosen on the past alone.
-    let stopped = || progress.canceled();
-    let count = |(part, range): (&Part, Range<u64>)| part.count(range, &stopped);
+    let cancel = progress.cancel();
+    let count = |(part, range): (&Part, Range<u64>)| part.count(range, cancel);
     let pasts: Vec<ExpertCounts> =
         parts.iter().zip(first_halves).map(count).collect::<Result<_, _>>()?;
     let n_layers = pasts.iter().map(ExpertCounts::n_layers).min().unwrap_or(0);
@@ -125,7 +125,7 @@ fn on_planning_part(
     };
     let loads = pasts.iter().map(|past| past.layers().map(routing).collect()).collect();
     let Priced { entries, plans, .. } =
-        advice::price(question, &routing_evidence::known(loads), Stop::when(&stopped))?;
+        advice::price(question, &routing_evidence::known(loads), cancel)?;
     let Some((entries, plans)) = followed(&entries, &plans) else {
         return Ok((Vec::new(), 0));
     };
@@ -150,16 +150,14 @@ fn on_planning_part(
     let mut left = n_steps;
     while left > 0 {
         let most = usize::try_from(left).unwrap_or(BATCH);
-        let batch = recorded.batch(most, &stopped, |_| ())?;
+        let batch = recorded.batch(most, cancel, |_| ())?;
         if batch.is_empty() {
             break;
         }
         left -= batch.len() as u64;
         for simulator in &mut simulators {
             simulator.replay(&batch, &[]);
-            if stopped() {
-                return Err(AdviceError::Canceled);
-            }
+            cancel.check()?;
         }
     }
     let price = |(simulator, question): (Simulator, &Question)| {

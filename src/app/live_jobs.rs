@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::advisor::{Progress, Work};
 use crate::store::jobs::JobRecord;
+use moe_gps_core::cancel::Cancel;
 
 /// A worker that is ours until dropped.
 pub type Slot = OwnedSemaphorePermit;
@@ -85,7 +86,7 @@ impl Recent {
 pub struct LiveJob {
     progress: AtomicU64,
     phase: Mutex<&'static str>,
-    canceled: AtomicBool,
+    cancel: Cancel,
 }
 
 impl Board {
@@ -226,7 +227,7 @@ impl LiveJob {
 
     /// Asks the computation to end.
     pub fn cancel(&self) {
-        self.canceled.store(true, Ordering::Relaxed);
+        self.cancel.cancel();
     }
 }
 
@@ -236,8 +237,8 @@ impl Progress for LiveJob {
         *lock(&self.phase) = phase;
     }
 
-    fn canceled(&self) -> bool {
-        self.canceled.load(Ordering::Relaxed)
+    fn cancel(&self) -> &Cancel {
+        &self.cancel
     }
 }
 

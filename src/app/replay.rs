@@ -75,14 +75,13 @@ impl advice::Recorded for HeldOutSteps<'_> {
         let n_steps = parts.iter().map(|part| part.n_steps).sum::<u64>().max(1) as f64;
         let experts = question.system.model.experts.routed as usize;
         let mut recorded = Recorded::new(parts, &loaded.layers, question);
-        let stopped = || progress.canceled();
         // The first time is nearly all of the work; plans that are kept are scored fast.
         let (from, share) = if self.served == 0 { (0.2, 0.7) } else { (0.9, 0.0) };
         progress.report(from, "replaying");
         let mut done = 0.0;
         loop {
             let mut foreseen = fits.foreseen();
-            let batch = recorded.batch(BATCH, &stopped, |steps| {
+            let batch = recorded.batch(BATCH, progress.cancel(), |steps| {
                 if !fits.is_empty() {
                     fits.foresee(&steps.places(), &loaded.layers, experts, &mut foreseen);
                 }

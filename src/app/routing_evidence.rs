@@ -6,6 +6,7 @@ use std::ops::Range;
 
 use crate::app::advisor::{AdviceError, TraceFacts};
 use crate::app::question::{Answerable, AskedRouting, TraceUse};
+use moe_gps_core::cancel::Cancel;
 use moe_gps_core::formats::trace::stored::StoredTrace;
 use moe_gps_core::model::{Experts, Model};
 use moe_gps_core::pricing::routing_evidence::Known;
@@ -23,9 +24,6 @@ use moe_gps_core::trace::steps::{StepOrder, split_point};
 /// Held-out steps below which a replay is weak evidence.
 pub(super) const ENOUGH_STEPS: u64 = 20;
 
-/// Asked often in long work; after `true` it ends with [`AdviceError::Canceled`].
-pub(super) type Stopped<'a> = &'a (dyn Fn() -> bool + Sync);
-
 /// What is known of the routing, and what speaks against relying on it.
 pub(crate) struct Loaded {
     pub(crate) known: Known,
@@ -40,7 +38,7 @@ pub(crate) struct Loaded {
 }
 
 /// Makes the routing of a question ready, reading its traces.
-pub(crate) fn load(asked: &Answerable, stopped: Stopped) -> Result<Loaded, AdviceError> {
+pub(crate) fn load(asked: &Answerable, cancel: &Cancel) -> Result<Loaded, AdviceError> {
     let model = &asked.question.system.model;
     let (experts, top_k) = (model.experts.routed, model.experts.top_k);
     let known = match &asked.routing {
@@ -69,7 +67,7 @@ pub(crate) fn load(asked: &Answerable, stopped: Stopped) -> Result<Loaded, Advic
         AskedRouting::Balancedness { balancedness, at_devices } => {
             Known::Balancedness { balancedness: *balancedness, at_devices: *at_devices }
         }
-        AskedRouting::Trace(used) => return from_traces(used, model, stopped),
+        AskedRouting::Trace(used) => return from_traces(used, model, cancel),
     };
     let (layers, places, planned) = (Vec::new(), Vec::new(), Vec::new());
     Ok(Loaded { known, missing: Vec::new(), layers, places, planned })
@@ -88,13 +86,13 @@ impl Parts {
     fn of(
         used: &TraceUse,
         facts: &TraceFacts,
-        stopped: Stopped,
+        cancel: &Cancel,
     ) -> Result<(Self, StoredTrace), AdviceError> {
         let trace = open(facts)?;
         let extent = trace.header().extent();
         let middle = split_point(extent, 0.5);
         let end = planning_end(used, &trace).map_err(|source| facts.unread(source))?;
-        let count = |range| count(&trace, facts, range, stopped);
+        let count = |range| count(&trace, facts, range, cancel);
         let first = count(0..middle.min(end))?;
         let between = count(middle.min(end)..middle.max(end))?;
         let last = count(middle.max(end)..extent)?;
@@ -114,25 +112,25 @@ impl Parts {
     }
 }
 
-/// Counts a range of a trace, or ends when stopped.
+/// Counts a range of a trace, or ends when canceled.
 pub(super) fn count(
     trace: &StoredTrace,
     facts: &TraceFacts,
     range: Range<u64>,
-    stopped: Stopped,
+    cancel: &Cancel,
 ) -> Result<ExpertCounts, AdviceError> {
-    let counted = trace.count_unless(range, stopped);
+    let counted = trace.count_unless(range, cancel);
     counted.map_err(|source| facts.unread(source))?.ok_or(AdviceError::Canceled)
 }
 
 /// Counts the planning and the scoring part of every trace.
-fn from_traces(used: &TraceUse, model: &Model, stopped: Stopped) -> Result<Loaded, AdviceError> {
+fn from_traces(used: &TraceUse, model: &Model, cancel: &Cancel) -> Result<Loaded, AdviceError> {
     let mut missing = Vec::new();
     let mut loads = Vec::with_capacity(used.traces.len());
     let mut single = Vec::new();
     let mut recorded: Option<Vec<u16>> = None;
     for facts in &used.traces {
-        let (Parts { planned, mut scored, statistics }, trace) = Parts::of(used, facts, stopped)?;
+        let (Parts { planned, mut scored, statistics }, trace) = Parts::of(used, facts, cancel)?;
         recorded.get_or_insert_with(|| trace.header().layers.clone());
         missing.extend(
             checks::examine(trace.header(), &statistics)
@@ -142,7 +140,7 @@ fn from_traces(used: &TraceUse, model: &Model, stopped: Stopped) -> Result<Loade
         );
         if let Some(facts) = &used.holdout {
             let trace = open(facts)?;
-            scored = count(&trace, facts, 0..trace.header().extent(), stopped)?;
+            scored = count(&trace, facts, 0..trace.header().extent(), cancel)?;
         } else if !facts.holds_out() {
             single.push(facts.id.as_str());
             scored = planned.clone();

@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use crate::app::advisor::{AdviceError, TraceFacts};
 use crate::app::question::TraceUse;
-use crate::app::routing_evidence::{self, Stopped};
+use crate::app::routing_evidence;
+use moe_gps_core::cancel::Cancel;
 use moe_gps_core::evaluate::{BATCH, Step};
 use moe_gps_core::formats::trace::stored::{Steps, StoredTrace};
 use moe_gps_core::question::Question;
@@ -48,9 +49,9 @@ impl<'a> Part<'a> {
     pub(super) fn count(
         &self,
         range: Range<u64>,
-        stopped: Stopped,
+        cancel: &Cancel,
     ) -> Result<ExpertCounts, AdviceError> {
-        routing_evidence::count(&self.trace, self.facts, range, stopped)
+        routing_evidence::count(&self.trace, self.facts, range, cancel)
     }
 }
 
@@ -103,14 +104,12 @@ impl<'a> Recorded<'a> {
     pub(super) fn batch(
         &mut self,
         most: usize,
-        stopped: Stopped,
+        cancel: &Cancel,
         mut seen: impl FnMut(&Steps),
     ) -> Result<Vec<Step>, AdviceError> {
         let mut batch = Vec::with_capacity(most.min(BATCH));
         while batch.len() < most.min(BATCH) && !self.readers.is_empty() {
-            if stopped() {
-                return Err(AdviceError::Canceled);
-            }
+            cancel.check()?;
             self.next %= self.readers.len();
             let (load, facts, steps) = &mut self.readers[self.next];
             let Some(step) = steps.next_step().map_err(|source| facts.unread(source))? else {

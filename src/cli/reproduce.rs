@@ -12,6 +12,7 @@ use crate::app::advisor::{AdviceError, KnownTraces};
 use crate::app::ingest::TraceDirectory;
 use crate::app::{question, routing_evidence};
 use crate::cli::trace::upload_of;
+use moe_gps_core::cancel::Cancel;
 use moe_gps_core::formats::trace::Limits;
 use moe_gps_core::pricing::routing_evidence::Known;
 use moe_gps_core::question::Question;
@@ -57,7 +58,7 @@ pub fn documents(recordings: &[Recording]) -> Result<Vec<Document>, AdviceError>
 /// A question as the service reads it, with what it says of the routing.
 fn read(request: &Value) -> Result<(Question, Known), AdviceError> {
     let asked = question::answerable(request, catalog()?, &KnownTraces::new())?;
-    let known = routing_evidence::load(&asked, &|| false)?.known;
+    let known = routing_evidence::load(&asked, Cancel::NEVER)?.known;
     Ok((asked.question, known))
 }
 

@@ -12,6 +12,7 @@ use crate::app::advisor::{AdviceError, KnownTraces};
 use crate::app::sweep;
 use crate::cli::{advise, sweep_table};
 use crate::wire::sweep::SweepAnswer;
+use moe_gps_core::cancel::Cancel;
 use moe_gps_core::charts::{decision_map, figure};
 
 /// Sweeps one or two quantities of a question without a server.
@@ -48,7 +49,7 @@ pub struct AxisArgument {
 pub fn run(command: &Sweep, out: &mut dyn Write) -> Result<()> {
     let axes: Vec<Value> = command.axes.iter().map(AxisArgument::json).collect();
     let request = json!({"question": advise::read(&command.file)?, "axes": axes});
-    let swept = match sweep::compute(&request, &KnownTraces::new(), &|| false) {
+    let swept = match sweep::compute(&request, &KnownTraces::new(), Cancel::NEVER) {
         Ok(swept) => swept,
         Err(AdviceError::Refused(violations)) => {
             advise::write_violations(&violations, out)?;

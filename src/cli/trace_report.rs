@@ -12,6 +12,7 @@ use crate::app::ingest::TraceDirectory;
 use crate::app::report::{self, Asked};
 use crate::cli::trace::upload_of;
 use crate::wire::report::TraceReport;
+use moe_gps_core::cancel::Cancel;
 use moe_gps_core::formats::trace::{Declared, Limits};
 
 /// Says how uneven a recording is on N devices and what balancing could save.
@@ -52,7 +53,7 @@ pub(super) fn run(command: &Report, out: &mut dyn Write) -> Result<()> {
         .ingest(file, &upload, &Limits::default())
         .with_context(|| format!("{shown}: `trace inspect` says more"))?;
     let trace = directory.open_trace(&kept.summary.id)?;
-    let report = report::of(&trace, &kept.summary.id, upload.name, asked, &|| false)?;
+    let report = report::of(&trace, &kept.summary.id, upload.name, asked, Cancel::NEVER)?;
     if let Some(path) = &command.html {
         fs::write(path, report::html(&report))
             .with_context(|| format!("cannot write {}", path.display()))?;

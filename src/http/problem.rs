@@ -11,7 +11,7 @@ use crate::app::error::AppError;
 use crate::store::StoreError;
 use crate::wire::problem::Problem;
 use crate::wire::violation::Violation;
-use moe_gps_core::formats::trace::{Flaw, TraceError};
+use moe_gps_core::formats::trace::TraceError;
 
 /// Media type of every error.
 pub const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
@@ -206,8 +206,7 @@ impl From<TraceError> for Failure {
                 Self::new("too-large", TOO_LARGE, status, detail)
             }
             TraceError::Invalid { listed, unlisted } => {
-                let violation = |flaw: Flaw| Violation::new(flaw.pointer, flaw.rule, flaw.detail);
-                let mut failure = Self::invalid(listed.into_iter().map(violation).collect())
+                let mut failure = Self::invalid(listed)
                     .about("urn:moe-gps:problem:invalid-trace", "The trace means nothing");
                 if 0 < unlisted {
                     failure.problem.detail = format!("{detail}; the first ones are listed");

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::wire::violation::Violation;
+use crate::wire::violation::{self, Violation, ViolationBody};
 
 /// What went wrong, for programs (`type`) and for people (`detail`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
@@ -25,7 +25,8 @@ pub struct Problem {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
     /// Every rule the body breaks.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "violation::serialize")]
+    #[schema(value_type = Vec<ViolationBody>)]
     pub violations: Vec<Violation>,
 }
 

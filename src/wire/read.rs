@@ -22,6 +22,11 @@ impl Violations {
         self.0.borrow_mut().push(Violation::new(pointer, rule, detail));
     }
 
+    /// Notes what was found in a part of the request that stands at `pointer`.
+    pub fn note_under(&self, pointer: &str, found: impl IntoIterator<Item = Violation>) {
+        self.0.borrow_mut().extend(found.into_iter().map(|one| one.under(pointer)));
+    }
+
     /// Whether something is wrong at this place.
     pub fn has_at(&self, pointer: &str) -> bool {
         self.0.borrow().iter().any(|found| found.pointer == pointer)

@@ -1,11 +1,15 @@
-//! One reason why a request body was refused.
+//! One reason why a request body was refused, as JSON.
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 use utoipa::ToSchema;
 
+pub use moe_gps_core::violation::Violation;
+
 /// What is wrong with one place of a request, and how to mend it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
-pub struct Violation {
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(remote = "Violation")]
+#[schema(as = Violation)]
+pub struct ViolationBody {
     /// JSON pointer (RFC 6901) to the offending place.
     #[schema(examples("/cluster/devices"))]
     pub pointer: String,
@@ -17,9 +21,12 @@ pub struct Violation {
     pub detail: String,
 }
 
-impl Violation {
-    /// A violation of `rule` at `pointer`.
-    pub fn new(pointer: impl Into<String>, rule: &str, detail: impl Into<String>) -> Self {
-        Self { pointer: pointer.into(), rule: rule.to_owned(), detail: detail.into() }
-    }
+/// Writes violations as a list of [`ViolationBody`].
+pub(super) fn serialize<S: Serializer>(
+    violations: &[Violation],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    #[derive(Serialize)]
+    struct Body<'a>(#[serde(with = "ViolationBody")] &'a Violation);
+    serializer.collect_seq(violations.iter().map(Body))
 }

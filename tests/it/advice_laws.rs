@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use moe_gps::app::question;
-use moe_gps_core::advice::{self, Entry, Priced, Stop};
+use moe_gps_core::advice::{self, Entry, Priced};
+use moe_gps_core::cancel::Cancel;
 use moe_gps_core::catalog::Catalog;
 use moe_gps_core::pricing::routing_evidence::Known;
 use moe_gps_core::question::{PredictorCost, PredictorPoint, Question};
@@ -82,7 +83,7 @@ fn orders() -> impl Strategy<Value = Vec<f64>> {
 }
 
 fn priced(question: &Question, layers: &[LayerRouting]) -> Priced {
-    advice::price(question, &Known::Layers(layers.to_vec()), Stop::NEVER).unwrap()
+    advice::price(question, &Known::Layers(layers.to_vec()), Cancel::NEVER).unwrap()
 }
 
 fn latency(analysis: &Priced, strategy: Ways) -> f64 {

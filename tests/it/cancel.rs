@@ -1,24 +1,28 @@
 //! A computation ends where it is asked to, however long its traces are.
 
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use moe_gps::app::advise;
 use moe_gps::app::advisor::{AdviceError, KnownTraces, Progress};
+use moe_gps_core::cancel::Cancel;
 use serde_json::{Value, json};
 
 use crate::asking::{keep, known};
 
 /// Cancels after so many asks; counts the asks and keeps the last phase.
 struct Impatient {
-    left: u64,
-    asks: AtomicU64,
+    cancel: Cancel,
+    asks: Arc<AtomicU64>,
     phase: Mutex<&'static str>,
 }
 
 impl Impatient {
     fn new(left: u64) -> Self {
-        Self { left, asks: AtomicU64::new(0), phase: Mutex::new("") }
+        let asks = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&asks);
+        let cancel = Cancel::when(move || left <= counted.fetch_add(1, Ordering::Relaxed));
+        Self { cancel, asks, phase: Mutex::new("") }
     }
 
     /// Asks a question, and says how it ended: asks, last phase, whether it was canceled.
@@ -38,8 +42,8 @@ impl Progress for Impatient {
         *self.phase.lock().unwrap() = phase;
     }
 
-    fn canceled(&self) -> bool {
-        self.left <= self.asks.fetch_add(1, Ordering::Relaxed)
+    fn cancel(&self) -> &Cancel {
+        &self.cancel
     }
 }
 

@@ -70,9 +70,7 @@ fn act(question: &Value, progress: &dyn Progress) -> Result<Advice, AdviceError>
             let until = question["until"].as_str().map(Path::new);
             progress.report(0.25, "waiting");
             while !until.is_some_and(Path::exists) {
-                if progress.canceled() {
-                    return Err(AdviceError::Canceled);
-                }
+                progress.cancel().check()?;
                 std::thread::sleep(Duration::from_millis(5));
             }
         }

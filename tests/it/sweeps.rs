@@ -3,6 +3,7 @@
 use moe_gps::app::advisor::{AdviceError, KnownTraces};
 use moe_gps::app::sweep;
 use moe_gps::wire::sweep::SweepAnswer;
+use moe_gps_core::cancel::Cancel;
 use rstest::rstest;
 use serde_json::{Value, json};
 
@@ -40,7 +41,7 @@ fn calibrated_question() -> Value {
 
 fn answer(question: &Value, axes: &Value) -> SweepAnswer {
     let request = json!({"question": question, "axes": axes});
-    match sweep::compute(&request, &KnownTraces::new(), &|| false) {
+    match sweep::compute(&request, &KnownTraces::new(), Cancel::NEVER) {
         Ok(computed) => computed.into(),
         Err(error) => panic!("{request}: {error:?}"),
     }
@@ -216,8 +217,8 @@ fn a_sweep_ends_when_nobody_waits_for_it() {
     let request = json!({"question": paper_question(), "axes": [
         {"parameter": "skewness", "values": [1.5, 2.0]},
     ]});
-    let stopped = sweep::compute(&request, &KnownTraces::new(), &|| true);
-    assert!(matches!(stopped, Err(AdviceError::Canceled)));
+    let canceled = sweep::compute(&request, &KnownTraces::new(), &Cancel::when(|| true));
+    assert!(matches!(canceled, Err(AdviceError::Canceled)));
 }
 
 #[tokio::test]
@@ -272,7 +273,7 @@ fn one_thing_wrong(#[case] axes: Value, #[case] pointer: &str, #[case] rule: &st
 
 fn violations(question: &Value, axes: &Value) -> Vec<(String, String)> {
     let request = json!({"question": question, "axes": axes});
-    match sweep::compute(&request, &KnownTraces::new(), &|| false) {
+    match sweep::compute(&request, &KnownTraces::new(), Cancel::NEVER) {
         Err(AdviceError::Refused(found)) => {
             found.into_iter().map(|found| (found.pointer, found.rule)).collect()
         }

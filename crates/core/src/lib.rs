@@ -9,6 +9,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod advice;
+pub mod cancel;
 pub mod catalog;
 pub mod charts;
 pub mod comm;
@@ -35,3 +36,4 @@ pub mod system;
 pub mod terms;
 pub mod trace;
 pub mod units;
+pub mod violation;

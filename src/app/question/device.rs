@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use crate::wire::read::{Place, Violations};
 use moe_gps_core::catalog::Catalog;
 use moe_gps_core::catalog::check::check_device;
-use moe_gps_core::formats::catalog_entry::{CatalogEntry, CatalogFileError, WrongPart};
+use moe_gps_core::formats::catalog_entry::{CatalogEntry, CatalogFileError};
 use moe_gps_core::formats::device_toml;
 use moe_gps_core::hardware::{Device, PeakRates};
 use moe_gps_core::units::{Bytes, BytesPerSecond, FlopsPerSecond, Seconds};
@@ -27,13 +27,7 @@ pub(super) fn inline(
     }
     let local = Violations::default();
     let device = read(&value, catalog, &local);
-    for violation in local.into_vec() {
-        violations.note(
-            format!("{pointer}{}", violation.pointer),
-            &violation.rule,
-            violation.detail,
-        );
-    }
+    violations.note_under(pointer, local.into_vec());
     device
 }
 
@@ -50,9 +44,7 @@ pub(crate) fn profile(
             None
         }
         Err(CatalogFileError::Device(problems)) => {
-            for WrongPart { pointer: part, detail } in problems {
-                violations.note(format!("{pointer}{part}"), "profile", detail);
-            }
+            violations.note_under(pointer, problems);
             None
         }
         Err(error) => {

@@ -44,10 +44,7 @@ pub(super) fn model(
                 ignored: read.ignored,
             }),
             Err(problems) => {
-                for problem in problems {
-                    let pointer = format!("/model{}", problem.pointer);
-                    violations.note(pointer, problem.rule, problem.detail);
-                }
+                violations.note_under("/model", problems);
                 None
             }
         },

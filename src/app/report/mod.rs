@@ -7,8 +7,6 @@ mod walk;
 use std::io;
 use std::ops::Range;
 
-use tokio_util::sync::CancellationToken;
-
 use crate::app::context::App;
 use crate::app::error::AppError;
 use crate::app::routing_evidence;
@@ -16,6 +14,7 @@ use crate::wire::report::{
     Convention, DriftBody, Imbalance, Over, ReportCeiling, Slots, TraceReport,
 };
 use crate::wire::violation::Violation;
+use moe_gps_core::cancel::{Cancel, Canceled};
 use moe_gps_core::diagnosis::{self, PlanBalance, base_slots};
 use moe_gps_core::forecast::drift;
 use moe_gps_core::formats::trace::stored::StoredTrace;
@@ -75,7 +74,7 @@ pub enum ReportError {
     Placement(#[from] PlacementError),
     /// The caller asked to stop.
     #[error("nobody waits for the report any more")]
-    Stopped,
+    Canceled(#[from] Canceled),
 }
 
 /// The report of a stored trace.
@@ -89,10 +88,9 @@ pub async fn report(app: &App, id: &str, asked: Asked) -> Result<TraceReport, Ap
     let trace = app.traces.open_trace(id).map_err(fail)?;
     let _place = app.uploads.at_once.acquire().await;
     let id = id.to_owned();
-    let gone = CancellationToken::new();
-    let _when_dropped = gone.clone().drop_guard();
-    let stopped = move || gone.is_cancelled();
-    let made = move || of(&trace, &id, record.name, asked, &stopped);
+    let cancel = Cancel::default();
+    let _when_dropped = cancel.on_drop();
+    let made = move || of(&trace, &id, record.name, asked, &cancel);
     let made = tokio::task::spawn_blocking(made).await;
     let made = made.map_err(|error| AppError::Internal(format!("a report fell over: {error}")))?;
     made.map_err(|error| match error {
@@ -101,18 +99,18 @@ pub async fn report(app: &App, id: &str, asked: Asked) -> Result<TraceReport, Ap
     })
 }
 
-/// The report of an open trace; `stopped` is asked often, and after `true` there is none.
+/// The report of an open trace, unless it is canceled.
 pub fn of(
     trace: &StoredTrace,
     id: &str,
     name: Option<String>,
     asked: Asked,
-    stopped: routing_evidence::Stopped,
+    cancel: &Cancel,
 ) -> Result<TraceReport, ReportError> {
     let header = trace.header();
     let extent = header.extent();
     let split = routing_evidence::split(trace, 0.5)?;
-    let count = |range| trace.count_unless(range, stopped)?.ok_or(ReportError::Stopped);
+    let count = |range| Ok(trace.count_unless(range, cancel)?.ok_or(Canceled)?);
     let (planned, scored) = if extent < 2 {
         let all = count(0..extent)?;
         (all.clone(), all)
@@ -138,7 +136,7 @@ pub fn of(
             plans.push(diagnosis::planned(&planned, &scored, asked.devices, extra)?);
         }
     }
-    let walked = walk::walk(trace, split, asked.tokens_per_step, &plans, &mut warnings, stopped)?;
+    let walked = walk::walk(trace, split, asked.tokens_per_step, &plans, &mut warnings, cancel)?;
     let slots: Vec<Slots> =
         plans.iter().enumerate().map(|plan| slots(plan, &plans[0], asked)).collect();
     let imbalance = imbalance(&whole.per_layer);

@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use crate::app::report::ReportError;
-use crate::app::routing_evidence::Stopped;
 use crate::wire::report::{ForecastBody, LagBody, Steps, StepsOfPlan};
+use moe_gps_core::cancel::{Cancel, Canceled};
 use moe_gps_core::diagnosis::PlanBalance;
 use moe_gps_core::diagnosis::steps::StepImbalance;
 use moe_gps_core::forecast;
@@ -32,7 +32,7 @@ pub(super) fn walk(
     tokens_per_step: Option<u64>,
     plans: &[PlanBalance],
     warnings: &mut Vec<String>,
-    stopped: Stopped,
+    cancel: &Cancel,
 ) -> Result<Walked, ReportError> {
     let header = trace.header();
     let extent = header.extent();
@@ -72,12 +72,12 @@ pub(super) fn walk(
         .collect();
     let mut steps: Vec<StepImbalance> =
         plans.iter().map(|plan| StepImbalance::new(plan.maps.clone())).collect();
-    each_step(trace, 0..split, size, stopped, |step| {
+    each_step(trace, 0..split, size, cancel, |step| {
         for one in &mut scored {
             one.plan(step);
         }
     })?;
-    each_step(trace, split..extent, size, stopped, |step| {
+    each_step(trace, split..extent, size, cancel, |step| {
         for one in &mut scored {
             one.score(step);
         }
@@ -102,14 +102,14 @@ fn each_step(
     trace: &StoredTrace,
     range: Range<u64>,
     size: u64,
-    stopped: Stopped,
+    cancel: &Cancel,
     mut take: impl FnMut(&ExpertCounts),
 ) -> Result<(), ReportError> {
     if trace.header().kind == Kind::Counts {
         for at in range.clone().step_by(usize::try_from(size).unwrap_or(usize::MAX)) {
             if at + size <= range.end {
-                let counts = trace.count_unless(at..at + size, stopped)?;
-                take(&counts.ok_or(ReportError::Stopped)?);
+                let counts = trace.count_unless(at..at + size, cancel)?;
+                take(&counts.ok_or(Canceled)?);
             }
         }
         return Ok(());
@@ -117,9 +117,7 @@ fn each_step(
     let order = StepOrder::Prefill { tokens_per_step: size };
     let mut steps = trace.steps(&StepPlan { order, range, with_routes: false });
     while let Some(step) = steps.next_step()? {
-        if stopped() {
-            return Err(ReportError::Stopped);
-        }
+        cancel.check()?;
         take(&step.counts);
     }
     Ok(())

@@ -76,10 +76,7 @@ pub(super) fn check(
         Some(asked) => match question::answerable(asked, catalog, traces) {
             Ok(base) => Some(base),
             Err(AdviceError::Refused(found)) => {
-                for found in found {
-                    let pointer = format!("/question{}", found.pointer);
-                    violations.note(pointer, &found.rule, found.detail);
-                }
+                violations.note_under("/question", found);
                 None
             }
             Err(error) => return Err(error),

@@ -4,7 +4,6 @@ mod check;
 
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use serde_json::Value;
-use tokio_util::sync::CancellationToken;
 
 use crate::app::advise::catalog;
 use crate::app::advisor::{AdviceError, KnownTraces};
@@ -15,12 +14,13 @@ use crate::app::{default_predictors, devices, routing_evidence};
 use crate::wire::sweep::{
     AnsweredAxis, LatencyMatrices, SweepAnswer, SweepProvenance, SweptParameter, SweptPredictor,
 };
+use moe_gps_core::advice;
 use moe_gps_core::advice::sensitivity::decision_map::{DecisionMap, MapAxis};
 use moe_gps_core::advice::sensitivity::flip::Parameter;
 use moe_gps_core::advice::sensitivity::sweep::{
     Axis, Cell, DRAWS, HeldPredictor, Predictors, Sweep, transposed, varied_predictor,
 };
-use moe_gps_core::advice::{self, Stop};
+use moe_gps_core::cancel::Cancel;
 use moe_gps_core::pricing::routing_evidence::Known;
 use moe_gps_core::question::{PredictorCost, Question};
 use moe_gps_core::strategies::{self, Strategy};
@@ -39,10 +39,9 @@ pub async fn sweep(app: &App, mut request: Value) -> Result<SweepAnswer, AppErro
         *question = devices::resolved(app, question).await?.into_owned();
     }
     let _turn = app.sweeps.acquire().await;
-    let gone = CancellationToken::new();
-    let _when_dropped = gone.clone().drop_guard();
-    let stopped = move || gone.is_cancelled();
-    let made = tokio::task::spawn_blocking(move || compute(&request, &traces, &stopped)).await;
+    let cancel = Cancel::default();
+    let _when_dropped = cancel.on_drop();
+    let made = tokio::task::spawn_blocking(move || compute(&request, &traces, &cancel)).await;
     let made = made.map_err(|error| AppError::Internal(format!("a sweep fell over: {error}")))?;
     made.map(SweepAnswer::from).map_err(refusal)
 }
@@ -83,18 +82,17 @@ impl From<Computed> for SweepAnswer {
     }
 }
 
-/// Computes a sweep; `stopped` is asked often, and after `true` the sweep is canceled.
+/// Computes a sweep, unless it is canceled.
 pub fn compute(
     request: &Value,
     traces: &KnownTraces,
-    stopped: &(dyn Fn() -> bool + Sync),
+    cancel: &Cancel,
 ) -> Result<Computed, AdviceError> {
     let catalog = catalog()?;
     let checked = check::check(request, catalog, traces)?;
-    let loaded = routing_evidence::load(&checked.base, stopped)?;
-    let stop = Stop::when(stopped);
-    let predictor = held_predictor(&checked, &loaded.known, stop)?;
-    let swept = Swept { checked: &checked, known: &loaded.known, predictor, stop };
+    let loaded = routing_evidence::load(&checked.base, cancel)?;
+    let predictor = held_predictor(&checked, &loaded.known, cancel)?;
+    let swept = Swept { checked: &checked, known: &loaded.known, predictor, cancel };
     let cells = swept.cells()?;
 
     let question = &checked.base.question;
@@ -130,7 +128,7 @@ pub fn compute(
 fn held_predictor(
     checked: &Checked,
     known: &Known,
-    stop: Stop,
+    cancel: &Cancel,
 ) -> Result<HeldPredictor, AdviceError> {
     let question = &checked.base.question;
     let is_swept = |axis: &CheckedAxis| {
@@ -147,7 +145,7 @@ fn held_predictor(
     {
         return Ok(Some((0, point)));
     }
-    Ok(varied_predictor(&advice::price(question, known, stop)?.entries))
+    Ok(varied_predictor(&advice::price(question, known, cancel)?.entries))
 }
 
 /// A checked sweep, ready to be computed.
@@ -155,7 +153,7 @@ struct Swept<'a> {
     checked: &'a Checked,
     known: &'a Known,
     predictor: HeldPredictor,
-    stop: Stop<'a>,
+    cancel: &'a Cancel,
 }
 
 impl Swept<'_> {
@@ -170,7 +168,7 @@ impl Swept<'_> {
                 known: self.known,
                 predictor: self.predictor,
                 predictors: self.checked.base.assume_predictors.then_some(predictors),
-                stop: self.stop,
+                stop: self.cancel,
             };
             sweep.cells(&varied)
         };

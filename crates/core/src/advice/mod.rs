@@ -19,6 +19,7 @@ use pricing::Pricing;
 use sensitivity::flip::Flip;
 use sensitivity::scenario::Scenario;
 
+use crate::cancel::Cancel;
 use crate::engines;
 use crate::evaluate::Step;
 use crate::evaluate::prices::plans::plan_of;
@@ -36,7 +37,6 @@ use crate::system::Communication;
 use crate::units::Seconds;
 
 pub use crate::evaluate::PlanSummary;
-pub use crate::pricing::cancel::Stop;
 pub use crate::pricing::entry::{Bands, Entry, PricedPredictor};
 pub use pricing::Priced;
 
@@ -170,7 +170,7 @@ pub fn advise<R: Recorded>(
     known: &Known,
     missing: Vec<String>,
     mut recorded: Option<&mut R>,
-    stop: Stop,
+    stop: &Cancel,
 ) -> Result<Advised, R::Error> {
     let (pattern, because) = communication(question);
     let pricing = Pricing::new(question, known, pattern, stop);
@@ -282,7 +282,7 @@ fn transferred(pricing: &Pricing, slots: u32) -> Result<Option<Transfer>, Pricin
 }
 
 /// Prices every strategy under the question's communication pattern, and no more.
-pub fn price(question: &Question, known: &Known, stop: Stop) -> Result<Priced, PricingError> {
+pub fn price(question: &Question, known: &Known, stop: &Cancel) -> Result<Priced, PricingError> {
     Pricing::new(question, known, communication(question).0, stop).whole()
 }
 

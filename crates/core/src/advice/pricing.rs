@@ -3,11 +3,11 @@
 use std::sync::{Arc, OnceLock};
 
 use crate::advice::choose::winner;
+use crate::cancel::Cancel;
 use crate::evaluate::PlanSummary;
 use crate::evaluate::prices::SampledPrices;
 use crate::evaluate::sampled_steps::{DRAWS, Drawn, Effort, draws};
 use crate::evaluate::slot_search::SlotSearch;
-use crate::pricing::cancel::Stop;
 use crate::pricing::candidates::{Care, Placements, placements};
 use crate::pricing::entry::Entry;
 use crate::pricing::error::PricingError;
@@ -31,7 +31,7 @@ pub(crate) struct Pricing<'a> {
     pub(crate) question: &'a Question,
     pub(crate) known: &'a Known,
     pub(crate) pattern: Communication,
-    pub(crate) stop: Stop<'a>,
+    pub(crate) stop: &'a Cancel,
     pub(crate) layers: Arc<[LayerRouting]>,
     pub(crate) orders: Option<OrderRange>,
     /// The orders of experts that were tried.
@@ -60,7 +60,7 @@ impl<'a> Pricing<'a> {
         question: &'a Question,
         known: &'a Known,
         pattern: Communication,
-        stop: Stop<'a>,
+        stop: &'a Cancel,
     ) -> Self {
         let tried = if paper(question) { Orders::default() } else { Orders::new(question, known) };
         let (layers, orders) =

@@ -6,10 +6,10 @@
 //! were recorded, replayed ([`Held`](crate::evaluate::transfer_replay::Held)). A plan is loaded
 //! once here: no renewal is in it, so that what differs is the load alone.
 
+use crate::cancel::Cancel;
 use crate::evaluate::sampled_steps::{DRAWS, Drawn, draws};
 use crate::evaluate::{LayerStep, Steps};
 use crate::placement::SlotMap;
-use crate::pricing::cancel::Stop;
 use crate::pricing::candidates::{Placement, Placements, each_layer};
 use crate::pricing::error::PricingError;
 use crate::pricing::layer::LayerCosts;
@@ -88,7 +88,7 @@ pub(crate) struct Loads<'a> {
     /// The routing of every load's layers.
     pub(crate) loads: &'a [Vec<LayerRouting>],
     pub(crate) in_use: &'a Placement,
-    pub(crate) stop: Stop<'a>,
+    pub(crate) stop: &'a Cancel,
 }
 
 /// Scores plans of so many slots on every load; `None` where there is none.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::formats::hf_config::ConfigProblem;
+use crate::violation::Violation;
 
 /// One described thing of the catalog.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,15 +20,6 @@ pub struct CatalogEntry<T> {
     pub sources: BTreeMap<String, String>,
 }
 
-/// A part of a device profile that is wrong.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct WrongPart {
-    /// JSON pointer into the profile.
-    pub pointer: String,
-    /// What was found and what would be accepted.
-    pub detail: String,
-}
-
 /// Why a catalog file could not be read.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum CatalogFileError {
@@ -36,11 +27,11 @@ pub enum CatalogFileError {
     #[error("the file cannot be read as TOML with the expected fields")]
     Toml(#[from] toml::de::Error),
     /// Parts of a device profile are wrong.
-    #[error("the profile has problems: {}", list(.0.iter().map(|part| (&part.pointer, &part.detail))))]
-    Device(Vec<WrongPart>),
+    #[error("the profile has problems: {}", list(.0))]
+    Device(Vec<Violation>),
     /// The model configuration inside has problems.
-    #[error("the configuration has problems: {}", list(.0.iter().map(|one| (&one.pointer, &one.detail))))]
-    Config(Vec<ConfigProblem>),
+    #[error("the configuration has problems: {}", list(.0))]
+    Config(Vec<Violation>),
 }
 
 /// Reads any catalog file as a document, without understanding it.
@@ -56,7 +47,7 @@ pub fn document(text: &str) -> Result<CatalogEntry<Value>, CatalogFileError> {
     Ok(CatalogEntry { id, name, value: toml::from_str(text)?, sources })
 }
 
-fn list<'a>(problems: impl Iterator<Item = (&'a String, &'a String)>) -> String {
-    let lines: Vec<_> = problems.map(|(pointer, detail)| format!("{pointer}: {detail}")).collect();
-    lines.join("; ")
+fn list(problems: &[Violation]) -> String {
+    let line = |one: &Violation| format!("{}: {}", one.pointer, one.detail);
+    problems.iter().map(line).collect::<Vec<_>>().join("; ")
 }

@@ -40,9 +40,7 @@ pub(super) fn fit(
     let mut rows = Vec::new();
     let places: Vec<usize> = (0..embedding.n_rows()).collect();
     for places in places.chunks(CHUNK) {
-        if watch.canceled() {
-            return Err(PredictError::Canceled);
-        }
+        watch.cancel().check()?;
         embedding.gather(places.iter().copied(), &mut rows);
         let outputs = layers.forward(&parameters, &rows).1;
         for row in outputs.chunks_exact(planning.n_layers() * planning.n_experts) {

@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use crate::cancel::Canceled;
 use crate::predict::top::top;
 use crate::predict::{PredictError, Tokens, Watch};
 
@@ -41,9 +42,7 @@ impl Lookup {
         let layers = (0..planning.n_layers())
             .into_par_iter()
             .map(|layer| {
-                if watch.canceled() {
-                    return Err(PredictError::Canceled);
-                }
+                watch.cancel().check()?;
                 let shares = planning.shares(layer);
                 let mut scores = shares.clone();
                 let mut rows = vec![0; (groups.len() + 1) * k];
@@ -59,7 +58,7 @@ impl Lookup {
                 top(&shares, &mut rows[groups.len() * k..]);
                 Ok(rows)
             })
-            .collect::<Result<_, _>>()?;
+            .collect::<Result<_, Canceled>>()?;
         watch.progress(1.0);
         Ok(Self::new(groups.iter().map(|group| keys[group[0]]).collect(), k, layers))
     }
@@ -72,13 +71,11 @@ impl Lookup {
         let mut found = vec![0; self.layers.len() * keys.len() * k];
         let stride = (keys.len() * k).max(1);
         found.par_chunks_exact_mut(stride).zip(&self.layers).try_for_each(|(found, layer)| {
-            if watch.canceled() {
-                return Err(PredictError::Canceled);
-            }
+            watch.cancel().check()?;
             for (found, row) in found.chunks_exact_mut(k).zip(&rows) {
                 found.copy_from_slice(&layer[row * k..][..k]);
             }
-            Ok(())
+            Ok::<(), Canceled>(())
         })?;
         Ok(found)
     }

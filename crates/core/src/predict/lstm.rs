@@ -75,9 +75,7 @@ impl Predictor for Lstm {
         let stride = tokens.len() * k;
         let mut named = vec![0; tokens.n_layers() * stride];
         for windows in tokens.windows(WINDOW).chunks(LANES) {
-            if watch.canceled() {
-                return Err(PredictError::Canceled);
-            }
+            watch.cancel().check()?;
             let batch = Batch::new(windows);
             let rows = batch.rows(&places, &self.embedding);
             let pass = self.layers.forward(&self.parameters, &rows, windows.len());

@@ -33,6 +33,7 @@ use std::fmt::Debug;
 pub use embedding::Embedding;
 pub use tokens::Tokens;
 
+use crate::cancel::{Cancel, Canceled};
 use crate::question::PredictorKind;
 
 pub use ffn::WIDTHS as FFN_WIDTHS;
@@ -51,8 +52,8 @@ pub trait Predictor: Debug + Send + Sync {
 pub trait Watch: Sync {
     /// Told the share that is done, 0 to 1, often.
     fn progress(&self, done: f64);
-    /// Asked often; after `true` the work ends with [`PredictError::Canceled`].
-    fn canceled(&self) -> bool;
+    /// Checked often.
+    fn cancel(&self) -> &Cancel;
 }
 
 /// Nobody follows.
@@ -62,8 +63,8 @@ pub struct Unwatched;
 impl Watch for Unwatched {
     fn progress(&self, _done: f64) {}
 
-    fn canceled(&self) -> bool {
-        false
+    fn cancel(&self) -> &Cancel {
+        Cancel::NEVER
     }
 }
 
@@ -85,8 +86,8 @@ pub enum PredictError {
     )]
     UnknownToken(u32),
     /// The caller asked to stop.
-    #[error("the fit was canceled")]
-    Canceled,
+    #[error(transparent)]
+    Canceled(#[from] Canceled),
 }
 
 /// Fits a predictor on the planning part.

@@ -5,9 +5,9 @@
 
 use rayon::prelude::*;
 
+use crate::cancel::Cancel;
 use crate::placement::moves::Moves;
 use crate::placement::{PlacementError, SlotMap};
-use crate::pricing::cancel::Stop;
 use crate::pricing::error::PricingError;
 use crate::pricing::planner::Planner;
 use crate::pricing::slot_shares::Placed;
@@ -90,7 +90,7 @@ pub(crate) fn placements(
     layers: &[LayerRouting],
     loads: usize,
     care: Care,
-    stop: Stop,
+    stop: &Cancel,
 ) -> Result<Placements, PricingError> {
     let trivial = planner.trivial()?;
     let stated = question.current.as_ref().and_then(|current| current.physical_to_logical.as_ref());

@@ -1,5 +1,6 @@
 //! Why a question cannot be priced.
 
+use crate::cancel::Canceled;
 use crate::placement::PlacementError;
 
 /// Why a question cannot be priced.
@@ -9,8 +10,8 @@ pub enum PricingError {
     #[error("the device has no profile to price operators with")]
     NoProfile,
     /// It was told to end.
-    #[error("the pricing was stopped")]
-    Stopped,
+    #[error(transparent)]
+    Canceled(#[from] Canceled),
     /// The shape of the placement is impossible.
     #[error(transparent)]
     Placement(#[from] PlacementError),

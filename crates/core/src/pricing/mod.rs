@@ -2,7 +2,6 @@
 //! a placement, and the placements that are priced.
 
 pub(crate) mod attention_block;
-pub mod cancel;
 pub mod candidates;
 pub mod device_load;
 pub mod entry;

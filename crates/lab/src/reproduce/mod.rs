@@ -10,11 +10,12 @@ mod text;
 use serde_json::Value;
 
 use moe_gps_core::advice;
+use moe_gps_core::advice::Entry;
 use moe_gps_core::advice::choose::choose;
 use moe_gps_core::advice::sensitivity::decision_map::{DecisionMap, MapAxis};
 use moe_gps_core::advice::sensitivity::flip::Parameter;
 use moe_gps_core::advice::sensitivity::sweep::{Axis, Sweep};
-use moe_gps_core::advice::{Entry, Stop};
+use moe_gps_core::cancel::Cancel;
 use moe_gps_core::pricing::error::PricingError;
 use moe_gps_core::pricing::routing_evidence::Known;
 use moe_gps_core::question::Question;
@@ -131,7 +132,7 @@ fn of<E: From<PricingError>>(
             known: &known,
             predictor: None,
             predictors: None,
-            stop: Stop::NEVER,
+            stop: Cancel::NEVER,
         };
         Ok(DecisionMap { axes: axes.iter().map(named).collect(), cells: sweep.cells(&axes)? })
     };
@@ -158,7 +159,7 @@ fn of<E: From<PricingError>>(
 /// The latencies of every strategy, those of token-to-expert by the predictor's accuracy.
 fn curve<E: From<PricingError>>(request: &Value, read: Read<E>) -> Result<Curves, E> {
     let (question, known) = read(request)?;
-    let entries = advice::price(&question, &known, Stop::NEVER)?.entries;
+    let entries = advice::price(&question, &known, Cancel::NEVER)?.entries;
     let latency = |strategy| {
         let mut of = entries.iter().filter(|entry| entry.strategy == strategy);
         of.find_map(Entry::latency).map_or(f64::NAN, Seconds::get)
@@ -173,7 +174,7 @@ fn curve<E: From<PricingError>>(request: &Value, read: Read<E>) -> Result<Curves
 
 fn point<E: From<PricingError>>(request: &Value, at: Point, read: Read<E>) -> Result<Priced, E> {
     let (question, known) = read(request)?;
-    let entries = advice::price(&question, &known, Stop::NEVER)?.entries;
+    let entries = advice::price(&question, &known, Cancel::NEVER)?.entries;
     let choice = choose(&question, &entries);
     let winner = choice.as_ref().map_or(strategies::NONE, |choice| entries[choice.chosen].strategy);
     let latency = |strategy| {

@@ -6,7 +6,7 @@ mod recordings;
 use std::io::Write;
 
 use crate::app::ingest::*;
-use moe_gps_core::formats::trace::Flaw;
+use moe_gps_core::violation::Violation;
 
 /// A data directory of its own.
 pub(super) struct Shelf {
@@ -43,7 +43,7 @@ pub(super) fn flaws(result: Result<Ingested, TraceError>) -> Vec<String> {
     match result {
         Err(TraceError::Invalid { listed, .. }) => listed
             .into_iter()
-            .map(|Flaw { pointer, rule, .. }| format!("{pointer} {rule}"))
+            .map(|Violation { pointer, rule, .. }| format!("{pointer} {rule}"))
             .collect(),
         other => panic!("{other:?}"),
     }

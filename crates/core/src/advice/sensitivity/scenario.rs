@@ -19,9 +19,9 @@ use std::sync::Arc;
 use crate::advice::choose::chosen_by;
 use crate::advice::pricing::{Pricing, paper, paper_entries};
 use crate::advice::sensitivity::flip::Parameter;
+use crate::cancel::Cancel;
 use crate::evaluate::prices::{SampledPrices, Standing, whole_tokens};
 use crate::evaluate::sampled_steps::{Drawn, Effort, draws};
-use crate::pricing::cancel::Stop;
 use crate::pricing::candidates::{Care, Placements, placements};
 use crate::pricing::entry::{Entry, PricedPredictor};
 use crate::pricing::error::PricingError;
@@ -109,7 +109,7 @@ impl<'a> Scenario<'a> {
     }
 
     /// What may end the pricing.
-    pub(crate) const fn stop(&self) -> Stop<'a> {
+    pub(crate) const fn stop(&self) -> &'a Cancel {
         self.pricing.stop
     }
 
@@ -290,7 +290,7 @@ impl Parts {
     }
 
     /// Plans on the forecast, without a search.
-    fn plan(&mut self, question: &Question, stop: Stop) -> Result<(), PricingError> {
+    fn plan(&mut self, question: &Question, stop: &Cancel) -> Result<(), PricingError> {
         self.care = Care::Quick;
         let made = placements(question, &self.planner, &self.layers, self.loads, self.care, stop)?;
         self.placements = Arc::new(made);

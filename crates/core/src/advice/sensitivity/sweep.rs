@@ -11,7 +11,7 @@ use crate::advice::communication;
 use crate::advice::pricing::Pricing;
 use crate::advice::sensitivity::flip::Parameter;
 use crate::advice::sensitivity::scenario::Scenario;
-use crate::pricing::cancel::Stop;
+use crate::cancel::Cancel;
 use crate::pricing::entry::Entry;
 use crate::pricing::error::PricingError;
 use crate::pricing::routing_evidence::Known;
@@ -35,7 +35,7 @@ pub struct Sweep<'a> {
     /// Where predictors follow from the tokens of a step: how.
     pub predictors: Option<Predictors<'a>>,
     /// What may end the sweep.
-    pub stop: Stop<'a>,
+    pub stop: &'a Cancel,
 }
 
 /// A quantity and its values.

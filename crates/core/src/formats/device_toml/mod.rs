@@ -14,11 +14,12 @@ use serde::de::Error as _;
 use serde_json::Value;
 
 use crate::comm::profile::CommunicationProfile;
-use crate::formats::catalog_entry::{CatalogEntry, CatalogFileError, WrongPart};
+use crate::formats::catalog_entry::{CatalogEntry, CatalogFileError};
 use crate::formats::collectives_toml::CollectivesTable;
 use crate::hardware::{Device, Fit, PeakRates, Stack};
 use crate::system::EngineName;
 use crate::units::{Bytes, BytesPerSecond, FlopsPerSecond, Seconds};
+use crate::violation::Violation;
 use sections::{Decode, Experts, Gemm, Prefill, RowKernel, Section, TopK};
 
 type Sets<C> = BTreeMap<String, Section<C>>;
@@ -85,7 +86,7 @@ pub fn from_document(document: &Value) -> Result<CatalogEntry<Device>, CatalogFi
 
 impl File {
     /// The rules that sets of constants break, by their place.
-    fn broken_rules(&self) -> Vec<WrongPart> {
+    fn broken_rules(&self) -> Vec<Violation> {
         [
             broken("gemm", &self.gemm),
             broken("prefill", &self.prefill),
@@ -98,10 +99,10 @@ impl File {
     }
 }
 
-fn broken<C: sections::Constants>(operator: &str, sets: &Sets<C>) -> Vec<WrongPart> {
+fn broken<C: sections::Constants>(operator: &str, sets: &Sets<C>) -> Vec<Violation> {
     let of = |(name, set): (&String, &Section<C>)| {
         let detail = set.to_fit().err()?;
-        Some(WrongPart { pointer: format!("/{operator}/{}", parts::escaped(name)), detail })
+        Some(parts::problem(format!("/{operator}/{}", parts::escaped(name)), detail))
     };
     sets.iter().filter_map(of).collect()
 }

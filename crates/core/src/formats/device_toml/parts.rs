@@ -6,8 +6,8 @@
 use serde_json::{Map, Value, json};
 use serde_path_to_error::Segment;
 
-use crate::formats::catalog_entry::WrongPart;
 use crate::formats::device_toml::File;
+use crate::violation::Violation;
 
 /// The smallest document with every field a profile must have.
 fn least() -> Map<String, Value> {
@@ -24,13 +24,13 @@ fn least() -> Map<String, Value> {
 }
 
 /// The first error of every part that is wrong.
-pub(super) fn problems(document: &Value) -> Vec<WrongPart> {
+pub(super) fn problems(document: &Value) -> Vec<Violation> {
     let Value::Object(fields) = document else {
         return vec![problem(String::new(), "a profile is an object")];
     };
     let least = least();
     let missing = least.keys().filter(|field| !fields.contains_key(*field));
-    let mut problems: Vec<WrongPart> =
+    let mut problems: Vec<Violation> =
         missing.map(|field| problem(format!("/{field}"), format!("{field} is missing"))).collect();
     for (field, value) in fields {
         match value {
@@ -51,7 +51,7 @@ pub(super) fn problems(document: &Value) -> Vec<WrongPart> {
 }
 
 /// The first error of a field with one value; items of a list are counted from `first`.
-fn alone(least: &Map<String, Value>, field: &str, value: Value, first: usize) -> Option<WrongPart> {
+fn alone(least: &Map<String, Value>, field: &str, value: Value, first: usize) -> Option<Violation> {
     let mut document = least.clone();
     document.insert(field.to_owned(), value);
     let error = serde_path_to_error::deserialize::<_, File>(Value::Object(document)).err()?;
@@ -74,8 +74,8 @@ pub(super) fn escaped(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
 }
 
-fn problem(pointer: String, detail: impl Into<String>) -> WrongPart {
-    WrongPart { pointer, detail: detail.into() }
+pub(super) fn problem(pointer: String, detail: impl Into<String>) -> Violation {
+    Violation::new(pointer, "profile", detail)
 }
 
 #[cfg(test)]

@@ -8,23 +8,14 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-/// What is wrong with one field of a model configuration, and how to mend it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct ConfigProblem {
-    /// JSON pointer to the field, relative to the configuration.
-    pub pointer: String,
-    /// Stable name of the rule: `required`, `type`, `range`, `consistency` or `choice`.
-    pub rule: &'static str,
-    /// What was found and what would be accepted.
-    pub detail: String,
-}
+use crate::violation::Violation;
 
 /// The fields of one configuration object.
 pub(super) struct Fields<'a> {
     object: &'a Map<String, Value>,
     at: &'static str,
     used: BTreeSet<&'a str>,
-    problems: Vec<ConfigProblem>,
+    problems: Vec<Violation>,
 }
 
 impl<'a> Fields<'a> {
@@ -35,7 +26,7 @@ impl<'a> Fields<'a> {
     /// Notes a problem at `name`.
     pub(super) fn problem(&mut self, name: &str, rule: &'static str, detail: String) {
         let pointer = format!("{}/{name}", self.at);
-        self.problems.push(ConfigProblem { pointer, rule, detail });
+        self.problems.push(Violation::new(pointer, rule, detail));
     }
 
     /// Looks a field up and counts it as used; null is as good as absent.
@@ -183,7 +174,7 @@ impl<'a> Fields<'a> {
     }
 
     /// All problems so far.
-    pub(super) fn problems(&self) -> Vec<ConfigProblem> {
+    pub(super) fn problems(&self) -> Vec<Violation> {
         self.problems.clone()
     }
 }

@@ -12,9 +12,8 @@ mod fields;
 use serde_json::{Map, Value};
 
 use crate::model::Model;
+use crate::violation::Violation;
 use fields::Fields;
-
-pub use fields::ConfigProblem;
 
 /// What was read from a configuration.
 #[derive(Debug, Clone, PartialEq)]
@@ -60,7 +59,7 @@ pub const FAMILIES: [Family; 13] = [
 ];
 
 /// Reads the fields of a `config.json`.
-pub fn read(config: &Map<String, Value>) -> Result<ReadConfig, Vec<ConfigProblem>> {
+pub fn read(config: &Map<String, Value>) -> Result<ReadConfig, Vec<Violation>> {
     let mut top = Fields::new(config, "");
     let family = recognise(&mut top);
     let nested = config.get("text_config").and_then(Value::as_object);

@@ -17,7 +17,7 @@ fn mixtral() -> Value {
 }
 
 /// The problems of Mixtral's configuration with some fields replaced.
-fn problems(changes: &Value) -> Vec<(String, &'static str)> {
+fn problems(changes: &Value) -> Vec<(String, String)> {
     let mut config = mixtral();
     for (name, value) in object(changes) {
         config[name] = value.clone();
@@ -27,8 +27,8 @@ fn problems(changes: &Value) -> Vec<(String, &'static str)> {
     problems.into_iter().map(|problem| (problem.pointer, problem.rule)).collect()
 }
 
-fn at(pointer: &str, rule: &'static str) -> (String, &'static str) {
-    (pointer.to_owned(), rule)
+fn at(pointer: &str, rule: &str) -> (String, String) {
+    (pointer.to_owned(), rule.to_owned())
 }
 
 #[test]
@@ -47,9 +47,9 @@ fn a_configuration_without_model_type_is_recognised() {
     assert_eq!(read(object(&config)).unwrap().family, "Mixtral");
     assert_eq!(
         read(object(&json!({"hidden_size": 1}))).unwrap_err()[0],
-        ConfigProblem {
+        Violation {
             pointer: "/model_type".to_owned(),
-            rule: "required",
+            rule: "required".to_owned(),
             detail: format!(
                 "model_type is missing and the other fields do not give the family away; state one of {}",
                 FAMILIES.map(|family| family.model_type).join(", ")

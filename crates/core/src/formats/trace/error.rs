@@ -2,19 +2,10 @@
 
 use std::io;
 
+use crate::violation::Violation;
+
 /// Most flaws that are listed; further ones are only counted.
 pub const MAX_LISTED: usize = 100;
-
-/// One place of a well-formed trace that means nothing.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Flaw {
-    /// JSON pointer to the place: array and indices, or `/lines/` and the line from 1.
-    pub pointer: String,
-    /// Stable name of the rule that is broken.
-    pub rule: &'static str,
-    /// What was found and what would be accepted.
-    pub detail: String,
-}
 
 /// Why a trace could not be taken in; the edge maps each variant to one status.
 #[derive(Debug, thiserror::Error)]
@@ -54,7 +45,7 @@ pub enum TraceError {
     #[error("the trace breaks {} rule(s)", listed.len() as u64 + unlisted)]
     Invalid {
         /// The first flaws, at most [`MAX_LISTED`].
-        listed: Vec<Flaw>,
+        listed: Vec<Violation>,
         /// How many more there are.
         unlisted: u64,
     },
@@ -92,7 +83,7 @@ impl From<io::Error> for TraceError {
 /// Collects flaws while reading goes on, so that all are said at once.
 #[derive(Debug, Default)]
 pub(crate) struct Flaws {
-    listed: Vec<Flaw>,
+    listed: Vec<Violation>,
     unlisted: u64,
 }
 
@@ -101,7 +92,7 @@ impl Flaws {
     pub(crate) fn note(&mut self, rule: &'static str, texts: impl FnOnce() -> (String, String)) {
         if self.listed.len() < MAX_LISTED {
             let (pointer, detail) = texts();
-            self.listed.push(Flaw { pointer, rule, detail });
+            self.listed.push(Violation::new(pointer, rule, detail));
         } else {
             self.unlisted += 1;
         }
@@ -134,7 +125,7 @@ impl Flaws {
         detail: impl Into<String>,
     ) -> TraceError {
         self.listed.truncate(MAX_LISTED - 1);
-        self.listed.push(Flaw { pointer: pointer.into(), rule, detail: detail.into() });
+        self.listed.push(Violation::new(pointer, rule, detail));
         TraceError::Invalid { listed: self.listed, unlisted: self.unlisted }
     }
 }

@@ -31,7 +31,7 @@ mod sglang_pt;
 pub mod stored;
 mod trtllm;
 
-pub use error::{Flaw, TraceError};
+pub use error::TraceError;
 pub use readers::Input;
 
 /// What the uploader says about the trace.

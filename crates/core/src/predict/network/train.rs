@@ -49,9 +49,7 @@ pub(crate) fn train<M: Model>(
     for _ in 0..recipe.epochs {
         order.shuffle(&mut rng);
         for batch in order.chunks(recipe.batch) {
-            if watch.canceled() {
-                return Err(PredictError::Canceled);
-            }
+            watch.cancel().check()?;
             let (half, rest) = batch.split_at(batch.len().div_ceil(2));
             let run = |units: &[usize], gradient: &mut [f32]| {
                 gradient.fill(0.0);
@@ -73,6 +71,7 @@ pub(crate) fn train<M: Model>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cancel::{Cancel, Canceled};
     use crate::predict::Unwatched;
 
     /// y = a·x + b by least squares, exact for a = 2, b = −1.
@@ -118,16 +117,16 @@ mod tests {
 
     #[test]
     fn a_canceled_fit_ends() {
-        struct Impatient;
+        struct Impatient(Cancel);
         impl Watch for Impatient {
             fn progress(&self, done: f64) {
                 assert!(done < 0.1);
             }
-            fn canceled(&self) -> bool {
-                true
+            fn cancel(&self) -> &Cancel {
+                &self.0
             }
         }
-        let ended = train(&Line, 10, RECIPE, 0, &Impatient);
-        assert_eq!(ended, Err(PredictError::Canceled));
+        let ended = train(&Line, 10, RECIPE, 0, &Impatient(Cancel::when(|| true)));
+        assert_eq!(ended, Err(Canceled.into()));
     }
 }

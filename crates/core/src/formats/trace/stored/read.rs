@@ -5,6 +5,7 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
 
+use crate::cancel::Cancel;
 use crate::formats::trace::stored::block::{Block, Blocks};
 use crate::formats::trace::stored::column::{self, ColumnReader};
 use crate::formats::trace::stored::footer::{Layout, TRAILER, decode, decode_trailer};
@@ -169,26 +170,26 @@ impl StoredTrace {
     ///
     /// Runs on all threads of the current rayon pool; the result does not depend on how many.
     pub fn count(&self, range: Range<u64>) -> io::Result<ExpertCounts> {
-        // Counting that nobody stops comes to its end.
-        let counted = self.count_unless(range, &|| false)?;
+        // Counting that nobody cancels comes to its end.
+        let counted = self.count_unless(range, Cancel::NEVER)?;
         Ok(counted.unwrap_or_else(|| self.no_counts()))
     }
 
-    /// The same unless it is `stopped`, which is asked often; `None` after `true`.
+    /// The same; `None` once it is canceled.
     pub fn count_unless(
         &self,
         range: Range<u64>,
-        stopped: &(dyn Fn() -> bool + Sync),
+        cancel: &Cancel,
     ) -> io::Result<Option<ExpertCounts>> {
         let range = self.clip(range);
         match self.header.kind {
-            Kind::Routes => tally::count_routes(self, range, stopped),
+            Kind::Routes => tally::count_routes(self, range, cancel),
             Kind::Counts => {
                 let mut sum = self.no_counts();
                 let mut step = sum.clone();
                 let mut buffer = Vec::new();
                 for idx in range {
-                    if stopped() {
+                    if cancel.is_canceled() {
                         return Ok(None);
                     }
                     self.read_counts(idx, &mut buffer, &mut step)?;

@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use crate::cancel::{Cancel, Canceled};
 use crate::formats::trace::stored::block::Block;
 use crate::formats::trace::stored::corrupt;
 use crate::formats::trace::stored::read::StoredTrace;
@@ -13,12 +14,12 @@ use crate::trace::counts::{ExpertCounts, Histogram};
 /// Blocks one task reads before it counts, so that a histogram is summed up rarely.
 const GROUP: u64 = 16;
 
-/// Tokens per expert and layer in a range of tokens; `None` once it is `stopped`, which is
+/// Tokens per expert and layer in a range of tokens; `None` once it is canceled, which is
 /// asked before every group of blocks.
 pub(super) fn count_routes(
     trace: &StoredTrace,
     range: Range<u64>,
-    stopped: &(dyn Fn() -> bool + Sync),
+    cancel: &Cancel,
 ) -> io::Result<Option<ExpertCounts>> {
     let (n_layers, n_experts) = (trace.header().n_layers(), trace.header().n_experts());
     let blocks = trace.blocks();
@@ -29,9 +30,7 @@ pub(super) fn count_routes(
         .try_fold(
             || Counter::new(n_layers, n_experts),
             |mut counter, group| {
-                if stopped() {
-                    return Err(Ended::Stopped);
-                }
+                cancel.check()?;
                 let start = first + group * GROUP;
                 counter.count(trace, start..last.min(start + GROUP), &range)?;
                 Ok(counter)
@@ -50,7 +49,7 @@ pub(super) fn count_routes(
         );
     let totals = match totals {
         Ok(totals) => totals,
-        Err(Ended::Stopped) => return Ok(None),
+        Err(Ended::Canceled) => return Ok(None),
         Err(Ended::Unread(error)) => return Err(error),
     };
     let values = totals.into_iter().map(|count| count as f64).collect();
@@ -61,9 +60,15 @@ pub(super) fn count_routes(
 /// Why counting ended early.
 enum Ended {
     /// Nobody wants the result any more.
-    Stopped,
+    Canceled,
     /// The trace could not be read.
     Unread(io::Error),
+}
+
+impl From<Canceled> for Ended {
+    fn from(_: Canceled) -> Self {
+        Self::Canceled
+    }
 }
 
 impl From<io::Error> for Ended {

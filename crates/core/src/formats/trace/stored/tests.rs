@@ -3,6 +3,7 @@ use std::io::{self, Read, Seek, Write};
 
 use proptest::prelude::*;
 
+use crate::cancel::Cancel;
 use crate::formats::trace::stored::*;
 use crate::trace::steps::{StepOrder, StepPlan};
 use crate::trace::{Kind, TraceHeader};
@@ -311,7 +312,8 @@ fn impossible_steps_end_at_once() {
 }
 
 #[test]
-fn counting_ends_when_it_is_stopped() {
+fn counting_ends_when_it_is_canceled() {
+    use std::sync::Arc;
     use std::sync::atomic::{AtomicU64, Ordering};
 
     // Blocks of 4,096 tokens, sixteen to a group: the flag is looked at before each group.
@@ -323,10 +325,11 @@ fn counting_ends_when_it_is_stopped() {
     writer.end_sequence().unwrap();
     let trace = StoredTrace::from_file(writer.finish(header(4, &[0])).unwrap()).unwrap();
     let counted = |allowed: u64| {
-        let asks = AtomicU64::new(0);
-        let stopped = || allowed <= asks.fetch_add(1, Ordering::Relaxed);
-        let counts = trace.count_unless(0..u64::from(n_tokens), &stopped).unwrap();
-        (counts.map(|counts| counts.layer(0).to_vec()), asks.into_inner())
+        let asks = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&asks);
+        let cancel = Cancel::when(move || allowed <= counted.fetch_add(1, Ordering::Relaxed));
+        let counts = trace.count_unless(0..u64::from(n_tokens), &cancel).unwrap();
+        (counts.map(|counts| counts.layer(0).to_vec()), asks.load(Ordering::Relaxed))
     };
     let quarter = f64::from(n_tokens / 4);
     assert_eq!(counted(u64::MAX), (Some(vec![quarter; 4]), 5));

@@ -1,0 +1,25 @@
+//! One reason why a request, a profile, a configuration or a trace was refused.
+
+/// What is wrong with one place, and how to mend it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Violation {
+    /// JSON pointer (RFC 6901) to the offending place; in lines, `/lines/` and the line from 1.
+    pub pointer: String,
+    /// Stable name of the rule that is broken, for programs.
+    pub rule: String,
+    /// What was found and what would be accepted, for people.
+    pub detail: String,
+}
+
+impl Violation {
+    /// A violation of `rule` at `pointer`.
+    pub fn new(pointer: impl Into<String>, rule: &str, detail: impl Into<String>) -> Self {
+        Self { pointer: pointer.into(), rule: rule.to_owned(), detail: detail.into() }
+    }
+
+    /// The same, seen from a document in which the place's own stands at `pointer`.
+    #[must_use]
+    pub fn under(self, pointer: &str) -> Self {
+        Self { pointer: format!("{pointer}{}", self.pointer), ..self }
+    }
+}

@@ -15,6 +15,7 @@ mod asking;
 mod bad_input;
 mod bad_questions;
 mod bad_uploads;
+mod blocked_traces;
 mod calibrate;
 mod calibrated;
 mod cancel;

@@ -7,7 +7,6 @@
 #![expect(clippy::expect_used, reason = "a bench that cannot be set up has nothing to measure")]
 
 use std::cell::LazyCell;
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::hint::black_box;
 use std::path::Path;
@@ -15,13 +14,13 @@ use std::path::Path;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 use moe_gps::app::advise::check;
 use moe_gps::app::advisor::{Advice, TraceFacts, Unobserved};
-use moe_gps_core::formats::trace::stored::RouteWriter;
+use moe_gps::app::question::read;
+use moe_gps::app::references::References;
+use moe_gps_core::formats::trace::stored::{RouteWriter, StoredTrace};
 use moe_gps_core::seed::{Purpose, stream};
 use moe_gps_core::trace::{Kind, TraceHeader};
 use rand::RngExt as _;
 use serde_json::{Value, json};
-
-type Traces = BTreeMap<String, TraceFacts>;
 
 const PAPER: &str = include_str!("../examples/questions/paper-mixtral-a100.json");
 
@@ -40,8 +39,8 @@ fn calibrated(predictors: Option<Value>) -> Value {
 }
 
 /// The answer to a question.
-fn answer(request: &Value, traces: &Traces) -> Advice {
-    let question = check(request, traces).expect("answerable");
+fn answer(request: &Value, references: &References) -> Advice {
+    let question = check(read(request.clone()), references).expect("answerable");
     (question.work)(&Unobserved).expect("an answer")
 }
 
@@ -55,7 +54,7 @@ fn analytic(c: &mut Criterion) {
     decode["workload"] = json!({"phase": "decode", "batch_size": 64, "kv_length": 2048});
     let mut engine = calibrated(None);
     engine["engine"] = json!({"name": "vllm"});
-    let traces = Traces::new();
+    let references = References::default();
     let mut group = c.benchmark_group("advise");
     for (name, request) in [
         ("paper", paper),
@@ -65,11 +64,11 @@ fn analytic(c: &mut Criterion) {
         ("calibrated_decode", decode),
         ("calibrated_vllm", engine),
     ] {
-        group.bench_function(name, |b| b.iter(|| black_box(answer(&request, &traces))));
+        group.bench_function(name, |b| b.iter(|| black_box(answer(&request, &references))));
     }
     let request = calibrated(None);
     group.bench_function("check_only", |b| {
-        b.iter(|| black_box(check(&request, &traces).expect("answerable")));
+        b.iter(|| black_box(check(read(request.clone()), &references).expect("answerable")));
     });
     group.finish();
 }
@@ -132,19 +131,8 @@ fn stored(directory: &Path, routing: Routing, n_tokens: u32) -> TraceFacts {
         notes: Vec::new(),
     };
     writer.finish(header).expect("room");
-    TraceFacts {
-        id: "tr_bench".to_owned(),
-        digest: [0; 32],
-        layers: u64::from(n_layers),
-        experts: u64::from(experts),
-        top_k: u64::from(top_k),
-        tokens: u64::from(n_tokens),
-        sequences: u64::from(n_tokens / 512),
-        steps: 0,
-        has_token_ids: false,
-        path,
-        embedding: None,
-    }
+    let trace = File::open(&path).and_then(StoredTrace::from_file).expect("a trace");
+    TraceFacts::new("tr_bench", trace.header(), path, None, None)
 }
 
 fn replay(c: &mut Criterion) {
@@ -177,15 +165,15 @@ fn replay(c: &mut Criterion) {
             "routing": {"trace_id": "tr_bench", "train_fraction": 0.25}, "predictors": point,
         });
         // Made only where the case is run.
-        let traces = LazyCell::new(|| {
+        let references = LazyCell::new(|| {
             let facts = stored(directory.path(), routing, n_tokens);
-            Traces::from([(facts.id.clone(), facts)])
+            References { traces: [(facts.id.clone(), facts)].into(), device: None }
         });
         let routed =
             u64::from(n_tokens / 4 * 3) * u64::from(routing.n_layers) * u64::from(routing.top_k);
         group.throughput(Throughput::Elements(routed));
         group.bench_function(BenchmarkId::from_parameter(name), |b| {
-            b.iter(|| black_box(answer(&request, &traces)));
+            b.iter(|| black_box(answer(&request, &references)));
         });
     }
     group.finish();

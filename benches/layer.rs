@@ -9,8 +9,8 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use moe_gps::app::advisor::KnownTraces;
-use moe_gps::app::question::answerable;
+use moe_gps::app::question::read;
+use moe_gps::app::references::References;
 use moe_gps_core::catalog::Catalog;
 use moe_gps_core::cost::experts::ExpertWork;
 use moe_gps_core::placement::{Shape, SlotMap, eplb};
@@ -34,7 +34,7 @@ fn system(model: &str, devices: u32, tokens: u64, data: bool) -> System {
         "routing": {"skewness": 1.0},
     });
     let catalog = Catalog::embedded().expect("the shipped catalog");
-    let asked = answerable(&question, catalog, &KnownTraces::new()).expect("answerable");
+    let asked = read(question).answerable(catalog, &References::default()).expect("answerable");
     asked.question.system
 }
 

@@ -8,8 +8,8 @@
 use std::hint::black_box;
 
 use criterion::{Criterion, criterion_group, criterion_main};
-use moe_gps::app::advisor::KnownTraces;
-use moe_gps::app::sweep::compute;
+use moe_gps::app::references::References;
+use moe_gps::app::sweep::{compute, read};
 use moe_gps_core::cancel::Cancel;
 use serde_json::{Value, json};
 
@@ -48,8 +48,11 @@ fn maps(c: &mut Criterion) {
     ] {
         let request = json!({"question": question, "axes": axes});
         group.bench_function(name, |b| {
-            let none = KnownTraces::new();
-            b.iter(|| black_box(compute(&request, &none, Cancel::NEVER).expect("an answer")));
+            let none = References::default();
+            b.iter(|| {
+                let asked = read(&request);
+                black_box(compute(&asked, &none, Cancel::NEVER).expect("an answer"))
+            });
         });
     }
     group.finish();

@@ -1,13 +1,10 @@
 //! The use case the service exists for: a question in, a recommendation out.
 
-use std::collections::BTreeMap;
-
-use serde_json::Value;
 use serde_json::value::to_raw_value;
-use sha2::{Digest, Sha256};
 
-use crate::app::advisor::{Advice, AdviceError, CheckedQuestion, KnownTraces, Progress};
-use crate::app::question::{self, Answerable, AskedRouting};
+use crate::app::advisor::{Advice, AdviceError, Advisor, CheckedQuestion, Progress};
+use crate::app::question::{Answerable, AskedRouting, ReadQuestion};
+use crate::app::references::References;
 use crate::app::replay::HeldOutSteps;
 use crate::app::routing_evidence;
 use crate::app::{answer, default_predictors, fit_predictors, interval, plan_file, replay};
@@ -16,18 +13,34 @@ use moe_gps_core::advice;
 use moe_gps_core::catalog::Catalog;
 use moe_gps_core::system::Preset;
 
-/// Reads and checks a question: fast, at the door.
-pub fn check(request: &Value, traces: &KnownTraces) -> Result<CheckedQuestion, AdviceError> {
+/// The service's advisor: the cost model.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct CostModel;
+
+impl Advisor for CostModel {
+    fn check(
+        &self,
+        question: ReadQuestion,
+        references: &References,
+    ) -> Result<CheckedQuestion, AdviceError> {
+        check(question, references)
+    }
+}
+
+/// Checks a question that has been read; walks traces, so it blocks.
+pub fn check(
+    question: ReadQuestion,
+    references: &References,
+) -> Result<CheckedQuestion, AdviceError> {
     let catalog = catalog()?;
-    let asked = question::answerable(request, catalog, traces)?;
+    let asked = question.answerable(catalog, references)?;
     replay::enough_steps(&asked)?;
-    let trace_ids = asked.trace_ids();
     Ok(CheckedQuestion {
-        digest: digest(request, &trace_ids, traces, catalog),
-        request: request.clone(),
+        digest: asked.digest(catalog),
+        request: question.request,
         model: asked.model.clone(),
         device: asked.device.clone(),
-        trace_ids,
+        trace_ids: asked.trace_ids(),
         work: Box::new(move |progress| advise(asked, progress)),
     })
 }
@@ -67,34 +80,4 @@ fn advise(mut asked: Answerable, progress: &dyn Progress) -> Result<Advice, Advi
 /// The shipped catalog.
 pub(crate) fn catalog() -> Result<&'static Catalog, AdviceError> {
     Catalog::embedded().map_err(|error| AdviceError::Catalog(error.to_string()))
-}
-
-/// SHA-256 over version, catalog, the traces' content and the question with sorted keys.
-fn digest(
-    request: &Value,
-    trace_ids: &[String],
-    traces: &KnownTraces,
-    catalog: &Catalog,
-) -> [u8; 32] {
-    let mut hash = Sha256::new();
-    hash.update(env!("CARGO_PKG_VERSION"));
-    hash.update(catalog.digest());
-    for trace in trace_ids.iter().filter_map(|id| traces.get(id)) {
-        hash.update(trace.digest);
-    }
-    hash.update(sorted(request).to_string());
-    hash.finalize().into()
-}
-
-/// A value with the keys of every object in order, so that equal questions are equal text.
-pub(super) fn sorted(value: &Value) -> Value {
-    match value {
-        Value::Object(fields) => {
-            let ordered: BTreeMap<&String, Value> =
-                fields.iter().map(|(key, value)| (key, sorted(value))).collect();
-            Value::Object(ordered.into_iter().map(|(k, v)| (k.clone(), v)).collect())
-        }
-        Value::Array(items) => Value::Array(items.iter().map(sorted).collect()),
-        other => other.clone(),
-    }
 }

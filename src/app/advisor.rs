@@ -5,18 +5,26 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 use serde_json::value::RawValue;
+use sha2::{Digest, Sha256};
 
+use crate::app::question::ReadQuestion;
+use crate::app::references::References;
 use crate::wire::violation::Violation;
 use moe_gps_core::cancel::{Cancel, Canceled};
 use moe_gps_core::pricing::error::PricingError;
+use moe_gps_core::trace::TraceHeader;
 
-/// Who reads questions and answers them.
+/// Who finds questions answerable and answers them.
 ///
-/// The service has one, [`crate::app::cost_model::CostModel`]; tests of the service bring others that are slow,
-/// wait to be canceled or fall over.
+/// The service has one, [`CostModel`](crate::app::advise::CostModel); tests of the service bring
+/// others that are slow, wait to be canceled or panic.
 pub trait Advisor: Send + Sync {
-    /// Reads a question and finds it answerable; fast, because the client waits.
-    fn check(&self, request: &Value, traces: &KnownTraces) -> Result<CheckedQuestion, AdviceError>;
+    /// Finds a question answerable with what its names lead to; may open traces, so it blocks.
+    fn check(
+        &self,
+        question: ReadQuestion,
+        references: &References,
+    ) -> Result<CheckedQuestion, AdviceError>;
 }
 
 /// Answers a question that has been read; may take long, reports progress and ends early when
@@ -68,6 +76,40 @@ pub struct TraceFacts {
 }
 
 impl TraceFacts {
+    /// What the header of the stored trace at `path` says of it.
+    ///
+    /// Its digest is that of all that the trace decides in an answer: the same bytes mean another
+    /// trace when the number of experts is declared differently, and the embedding (here the
+    /// SHA-256 of one put beside the trace) is an input of learned predictors.
+    #[must_use]
+    pub fn new(
+        id: &str,
+        header: &TraceHeader,
+        path: PathBuf,
+        embedding: Option<PathBuf>,
+        embedding_digest: Option<&[u8]>,
+    ) -> Self {
+        let top_k = header.top_k.unwrap_or(0);
+        let digest = Sha256::new()
+            .chain_update(header.digest)
+            .chain_update(header.experts.to_le_bytes())
+            .chain_update(top_k.to_le_bytes())
+            .chain_update(embedding_digest.unwrap_or_default());
+        Self {
+            id: id.to_owned(),
+            digest: digest.finalize().into(),
+            layers: header.n_layers() as u64,
+            experts: u64::from(header.experts),
+            top_k: u64::from(top_k),
+            tokens: header.tokens,
+            sequences: header.sequences,
+            steps: header.steps,
+            has_token_ids: header.has_token_ids,
+            path,
+            embedding,
+        }
+    }
+
     /// Whether a part can be held out: it is not one count matrix.
     #[must_use]
     pub const fn holds_out(&self) -> bool {
@@ -83,10 +125,11 @@ impl TraceFacts {
 /// The traces a question names, by id, as far as they are stored.
 pub type KnownTraces = BTreeMap<String, TraceFacts>;
 
-/// A question that has been read and found answerable, with the digest of all that
-/// decides its answer (question, traces, catalog, version).
+/// A question that has been read and found answerable, with the digest of all that decides its
+/// answer.
 pub struct CheckedQuestion {
-    /// SHA-256 over the normalised question, its traces, the catalog and the version.
+    /// SHA-256 over version, revision, catalog and the checked question; equal questions, equal
+    /// digest.
     pub digest: [u8; 32],
     /// The question as it is stored and echoed.
     pub request: Value,

@@ -24,6 +24,8 @@ pub struct App {
     pub uploads: Uploads,
     /// This process, as leases name it.
     pub instance: String,
+    /// Turns of checks, each of which may walk traces.
+    pub checks: Arc<Semaphore>,
     /// Turns of sweeps, each of which uses every core.
     pub sweeps: Semaphore,
     /// The rules of the queue.

@@ -1,15 +1,14 @@
 //! Devices by id: those of the catalog, and profiles that clients have registered.
 //!
-//! A registered profile is named in a question as a shipped one is. The question is then
-//! checked and answered with the profile in the place of its id, so that the profile's
-//! content is part of what makes two questions equal.
+//! A registered profile is named in a question as a shipped one is. Its content is part of what
+//! makes two questions equal.
 
-use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::app::advise::sorted;
+use crate::app::advisor::AdviceError;
 use crate::app::catalog::{described, device_body, list_devices};
 use crate::app::clock::now_ms;
 use crate::app::context::App;
@@ -127,22 +126,10 @@ pub async fn delete(app: &App, id: &str) -> Result<(), AppError> {
     }
 }
 
-/// The question with the profile of a registered device in the place of its id.
-pub async fn resolved<'a>(app: &App, request: &'a Value) -> Result<Cow<'a, Value>, AppError> {
-    let Some(id) = request.pointer("/cluster/device").and_then(Value::as_str) else {
-        return Ok(Cow::Borrowed(request));
-    };
-    if catalog()?.device(id).is_ok() {
-        return Ok(Cow::Borrowed(request));
-    }
-    let Some(record) = app.store.find_device(id).await? else {
-        return Ok(Cow::Borrowed(request));
-    };
-    let mut resolved = request.clone();
-    if let Some(device) = resolved.pointer_mut("/cluster/device") {
-        *device = document(&record)?;
-    }
-    Ok(Cow::Owned(resolved))
+/// The device of a registered profile.
+pub(super) fn profile_of(record: &DeviceRecord) -> Result<Device, AdviceError> {
+    let unreadable = || AdviceError::Catalog(format!("registered device {} is damaged", record.id));
+    read(record).map(|entry| entry.value).map_err(|_| unreadable())
 }
 
 fn shown(entry: &CatalogEntry<Device>, record: &DeviceRecord) -> Result<DeviceBody, AppError> {
@@ -169,4 +156,17 @@ fn is_id(id: &str) -> bool {
 
 fn catalog() -> Result<&'static Catalog, AppError> {
     Catalog::embedded().map_err(|error| AppError::Internal(error.to_string()))
+}
+
+/// A value with the keys of every object in order, so that equal profiles are equal text.
+fn sorted(value: &Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let ordered: BTreeMap<&String, Value> =
+                fields.iter().map(|(key, value)| (key, sorted(value))).collect();
+            Value::Object(ordered.into_iter().map(|(k, v)| (k.clone(), v)).collect())
+        }
+        Value::Array(items) => Value::Array(items.iter().map(sorted).collect()),
+        other => other.clone(),
+    }
 }

@@ -1,6 +1,5 @@
 //! Ask, fetch, list, cancel or delete a recommendation.
 
-use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,12 +9,11 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::app::advisor::KnownTraces;
 use crate::app::advisor::{AdviceError, CheckedQuestion};
 use crate::app::clock::now_ms;
 use crate::app::context::App;
-use crate::app::devices;
 use crate::app::error::AppError;
+use crate::app::{question, references};
 use crate::store::StoreError;
 use crate::store::jobs::{Inserted, JobRecord, Lease};
 use crate::store::keys::KeyUse;
@@ -45,8 +43,7 @@ pub async fn submit(app: &App, asked: Asked) -> Result<Arc<JobRecord>, AppError>
         let job = replay(app, key, body_digest, &used).await?;
         return wait_for_end(app, job, asked.wait).await;
     }
-    let traces = named_traces(app, &asked.request).await?;
-    let question = checked(app, asked.request, &traces).await?;
+    let question = checked(app, asked.request).await?;
     // A question that is probably new is not looked for first: storing it tells.
     let mut known = None;
     if app.board.recent.seen(question.digest) {
@@ -74,18 +71,21 @@ pub async fn submit(app: &App, asked: Asked) -> Result<Arc<JobRecord>, AppError>
     }
 }
 
-/// A question found answerable: read with its registered device, kept as it was asked.
-async fn checked(
-    app: &App,
-    request: Value,
-    traces: &KnownTraces,
-) -> Result<CheckedQuestion, AppError> {
-    let resolved = devices::resolved(app, &request).await?;
-    let question = app.advisor.check(&resolved, traces).map_err(refusal)?;
-    Ok(match resolved {
-        Cow::Borrowed(_) => question,
-        Cow::Owned(_) => CheckedQuestion { request, ..question },
-    })
+/// Reads a question, looks up what it names, and checks it where threads may block.
+async fn checked(app: &App, request: Value) -> Result<CheckedQuestion, AppError> {
+    let question = question::read(request);
+    let named = references::look_up(app, &question.asked).await?;
+    let advisor = Arc::clone(&app.advisor);
+    let turn = Arc::clone(&app.checks).acquire_owned().await;
+    let check = move || {
+        // Held to the end of the check, even where nobody waits for it any more.
+        let _turn = turn;
+        advisor.check(question, &named.open()?)
+    };
+    let checked = tokio::task::spawn_blocking(check).await;
+    checked
+        .map_err(|error| AppError::Internal(format!("a check panicked: {error}")))?
+        .map_err(refusal)
 }
 
 /// The live or finished job that answers an equal question.
@@ -213,19 +213,6 @@ pub(super) fn refusal(error: AdviceError) -> AppError {
         AdviceError::Trace { id, source } => AppError::Trace { id, source },
         other => AppError::Internal(other.to_string()),
     }
-}
-
-/// What is stored of the traces that the question's `routing` names.
-pub(super) async fn named_traces(app: &App, request: &Value) -> Result<KnownTraces, AppError> {
-    let mut named = BTreeSet::new();
-    if let Some(routing) = request.get("routing") {
-        for field in ["trace_id", "holdout_trace_id"] {
-            named.extend(routing.get(field).and_then(Value::as_str));
-        }
-        let several = routing.get("trace_ids").and_then(Value::as_array);
-        named.extend(several.into_iter().flatten().filter_map(Value::as_str));
-    }
-    crate::app::traces::facts(app, named).await
 }
 
 /// The recommendation with this id.

@@ -1,12 +1,7 @@
 //! Fetch, list or delete a stored trace.
 
-use std::path::PathBuf;
-
 use serde_json::value::RawValue;
-use sha2::{Digest, Sha256};
 
-use crate::app::advisor::KnownTraces;
-use crate::app::advisor::TraceFacts;
 use crate::app::context::App;
 use crate::app::error::AppError;
 use crate::store::StoreError;
@@ -47,56 +42,6 @@ pub async fn delete(app: &App, id: &str) -> Result<(), AppError> {
             Ok(())
         }
     }
-}
-
-/// What is known of those of the named traces that are stored.
-pub async fn facts(
-    app: &App,
-    ids: impl IntoIterator<Item = &str>,
-) -> Result<KnownTraces, AppError> {
-    let mut known = KnownTraces::new();
-    for id in ids {
-        if let Some(record) = app.store.find_trace(id).await? {
-            let path = app.traces.trace_path(id).unwrap_or_default();
-            let embedding = app.traces.kept_embedding(id);
-            known.insert(id.to_owned(), to_facts(record, path, embedding)?);
-        }
-    }
-    Ok(known)
-}
-
-fn to_facts(
-    record: TraceRecord,
-    path: PathBuf,
-    embedding: Option<PathBuf>,
-) -> Result<TraceFacts, StoreError> {
-    let count = |n: i64, what| u64::try_from(n).map_err(|_| StoreError::Corrupt { what });
-    Ok(TraceFacts {
-        digest: digest(&record),
-        layers: count(record.layers, "layers of a trace")?,
-        experts: count(record.experts, "experts of a trace")?,
-        top_k: count(record.top_k, "top_k of a trace")?,
-        tokens: count(record.tokens, "tokens of a trace")?,
-        sequences: count(record.sequences, "sequences of a trace")?,
-        steps: count(record.steps, "steps of a trace")?,
-        has_token_ids: record.has_token_ids,
-        id: record.id,
-        path,
-        embedding,
-    })
-}
-
-/// Digest of all that the trace decides in an answer.
-///
-/// The same bytes mean another trace when the number of experts is declared differently,
-/// and the embedding is an input of learned predictors.
-fn digest(record: &TraceRecord) -> [u8; 32] {
-    let mut hash = Sha256::new();
-    hash.update(&record.digest);
-    hash.update(record.experts.to_le_bytes());
-    hash.update(record.top_k.to_le_bytes());
-    hash.update(record.embedding_digest.as_deref().unwrap_or_default());
-    hash.finalize().into()
 }
 
 fn not_found(id: &str) -> AppError {

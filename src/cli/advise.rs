@@ -1,6 +1,5 @@
 //! `advise FILE`: a question in a file, answered without a server.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{IsTerminal, Read, Write};
 use std::path::PathBuf;
@@ -11,8 +10,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::app::advise;
-use crate::app::advisor::{AdviceError, Progress, TraceFacts};
+use crate::app::advisor::{AdviceError, KnownTraces, Progress};
 use crate::app::ingest::TraceDirectory;
+use crate::app::question;
+use crate::app::references::References;
 use crate::cli::{answer_table, trace};
 use crate::wire::violation::Violation;
 use moe_gps_core::formats::trace::Limits;
@@ -62,7 +63,7 @@ pub fn run(command: &Advise, out: &mut dyn Write) -> Result<()> {
     let mut request = read(&command.file)?;
     let scratch = tempfile::tempdir().context("cannot make a temporary directory")?;
     let directory = TraceDirectory::open(scratch.path())?;
-    let mut traces = BTreeMap::new();
+    let mut traces = KnownTraces::new();
     let mut ids = Vec::with_capacity(command.trace.len());
     for path in &command.trace {
         ids.push(take_in(&directory, path, &mut traces)?);
@@ -71,12 +72,10 @@ pub fn run(command: &Advise, out: &mut dyn Write) -> Result<()> {
         for id in &ids {
             let file =
                 File::open(table).with_context(|| format!("cannot open {}", table.display()))?;
-            directory
+            let digest = directory
                 .ingest_embedding(id, file, None, &Limits::default())
                 .with_context(|| table.display().to_string())?;
-            if let Some(facts) = traces.get_mut(id) {
-                facts.embedding = directory.kept_embedding(id);
-            }
+            traces.insert(id.clone(), directory.facts(id, Some(&digest))?);
         }
     }
     let routing = match &ids[..] {
@@ -96,7 +95,9 @@ pub fn run(command: &Advise, out: &mut dyn Write) -> Result<()> {
         cluster.insert("device".to_owned(), device_document(file)?);
     }
     let bar = Bar(bar());
-    let answered = advise::check(&request, &traces).and_then(|question| (question.work)(&bar));
+    let references = References { traces, device: None };
+    let answered = advise::check(question::read(request), &references)
+        .and_then(|question| (question.work)(&bar));
     bar.0.finish_and_clear();
     let advice = match answered {
         Ok(advice) => advice,
@@ -147,33 +148,14 @@ pub(super) fn read(path: &PathBuf) -> Result<Value> {
 }
 
 /// Takes a recording in and says what a question may know of it.
-fn take_in(
-    directory: &TraceDirectory,
-    path: &PathBuf,
-    traces: &mut BTreeMap<String, TraceFacts>,
-) -> Result<String> {
+fn take_in(directory: &TraceDirectory, path: &PathBuf, traces: &mut KnownTraces) -> Result<String> {
     let upload = trace::upload_of(path)?;
     let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
     let ingested = directory
         .ingest(file, &upload, &Limits::default())
         .with_context(|| path.display().to_string())?;
-    let summary = ingested.summary;
-    let id = summary.id.clone();
-    let header = directory.open_trace(&id)?.header().clone();
-    let facts = TraceFacts {
-        id: id.clone(),
-        digest: header.digest,
-        layers: header.n_layers() as u64,
-        experts: u64::from(header.experts),
-        top_k: header.top_k.map_or(0, u64::from),
-        tokens: header.tokens,
-        sequences: header.sequences,
-        steps: header.steps,
-        has_token_ids: header.has_token_ids,
-        path: directory.trace_path(&id).unwrap_or_default(),
-        embedding: directory.kept_embedding(&id),
-    };
-    traces.insert(id.clone(), facts);
+    let id = ingested.summary.id;
+    traces.insert(id.clone(), directory.facts(&id, None)?);
     Ok(id)
 }
 

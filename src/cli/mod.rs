@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 
-use crate::app::cost_model::CostModel;
+use crate::app::advise::CostModel;
 use crate::config::{Settings, Storage};
 use crate::store::{DataDir, Store};
 use moe_gps_core::catalog::Catalog;

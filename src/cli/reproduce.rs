@@ -8,8 +8,9 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::app::advise::catalog;
-use crate::app::advisor::{AdviceError, KnownTraces};
+use crate::app::advisor::AdviceError;
 use crate::app::ingest::TraceDirectory;
+use crate::app::references::References;
 use crate::app::{question, routing_evidence};
 use crate::cli::trace::upload_of;
 use moe_gps_core::cancel::Cancel;
@@ -57,7 +58,7 @@ pub fn documents(recordings: &[Recording]) -> Result<Vec<Document>, AdviceError>
 
 /// A question as the service reads it, with what it says of the routing.
 fn read(request: &Value) -> Result<(Question, Known), AdviceError> {
-    let asked = question::answerable(request, catalog()?, &KnownTraces::new())?;
+    let asked = question::read(request.clone()).answerable(catalog()?, &References::default())?;
     let known = routing_evidence::load(&asked, Cancel::NEVER)?.known;
     Ok((asked.question, known))
 }

@@ -5,6 +5,7 @@
 //! requests and jobs in progress finish, the rest goes back into the queue.
 
 use std::net::SocketAddr;
+use std::num::NonZero;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -114,6 +115,7 @@ pub async fn start(
     store.probe_write(now_ms()).await?;
     let traces = TraceDirectory::open(dir.root())
         .map_err(|source| StoreError::Directory { path: dir.root().to_owned(), source })?;
+    let n_cores = std::thread::available_parallelism().map_or(1, NonZero::get);
     let (board, handovers) = Board::new(settings.jobs.n_workers());
     let app = Arc::new(App {
         store,
@@ -129,6 +131,7 @@ pub async fn start(
             keeping: tokio::sync::Mutex::new(()),
         },
         instance: uuid::Uuid::now_v7().to_string(),
+        checks: Arc::new(Semaphore::new(2 * n_cores)),
         sweeps: Semaphore::new(crate::app::sweep::AT_ONCE),
         queue: queue(&settings.jobs),
     });

@@ -8,7 +8,8 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use serde_json::{Value, json};
 
-use crate::app::advisor::{AdviceError, KnownTraces};
+use crate::app::advisor::AdviceError;
+use crate::app::references::References;
 use crate::app::sweep;
 use crate::cli::{advise, sweep_table};
 use crate::wire::sweep::SweepAnswer;
@@ -49,7 +50,8 @@ pub struct AxisArgument {
 pub fn run(command: &Sweep, out: &mut dyn Write) -> Result<()> {
     let axes: Vec<Value> = command.axes.iter().map(AxisArgument::json).collect();
     let request = json!({"question": advise::read(&command.file)?, "axes": axes});
-    let swept = match sweep::compute(&request, &KnownTraces::new(), Cancel::NEVER) {
+    let swept = match sweep::compute(&sweep::read(&request), &References::default(), Cancel::NEVER)
+    {
         Ok(swept) => swept,
         Err(AdviceError::Refused(violations)) => {
             advise::write_violations(&violations, out)?;

@@ -8,8 +8,9 @@ use tokio::time::MissedTickBehavior;
 use crate::app::advisor::Work;
 use crate::app::clock::now_ms;
 use crate::app::context::App;
-use crate::app::devices;
+use crate::app::error::AppError;
 use crate::app::live_jobs::{LiveJob, Slot};
+use crate::app::{question, references};
 use crate::jobs::outcome::{self, End};
 use crate::store::StoreError;
 use crate::store::jobs::{JobRecord, Lease, Outcome};
@@ -68,7 +69,7 @@ async fn run(app: &Arc<App>, job: JobRecord, read: Option<Work>) {
     let live = app.board.begin(&job.id);
     let work = match read {
         Some(work) => Ok(work),
-        None => read_again(app, &job).await,
+        None => read_again(app, &job).await.map_err(|error| outcome::unprepared(&error)),
     };
     let end = match work {
         Ok(work) => {
@@ -76,7 +77,7 @@ async fn run(app: &Arc<App>, job: JobRecord, read: Option<Work>) {
             let computing = tokio::task::spawn_blocking(move || outcome::of(work(&*following)));
             keep_alive(app, &job, &live, computing).await
         }
-        Err(end) => end,
+        Err(outcome) => End::Outcome(Box::new(outcome)),
     };
     match end {
         End::Outcome(outcome) => {
@@ -89,21 +90,17 @@ async fn run(app: &Arc<App>, job: JobRecord, read: Option<Work>) {
     }
 }
 
-/// The question of a job from what is stored, ready to be answered.
-async fn read_again(app: &App, job: &JobRecord) -> Result<Work, End> {
-    let unprepared = |error| End::Outcome(Box::new(outcome::unprepared(&error)));
-    let corrupt = |what| unprepared(StoreError::Corrupt { what }.into());
-    let request =
-        serde_json::from_str(&job.request).map_err(|_| corrupt("request of a recommendation"))?;
-    let trace_ids: Vec<String> = serde_json::from_str(&job.trace_ids)
-        .map_err(|_| corrupt("trace ids of a recommendation"))?;
-    let request = devices::resolved(app, &request).await.map_err(unprepared)?;
-    let traces = crate::app::traces::facts(app, trace_ids.iter().map(String::as_str));
-    let traces = traces.await.map_err(unprepared)?;
-    app.advisor
-        .check(&request, &traces)
-        .map(|question| question.work)
-        .map_err(|error| outcome::of(Err(error)))
+/// The question of a job from what is stored, to be checked again and answered.
+async fn read_again(app: &App, job: &JobRecord) -> Result<Work, AppError> {
+    let request = serde_json::from_str(&job.request)
+        .map_err(|_| StoreError::Corrupt { what: "request of a recommendation" })?;
+    let question = question::read(request);
+    let named = references::look_up(app, &question.asked).await?;
+    let advisor = Arc::clone(&app.advisor);
+    Ok(Box::new(move |progress| {
+        let checked = advisor.check(question, &named.open()?)?;
+        (checked.work)(progress)
+    }))
 }
 
 /// Waits for the computation, extending its lease, and ends it when the job is not ours.

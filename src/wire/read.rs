@@ -43,6 +43,12 @@ impl Violations {
     }
 }
 
+impl From<Vec<Violation>> for Violations {
+    fn from(found: Vec<Violation>) -> Self {
+        Self(RefCell::new(found))
+    }
+}
+
 /// A value of the request, and where it stands.
 #[derive(Debug, Clone)]
 pub struct Place<'a> {

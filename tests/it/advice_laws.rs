@@ -1,8 +1,7 @@
 //! Laws that hold of every priced answer, whatever is asked.
 
-use std::collections::BTreeMap;
-
 use moe_gps::app::question;
+use moe_gps::app::references::References;
 use moe_gps_core::advice::{self, Entry, Priced};
 use moe_gps_core::cancel::Cancel;
 use moe_gps_core::catalog::Catalog;
@@ -60,7 +59,7 @@ fn questions() -> impl Strategy<Value = Value> {
 
 fn checked(asked: &Value) -> Question {
     let catalog = Catalog::embedded().unwrap();
-    question::answerable(asked, catalog, &BTreeMap::new()).unwrap().question
+    question::read(asked.clone()).answerable(catalog, &References::default()).unwrap().question
 }
 
 /// A power law of skewness between even and as uneven as can be, its ranks dealt over the

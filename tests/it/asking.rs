@@ -5,8 +5,10 @@ use std::path::Path;
 
 use moe_gps::app::advise;
 use moe_gps::app::advisor::KnownTraces;
-use moe_gps::app::advisor::{AdviceError, TraceFacts, Unobserved};
+use moe_gps::app::advisor::{AdviceError, CheckedQuestion, TraceFacts, Unobserved};
 use moe_gps::app::ingest::{TraceDirectory, Upload};
+use moe_gps::app::question;
+use moe_gps::app::references::References;
 use moe_gps::wire::violation::Violation;
 use moe_gps_core::formats::trace::Limits;
 use serde_json::{Value, json};
@@ -18,10 +20,18 @@ pub(crate) struct Answered {
     pub(crate) placement: Option<Value>,
 }
 
+/// A question about these traces, checked.
+pub(crate) fn check(
+    question: &Value,
+    traces: &KnownTraces,
+) -> Result<CheckedQuestion, AdviceError> {
+    let references = References { traces: traces.clone(), device: None };
+    advise::check(question::read(question.clone()), &references)
+}
+
 /// The answer to a question about these traces.
 pub(crate) fn advise(question: &Value, traces: &KnownTraces) -> Result<Answered, AdviceError> {
-    let checked = advise::check(question, traces)?;
-    let advice = (checked.work)(&Unobserved)?;
+    let advice = (check(question, traces)?.work)(&Unobserved)?;
     let read = |text: &str| serde_json::from_str(text).unwrap();
     Ok(Answered {
         result: read(advice.result.get()),
@@ -89,23 +99,7 @@ pub(crate) fn keep(directory: &Path, content_type: &str, bytes: &[u8]) -> TraceF
     let kept = TraceDirectory::open(directory).unwrap();
     let upload = Upload { content_type: content_type.to_owned(), ..Upload::default() };
     let ingested = kept.ingest(Cursor::new(bytes), &upload, &Limits::default()).unwrap();
-    let id = ingested.summary.id;
-    let path = kept.trace_path(&id).unwrap();
-    let trace = kept.open_trace(&id).unwrap();
-    let header = trace.header();
-    TraceFacts {
-        digest: header.digest,
-        layers: header.n_layers() as u64,
-        experts: u64::from(header.experts),
-        top_k: header.top_k.map_or(0, u64::from),
-        tokens: header.tokens,
-        sequences: header.sequences,
-        steps: header.steps,
-        has_token_ids: header.has_token_ids,
-        embedding: kept.kept_embedding(&id),
-        id,
-        path,
-    }
+    kept.facts(&ingested.summary.id, None).unwrap()
 }
 
 /// Traces by id.

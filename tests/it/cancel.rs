@@ -3,12 +3,11 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use moe_gps::app::advise;
 use moe_gps::app::advisor::{AdviceError, KnownTraces, Progress};
 use moe_gps_core::cancel::Cancel;
 use serde_json::{Value, json};
 
-use crate::asking::{keep, known};
+use crate::asking::{check, keep, known};
 
 /// Cancels after so many asks; counts the asks and keeps the last phase.
 struct Impatient {
@@ -27,7 +26,7 @@ impl Impatient {
 
     /// Asks a question, and says how it ended: asks, last phase, whether it was canceled.
     fn ask(&self, question: &Value, traces: &KnownTraces) -> (u64, &'static str, bool) {
-        let checked = advise::check(question, traces).unwrap();
+        let checked = check(question, traces).unwrap();
         let canceled = match (checked.work)(self) {
             Ok(_) => false,
             Err(AdviceError::Canceled) => true,

@@ -1,19 +1,33 @@
 //! Ask, follow, fetch again, list, cancel, delete.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::TestApp;
 
+/// A question of the paper's, which formulas answer at once.
+fn of_the_paper() -> Value {
+    let file = include_str!("../../examples/questions/paper-mixtral-a100.json");
+    serde_json::from_str(file).unwrap()
+}
+
+/// The same with this seed.
+fn seeded(seed: u64) -> Value {
+    let mut question = of_the_paper();
+    question["seed"] = json!(seed);
+    question
+}
+
 #[tokio::test]
 async fn a_question_that_waits_gets_its_result() {
-    let app = TestApp::start().await;
-    let answer = app.ask_and_wait(&json!({"do": "answer", "z": 1, "a": 2})).await;
+    let app = TestApp::start_advising().await;
+    let question = of_the_paper();
+    let answer = app.ask_and_wait(&question).await;
     assert_eq!(answer.status, 200);
     assert_eq!(answer.header("preference-applied"), "wait=15");
     let job = answer.json();
     assert_eq!(job["status"], "succeeded");
-    assert_eq!(job["request"], json!({"do": "answer", "z": 1, "a": 2}));
-    assert_eq!(job["result"]["recommendation"]["strategy"], "none");
+    assert_eq!(job["request"].to_string(), question.to_string(), "as it was asked");
+    assert!(job["result"]["recommendation"]["strategy"].is_string());
     let path = answer.header("location").to_owned();
     assert_eq!(path, format!("/v1/recommendations/{}", job["id"].as_str().unwrap()));
     assert_eq!(app.get(&path).await.json(), job, "what is stored is what was answered");
@@ -50,32 +64,36 @@ async fn progress_and_phase_are_visible_while_running() {
 }
 
 #[tokio::test]
-async fn equal_questions_share_one_computation() {
-    let app = TestApp::start().await;
-    let question = json!({"do": "answer"});
-    let first = app.ask_and_wait(&question).await.json();
-    let second = app.ask_and_wait(&question).await;
-    assert_eq!((second.status.as_u16(), second.json()), (200, first));
-    assert_eq!(app.advisor.begun.load(std::sync::atomic::Ordering::SeqCst), 1);
+async fn equal_questions_share_one_job() {
+    let app = TestApp::start_advising().await;
+    let first = app.ask_and_wait(&of_the_paper()).await.json();
+    // A written default, and another order of fields.
+    let mut written = seeded(0);
+    let model = written.as_object_mut().unwrap().shift_remove("model").unwrap();
+    written["model"] = model;
+    for question in [of_the_paper(), written] {
+        let second = app.ask_and_wait(&question).await;
+        assert_eq!((second.status.as_u16(), &second.json()), (200, &first));
+    }
+    assert_ne!(app.ask_and_wait(&seeded(1)).await.json()["id"], first["id"]);
 }
 
 #[tokio::test]
-async fn equal_questions_at_once_share_one_computation() {
-    let app = TestApp::start().await;
-    let question = json!({"do": "answer", "at": "once"});
+async fn equal_questions_at_once_share_one_job() {
+    let app = TestApp::start_advising().await;
+    let question = of_the_paper();
     let asked = (0..20).map(|_| app.ask_and_wait(&question));
     let answers = futures_util::future::join_all(asked).await;
     for answer in &answers {
         assert_eq!(answer.status, 200);
         assert_eq!(answer.body, answers[0].body);
     }
-    assert_eq!(app.advisor.begun.load(std::sync::atomic::Ordering::SeqCst), 1);
 }
 
 #[tokio::test]
 async fn finished_results_have_a_strong_etag() {
-    let app = TestApp::start().await;
-    let location = app.ask_and_wait(&json!({"do": "answer"})).await.header("location").to_owned();
+    let app = TestApp::start_advising().await;
+    let location = app.ask_and_wait(&of_the_paper()).await.header("location").to_owned();
     let first = app.get(&location).await;
     let etag = first.header("etag");
     assert!(etag.starts_with('"') && etag.ends_with('"'));
@@ -106,11 +124,13 @@ async fn an_idempotency_key_replays_and_binds() {
 
 #[tokio::test]
 async fn past_recommendations_are_listed_newest_first_in_pages() {
-    let app = TestApp::start().await;
+    let app = TestApp::start_advising().await;
     let mut ids = Vec::new();
     for n in 0..5 {
-        let model = if n % 2 == 0 { "even" } else { "odd" };
-        let question = json!({"do": "answer", "n": n, "model": model});
+        let mut question = seeded(n);
+        if n % 2 == 1 {
+            question["model"] = json!("phi-3.5-moe");
+        }
         ids.push(app.ask_and_wait(&question).await.json()["id"].clone());
     }
     ids.reverse();
@@ -129,14 +149,17 @@ async fn past_recommendations_are_listed_newest_first_in_pages() {
         let page = app.get(&format!("/v1/recommendations?{filter}")).await.json();
         page["items"].as_array().unwrap().len()
     };
-    assert_eq!(count("model=odd").await, 2);
-    assert_eq!(count("device=a100-sxm4-80gb&status=succeeded&strategy=none").await, 5);
-    assert_eq!(count("strategy=token_to_expert").await, 0);
+    assert_eq!(count("model=phi-3.5-moe").await, 2);
+    assert_eq!(count("device=a100-sxm4-80gb&status=succeeded").await, 5);
+    let items = app.get("/v1/recommendations").await.json()["items"].clone();
+    let of = |item: &Value| item["recommendation"]["strategy"].as_str().unwrap().to_owned();
+    for strategy in ["none", "distribution_only", "token_to_expert"] {
+        let recommended = items.as_array().unwrap().iter().filter(|item| of(item) == strategy);
+        assert_eq!(count(&format!("strategy={strategy}")).await, recommended.count());
+    }
     assert_eq!(count("trace_id=none").await, 0);
     assert_eq!(count("created_after=2020-01-01T00:00:00Z").await, 5);
     assert_eq!(count("created_before=2020-01-01T00:00:00%2B01:00").await, 0);
-    let item = &app.get("/v1/recommendations?limit=1").await.json()["items"][0];
-    assert_eq!(item["recommendation"]["strategy"], "none");
 }
 
 #[tokio::test]
@@ -168,12 +191,12 @@ async fn a_plan_is_fetched_or_the_reason_why_there_is_none() {
 
 #[tokio::test]
 async fn finished_recommendations_are_deleted() {
-    let app = TestApp::start().await;
-    let path = app.ask_and_wait(&json!({"do": "answer"})).await.header("location").to_owned();
+    let app = TestApp::start_advising().await;
+    let path = app.ask_and_wait(&of_the_paper()).await.header("location").to_owned();
     assert_eq!(app.call("DELETE", &path).await.status, 204);
     app.get(&path).await.problem(404, "not-found");
     app.call("DELETE", &path).await.problem(404, "not-found");
-    let again = app.ask_and_wait(&json!({"do": "answer"})).await;
+    let again = app.ask_and_wait(&of_the_paper()).await;
     assert_eq!(again.status, 200, "a deleted answer can be asked for again");
     assert_ne!(again.header("location"), path);
 }

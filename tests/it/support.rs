@@ -1,6 +1,5 @@
 //! The service in a temporary directory, asked through its router without a socket.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -11,10 +10,11 @@ use axum::body::Body;
 use axum::http::{HeaderMap, Request, StatusCode};
 use clap::Parser;
 use http_body_util::BodyExt;
-use moe_gps::app::advisor::Advisor;
-use moe_gps::app::advisor::{Advice, AdviceError, CheckedQuestion, Progress, TraceFacts};
+use moe_gps::app::advise::CostModel;
+use moe_gps::app::advisor::{Advice, AdviceError, Advisor, CheckedQuestion, Progress};
 use moe_gps::app::context::App;
-use moe_gps::app::cost_model::CostModel;
+use moe_gps::app::question::ReadQuestion;
+use moe_gps::app::references::References;
 use moe_gps::cli::serve;
 use moe_gps::config::Settings;
 use moe_gps::store::DataDir;
@@ -41,9 +41,10 @@ pub(crate) struct Scripted {
 impl Advisor for Scripted {
     fn check(
         &self,
-        request: &Value,
-        traces: &BTreeMap<String, TraceFacts>,
+        question: ReadQuestion,
+        references: &References,
     ) -> Result<CheckedQuestion, AdviceError> {
+        let request = question.request;
         if request.get("do").is_none() {
             let violation = Violation::new("/do", "required", "do is missing");
             return Err(AdviceError::Refused(vec![violation]));
@@ -51,10 +52,10 @@ impl Advisor for Scripted {
         let (asked, begun) = (request.clone(), Arc::clone(&self.begun));
         Ok(CheckedQuestion {
             digest: Sha256::digest(request.to_string()).into(),
-            request: request.clone(),
             model: request["model"].as_str().unwrap_or("mixtral-8x7b").to_owned(),
             device: "a100-sxm4-80gb".to_owned(),
-            trace_ids: traces.keys().cloned().collect(),
+            trace_ids: references.traces.keys().cloned().collect(),
+            request,
             work: Box::new(move |progress| {
                 begun.fetch_add(1, Ordering::SeqCst);
                 act(&asked, progress)

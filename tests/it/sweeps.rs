@@ -1,6 +1,7 @@
 //! Sweeps: the decision map of the paper, agreement with single questions, and refusals.
 
-use moe_gps::app::advisor::{AdviceError, KnownTraces};
+use moe_gps::app::advisor::AdviceError;
+use moe_gps::app::references::References;
 use moe_gps::app::sweep;
 use moe_gps::wire::sweep::SweepAnswer;
 use moe_gps_core::cancel::Cancel;
@@ -41,7 +42,7 @@ fn calibrated_question() -> Value {
 
 fn answer(question: &Value, axes: &Value) -> SweepAnswer {
     let request = json!({"question": question, "axes": axes});
-    match sweep::compute(&request, &KnownTraces::new(), Cancel::NEVER) {
+    match sweep::compute(&sweep::read(&request), &References::default(), Cancel::NEVER) {
         Ok(computed) => computed.into(),
         Err(error) => panic!("{request}: {error:?}"),
     }
@@ -217,7 +218,8 @@ fn a_sweep_ends_when_nobody_waits_for_it() {
     let request = json!({"question": paper_question(), "axes": [
         {"parameter": "skewness", "values": [1.5, 2.0]},
     ]});
-    let canceled = sweep::compute(&request, &KnownTraces::new(), &Cancel::when(|| true));
+    let canceled =
+        sweep::compute(&sweep::read(&request), &References::default(), &Cancel::when(|| true));
     assert!(matches!(canceled, Err(AdviceError::Canceled)));
 }
 
@@ -273,7 +275,7 @@ fn one_thing_wrong(#[case] axes: Value, #[case] pointer: &str, #[case] rule: &st
 
 fn violations(question: &Value, axes: &Value) -> Vec<(String, String)> {
     let request = json!({"question": question, "axes": axes});
-    match sweep::compute(&request, &KnownTraces::new(), Cancel::NEVER) {
+    match sweep::compute(&sweep::read(&request), &References::default(), Cancel::NEVER) {
         Err(AdviceError::Refused(found)) => {
             found.into_iter().map(|found| (found.pointer, found.rule)).collect()
         }

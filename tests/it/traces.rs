@@ -128,8 +128,8 @@ async fn an_embedding_lies_beside_its_trace_and_counts_in_its_digest() {
     let app = TestApp::start().await;
     let trace = upload_counts(&app, 1).await;
     let facts = async || {
-        let known = moe_gps::app::traces::facts(&app.app, [trace.as_str()]).await.unwrap();
-        known[&trace].clone()
+        let record = app.app.store.find_trace(&trace).await.unwrap().unwrap();
+        app.app.traces.facts(&trace, record.embedding_digest.as_deref()).unwrap()
     };
     let before = facts().await;
     let mut npy = b"\x93NUMPY\x01\x00\x76\x00".to_vec();

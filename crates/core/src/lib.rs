@@ -29,6 +29,7 @@ pub mod price;
 pub mod pricing;
 pub mod question;
 pub mod rebalance;
+pub mod revision;
 pub mod routing;
 pub mod seed;
 pub mod strategies;

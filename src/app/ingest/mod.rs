@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use tempfile::NamedTempFile;
 
+use crate::app::advisor::TraceFacts;
 use crate::wire::trace::{Skewness, TraceSummary};
 use moe_gps_core::formats::trace::embedding_file::convert_embedding;
 use moe_gps_core::formats::trace::inflate::{Encoding, copy_decoded};
@@ -93,6 +94,14 @@ impl TraceDirectory {
     pub fn open_trace(&self, id: &str) -> io::Result<StoredTrace> {
         let path = self.trace_path(id).ok_or(io::ErrorKind::NotFound)?;
         StoredTrace::from_file(File::open(path)?)
+    }
+
+    /// What a question may know of a trace, by the header of its stored form; the digest is that
+    /// of the embedding put beside it.
+    pub fn facts(&self, id: &str, embedding_digest: Option<&[u8]>) -> io::Result<TraceFacts> {
+        let path = self.trace_path(id).ok_or(io::ErrorKind::NotFound)?;
+        let trace = self.open_trace(id)?;
+        Ok(TraceFacts::new(id, trace.header(), path, self.kept_embedding(id), embedding_digest))
     }
 
     /// Forgets a trace and its embedding; fine if it is not kept.

@@ -2,15 +2,18 @@
 //! in, and everything refused that needs more than one field to see.
 
 mod device;
+mod digest;
 mod predictors;
 mod routing;
 mod system;
 
 use serde_json::Value;
 
-use crate::app::advisor::{AdviceError, TraceFacts};
+use crate::app::advisor::AdviceError;
+use crate::app::references::References;
 use crate::wire::question::{self as wire, Method, Objective};
 use crate::wire::read::Violations;
+use crate::wire::violation::Violation;
 use moe_gps_core::catalog::Catalog;
 use moe_gps_core::engines;
 use moe_gps_core::question::{
@@ -23,7 +26,6 @@ use moe_gps_core::units::Seconds;
 pub(super) use device::profile;
 pub use predictors::AskedFit;
 pub use routing::{AskedRouting, TraceUse};
-use std::collections::BTreeMap;
 
 /// A question that can be answered, and how.
 #[derive(Debug, Clone)]
@@ -50,15 +52,45 @@ pub struct Answerable {
     pub assume_predictors: bool,
 }
 
-/// Reads and checks a question, or says everything that is wrong with it.
-pub fn answerable(
-    request: &Value,
-    catalog: &Catalog,
-    traces: &BTreeMap<String, TraceFacts>,
-) -> Result<Answerable, AdviceError> {
+/// A question as it was read.
+#[derive(Debug)]
+pub struct ReadQuestion {
+    /// The body, as it is stored and echoed.
+    pub request: Value,
+    /// What it says; what could not be read is absent.
+    pub asked: wire::Question,
+    /// What is wrong with it so far.
+    pub violations: Vec<Violation>,
+}
+
+/// Reads a question field by field.
+#[must_use]
+pub fn read(request: Value) -> ReadQuestion {
     let violations = Violations::default();
-    let asked = wire::read(request, &violations);
-    let checked = check(&asked, catalog, traces, &violations);
+    let asked = wire::read(&request, &violations);
+    ReadQuestion { request, asked, violations: violations.into_vec() }
+}
+
+impl ReadQuestion {
+    /// Checks the question, or says everything that is wrong with it.
+    pub fn answerable(
+        &self,
+        catalog: &Catalog,
+        references: &References,
+    ) -> Result<Answerable, AdviceError> {
+        answerable(&self.asked, self.violations.clone(), catalog, references)
+    }
+}
+
+/// Checks what was read, beside the violations of reading.
+pub(super) fn answerable(
+    asked: &wire::Question,
+    violations: Vec<Violation>,
+    catalog: &Catalog,
+    references: &References,
+) -> Result<Answerable, AdviceError> {
+    let violations = Violations::from(violations);
+    let checked = check(asked, catalog, references, &violations);
     match checked {
         Some(answerable) if violations.is_empty() => Ok(answerable),
         _ => Err(AdviceError::Refused(violations.into_vec())),
@@ -69,13 +101,16 @@ pub fn answerable(
 fn check(
     asked: &wire::Question,
     catalog: &Catalog,
-    traces: &BTreeMap<String, TraceFacts>,
+    references: &References,
     violations: &Violations,
 ) -> Option<Answerable> {
     let assumptions = assumptions(&asked.assumptions);
     let seed = seed(asked, violations);
     let model = system::model(asked.model.as_ref(), catalog, violations);
-    let system = system::system(asked, model.as_ref(), assumptions, catalog, violations);
+    let cluster =
+        system::cluster(asked.cluster.as_ref(), catalog, references.device.as_ref(), violations);
+    let system = system::system(asked, model.as_ref(), cluster, assumptions, violations);
+    let traces = &references.traces;
     let routing =
         routing::check(asked, model.as_ref().map(|named| &named.model), traces, violations);
     let current = current(asked, model.as_ref().map(|named| &named.model), violations);

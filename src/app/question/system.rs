@@ -5,7 +5,7 @@ use crate::wire::read::Violations;
 use moe_gps_core::catalog::{Catalog, UnknownId};
 use moe_gps_core::engines;
 use moe_gps_core::formats::hf_config;
-use moe_gps_core::hardware::Link;
+use moe_gps_core::hardware::{Device, Link};
 use moe_gps_core::model::Model;
 use moe_gps_core::system::{
     Assumptions, Cluster, Dtype, Dtypes, Engine, Parallelism, Phase, System, Workload,
@@ -60,11 +60,10 @@ fn known<T>(found: Result<T, UnknownId>, pointer: &str, violations: &Violations)
 pub(super) fn system(
     asked: &wire::Question,
     named: Option<&NamedModel>,
+    cluster: Option<Cluster>,
     assumptions: Assumptions,
-    catalog: &Catalog,
     violations: &Violations,
 ) -> Option<System> {
-    let cluster = cluster(asked.cluster.as_ref(), catalog, violations);
     let workload = workload(asked.workload.as_ref(), violations);
     let (named, cluster) = (named?, cluster?);
     let parallelism = parallelism(asked, &named.model, &cluster, violations);
@@ -87,15 +86,19 @@ pub(super) fn system(
     })
 }
 
-fn cluster(
+/// The devices and what links them; `registered` is the device where its id is not the catalog's.
+pub(super) fn cluster(
     asked: Option<&wire::Cluster>,
     catalog: &Catalog,
+    registered: Option<&Device>,
     violations: &Violations,
 ) -> Option<Cluster> {
     let asked = asked?;
     let device = match asked.device.as_ref() {
-        Some(IdOrObject::Id(id)) => known(catalog.device(id), "/cluster/device", violations)
-            .map(|entry| entry.value.clone()),
+        Some(IdOrObject::Id(id)) => registered.cloned().or_else(|| {
+            known(catalog.device(id), "/cluster/device", violations)
+                .map(|entry| entry.value.clone())
+        }),
         Some(IdOrObject::Object(fields)) => {
             crate::app::question::device::inline(fields, "/cluster/device", catalog, violations)
         }

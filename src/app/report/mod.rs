@@ -85,12 +85,12 @@ pub async fn report(app: &App, id: &str, asked: Asked) -> Result<TraceReport, Ap
     }
     let record = crate::app::traces::fetch(app, id).await?;
     let fail = |source| AppError::Trace { id: id.to_owned(), source };
-    let trace = app.traces.open_trace(id).map_err(fail)?;
     let _place = app.uploads.at_once.acquire().await;
     let id = id.to_owned();
     let cancel = Cancel::default();
     let _when_dropped = cancel.on_drop();
-    let made = move || of(&trace, &id, record.name, asked, &cancel);
+    let directory = app.traces.clone();
+    let made = move || of(&directory.open_trace(&id)?, &id, record.name, asked, &cancel);
     let made = tokio::task::spawn_blocking(made).await;
     let made = made.map_err(|error| AppError::Internal(format!("a report fell over: {error}")))?;
     made.map_err(|error| match error {

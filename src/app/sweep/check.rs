@@ -2,15 +2,18 @@
 
 use serde_json::Value;
 
-use crate::app::advisor::{AdviceError, KnownTraces};
+use crate::app::advisor::AdviceError;
 use crate::app::default_predictors;
-use crate::app::question::{self, Answerable, AskedRouting};
+use crate::app::question::{self, Answerable, AskedRouting, ReadQuestion};
+use crate::app::references::References;
+use crate::wire::question::{Method, Question};
 use crate::wire::read::Violations;
 use crate::wire::sweep::{self as wire, MOST_CELLS, SweepAxis, SweptParameter};
+use crate::wire::violation::Violation;
 use moe_gps_core::advice::sensitivity::flip::Parameter;
 use moe_gps_core::advice::sensitivity::sweep::Axis;
 use moe_gps_core::catalog::Catalog;
-use moe_gps_core::question::Question;
+use moe_gps_core::question::Question as CheckedQuestion;
 
 /// A sweep that can be computed.
 #[derive(Debug)]
@@ -20,7 +23,7 @@ pub(super) struct Checked {
     /// One or two axes.
     pub(super) axes: Vec<CheckedAxis>,
     /// The question at every number of devices, where that is an axis.
-    pub(super) by_devices: Option<Vec<Question>>,
+    pub(super) by_devices: Option<Vec<CheckedQuestion>>,
 }
 
 /// A quantity and the values it takes.
@@ -63,17 +66,33 @@ impl Checked {
     }
 }
 
-/// Reads and checks a sweep, or says everything that is wrong with it.
-pub(super) fn check(
-    request: &Value,
-    catalog: &Catalog,
-    traces: &KnownTraces,
-) -> Result<Checked, AdviceError> {
+/// A sweep as it was read.
+#[derive(Debug)]
+pub struct ReadSweep {
+    /// Its question.
+    pub question: Option<ReadQuestion>,
+    axes: Option<Vec<SweepAxis>>,
+    violations: Vec<Violation>,
+}
+
+/// Reads a sweep and its question, field by field.
+#[must_use]
+pub fn read(request: &Value) -> ReadSweep {
     let violations = Violations::default();
-    let asked = wire::read(request, &violations);
+    let wire::SweepRequest { question, axes } = wire::read(request, &violations);
+    ReadSweep { question: question.map(question::read), axes, violations: violations.into_vec() }
+}
+
+/// Checks a sweep, or says everything that is wrong with it.
+pub(super) fn check(
+    asked: &ReadSweep,
+    catalog: &Catalog,
+    references: &References,
+) -> Result<Checked, AdviceError> {
+    let violations = Violations::from(asked.violations.clone());
     let base = match &asked.question {
         None => None,
-        Some(asked) => match question::answerable(asked, catalog, traces) {
+        Some(asked) => match asked.answerable(catalog, references) {
             Ok(base) => Some(base),
             Err(AdviceError::Refused(found)) => {
                 violations.note_under("/question", found);
@@ -83,7 +102,7 @@ pub(super) fn check(
         },
     };
     if let (Some(asked), Some(base)) = (&asked.question, &base) {
-        only_formulas(asked, base, &violations);
+        only_formulas(&asked.asked, base, &violations);
     }
     let axes = asked.axes.as_deref().unwrap_or_default();
     several(axes, &violations);
@@ -98,14 +117,15 @@ pub(super) fn check(
             SweptParameter::Devices => {
                 if let (Some(asked), Some(values)) = (&asked.question, &axis.values) {
                     let at = format!("{at}/values");
-                    by_devices = devices(asked, values, catalog, traces, &at, &violations)?;
+                    let asked = &asked.asked;
+                    by_devices = devices(asked, values, catalog, references, &at, &violations)?;
                 }
             }
         }
     }
     let whole =
         |axis: SweepAxis| Some(CheckedAxis { parameter: axis.parameter?, values: axis.values? });
-    let axes = asked.axes.and_then(|axes| axes.into_iter().map(whole).collect());
+    let axes = asked.axes.clone().and_then(|axes| axes.into_iter().map(whole).collect());
     match (base, axes) {
         (Some(mut base), Some(axes)) if violations.is_empty() => {
             if base.assume_predictors {
@@ -118,8 +138,8 @@ pub(super) fn check(
 }
 
 /// Notes what only a replay or a fit can answer.
-fn only_formulas(asked: &Value, base: &Answerable, violations: &Violations) {
-    if asked.get("method").and_then(Value::as_str) == Some("simulated") {
+fn only_formulas(asked: &Question, base: &Answerable, violations: &Violations) {
+    if asked.method == Some(Method::Simulated) {
         let detail = "a sweep is analytic; leave `method` out, or ask for single recommendations";
         violations.note("/question/method", "choice", detail);
     }
@@ -192,21 +212,21 @@ fn variable(
 
 /// The question at every number of devices, checked as a question of its own.
 fn devices(
-    asked: &Value,
+    asked: &Question,
     values: &[f64],
     catalog: &Catalog,
-    traces: &KnownTraces,
+    references: &References,
     at: &str,
     violations: &Violations,
-) -> Result<Option<Vec<Question>>, AdviceError> {
+) -> Result<Option<Vec<CheckedQuestion>>, AdviceError> {
     let mut questions = Vec::with_capacity(values.len());
     let mut asked = asked.clone();
     for (place, value) in values.iter().enumerate() {
-        let Some(devices) = asked.pointer_mut("/cluster/devices") else { return Ok(None) };
+        let Some(cluster) = &mut asked.cluster else { return Ok(None) };
         #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "1 to 4096")]
         let whole = *value as u32;
-        *devices = whole.into();
-        match question::answerable(&asked, catalog, traces) {
+        cluster.devices = Some(whole);
+        match question::answerable(&asked, Vec::new(), catalog, references) {
             Ok(Answerable { mut question, assume_predictors, .. }) => {
                 if assume_predictors {
                     question.predictors = default_predictors::predictors(&question);

@@ -6,11 +6,13 @@ use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use serde_json::Value;
 
 use crate::app::advise::catalog;
-use crate::app::advisor::{AdviceError, KnownTraces};
+use crate::app::advisor::AdviceError;
 use crate::app::context::App;
 use crate::app::error::AppError;
-use crate::app::recommendations::{named_traces, refusal};
-use crate::app::{default_predictors, devices, routing_evidence};
+use crate::app::recommendations::refusal;
+use crate::app::references::{self, References};
+use crate::app::{default_predictors, routing_evidence};
+use crate::wire::question::Question as AskedQuestion;
 use crate::wire::sweep::{
     AnsweredAxis, LatencyMatrices, SweepAnswer, SweepProvenance, SweptParameter, SweptPredictor,
 };
@@ -28,20 +30,21 @@ use moe_gps_core::system::Preset;
 use moe_gps_core::units::Seconds;
 
 use check::{Checked, CheckedAxis};
+pub use check::{ReadSweep, read};
 
 /// Sweeps computed at once; each uses every core.
 pub const AT_ONCE: usize = 2;
 
 /// Sweeps for a client, who may go away before the end.
-pub async fn sweep(app: &App, mut request: Value) -> Result<SweepAnswer, AppError> {
-    let traces = named_traces(app, request.get("question").unwrap_or(&Value::Null)).await?;
-    if let Some(question) = request.get_mut("question") {
-        *question = devices::resolved(app, question).await?.into_owned();
-    }
+pub async fn sweep(app: &App, request: Value) -> Result<SweepAnswer, AppError> {
+    let asked = read(&request);
+    let question = asked.question.as_ref().map(|question| &question.asked);
+    let named = references::look_up(app, question.unwrap_or(&AskedQuestion::default())).await?;
     let _turn = app.sweeps.acquire().await;
     let cancel = Cancel::default();
     let _when_dropped = cancel.on_drop();
-    let made = tokio::task::spawn_blocking(move || compute(&request, &traces, &cancel)).await;
+    let compute = move || compute(&asked, &named.open()?, &cancel);
+    let made = tokio::task::spawn_blocking(compute).await;
     let made = made.map_err(|error| AppError::Internal(format!("a sweep fell over: {error}")))?;
     made.map(SweepAnswer::from).map_err(refusal)
 }
@@ -84,12 +87,12 @@ impl From<Computed> for SweepAnswer {
 
 /// Computes a sweep, unless it is canceled.
 pub fn compute(
-    request: &Value,
-    traces: &KnownTraces,
+    asked: &ReadSweep,
+    references: &References,
     cancel: &Cancel,
 ) -> Result<Computed, AdviceError> {
     let catalog = catalog()?;
-    let checked = check::check(request, catalog, traces)?;
+    let checked = check::check(asked, catalog, references)?;
     let loaded = routing_evidence::load(&checked.base, cancel)?;
     let predictor = held_predictor(&checked, &loaded.known, cancel)?;
     let swept = Swept { checked: &checked, known: &loaded.known, predictor, cancel };

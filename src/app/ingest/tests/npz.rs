@@ -135,7 +135,10 @@ fn padding_and_doubles_are_named_by_sequence_position_and_layer() {
             assert_eq!(listed[0].pointer, "/routes/0/1/0/1");
             let text = "expert id 255 at sequence 0, position 1, layer 0; ids must be from 0 to 7";
             assert_eq!(listed[0].detail, text);
-            assert_eq!((listed[1].pointer.as_str(), listed[1].rule), ("/routes/0/2/1", "distinct"));
+            assert_eq!(
+                (listed[1].pointer.as_str(), listed[1].rule.as_str()),
+                ("/routes/0/2/1", "distinct")
+            );
         }
         other => panic!("{other:?}"),
     }

@@ -94,7 +94,7 @@ pub async fn report(app: &App, id: &str, asked: Asked) -> Result<TraceReport, Ap
     let stopped = move || gone.is_cancelled();
     let made = move || of(&trace, &id, record.name, asked, &stopped);
     let made = tokio::task::spawn_blocking(made).await;
-    let made = made.map_err(|error| AppError::Internal(format!("a report fell over: {error}")))?;
+    let made = made.map_err(|error| AppError::Internal(format!("a report panicked: {error}")))?;
     made.map_err(|error| match error {
         ReportError::Trace(source) => fail(source),
         error => AppError::Internal(error.to_string()),

@@ -43,7 +43,7 @@ pub async fn sweep(app: &App, mut request: Value) -> Result<SweepAnswer, AppErro
     let _when_dropped = gone.clone().drop_guard();
     let stopped = move || gone.is_cancelled();
     let made = tokio::task::spawn_blocking(move || compute(&request, &traces, &stopped)).await;
-    let made = made.map_err(|error| AppError::Internal(format!("a sweep fell over: {error}")))?;
+    let made = made.map_err(|error| AppError::Internal(format!("a sweep panicked: {error}")))?;
     made.map(SweepAnswer::from).map_err(refusal)
 }
 

@@ -72,8 +72,8 @@ fn write_tables(report: &TraceReport, out: &mut dyn Write) -> Result<()> {
     table.set_header([
         "plan",
         "slots per device",
-        "in sample",
-        "held out",
+        "in-sample",
+        "held-out",
         "worst layer",
         "expert time saved",
     ]);

@@ -16,7 +16,7 @@ use moe_gps_core::advice::{self, Advised, Stop};
 use moe_gps_core::catalog::Catalog;
 use moe_gps_core::system::Preset;
 
-/// Reads and checks a question: fast, at the door.
+/// Reads and checks a question: fast, at the API boundary.
 pub fn check(request: &Value, traces: &KnownTraces) -> Result<CheckedQuestion, AdviceError> {
     let catalog = catalog()?;
     let asked = question::answerable(request, catalog, traces)?;

@@ -40,7 +40,7 @@ const EXTRA: [u32; 3] = [0, 1, 2];
 /// What is asked of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Asked {
-    /// Devices over which the experts are dealt.
+    /// Expert-parallel size (EP).
     pub devices: u32,
     /// Tokens of a step; a 256th of the trace if left out.
     pub tokens_per_step: Option<u64>,

@@ -22,7 +22,7 @@ use crate::wire::violation::Violation;
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct ReportQuery {
-    /// Devices over which the experts are dealt, 1 to 4096.
+    /// Expert-parallel size (EP), 1 to 4096.
     #[param(required = true, minimum = 1, maximum = 4096)]
     pub devices: Option<u32>,
     /// Tokens of a step, for a trace of routes; a 256th of the trace if left out.

@@ -5,7 +5,7 @@ use std::io;
 /// Most flaws that are listed; further ones are only counted.
 pub const MAX_LISTED: usize = 100;
 
-/// One place of a well-formed trace that means nothing.
+/// One invalid place of a well-formed trace.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Flaw {
     /// JSON pointer to the place: array and indices, or `/lines/` and the line from 1.

@@ -40,16 +40,16 @@ fn because(search: &SlotSearch) -> String {
     let (best, chosen) = (&search.tried[search.best], &search.tried[search.chosen]);
     if search.best == search.chosen {
         return format!(
-            "{} slots on every device are fastest of those that fit, and no fewer come within the \
-             error band",
+            "{} slots per GPU are the fastest that fit; no smaller plan is within the error band of \
+             the best",
             best.slots_per_device
         );
     }
     format!(
-        "{} slots on every device are fastest; {} are {:.2} % slower, which is within the error \
-         band of {:.2} %, and take {:.2} GB less of every device",
-        best.slots_per_device,
+        "smallest plan within the error band of the best: {} slots per GPU instead of {}, {:.2} % slower \
+         (band {:.2} %), with {:.2} GB less of replicas on every GPU",
         chosen.slots_per_device,
+        best.slots_per_device,
         search.behind(search.chosen) * 100.0,
         search.bands[search.chosen] * 100.0,
         (best.memory.replicas - chosen.memory.replicas).get() / 1e9,

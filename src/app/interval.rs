@@ -43,14 +43,11 @@ pub(super) fn search(
     if tried.is_empty() {
         let because = if replayed > 0 {
             format!(
-                "the planning part serves {replayed} steps, too few to see another interval than \
-                 {default} twice; the engine's own stands"
+                "engine default; recording too short to search: its planning part serves {replayed} \
+                 steps, and an interval must be seen twice"
             )
         } else {
-            format!(
-                "without recorded steps to replay nothing is known of how soon a plan grows stale; \
-                 the engine's {default} steps stand"
-            )
+            "engine default; no recorded steps to search on".to_owned()
         };
         return Ok(Some(wire::IntervalSearch {
             intervals: Vec::new(),
@@ -62,11 +59,11 @@ pub(super) fn search(
     let chosen = tried[interval::choose(&tried, default)].steps;
     asked.question.rebalance.interval_steps = chosen;
     let because = if chosen == default {
-        format!("no other interval is better than the engine's {default} steps by more than 1 %")
+        "engine default; no other interval is better by more than 1 %".to_owned()
     } else {
         format!(
-            "on {replayed} steps of the planning part it serves faster than the engine's {default} \
-             steps by more than 1 %, stalls included"
+            "better than the engine default of {default} by more than 1 %, stalls included, over \
+             {replayed} steps of the planning part"
         )
     };
     let body = |tried: &Tried| wire::IntervalTried {

@@ -24,7 +24,7 @@ pub struct Handover {
     pub slot: Slot,
     /// The job, stored as running.
     pub job: JobRecord,
-    /// Its question as it was read at the door.
+    /// Its question as it was read at the API boundary.
     pub work: Work,
 }
 

@@ -1,4 +1,4 @@
-//! The use cases, one function each; the only room where domain, formats and store meet.
+//! The use cases, one function each; only here do question, catalog, traces, advice and store meet.
 
 pub mod advise;
 pub mod advisor;

@@ -109,7 +109,7 @@ async fn blocking<T: Send + 'static>(
 ) -> Result<T, AppError> {
     let _place = app.uploads.at_once.acquire().await;
     let done = tokio::task::spawn_blocking(work).await;
-    Ok(done.map_err(|error| AppError::Internal(format!("an upload fell over: {error}")))??)
+    Ok(done.map_err(|error| AppError::Internal(format!("an upload panicked: {error}")))??)
 }
 
 fn declared(labels: &Labels) -> Result<Declared, AppError> {

@@ -82,7 +82,7 @@ fn write_report(found: &Calibrated, out: &mut dyn Write) -> Result<()> {
         "p90",
         "max",
         "signed",
-        "held out %",
+        "held-out %",
     ]);
     for line in &found.lines {
         table.add_row([

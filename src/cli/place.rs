@@ -18,7 +18,7 @@ use moe_gps_core::formats::trace::Declared;
 pub struct Place {
     /// Tokens per layer and expert: a NumPy array [layers, experts], or any recording.
     pub loads: PathBuf,
-    /// Devices the experts are dealt over.
+    /// Expert-parallel size (EP): devices that share the routed experts.
     #[arg(long)]
     pub devices: u32,
     /// Expert slots of every device.
@@ -210,7 +210,7 @@ fn summarize(placed: &Placed, engines: &[EngineSettings], out: &mut dyn Write) -
     ensure!(!placed.plan.layers().is_empty(), "there is no layer to plan");
     writeln!(
         out,
-        "{} layers of {} experts on {} devices of {} slots ({} redundant experts a layer)",
+        "{} layers of {} experts on {} GPUs of {} slots ({} redundant experts per layer)",
         placed.plan.layers().len(),
         shape.n_experts(),
         shape.n_devices(),
@@ -221,7 +221,7 @@ fn summarize(placed: &Placed, engines: &[EngineSettings], out: &mut dyn Write) -
         placed.without.as_ref().map(Balances::mean).map_or("-".to_owned(), |r| format!("{r:.4}"));
     writeln!(
         out,
-        "busiest device over the mean: {without} without a plan, {:.4} with it (worst layer {:.4})",
+        "max/mean GPU load {without} → {:.4} (worst layer {:.4})",
         placed.with.mean(),
         placed.with.worst()
     )?;
@@ -230,8 +230,7 @@ fn summarize(placed: &Placed, engines: &[EngineSettings], out: &mut dyn Write) -
             held.without.as_ref().map(Balances::mean).map_or("-".to_owned(), |r| format!("{r:.4}"));
         writeln!(
             out,
-            "the same on the part held out: {without} without a plan, {:.4} with it (worst layer \
-             {:.4}); with EPLB's plan {:.4} ({:.4})",
+            "held-out {without} → {:.4} (worst layer {:.4}); EPLB's plan {:.4} ({:.4})",
             held.with.mean(),
             held.with.worst(),
             held.eplb.mean(),

@@ -20,7 +20,7 @@ use moe_gps_core::formats::trace::{Declared, Limits};
 pub(super) struct Report {
     /// The recording, as `trace inspect` takes it.
     pub(super) file: PathBuf,
-    /// Devices over which the experts are dealt.
+    /// Expert-parallel size (EP).
     #[arg(long)]
     pub(super) devices: u32,
     /// Writes a page with charts to this file.
@@ -73,8 +73,8 @@ fn write_tables(report: &TraceReport, out: &mut dyn Write) -> Result<()> {
     table.set_header([
         "plan",
         "slots per device",
-        "in sample",
-        "held out",
+        "in-sample",
+        "held-out",
         "worst layer",
         "expert time saved",
     ]);

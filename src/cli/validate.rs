@@ -173,8 +173,9 @@ fn write_simulator(report: &Report, out: &mut dyn Write) -> Result<()> {
     }
     writeln!(
         out,
-        "\nbeside LLMCompass, mean distance from silicon; the last two columns are our laws with \
-         its launch time and link, from silicon and from its answers\n\n{lines}"
+        "\nbeside LLMCompass, mean absolute percentage error (MAPE) against measured kernels; the last \
+         two columns are our laws with its launch time and link, against measured kernels and \
+         against its answers\n\n{lines}"
     )?;
     Ok(())
 }

@@ -17,7 +17,7 @@ use moe_gps_core::formats::trace::TraceError;
 pub const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
 /// Title of every 413.
-const TOO_LARGE: &str = "The body is too large";
+const TOO_LARGE: &str = "Body too large";
 /// How soon a client may try again after the queue was full, seconds.
 const RETRY_QUEUE_S: u32 = 1;
 /// How soon a client may try again after the database failed to write, seconds.
@@ -45,7 +45,7 @@ impl Failure {
 
     /// The body is not well-formed.
     pub fn malformed(detail: impl Into<String>) -> Self {
-        Self::new("malformed", "The body is malformed", StatusCode::BAD_REQUEST, detail)
+        Self::new("malformed", "Malformed body", StatusCode::BAD_REQUEST, detail)
     }
 
     /// The body is larger than it may be.
@@ -58,26 +58,26 @@ impl Failure {
     /// The body has a format or encoding that is not understood here.
     pub fn unsupported(detail: impl Into<String>) -> Self {
         let status = StatusCode::UNSUPPORTED_MEDIA_TYPE;
-        Self::new("unsupported-format", "The format is not supported", status, detail)
+        Self::new("unsupported-format", "Unsupported format", status, detail)
     }
 
     /// The body did not arrive in time.
     #[must_use]
     pub fn slow_body(seconds: f64) -> Self {
         let detail = format!("the body did not arrive within {seconds} s");
-        Self::new("slow-body", "The body came too slowly", StatusCode::REQUEST_TIMEOUT, detail)
+        Self::new("slow-body", "Body too slow", StatusCode::REQUEST_TIMEOUT, detail)
     }
 
-    /// There is no such thing.
+    /// Nothing has this id or path.
     pub fn not_found(detail: impl Into<String>) -> Self {
-        Self::new("not-found", "There is no such thing", StatusCode::NOT_FOUND, detail)
+        Self::new("not-found", "Not found", StatusCode::NOT_FOUND, detail)
     }
 
     /// The database or the disk cannot be written right now.
     fn storage(detail: &str, cause: &dyn std::error::Error) -> Self {
         let status = StatusCode::SERVICE_UNAVAILABLE;
         let detail = format!("{detail}; nothing that was accepted is lost");
-        let failure = Self::new("storage-unavailable", "The service cannot write", status, detail);
+        let failure = Self::new("storage-unavailable", "Storage unavailable", status, detail);
         Self { retry_after_s: Some(RETRY_STORE_S), cause: Some(chain(cause)), ..failure }
     }
 
@@ -89,8 +89,7 @@ impl Failure {
             several => format!("the request breaks {} rules; see violations", several.len()),
         };
         let status = StatusCode::UNPROCESSABLE_ENTITY;
-        let mut failure =
-            Self::new("invalid-question", "The question cannot be answered", status, detail);
+        let mut failure = Self::new("invalid-question", "Invalid question", status, detail);
         failure.problem.violations = violations;
         failure
     }
@@ -99,7 +98,7 @@ impl Failure {
     #[must_use]
     pub fn invalid_device(violations: Vec<Violation>) -> Self {
         Self::invalid(violations)
-            .about("urn:moe-gps:problem:invalid-device", "The profile means nothing")
+            .about("urn:moe-gps:problem:invalid-device", "Invalid device profile")
     }
 
     /// The same said of a thing that is not a question.
@@ -112,7 +111,7 @@ impl Failure {
     /// The service cannot take requests right now.
     pub fn not_ready(detail: impl Into<String>) -> Self {
         let status = StatusCode::SERVICE_UNAVAILABLE;
-        let failure = Self::new("not-ready", "The service is not ready", status, detail);
+        let failure = Self::new("not-ready", "Service not ready", status, detail);
         Self { retry_after_s: Some(RETRY_READY_S), ..failure }
     }
 
@@ -120,7 +119,7 @@ impl Failure {
     pub fn internal(cause: impl Into<String>) -> Self {
         let detail = "the service failed; the log tells more under the request id";
         let status = StatusCode::INTERNAL_SERVER_ERROR;
-        let failure = Self::new("internal", "The service failed", status, detail);
+        let failure = Self::new("internal", "Internal error", status, detail);
         Self { cause: Some(cause.into()), ..failure }
     }
 
@@ -133,7 +132,7 @@ impl Failure {
             }
             StatusCode::METHOD_NOT_ALLOWED => Self::new(
                 "method-not-allowed",
-                "The method is not allowed",
+                "Method not allowed",
                 status,
                 "this path does not answer this method; the Allow header lists those it does",
             ),
@@ -145,7 +144,7 @@ impl Failure {
             }
             status if status.is_server_error() => Self::internal(status.to_string()),
             status => {
-                let title = status.canonical_reason().unwrap_or("The request was refused");
+                let title = status.canonical_reason().unwrap_or("Request refused");
                 Self::new("refused", title, status, "the request was refused")
             }
         }
@@ -157,16 +156,13 @@ impl From<AppError> for Failure {
         let detail = error.to_string();
         match error {
             AppError::NotFound { .. } | AppError::Unknown(_) => Self::not_found(detail),
-            AppError::Conflict(detail) => Self::new(
-                "conflict",
-                "The state of things does not allow it",
-                StatusCode::CONFLICT,
-                detail,
-            ),
+            AppError::Conflict(detail) => {
+                Self::new("conflict", "Conflict", StatusCode::CONFLICT, detail)
+            }
             AppError::Refused(violations) => Self::invalid(violations),
             AppError::QueueFull { .. } => {
                 let status = StatusCode::SERVICE_UNAVAILABLE;
-                let failure = Self::new("queue-full", "The queue is full", status, detail);
+                let failure = Self::new("queue-full", "Queue full", status, detail);
                 Self { retry_after_s: Some(RETRY_QUEUE_S), ..failure }
             }
             AppError::Store(error) if error.is_passing() => Self::storage(&detail, &error),
@@ -189,16 +185,13 @@ impl From<TraceError> for Failure {
             TraceError::UnknownFormat(_) | TraceError::UnknownEncoding(_) => {
                 Self::unsupported(detail)
             }
-            TraceError::Unreadable(_) => Self::new(
-                "unreadable-trace",
-                "The trace cannot be read",
-                StatusCode::BAD_REQUEST,
-                detail,
-            ),
+            TraceError::Unreadable(_) => {
+                Self::new("unreadable-trace", "Unreadable trace", StatusCode::BAD_REQUEST, detail)
+            }
             TraceError::Interrupted(error) if error.kind() == std::io::ErrorKind::TimedOut => {
                 let status = StatusCode::REQUEST_TIMEOUT;
                 let detail = "the upload paused for too long; send it again";
-                Self::new("slow-body", "The body came too slowly", status, detail)
+                Self::new("slow-body", "Body too slow", status, detail)
             }
             TraceError::Interrupted(_) => Self::malformed(detail),
             TraceError::TooLarge { .. } | TraceError::Bomb { .. } => {
@@ -207,7 +200,7 @@ impl From<TraceError> for Failure {
             }
             TraceError::Invalid { listed, unlisted } => {
                 let mut failure = Self::invalid(listed)
-                    .about("urn:moe-gps:problem:invalid-trace", "The trace means nothing");
+                    .about("urn:moe-gps:problem:invalid-trace", "Invalid trace");
                 if 0 < unlisted {
                     failure.problem.detail = format!("{detail}; the first ones are listed");
                 }

@@ -25,9 +25,9 @@ pub(super) fn of(answer: Result<Advice, AdviceError>) -> End {
         Err(AdviceError::Refused(violations)) => failed(
             &Problem::new(
                 "invalid-question",
-                "The question cannot be answered",
+                "Invalid question",
                 422,
-                "the question was accepted but proved meaningless when it was computed",
+                "the question was accepted, but its computation found it invalid; see violations",
             )
             .with_violations(violations),
         ),
@@ -35,7 +35,7 @@ pub(super) fn of(answer: Result<Advice, AdviceError>) -> End {
             tracing::error!(trace.id = id, error = %source, "a stored trace cannot be read");
             failed(&Problem::new(
                 "trace-unreadable",
-                "A stored trace cannot be read",
+                "Stored trace unreadable",
                 500,
                 format!("trace {id} could not be read back; upload it again and ask again"),
             ))
@@ -44,7 +44,7 @@ pub(super) fn of(answer: Result<Advice, AdviceError>) -> End {
             tracing::error!(error = %other, "a computation failed");
             failed(&Problem::new(
                 "internal",
-                "The service failed",
+                "Internal error",
                 500,
                 "the computation failed; this is a bug of the service, not of the question",
             ))
@@ -58,19 +58,19 @@ pub(super) fn unprepared(error: &AppError) -> Outcome {
     tracing::error!(error = %error, "a job could not be read back");
     failed(&Problem::new(
         "internal",
-        "The service failed",
+        "Internal error",
         500,
         "the stored question could not be read back; ask again",
     ))
 }
 
-/// The end of a computation that fell over.
+/// The end of a computation that panicked.
 pub(super) fn panicked() -> Outcome {
     failed(&Problem::new(
         "internal",
-        "The service failed",
+        "Internal error",
         500,
-        "the computation fell over; this is a bug of the service, not of the question",
+        "the computation panicked; this is a bug of the service, not of the question",
     ))
 }
 
@@ -78,7 +78,7 @@ pub(super) fn panicked() -> Outcome {
 pub(super) fn given_up(max_attempts: u32) -> String {
     text(&Problem::new(
         "given-up",
-        "The job was given up",
+        "Job given up",
         500,
         format!("the computation was started {max_attempts} times and never ended; ask again"),
     ))

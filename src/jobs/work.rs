@@ -118,7 +118,7 @@ async fn keep_alive(
         tokio::select! {
             end = &mut computing => {
                 return end.unwrap_or_else(|error| {
-                    tracing::error!(job.id = job.id, error = %error, "a computation fell over");
+                    tracing::error!(job.id = job.id, error = %error, "a computation panicked");
                     End::Outcome(Box::new(outcome::panicked()))
                 });
             }

@@ -404,7 +404,7 @@ pub struct PlacementBody {
     pub n_logical_experts: u32,
     /// Slots per layer over all devices.
     pub n_physical_experts: u32,
-    /// Devices the experts are dealt over.
+    /// Expert-parallel size (EP): devices that share the routed experts.
     pub devices: u32,
     /// Slots of every device; device r owns slots r·n to (r+1)·n − 1.
     pub slots_per_device: u32,

@@ -10,7 +10,7 @@ pub struct TraceReport {
     pub id: String,
     /// Name given at the upload.
     pub name: Option<String>,
-    /// Devices over which the experts are dealt.
+    /// Expert-parallel size (EP).
     pub devices: u32,
     /// Experts of a layer.
     pub experts: u32,

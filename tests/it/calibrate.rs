@@ -73,7 +73,7 @@ fn a_fitted_profile_is_checked_and_answers_questions() {
         residuals,
     ]);
     assert!(fine, "{aside}");
-    assert!(out.contains("PyTorch 2.11 cublas") && out.contains("held out"), "{out}");
+    assert!(out.contains("PyTorch 2.11 cublas") && out.contains("held-out"), "{out}");
     assert_eq!(std::fs::read_to_string(residuals).unwrap().lines().count(), 178);
     let (fine, out, aside) = program(&["catalog", "check", file]);
     assert!(fine && out.contains("device my-h200, stacks pytorch-2-11, vllm,"), "{out}{aside}");

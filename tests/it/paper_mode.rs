@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 use crate::asking::{entry, latency};
 use crate::support::TestApp;
 
-/// Seconds: the measured layer of the worked numbers, and the link's latency.
+/// Seconds: the layer times of the worked numbers, which LLMCompass computed, and the link's
+/// latency. The predictor's time is a choice of ours.
 const ATTENTION: f64 = 0.246e-3;
 const ALL_REDUCE: f64 = 0.0546e-3;
 const FFN: f64 = 0.591e-3;

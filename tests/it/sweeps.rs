@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use crate::asking::{self, entries};
 use crate::support::TestApp;
 
-/// The measured layer, predictor and errors of the golden decision map.
+/// The layer times, predictor and errors of the golden decision map.
 fn paper_question() -> Value {
     json!({
         "model": "mixtral-8x7b",

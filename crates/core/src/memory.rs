@@ -10,7 +10,7 @@
 //! of width `w`: with more devices than heads each device keeps a copy of one head, and
 //! the latent stream is kept whole on every device. Windowed layers hold at most their
 //! window. Source: the layouts of vLLM and SGLang; the reserve of 10 % is an assumption
-//! (activations, graphs, fragmentation). Valid for experts dealt evenly. Worked number:
+//! (activations, graphs, fragmentation). Valid for experts divided evenly. Worked number:
 //! Mixtral 8x7B, bf16, on 4 devices: 23.5 GB of weights and 32 KiB of KV per token.
 
 use crate::model::Attention;

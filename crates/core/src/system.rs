@@ -1,7 +1,7 @@
 //! Where and how the model is served: cluster, parallelism, workload, engine and
 //! the assumptions under which its time is priced.
 //!
-//! Values of these types have been checked at the door (`wire`): the laws below may
+//! Values of these types have been checked at the API boundary (`wire`): the laws below may
 //! rely on non-zero counts and on divisibility.
 
 use crate::hardware::{Device, Link};
@@ -55,7 +55,7 @@ pub struct Parallelism {
     pub attention_tensor: u32,
     /// Replicas of attention, each with its own sequences.
     pub attention_data: u32,
-    /// Devices over which the experts are dealt, N.
+    /// Expert-parallel size (EP), N: devices that share the routed experts.
     pub expert_parallel: u32,
     /// Devices that share one expert's matrices.
     pub expert_tensor: u32,

@@ -39,7 +39,7 @@ const EXTRA: [u32; 3] = [0, 1, 2];
 /// What is asked of a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Asked {
-    /// Devices over which the experts are dealt.
+    /// Expert-parallel size (EP).
     pub devices: u32,
     /// Tokens of a step; a 256th of the trace if left out.
     pub tokens_per_step: Option<u64>,
@@ -92,7 +92,7 @@ pub async fn report(app: &App, id: &str, asked: Asked) -> Result<TraceReport, Ap
     let directory = app.traces.clone();
     let made = move || of(&directory.open_trace(&id)?, &id, record.name, asked, &cancel);
     let made = tokio::task::spawn_blocking(made).await;
-    let made = made.map_err(|error| AppError::Internal(format!("a report fell over: {error}")))?;
+    let made = made.map_err(|error| AppError::Internal(format!("a report panicked: {error}")))?;
     made.map_err(|error| match error {
         ReportError::Trace(source) => fail(source),
         error => AppError::Internal(error.to_string()),
@@ -184,7 +184,7 @@ fn ceiling(imbalance: &Imbalance) -> ReportCeiling {
     ReportCeiling {
         expert_speedup_at_most: r,
         expert_time_saved_at_most: 1.0 - 1.0 / r,
-        because: "perfect balance brings the busiest device down to the mean; attention, \
+        because: "perfect balance brings the most loaded GPU down to the mean; attention, \
                   communication that does not depend on routing, and steps that are bound by \
                   reading weights gain nothing, so a whole step gains less"
             .to_owned(),
@@ -209,15 +209,15 @@ fn slots((place, plan): (usize, &PlanBalance), contiguous: &PlanBalance, asked: 
 fn finding(ceiling: &ReportCeiling, slots: &[Slots], devices: u32, held_out: bool) -> String {
     let r = ceiling.expert_speedup_at_most;
     if devices == 1 {
-        return "On one device there is nothing to balance.".to_owned();
+        return "On one GPU there is nothing to balance.".to_owned();
     }
     // The fewest slots that come within a point of the most any of the plans saves.
     let most = slots.iter().map(|plan| plan.expert_time_saved).fold(0.0, f64::max);
     let best = slots.iter().skip(1).find(|plan| plan.expert_time_saved > most - 0.01);
-    let on = if held_out { "the part held out" } else { "the load they were made for" };
+    let on = if held_out { "held-out load" } else { "in-sample load" };
     let bought = match best.filter(|best| best.expert_time_saved > 0.005) {
         Some(best) if best.extra_slots == 0 => format!(
-            "re-placing experts without any copies saves {:.1} % of it on {on}",
+            "moving experts without copies saves {:.1} % of it on {on}",
             best.expert_time_saved * 100.0
         ),
         Some(best) => format!(
@@ -225,11 +225,11 @@ fn finding(ceiling: &ReportCeiling, slots: &[Slots], devices: u32, held_out: boo
             best.extra_slots,
             best.expert_time_saved * 100.0
         ),
-        None => format!("no static plan made on the first part saves any of it on {on}"),
+        None => format!("no static plan saves any of it on {on}"),
     };
     format!(
-        "On {devices} devices the busiest carries {r:.2} times the mean, so balance can save at \
-         most {:.1} % of the expert computation's time; {bought}.",
+        "max/mean GPU load is {r:.2} over {devices} GPUs, so balance can save at most {:.1} % of the \
+         expert computation's time; {bought}.",
         ceiling.expert_time_saved_at_most * 100.0
     )
 }

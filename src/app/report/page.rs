@@ -73,9 +73,9 @@ fn balance(page: &mut String, report: &TraceReport) {
          over layers<th>most uneven layer</tr>",
     );
     for (name, convention) in [
-        ("busiest / mean", max_over_mean),
-        ("mean / busiest (vLLM, SGLang: balancedness)", mean_over_max),
-        ("(busiest − mean) / mean (TensorRT-LLM)", excess),
+        ("max/mean", max_over_mean),
+        ("mean/max (vLLM, SGLang: balancedness)", mean_over_max),
+        ("(max − mean)/mean (TensorRT-LLM)", excess),
     ] {
         let _ = write!(
             page,
@@ -85,16 +85,16 @@ fn balance(page: &mut String, report: &TraceReport) {
     }
     let ceiling = &report.ceiling;
     let parts = if report.drift.is_some() {
-        "Plans made on the first half of the recording; busiest over mean device there (in sample) \
-         and on the rest (held out)."
+        "Plans made on the first half of the recording; max/mean GPU load there (in-sample) and on the \
+         rest (held-out)."
     } else {
-        "Plans made and scored on the same load: nothing can be held out of one count matrix."
+        "Plans are made and scored on the same load: one count matrix has no held-out part."
     };
     let _ = write!(
         page,
         "</table><p>Ceiling: perfect balance makes the expert computation at most {:.2} times as \
-         fast ({:.1} % of its time): {}.</p><h2>What slots would buy</h2><p>{parts}</p><table><tr><th>plan<th>slots per device<th>in sample<th>held \
-         out<th>worst layer<th>expert time saved</tr>",
+         fast ({:.1} % of its time): {}.</p><h2>What slots would buy</h2><p>{parts}</p><table><tr><th>plan<th>slots per device<th>in-sample<th>held-out\
+         <th>worst layer<th>expert time saved</tr>",
         ceiling.expert_speedup_at_most,
         ceiling.expert_time_saved_at_most * 100.0,
         escaped(&ceiling.because)
@@ -117,7 +117,7 @@ fn balance(page: &mut String, report: &TraceReport) {
         .iter()
         .map(|slots| Line { name: plan_name(slots), values: &slots.per_layer })
         .collect();
-    let chart = line_chart(&lines, &labels, ["layer", "busiest / mean device, held out"], 1.0);
+    let chart = line_chart(&lines, &labels, ["layer", "max/mean GPU load, held-out"], 1.0);
     let _ = write!(page, "</table>{}{chart}", legend(&lines));
 }
 
@@ -137,7 +137,7 @@ fn single_steps(page: &mut String, steps: &Steps, slots: &[Slots]) {
     };
     let _ = write!(
         page,
-        "<h2>Single steps</h2><p>Busiest over mean device within {} held-out steps of {size}. \
+        "<h2>Single steps</h2><p>max/mean GPU load within {} held-out steps of {size}. \
          Short steps scatter, which no static plan can follow.</p><table><tr><th>plan<th>mean<th>95 \
          % of steps are below</tr>",
         steps.steps

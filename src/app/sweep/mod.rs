@@ -45,7 +45,7 @@ pub async fn sweep(app: &App, request: Value) -> Result<SweepAnswer, AppError> {
     let _when_dropped = cancel.on_drop();
     let compute = move || compute(&asked, &named.open()?, &cancel);
     let made = tokio::task::spawn_blocking(compute).await;
-    let made = made.map_err(|error| AppError::Internal(format!("a sweep fell over: {error}")))?;
+    let made = made.map_err(|error| AppError::Internal(format!("a sweep panicked: {error}")))?;
     made.map(SweepAnswer::from).map_err(refusal)
 }
 

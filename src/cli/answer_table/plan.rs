@@ -17,18 +17,18 @@ fn summary(out: &mut dyn Write, result: &Value) -> io::Result<()> {
     let plan = &result["plan"];
     let imbalance = &result["routing"]["device_imbalance"];
     if let Some(before) = imbalance["before"]["mean"].as_f64() {
-        write!(out, "busiest device over mean: {before:.3} as it is")?;
+        write!(out, "max/mean GPU load {before:.3}")?;
         let moved = result["recommendation"]["strategy"] != "none";
         if let Some(after) = imbalance["after"]["mean"].as_f64().filter(|_| moved) {
-            write!(out, ", {after:.3} with the plan")?;
+            write!(out, " → {after:.3}")?;
         }
         writeln!(out)?;
     }
     if plan.is_object() && result["recommendation"]["strategy"] != "none" {
         writeln!(
             out,
-            "plan: {} slots on every device ({} redundant experts a layer), {} moves, {} GB of \
-             replicas, {} KV tokens lost per device",
+            "plan: {} slots per GPU ({} redundant experts per layer), {} moves, {} GB of replicas, {} KV \
+             tokens lost per GPU",
             plan["slots_per_device"],
             plan["redundant_experts"],
             plan["moved_experts"],
@@ -38,8 +38,7 @@ fn summary(out: &mut dyn Write, result: &Value) -> io::Result<()> {
         if plan["held_out_imbalance"].is_object() {
             writeln!(
                 out,
-                "its loads, busiest device over mean: {} where it was planned, {} on the part held \
-                 out",
+                "max/mean GPU load with the plan: {} in-sample, {} held-out",
                 scaled(&plan["in_sample_imbalance"]["mean"], 1.0, 3),
                 scaled(&plan["held_out_imbalance"]["mean"], 1.0, 3),
             )?;
@@ -53,7 +52,7 @@ fn slots(out: &mut dyn Write, result: &Value) -> io::Result<()> {
     let search = &result["duplication_search"];
     let Some(tried) = search["slots"].as_array() else { return Ok(()) };
     let head = [
-        "slots a device",
+        "slots per GPU",
         "drawn layer µs",
         "behind",
         "replicas GB",
@@ -83,7 +82,7 @@ fn slots(out: &mut dyn Write, result: &Value) -> io::Result<()> {
     let interval = &result["interval_search"];
     if let Some(because) = interval["because"].as_str() {
         let steps = &interval["chosen_interval_steps"];
-        writeln!(out, "{}", wrapped(&format!("renewed every {steps} steps: {because}")))?;
+        writeln!(out, "{}", wrapped(&format!("rebalance interval {steps} steps ({because})")))?;
     }
     writeln!(out)
 }
@@ -113,8 +112,8 @@ fn transfer(out: &mut dyn Write, result: &Value) -> io::Result<()> {
     right_align(&mut table, 1..head.len());
     writeln!(
         out,
-        "busiest device over mean and speed-up over none on the held-out part of each trace,\n{} \
-         slots a device, loaded once:\n{}\n",
+        "max/mean GPU load and speed-up over none, held-out, on each trace; {} slots per GPU, loaded \
+         once:\n{}\n",
         transfer["slots_per_device"],
         table.trim_fmt()
     )

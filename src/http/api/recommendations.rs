@@ -103,7 +103,7 @@ pub async fn get_recommendation(
 #[utoipa::path(get, path = "/v1/recommendations", tag = "recommendations", params(ListQuery),
     responses(
         (status = 200, description = "One page", body = RecommendationPage),
-        (status = 422, description = "A filter means nothing", body = Problem,
+        (status = 422, description = "Invalid filter", body = Problem,
          content_type = "application/problem+json"),
     ))]
 pub async fn list_recommendations(

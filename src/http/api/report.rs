@@ -22,7 +22,7 @@ use crate::wire::violation::Violation;
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct ReportQuery {
-    /// Devices over which the experts are dealt, 1 to 4096.
+    /// Expert-parallel size (EP), 1 to 4096.
     #[param(required = true, minimum = 1, maximum = 4096)]
     pub devices: Option<u32>,
     /// Tokens of a step, for a trace of routes; a 256th of the trace if left out.
@@ -45,7 +45,7 @@ pub struct ReportQuery {
         )),
         (status = 404, description = "There is no such trace", body = Problem,
          content_type = "application/problem+json"),
-        (status = 422, description = "A parameter means nothing", body = Problem,
+        (status = 422, description = "Invalid parameter", body = Problem,
          content_type = "application/problem+json"),
     ))]
 pub async fn get_report(
@@ -56,7 +56,7 @@ pub async fn get_report(
 ) -> Result<Response, Failure> {
     let page = wants_page(&query, &headers)?;
     let Some(devices) = query.devices else {
-        let detail = "`devices` is missing; say over how many devices the experts are dealt";
+        let detail = "`devices` is missing; state the expert-parallel size (EP)";
         return Err(Failure::invalid(vec![Violation::new("/devices", "required", detail)]));
     };
     let asked = Asked { devices, tokens_per_step: query.tokens_per_step };

@@ -138,7 +138,7 @@ pub async fn get_trace(
 #[utoipa::path(get, path = "/v1/traces", tag = "traces", params(PageQuery),
     responses(
         (status = 200, description = "One page", body = TracePage),
-        (status = 422, description = "A parameter means nothing", body = Problem,
+        (status = 422, description = "Invalid parameter", body = Problem,
          content_type = "application/problem+json"),
     ))]
 pub async fn list_traces(

@@ -138,7 +138,7 @@ pub struct Parallelism {
     /// Replicas of attention, each with its own sequences.
     #[schema(nullable = false, required = false, value_type = u32, minimum = 1, maximum = 4096)]
     pub attention_data: Option<u32>,
-    /// Devices over which the experts are dealt.
+    /// Expert-parallel size (EP).
     #[schema(nullable = false, required = false, value_type = u32, minimum = 1, maximum = 4096)]
     pub expert_parallel: Option<u32>,
     /// Devices that share one expert.

@@ -10,7 +10,7 @@ use crate::units::Seconds;
 
 /// Time of a linear programme that balances a batch after the gate.
 ///
-/// About 100 µs on a GPU: LPLB (DeepSeek), as its authors state (`engines` §6).
+/// About 100 µs on a GPU: LPLB (DeepSeek), as its authors state.
 const SOLVER: Seconds = Seconds::new(100e-6);
 
 /// A priced reference.

@@ -54,7 +54,7 @@ pub fn reason(question: &Question, known: &Known, advised: &Advised) -> String {
         );
     }
     for missing in &choice.missing {
-        sentences.push(format!("Missing: {missing}."));
+        sentences.push(format!("Missing evidence: {missing}."));
     }
     sentences.join(" ")
 }

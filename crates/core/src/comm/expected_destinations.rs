@@ -8,7 +8,7 @@ use crate::model::RoutingGroups;
 /// blocks · (1 − C(E − E/blocks, k) / C(E, k))
 /// ```
 ///
-/// - `experts` E dealt evenly over `blocks` (devices or nodes), `top_k` k distinct
+/// - `experts` E divided evenly over `blocks` (devices or nodes), `top_k` k distinct
 ///   experts per token, all choices equally likely. With group-limited routing a token
 ///   first draws `per_token` of the groups, then its experts among theirs.
 /// - Source: hypergeometric sampling; fractional E/blocks is meant by continuation.

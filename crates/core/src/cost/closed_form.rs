@@ -76,7 +76,7 @@ mod tests {
         assert_relative_eq!(time, 2244.4e-6, max_relative = 1e-3);
     }
 
-    // operator-costs §5: the calibrated knee of an expert matrix is at M = 145.
+    // The calibrated knee of an expert matrix is at M = 145.
     #[rstest]
     #[case(100.0, true)]
     #[case(144.0, true)]

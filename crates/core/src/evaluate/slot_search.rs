@@ -1,4 +1,4 @@
-//! How many slots: the smallest plan that cannot be told from the fastest.
+//! How many slots: the smallest plan within the error band of the best.
 //!
 //! Every number of slots worth trying is priced with what it costs: replicas take memory,
 //! moved experts take time. More slots balance better for less and less, so the fastest plan

@@ -11,7 +11,7 @@ pub enum PlacementError {
     },
     /// Devices cannot own equal numbers of slots.
     #[error(
-        "{slots} slots cannot be dealt evenly over {devices} devices: use a multiple of {devices}"
+        "{slots} slots cannot be divided evenly among {devices} devices: use a multiple of {devices}"
     )]
     UnevenSlots {
         /// Slots in all.

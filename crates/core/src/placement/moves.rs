@@ -1,6 +1,6 @@
 //! What changes between two maps, and how to name devices and slots so that little does.
 //!
-//! Devices are alike, so a plan may be dealt to them in any order, and a device's slots as
+//! Devices are alike, so a plan may be given to them in any order, and a device's slots as
 //! well. An expert a device already holds need not be fetched.
 
 use crate::placement::{Shape, SlotMap};

@@ -38,7 +38,7 @@ impl Shape {
         self.n_experts
     }
 
-    /// Devices over which the experts are dealt, N.
+    /// Expert-parallel size (EP), N: devices that share the routed experts.
     #[must_use]
     pub const fn n_devices(self) -> u32 {
         self.n_devices

@@ -288,6 +288,5 @@ impl LayerCosts {
     }
 }
 
-/// Error band of host launch times: 13 to 31 µs were measured for one device
-/// (`operator-costs` §5).
+/// Error band of host launch times: 13 to 31 µs were measured for one device.
 const LAUNCH_BAND: f64 = 0.5;

@@ -9,8 +9,8 @@ const EQUAL: f64 = 1e-9;
 
 /// Margins up to this are ties in calibrated mode, however small the differing terms.
 ///
-/// Sums over a layer are known to 2 to 12 % (`operator-costs` §10); most of that is common
-/// to all strategies, and what does not cancel is taken as 1 %.
+/// Sums over a layer are known to 2 to 12 % (`docs/accuracy.md`); most of that is common to
+/// all strategies, and what does not cancel is taken as 1 %.
 const UNRESOLVED: f64 = 0.01;
 
 /// The margin up to which two priced layers are equals: their error band, or the least

@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn worked_numbers_of_the_specification() {
+    fn worked_numbers_of_the_formulas() {
         let assumptions = paper_assumptions();
         assert_eq!(assumptions.overlap, Overlap::None);
         let point = PredictorPoint { accuracy: 0.85, overhead: Seconds::new(0.153e-3) };

@@ -1,4 +1,4 @@
-//! The times the paper's formulas start from, where the question has not measured them.
+//! The times the paper's formulas start from, where the question does not state them.
 //!
 //! Closed forms of an A100-80GB with LLMCompass's launch times, attention without a fused
 //! kernel, as the paper has it (`cost-model` §3). With tensor-parallel attention over N
@@ -9,7 +9,7 @@
 //! expert_ffn = E/N · (matrices · gemm(T·k/E, i, d) + activation)
 //! ```
 //!
-//! They are not claimed to give the paper's own 0.246 and 0.591 ms. Worked number:
+//! They are not claimed to give the 0.246 and 0.591 ms that LLMCompass computes. Worked number:
 //! Mixtral 8x7B, 512 tokens on 4 devices, all-reduce of 4 MiB at 300 GB/s: 54.6 µs.
 
 use crate::comm::llmcompass;

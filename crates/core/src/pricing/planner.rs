@@ -43,7 +43,7 @@ pub struct Planner {
 /// independently), and an active expert is read once whatever its tokens: at small batches
 /// the busiest device is the one with the most active experts. Rows of tokens count little,
 /// and decide where all experts are active. No rate of the device is in it, so a plan does
-/// not change with them. Source: `cost-model` §4, decode. Worked number: slots of 0.1 and 5
+/// not change with them. Source: `cost-model` §11. Worked number: slots of 0.1 and 5
 /// tokens read 0.095 and 0.993 experts.
 #[derive(Debug, Clone, Copy)]
 struct Reads {

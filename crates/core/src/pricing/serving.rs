@@ -9,7 +9,7 @@
 //! A faster strategy may serve more sequences at the same time per output token, and one
 //! whose replicas take the KV cache fewer; the batch is solved again for each. Strategies are
 //! ranked by the seconds they take for the batch asked for, `asked · tokens per sequence /
-//! rate`. Source: `cost-model` §4, memory is a price. Worked number: 64 sequences asked for
+//! rate`. Source: `cost-model` §11. Worked number: 64 sequences asked for
 //! at 10 ms; a strategy that serves 80 in 10 ms makes 8,000 tokens/s and is ranked at 8 ms.
 
 use std::collections::BTreeMap;

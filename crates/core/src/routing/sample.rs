@@ -4,7 +4,7 @@
 //! mean `T·q_e`, where `q_e` = `k·p_e` is the chance that a token chooses it, and Σ `n_e` = T·k.
 //! The mean over devices of expected loads hides that the *busiest* device of a finite
 //! batch carries more (uniform routing, 256 experts on 32 devices: max/mean 1.53 at 64
-//! tokens), so plans are priced on drawn counts (`cost-model` §8).
+//! tokens), so plans are priced on drawn counts (`cost-model` §5).
 //!
 //! ```text
 //! n_e ~ Binomial(T, q_e) independently, then the sum is mended to T·k in proportion to
@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn finite_batches_of_uniform_routing_are_uneven() {
-        // `cost-model` §8: 256 experts on 32 devices, top 8: 1.53 at 64 tokens, 1.13 at 1024.
+        // Expected: 256 experts on 32 devices, top 8: 1.53 at 64 tokens, 1.13 at 1024.
         let uniform = [1.0 / 256.0; 256];
         assert!((imbalance(&uniform, 64.0, 8, 32) - 1.53).abs() < 0.02);
         assert!((imbalance(&uniform, 1024.0, 8, 32) - 1.13).abs() < 0.01);

@@ -33,7 +33,7 @@ pub struct Case {
     pub experts: u32,
     /// Experts per token, k.
     pub top_k: u32,
-    /// Devices the experts are dealt over.
+    /// Expert-parallel size (EP): devices that share the routed experts.
     pub devices: u32,
     /// Slots of the balanced side, E or more.
     pub slots: u32,

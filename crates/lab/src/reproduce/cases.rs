@@ -15,8 +15,9 @@ pub(super) struct Case {
     pub(super) title: &'static str,
     /// Its id in the catalog.
     pub(super) model: &'static str,
-    /// Attention, all-reduce and balanced expert FFN of a layer, seconds, as LLMCompass gives
-    /// them, for the paper's formulas; else our closed forms do.
+    /// Attention, all-reduce and balanced expert FFN of a layer, seconds, for the paper's
+    /// formulas. We computed them with LLMCompass; the paper does not state its own. Where
+    /// they are absent, our closed forms take their place.
     pub(super) layer: Option<[f64; 3]>,
 }
 
@@ -65,8 +66,12 @@ pub(super) struct Point {
     pub(super) link: &'static str,
 }
 
-/// Accuracy and time per layer, seconds, of the paper's feed-forward predictor.
+/// Accuracy and time per layer, seconds, of the feed-forward predictor; our choice, since the
+/// paper states neither.
 pub(super) const FFN: (f64, f64) = (0.85, 0.153e-3);
+/// Other times of that predictor, seconds: a round one, and what a network of its widths takes
+/// for 512 tokens on an H200 (`measurements/h200_ops_bf16.csv.gz`, `predictor_ffn`).
+pub(super) const FFN_TIMES: [f64; 2] = [40e-6, 16.568e-6];
 /// Growth of a predictor's time with its accuracy; ours, since the paper's is not known.
 pub(super) const GROWTH: f64 = 4.2;
 

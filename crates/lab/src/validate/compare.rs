@@ -1,4 +1,4 @@
-//! A published simulator beside the laws: both distances from silicon.
+//! A published simulator beside the laws: the errors of both against measured kernels.
 //!
 //! The simulator is LLMCompass (Zhang et al., ISCA 2024, commit 2e015fd). With its own
 //! assumptions, its launch time on the closed form of a product and its link formula, the
@@ -22,11 +22,11 @@ const LINK_LATENCY: Seconds = Seconds::new(8.92e-6);
 /// Relative errors of both on the rows of one operator.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Comparison {
-    /// The simulator against silicon.
+    /// The simulator against measured kernels.
     pub simulator: Vec<f64>,
-    /// The laws with their fitted constants against silicon, on the same rows.
+    /// The laws with their fitted constants against measured kernels, on the same rows.
     pub laws: Vec<f64>,
-    /// The laws with the simulator's assumptions against silicon.
+    /// The laws with the simulator's assumptions against measured kernels.
     pub assumed: Vec<f64>,
     /// The laws with the simulator's assumptions against the simulator.
     pub assumed_to_simulator: Vec<f64>,
@@ -72,8 +72,8 @@ mod tests {
     use moe_gps_core::comm::profile::CollectiveKernel;
     use moe_gps_core::units::Bytes;
 
-    // operator-costs §0 and §6: 54.6 µs for 4 MiB over 4 devices; 2216.0 µs with its
-    // launch time for M = 2048, K = N = 12288.
+    // Its own answers: 54.6 µs for 4 MiB over 4 devices; 2216.0 µs with its launch time for
+    // M = 2048, K = N = 12288.
     #[test]
     fn its_assumptions_give_about_its_answers() {
         let all_reduce = Case::Collective {

@@ -57,16 +57,16 @@ pub struct TableSummary {
     pub reasons: BTreeMap<String, (u64, u64)>,
 }
 
-/// Both distances from silicon on the rows of one operator.
+/// The errors of both against measured kernels, on the rows of one operator.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SimulatorLine {
     /// The operator.
     pub op: &'static str,
-    /// The simulator against silicon.
+    /// The simulator against measured kernels.
     pub simulator: Errors,
-    /// Our laws against silicon.
+    /// Our laws against measured kernels.
     pub laws: Errors,
-    /// Our laws with its assumptions against silicon, where there are such.
+    /// Our laws with its assumptions against measured kernels, where there are such.
     pub assumed: Option<Errors>,
     /// Our laws with its assumptions against its answers.
     pub assumed_to_simulator: Option<Errors>,

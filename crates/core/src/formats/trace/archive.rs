@@ -118,7 +118,7 @@ impl Folder {
         many(self.members.len() + 1)?;
         if self.members.contains_key(&name) {
             let name = shorten(&name);
-            let what = format_args!("`{name}` stands in the archive more than once");
+            let what = format_args!("`{name}` is in the archive more than once");
             return Err(TraceError::unreadable(what));
         }
         self.members.insert(name, member);

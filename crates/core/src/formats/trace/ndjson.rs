@@ -55,7 +55,7 @@ pub fn convert(
             {
                 recorder.flaws.note("duplicate", || {
                     let detail = format!(
-                        "sequence {sequence}, position {position} stands on line {line} already"
+                        "sequence {sequence}, position {position} is already on line {line}"
                     );
                     (format!("/lines/{}", record.line), detail)
                 });

@@ -7,7 +7,7 @@ use crate::question::{PredictorCost, PredictorPoint};
 /// The loads a predictor forecasts when the true ones are `counts`.
 ///
 /// Every true expert of a token is kept with the chance `accuracy`, else replaced by a
-/// uniform one of the others (`cost-model` §8). Only sums over tokens matter, so the
+/// uniform one of the others (`cost-model` §6). Only sums over tokens matter, so the
 /// number of wrong choices per expert is drawn, and each lot is spread evenly over the
 /// other experts.
 #[must_use]

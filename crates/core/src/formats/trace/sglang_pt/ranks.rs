@@ -49,7 +49,7 @@ impl Ranks {
         if let [only] = all.iter().copied().collect::<Vec<_>>()[..] {
             let rank = if only < 0 { "one rank".to_owned() } else { format!("rank {only}") };
             notes.push(format!(
-                "the records are those of {rank}; what other ranks saw stands in files of their \
+                "the records are those of {rank}; what other ranks saw is in files of their \
                  own: send them together in a tar or zip archive"
             ));
         }

@@ -1,7 +1,9 @@
 //! The checked question: what is to be advised on.
 
-use crate::strategies::Strategy;
-use crate::system::System;
+use crate::engines;
+use crate::model::Model;
+use crate::strategies::{self, Strategy};
+use crate::system::{Assumptions, Cluster, Preset, System, Workload};
 use crate::units::Seconds;
 
 /// Everything an answer depends on, checked.
@@ -27,6 +29,34 @@ pub struct Question {
     pub measured_step: Option<Seconds>,
     /// Seed of every random draw.
     pub seed: u64,
+}
+
+impl Question {
+    /// Which strategy suits a model on a cluster, all else by default: calibrated laws, no engine
+    /// named, parallelism as engines choose it, every strategy without predictors.
+    #[must_use]
+    pub fn new(model: Model, cluster: Cluster, workload: Workload) -> Self {
+        let system = System {
+            parallelism: engines::defaults::parallelism(&model, &cluster),
+            model,
+            cluster,
+            workload,
+            engine: None,
+            assumptions: Assumptions::preset(Preset::Calibrated),
+        };
+        Self {
+            system,
+            predictors: Vec::new(),
+            measured_layer: None,
+            duplication: Duplication::default(),
+            rebalance: engines::defaults::defaults(None).rebalance,
+            current: None,
+            allowed: strategies::LIST.to_vec(),
+            throughput_at_tpot: false,
+            measured_step: None,
+            seed: 0,
+        }
+    }
 }
 
 /// A token-to-expert predictor as it is priced.
@@ -161,7 +191,7 @@ pub struct MeasuredLayer {
 }
 
 /// How far experts may be copied.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Duplication {
     /// Expert slots of every device and layer; searched if left out.
     pub slots_per_device: Option<u32>,
@@ -194,9 +224,10 @@ impl Grouping {
 }
 
 /// Planners of placement and duplication.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Algorithm {
     /// Ours: never worse than the other two.
+    #[default]
     Best,
     /// DeepSeek's replicate-then-pack.
     Eplb,

@@ -41,6 +41,12 @@ pub struct Cluster {
 }
 
 impl Cluster {
+    /// So many devices of one node.
+    #[must_use]
+    pub const fn of_one_node(device: Device, n_devices: u32, link: Link) -> Self {
+        Self { device, n_devices, devices_per_node: n_devices, link, inter_node_link: None }
+    }
+
     /// Nodes: groups of devices joined by the inner link.
     #[must_use]
     pub const fn n_nodes(&self) -> u32 {
@@ -77,6 +83,22 @@ pub struct Workload {
     pub context: u64,
     /// Number formats.
     pub dtypes: Dtypes,
+}
+
+impl Workload {
+    /// Whole prompts of one length, everything in one number format.
+    #[must_use]
+    pub const fn prefill(sequences: u64, length: u64, dtype: Dtype) -> Self {
+        let dtypes = Dtypes {
+            weights: dtype,
+            activations: dtype,
+            kv: dtype,
+            dispatch: dtype,
+            combine: dtype,
+        };
+        let tokens_per_step = sequences * length;
+        Self { phase: Phase::Prefill, sequences, tokens_per_step, context: length, dtypes }
+    }
 }
 
 /// The two phases of inference.

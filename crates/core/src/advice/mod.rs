@@ -25,7 +25,7 @@ use crate::evaluate::Step;
 use crate::evaluate::prices::plans::plan_of;
 use crate::evaluate::replay::{Foreseen, Replayed, Simulator};
 use crate::evaluate::slot_search::SlotSearch;
-use crate::evaluate::transfer::{self, Loads, Transfer};
+use crate::evaluate::transfer::{self, SeveralLoads, Transfer};
 use crate::evaluate::transfer_replay::Held;
 use crate::pricing::candidates::IN_USE;
 use crate::pricing::error::PricingError;
@@ -278,7 +278,7 @@ fn transferred(pricing: &Pricing, slots: u32) -> Result<Option<Transfer>, Pricin
     let costs = &LayerCosts::of(pricing.question, pricing.pattern)?;
     let in_use = &pricing.placements()?.all[IN_USE];
     let Pricing { question, stop, .. } = *pricing;
-    transfer::transfer(&Loads { question, costs, loads, in_use, stop }, slots)
+    transfer::transfer(&SeveralLoads { question, costs, routing: loads, in_use, stop }, slots)
 }
 
 /// Prices every strategy under the question's communication pattern, and no more.

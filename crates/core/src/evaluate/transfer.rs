@@ -72,7 +72,7 @@ impl Transfer {
         [&mut self.none].into_iter().chain(&mut self.own).chain([&mut self.worst_case])
     }
 
-    /// Loads on which a plan makes a layer slower than the placement in use.
+    /// SeveralLoads on which a plan makes a layer slower than the placement in use.
     #[must_use]
     pub fn worse_than_none(&self, plan: &Scored) -> Vec<usize> {
         let slower = |(plan, none): (&OnLoad, &OnLoad)| plan.latency > none.latency;
@@ -82,21 +82,21 @@ impl Transfer {
 }
 
 /// Several loads that one plan may serve, and what plans for them are scored with.
-pub(crate) struct Loads<'a> {
+pub(crate) struct SeveralLoads<'a> {
     pub(crate) question: &'a Question,
     pub(crate) costs: &'a LayerCosts,
-    /// The routing of every load's layers.
-    pub(crate) loads: &'a [Vec<LayerRouting>],
+    /// The routing of the layers of each.
+    pub(crate) routing: &'a [Vec<LayerRouting>],
     pub(crate) in_use: &'a Placement,
     pub(crate) stop: &'a Cancel,
 }
 
 /// Scores plans of so many slots on every load; `None` where there is none.
 pub(crate) fn transfer(
-    of: &Loads,
+    of: &SeveralLoads,
     slots_per_device: u32,
 ) -> Result<Option<Transfer>, PricingError> {
-    let Loads { question, costs, loads, in_use, stop } = *of;
+    let SeveralLoads { question, costs, routing: loads, in_use, stop } = *of;
     let layers = loads.concat();
     let planner = Planner::new(question);
     let n_layers = layers.len() / loads.len().max(1);

@@ -2,9 +2,9 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::catalog::*;
+use crate::engines::{LIST, unnamed};
 use crate::formats::hf_config;
 use crate::model::{Attention, Model, RoutingGroups};
-use crate::system::EngineName;
 
 fn catalog() -> &'static Catalog {
     Catalog::embedded().unwrap()
@@ -278,13 +278,12 @@ const STACKS: [(&str, [&str; 5]); 9] = [
 
 #[test]
 fn every_engine_finds_its_stack_on_every_device() {
-    let engines = EngineName::ALL.map(|(engine, _)| Some(engine));
     let found: Vec<_> = catalog()
         .devices()
         .iter()
         .map(|entry| {
             let stack = |engine| entry.value.default_stack(engine).unwrap().name.as_str();
-            let names: Vec<_> = engines.into_iter().chain([None]).map(stack).collect();
+            let names: Vec<_> = LIST.iter().copied().chain([&unnamed::ENGINE]).map(stack).collect();
             (entry.id.as_str(), names.try_into().unwrap())
         })
         .collect();

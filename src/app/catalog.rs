@@ -129,7 +129,7 @@ pub(super) fn described(entry: &CatalogEntry<Device>, document: &Value) -> Devic
         multiprocessors: device.multiprocessors,
         l2_bytes: device.l2.get(),
         eager_launch_s: device.eager_launch.get(),
-        stacks: document.get("stack").and_then(Value::as_array).cloned().unwrap_or_default(),
+        stacks: stacks(device, document),
         constants: constants
             .filter(|(name, _)| *name != "peak_flop_per_s")
             .map(|(name, value)| (name.clone(), value.clone()))
@@ -141,6 +141,18 @@ pub(super) fn described(entry: &CatalogEntry<Device>, document: &Value) -> Devic
         .map(|body| sources_of_numbers(&body, &entry.sources))
         .unwrap_or_default();
     DeviceBody { sources, ..body }
+}
+
+/// The stacks as they stand in the file, with the engines that use each.
+fn stacks(device: &Device, document: &Map<String, Value>) -> Vec<Value> {
+    let mut stacks = document.get("stack").and_then(Value::as_array).cloned().unwrap_or_default();
+    for stack in stacks.iter_mut().filter_map(Value::as_object_mut) {
+        let name = stack.get("name").and_then(Value::as_str).unwrap_or_default();
+        let engines = device.engines_of(name).map(|engine| engine.id.into()).collect();
+        stack.insert("engines".to_owned(), Value::Array(engines));
+        stack.sort_keys();
+    }
+    stacks
 }
 
 fn attention_body(attention: &Attention) -> AttentionBody {

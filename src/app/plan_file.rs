@@ -6,7 +6,7 @@ use crate::app::error::AppError;
 use crate::app::question::{Answerable, AskedRouting};
 use crate::wire::answer as wire;
 use moe_gps_core::advice::Advised;
-use moe_gps_core::formats::placement::settings::{Deployment, EngineSettings, settings};
+use moe_gps_core::engines::settings::{Deployment, EngineSettings, settings};
 use moe_gps_core::formats::placement::{Format, Plan, PlannedLayer};
 use moe_gps_core::model::Model;
 use moe_gps_core::placement::moves::Moves;

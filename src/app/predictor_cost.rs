@@ -29,8 +29,7 @@ impl<'a> PredictorCosts<'a> {
     pub(super) fn new(question: &'a Question) -> Option<Self> {
         let system = &question.system;
         let device = &system.cluster.device;
-        let engine = system.engine.as_ref().map(|engine| engine.name);
-        let stack = device.default_stack(engine)?;
+        let stack = device.default_stack(system.engine_kind())?;
         Some(Self {
             laws: Laws::bind(device, stack, &system.workload.dtypes),
             question,

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::app::place::{self, Balances, GroupsAsked, PlaceRequest, Placed};
 use crate::cli::trace;
-use moe_gps_core::formats::placement::settings::{Deployment, EngineSettings, settings};
+use moe_gps_core::engines::settings::{Deployment, EngineSettings, settings};
 use moe_gps_core::formats::placement::{self, PlannedLayer};
 use moe_gps_core::formats::trace::Declared;
 

@@ -140,6 +140,32 @@ async fn a_question_names_it_and_is_answered_with_its_content() {
 }
 
 #[tokio::test]
+async fn engines_in_a_profile_are_ignored_with_a_warning_and_still_shown() {
+    let app = TestApp::start_advising().await;
+    let answer = async |document: &Value| {
+        let mut asked = question(document);
+        asked["engine"] = json!({"name": "tensorrt-llm"});
+        let job = app.ask_and_wait(&asked).await.json();
+        assert_eq!(job["status"], "succeeded", "{job}");
+        job["result"].clone()
+    };
+    let plain = profile("mine");
+    let mut claiming = plain.clone();
+    claiming["stack"][0]["engines"] = json!(["tensorrt-llm", "an engine of tomorrow"]);
+    let (without, with) = (answer(&plain).await, answer(&claiming).await);
+    assert_eq!(without["strategies"], with["strategies"]);
+    let warned = |result: &Value| result["warnings"].to_string().contains("`engines`");
+    assert!(!warned(&without) && warned(&with), "{}", with["warnings"]);
+
+    let shown = keep(&app, &claiming).await.json();
+    let engines: Vec<_> =
+        shown["stacks"].as_array().unwrap().iter().map(|s| &s["engines"]).collect();
+    let [vllm, tensorrt_llm] = [json!(["vllm", "sglang", "vllm-ascend"]), json!(["tensorrt-llm"])];
+    let none = json!([]);
+    assert_eq!(engines, [&vllm, &tensorrt_llm, &none, &none, &none]);
+}
+
+#[tokio::test]
 async fn a_sweep_names_it_as_a_question_does() {
     let app = TestApp::start().await;
     let sweep = |device: Value| {

@@ -24,6 +24,7 @@ mod documents;
 mod duplication_pays;
 mod duplication_search;
 mod engine_recordings;
+mod engines;
 mod eplb_fixtures;
 mod field_cases;
 mod fitted;

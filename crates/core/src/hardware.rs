@@ -2,7 +2,7 @@
 //!
 //! A device is its datasheet plus one or more *stacks*: compute efficiency and start-up
 //! time belong to a framework, its version and its kernels as much as to a chip, so one
-//! device has several sets of constants and an engine picks one by name.
+//! device has several sets of constants and an engine picks one by its kernel.
 
 use std::sync::Arc;
 
@@ -11,8 +11,9 @@ use crate::cost::attention::{DecodeConstants, PrefillConstants};
 use crate::cost::elementwise::{RowConstants, TopKConstants};
 use crate::cost::experts::ExpertConstants;
 use crate::cost::gemm::GemmConstants;
+use crate::engines::{Engine, LIST};
 use crate::price::Basis;
-use crate::system::{Dtype, EngineName};
+use crate::system::Dtype;
 use crate::units::{Bytes, BytesPerSecond, FlopsPerSecond, Seconds};
 
 /// A kind of accelerator.
@@ -67,8 +68,8 @@ impl PeakRates {
 pub struct Stack {
     /// Its name within the device, such as `tensorrt-llm`.
     pub name: String,
-    /// Engines that use it unless told otherwise.
-    pub engines: Vec<EngineName>,
+    /// Kernels of the routed experts that its constants stand for.
+    pub kernels: Vec<String>,
     /// Dense matrix products.
     pub gemm: Fit<GemmConstants>,
     /// Attention over whole prompts.
@@ -130,14 +131,24 @@ impl Device {
         self.stacks.iter().find(|stack| stack.name == name)
     }
 
-    /// The stack an engine uses here: the first that lists it, else the first of all.
+    /// The stack an engine uses here: the first with the kernel it prefers among those that
+    /// stacks here have, else the first of all.
     ///
     /// `None` only for a device without stacks, which the catalog refuses.
     #[must_use]
-    pub fn default_stack(&self, engine: Option<EngineName>) -> Option<&Stack> {
-        engine
-            .and_then(|engine| self.stacks.iter().find(|stack| stack.engines.contains(&engine)))
-            .or_else(|| self.stacks.first())
+    pub fn default_stack(&self, engine: &Engine) -> Option<&Stack> {
+        let with = |kernel: &&str| {
+            self.stacks.iter().find(|stack| stack.kernels.iter().any(|name| name == kernel))
+        };
+        engine.moe_kernels.iter().find_map(with).or_else(|| self.stacks.first())
+    }
+
+    /// The engines that use the stack of that name here, in the order of the list.
+    pub fn engines_of(&self, stack: &str) -> impl Iterator<Item = &'static Engine> {
+        let uses = move |engine: &&Engine| {
+            self.default_stack(engine).is_some_and(|found| found.name == stack)
+        };
+        LIST.iter().copied().filter(uses)
     }
 }
 

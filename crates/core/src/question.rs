@@ -49,7 +49,7 @@ impl Question {
             predictors: Vec::new(),
             measured_layer: None,
             duplication: Duplication::default(),
-            rebalance: engines::defaults::defaults(None).rebalance,
+            rebalance: engines::unnamed::ENGINE.rebalance,
             current: None,
             allowed: strategies::LIST.to_vec(),
             throughput_at_tpot: false,

@@ -20,7 +20,7 @@ use crate::comm::link::EFFICIENCY;
 use crate::memory::expert_bytes;
 use crate::price::{Basis, Price};
 use crate::question::{Rebalance, RebalanceMode};
-use crate::system::{EngineName, System};
+use crate::system::System;
 use crate::units::{Bytes, BytesPerSecond, Seconds};
 
 /// Rate at which a stopped engine moves experts, beside the link's own time: the
@@ -29,6 +29,10 @@ pub const HOST_RATE: BytesPerSecond = BytesPerSecond::new(19e9);
 
 /// Error band of stalls: the measured ones spread by a factor of two.
 pub const STALL_BAND: f64 = 0.6;
+
+/// Slots of all layers for which [`Engine::planning`](crate::engines::Engine::planning) is
+/// stated.
+const PLANNED_SLOTS: f64 = 58.0 * 288.0;
 
 /// The cost of one renewal of the plan.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -52,11 +56,11 @@ impl RebalanceCost {
     pub fn new(system: &System, rebalance: Rebalance, moved_slots: f64, total_slots: u32) -> Self {
         let moved = expert_bytes(system) * moved_slots;
         let layers = f64::from(system.model.moe_layers);
-        let engine = system.engine.as_ref().map(|engine| engine.name);
         let (stall, slowdown, late_steps) = match rebalance.mode {
             RebalanceMode::StartupMap => (Seconds::ZERO, Seconds::ZERO, 0),
             RebalanceMode::Sync => {
-                let planning = planning_per_slot(engine) * (layers * f64::from(total_slots));
+                let per_slot = system.engine_kind().planning / PLANNED_SLOTS;
+                let planning = per_slot * (layers * f64::from(total_slots));
                 (planning + transfer(system, moved) + moved / HOST_RATE, Seconds::ZERO, 0)
             }
             RebalanceMode::Async => {
@@ -115,19 +119,6 @@ fn transfer(system: &System, bytes: Bytes) -> Seconds {
         }
         _ => bytes / cluster.link.bandwidth,
     }
-}
-
-/// Planning time per layer and slot of an engine's own planner.
-///
-/// Measured for 58 layers of 288 slots on a two-core server processor: vLLM 35 ms,
-/// SGLang 48 ms; TensorRT-LLM plans in C++ and is assumed ten times faster.
-fn planning_per_slot(engine: Option<EngineName>) -> Seconds {
-    let milliseconds = match engine {
-        Some(EngineName::Sglang) => 48.0,
-        Some(EngineName::TensorRtLlm) => 3.5,
-        Some(EngineName::Vllm | EngineName::VllmAscend) | None => 35.0,
-    };
-    Seconds::new(milliseconds * 1e-3 / (58.0 * 288.0))
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! Values of these types have been checked at the API boundary (`wire`): the laws below may
 //! rely on non-zero counts and on divisibility.
 
+use crate::engines::{Engine, unnamed};
 use crate::hardware::{Device, Link};
 use crate::model::Model;
 use crate::units::Seconds;
@@ -20,9 +21,17 @@ pub struct System {
     /// What one step computes.
     pub workload: Workload,
     /// The serving engine, where stated.
-    pub engine: Option<Engine>,
+    pub engine: Option<ServingEngine>,
     /// Switches of the cost model in force.
     pub assumptions: Assumptions,
+}
+
+impl System {
+    /// The engine, or what is assumed where none is named.
+    #[must_use]
+    pub fn engine_kind(&self) -> &'static Engine {
+        self.engine.as_ref().map_or(&unnamed::ENGINE, |engine| engine.kind)
+    }
 }
 
 /// Devices, and what connects them.
@@ -156,9 +165,9 @@ impl Dtype {
 
 /// The serving engine and the settings that change its cost.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Engine {
+pub struct ServingEngine {
     /// Which engine.
-    pub name: EngineName,
+    pub kind: &'static Engine,
     /// Its version, as the user wrote it.
     pub version: Option<String>,
     /// Its all-to-all backend, as the engine names it.
@@ -167,29 +176,6 @@ pub struct Engine {
     pub moe_kernel: Option<String>,
     /// Whether steps are replayed as CUDA graphs.
     pub cuda_graph: Option<bool>,
-}
-
-/// The engines whose defaults and limits are known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum EngineName {
-    /// vLLM.
-    Vllm,
-    /// SGLang.
-    Sglang,
-    /// TensorRT-LLM.
-    TensorRtLlm,
-    /// vllm-ascend.
-    VllmAscend,
-}
-
-impl EngineName {
-    /// Every engine with its name on the wire.
-    pub const ALL: [(Self, &'static str); 4] = [
-        (Self::Vllm, "vllm"),
-        (Self::Sglang, "sglang"),
-        (Self::TensorRtLlm, "tensorrt-llm"),
-        (Self::VllmAscend, "vllm-ascend"),
-    ];
 }
 
 /// Switches of the cost model; presets set them all, a question may override each.

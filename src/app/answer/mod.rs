@@ -16,7 +16,7 @@ use moe_gps_core::evaluate::{LayerImbalance, StepStatistics};
 use moe_gps_core::pricing::routing_evidence::Known;
 use moe_gps_core::question::{Grouping, PredictorKind, PredictorSource, Question, RebalanceMode};
 use moe_gps_core::strategies::{self, Strategy};
-use moe_gps_core::system::{Communication, EngineName};
+use moe_gps_core::system::Communication;
 use moe_gps_core::terms::Terms;
 use moe_gps_core::units::Seconds;
 
@@ -175,7 +175,7 @@ fn strategy(
         engine_support: support
             .into_iter()
             .map(|support| wire::EngineSupportBody {
-                engine: name_of(&support.engine, &EngineName::ALL),
+                engine: support.engine.id,
                 runnable: support.runnable,
                 because: support.because,
             })
@@ -348,16 +348,10 @@ fn confirm(question: &Question, advised: &Advised) -> String {
     else {
         return "make a deployment that fits first".to_owned();
     };
-    let how = match question.system.engine.as_ref().map(|engine| engine.name) {
-        Some(EngineName::Sglang) => "run SGLang with --ep-dispatch-algorithm fake",
-        Some(EngineName::Vllm) => {
-            "run vLLM with VLLM_MOE_ROUTING_SIMULATION_STRATEGY=uniform_random"
-        }
-        _ => "force uniform routing in your engine",
-    };
     format!(
-        "{how} on this workload: a mixture-of-experts layer should take {:.1} µs instead of {:.1} \
+        "{} on this workload: a mixture-of-experts layer should take {:.1} µs instead of {:.1} \
          µs ({:.1} % faster); if it does not, no balancing will help",
+        question.system.engine_kind().confirm,
         ceiling.get() * 1e6,
         none.get() * 1e6,
         (none / ceiling - 1.0) * 100.0

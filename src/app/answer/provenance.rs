@@ -62,10 +62,7 @@ pub(super) fn provenance(
 /// Every switch in force.
 fn assumptions(question: &Question, advised: &Advised) -> BTreeMap<&'static str, Value> {
     let used = &question.system.assumptions;
-    let engine_name = question.system.engine.as_ref().map(|engine| engine.name);
-    let split = used
-        .replica_split
-        .unwrap_or_else(|| engines::defaults::defaults(engine_name).replica_split);
+    let split = used.replica_split.unwrap_or_else(|| question.system.engine_kind().replica_split);
     let launch = used.launch.unwrap_or_else(|| {
         if engines::defaults::cuda_graph(&question.system) {
             Seconds::ZERO

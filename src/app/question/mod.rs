@@ -11,11 +11,11 @@ use serde_json::Value;
 
 use crate::app::advisor::AdviceError;
 use crate::app::references::References;
-use crate::wire::question::{self as wire, Method, Objective};
+use crate::wire::question::{self as wire, IdOrObject, Method, Objective};
 use crate::wire::read::Violations;
 use crate::wire::violation::Violation;
 use moe_gps_core::catalog::Catalog;
-use moe_gps_core::engines;
+use moe_gps_core::formats::device_toml;
 use moe_gps_core::question::{
     Algorithm, Current, Duplication, Grouping, MeasuredLayer, Question, Rebalance,
 };
@@ -119,8 +119,7 @@ fn check(
     greedy_groups(asked, violations);
 
     let (named, system, routing) = (model?, system?, routing?);
-    let default =
-        engines::defaults::defaults(system.engine.as_ref().map(|engine| engine.name)).rebalance;
+    let default = system.engine_kind().rebalance;
     let device = system.cluster.device.name.clone();
     let mut warnings = routing.warnings(&named.model);
     warnings.extend(unused(asked));
@@ -293,6 +292,16 @@ fn unused(asked: &wire::Question) -> Vec<String> {
     let mut warnings = Vec::new();
     if paper && asked.engine.is_some() {
         warnings.push("the paper preset does not depend on `engine`".to_owned());
+    }
+    let device = asked.cluster.as_ref().and_then(|cluster| cluster.device.as_ref());
+    if let Some(IdOrObject::Object(profile)) = device
+        && device_toml::names_engines(profile)
+    {
+        warnings.push(
+            "`engines` in the stacks of the device's profile is ignored: an engine uses the stack \
+             that has its kernel"
+                .to_owned(),
+        );
     }
     if !paper && (asked.assumptions.error_model.is_some() || asked.assumptions.k_comm.is_some()) {
         warnings.push("`error_model` and `k_comm` belong to the paper preset; not used".to_owned());

@@ -8,7 +8,7 @@ use moe_gps_core::formats::hf_config;
 use moe_gps_core::hardware::{Device, Link};
 use moe_gps_core::model::Model;
 use moe_gps_core::system::{
-    Assumptions, Cluster, Dtype, Dtypes, Engine, Parallelism, Phase, System, Workload,
+    Assumptions, Cluster, Dtype, Dtypes, Parallelism, Phase, ServingEngine, System, Workload,
 };
 use moe_gps_core::units::{BytesPerSecond, Seconds};
 
@@ -68,8 +68,8 @@ pub(super) fn system(
     let (named, cluster) = (named?, cluster?);
     let parallelism = parallelism(asked, &named.model, &cluster, violations);
     let engine = asked.engine.as_ref().and_then(|engine| {
-        Some(Engine {
-            name: engine.name?,
+        Some(ServingEngine {
+            kind: engine.name?,
             version: engine.version.clone(),
             all2all_backend: engine.all2all_backend.clone(),
             moe_kernel: engine.moe_kernel.clone(),

@@ -10,10 +10,10 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
+use moe_gps_core::engines;
 use moe_gps_core::strategies::Strategy;
 use moe_gps_core::system::{
-    Communication, Dtype, EngineName, ErrorModel, Overlap, Phase, PredictorOverlap, Preset,
-    ReplicaSplit,
+    Communication, Dtype, ErrorModel, Overlap, Phase, PredictorOverlap, Preset, ReplicaSplit,
 };
 
 pub use read::read;
@@ -200,9 +200,9 @@ pub struct Dtypes {
 #[derive(Debug, Clone, Default, ToSchema)]
 #[schema(title = "Engine")]
 pub struct Engine {
-    /// `vllm`, `sglang`, `tensorrt-llm` or `vllm-ascend`.
-    #[schema(value_type = String, pattern = "^(vllm|sglang|tensorrt-llm|vllm-ascend)$")]
-    pub name: Option<EngineName>,
+    /// Which engine.
+    #[schema(required = true, schema_with = schema::engine)]
+    pub name: Option<&'static engines::Engine>,
     /// The engine's version.
     #[schema(nullable = false, required = false, value_type = String, min_length = 1, max_length = 256)]
     pub version: Option<String>,
@@ -430,6 +430,7 @@ pub use moe_gps_core::question::{Algorithm, Grouping, PredictorKind, RebalanceMo
 
 /// Schemas that a derive cannot express.
 mod schema {
+    use moe_gps_core::engines;
     use utoipa::openapi::RefOr;
     use utoipa::openapi::schema::{AnyOfBuilder, ObjectBuilder, Ref, Schema, SchemaType, Type};
 
@@ -445,6 +446,13 @@ mod schema {
             .item(id())
             .item(ObjectBuilder::new().schema_type(SchemaType::new(Type::Object)))
             .into()
+    }
+
+    pub(super) fn engine() -> ObjectBuilder {
+        ObjectBuilder::new()
+            .schema_type(SchemaType::new(Type::String))
+            .description(Some("Which engine."))
+            .enum_values(Some(engines::LIST.iter().map(|engine| engine.id)))
     }
 
     pub(super) fn id_or_link() -> RefOr<Schema> {

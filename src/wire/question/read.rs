@@ -3,10 +3,10 @@
 use serde_json::Value;
 
 use crate::wire::read::{Fields, Place, Violations};
+use moe_gps_core::engines;
 use moe_gps_core::strategies::Strategy;
 use moe_gps_core::system::{
-    Communication, Dtype, EngineName, ErrorModel, Overlap, Phase, PredictorOverlap, Preset,
-    ReplicaSplit,
+    Communication, Dtype, ErrorModel, Overlap, Phase, PredictorOverlap, Preset, ReplicaSplit,
 };
 
 use crate::wire::question::{
@@ -166,7 +166,7 @@ fn workload(fields: &Fields) -> Workload {
 fn engine(fields: &Fields) -> Engine {
     let text = |name| fields.get(name).and_then(|place: Place| place.text().map(ToOwned::to_owned));
     Engine {
-        name: fields.require("name").and_then(|place| place.one_of(&EngineName::ALL)),
+        name: fields.require("name").and_then(|place| place.one_of(&engines::names())),
         version: text("version"),
         all2all_backend: text("all2all_backend"),
         moe_kernel: text("moe_kernel"),

@@ -206,7 +206,7 @@ pub fn choose(question: &Question, entries: &[Entry]) -> Option<Choice> {
 
 /// Whether the stated engine, or without one any engine, can run a strategy.
 fn runs_somewhere(strategy: Strategy, question: &Question) -> bool {
-    let stated = question.system.engine.as_ref().map(|engine| engine.name);
+    let stated = question.system.engine.as_ref().map(|engine| engine.kind);
     engines::support::support(strategy, &question.system)
         .iter()
         .any(|support| support.runnable && stated.is_none_or(|engine| engine == support.engine))

@@ -2,6 +2,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use crate::catalog::*;
+use crate::engines::{LIST, unnamed};
 use crate::formats::hf_config;
 use crate::model::{Attention, Model, RoutingGroups};
 
@@ -259,4 +260,32 @@ fn a_published_configuration_without_its_type_is_still_recognised() {
         let entry = catalog().model(id).unwrap();
         assert_eq!(Model { name: id.to_owned(), ..read.model }, entry.value.model, "{id}");
     }
+}
+
+/// The stack that prices a layer on every device: of vLLM, SGLang, TensorRT-LLM, vllm-ascend, and
+/// where no engine is named.
+const STACKS: [(&str, [&str; 5]); 9] = [
+    ("a100-sxm4-40gb", ["default"; 5]),
+    ("a100-sxm4-80gb", ["vllm", "vllm", "tensorrt-llm", "vllm", "tensorrt-llm"]),
+    ("b200-sxm", ["roofline"; 5]),
+    ("gb200", ["roofline"; 5]),
+    ("h100-sxm", ["vllm", "vllm", "tensorrt-llm", "vllm", "vllm"]),
+    ("h20", ["roofline"; 5]),
+    ("h200-sxm", ["vllm", "vllm", "tensorrt-llm", "vllm", "vllm"]),
+    ("l40s", ["roofline"; 5]),
+    ("mi300x", ["roofline"; 5]),
+];
+
+#[test]
+fn every_engine_finds_its_stack_on_every_device() {
+    let found: Vec<_> = catalog()
+        .devices()
+        .iter()
+        .map(|entry| {
+            let stack = |engine| entry.value.default_stack(engine).unwrap().name.as_str();
+            let names: Vec<_> = LIST.iter().copied().chain([&unnamed::ENGINE]).map(stack).collect();
+            (entry.id.as_str(), names.try_into().unwrap())
+        })
+        .collect();
+    assert_eq!(found, STACKS);
 }

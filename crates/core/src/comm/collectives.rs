@@ -15,8 +15,9 @@
 
 use crate::comm::link::GroupLaw;
 use crate::comm::profile::{Collective, CollectiveKernel};
+use crate::engines::Engine;
 use crate::price::{Basis, Price};
-use crate::system::{Cluster, EngineName};
+use crate::system::Cluster;
 use crate::units::{Bytes, Seconds};
 
 /// The laws of one collective over one group of devices of a cluster.
@@ -29,12 +30,7 @@ pub struct CollectiveLaw {
 impl CollectiveLaw {
     /// The law of `operation` over `devices` devices that fill node after node.
     #[must_use]
-    pub fn new(
-        cluster: &Cluster,
-        engine: Option<EngineName>,
-        operation: Collective,
-        devices: u32,
-    ) -> Self {
+    pub fn new(cluster: &Cluster, engine: &Engine, operation: Collective, devices: u32) -> Self {
         if devices < 2 {
             return Self { steps: Vec::new() };
         }
@@ -100,13 +96,12 @@ pub(super) fn sum_of(prices: impl Iterator<Item = Price>) -> Price {
     Price { band: if time > 0.0 { total.band / time } else { 0.0 }, ..total }
 }
 
-/// The kernel an engine uses; SGLang's custom all-reduce is vLLM's.
-fn kernel_of(engine: Option<EngineName>, operation: Collective) -> CollectiveKernel {
-    match (operation, engine) {
-        (Collective::AllReduce, Some(EngineName::Vllm | EngineName::Sglang)) => {
-            CollectiveKernel::Vllm
+/// The kernel an engine uses.
+const fn kernel_of(engine: &Engine, operation: Collective) -> CollectiveKernel {
+    match operation {
+        Collective::AllReduce => engine.all_reduce,
+        Collective::AllGather | Collective::ReduceScatter | Collective::AllToAll => {
+            CollectiveKernel::Nccl
         }
-        (Collective::AllReduce, Some(EngineName::TensorRtLlm)) => CollectiveKernel::TensorRtLlm,
-        _ => CollectiveKernel::Nccl,
     }
 }

@@ -1,7 +1,7 @@
 //! One way of an all-to-all over one link: how many bytes a token is, and their time.
 //!
 //! On the link a profile was measured on, the profile's [`DeepEpFit`] of the engine's
-//! build and mode, else of SGLang's, else of the first version; on any other link latency
+//! builds in its order, of that mode, else of its first version; on any other link latency
 //! and bandwidth.
 
 use crate::comm::link::{UNMEASURED_BAND, latency_and_bandwidth};
@@ -9,9 +9,10 @@ use crate::comm::profile::{
     Collective, CommunicationProfile, Congestion, Curve, DeepEpFit, DeepEpKey, DeepEpMode, Ramp,
     Way,
 };
+use crate::engines::Engine;
 use crate::hardware::Link;
 use crate::price::{Basis, Price};
-use crate::system::{Dtype, EngineName};
+use crate::system::Dtype;
 use crate::units::{Bytes, BytesPerSecond, Seconds};
 
 /// A curve over link bytes, and how many bytes a received token is.
@@ -66,7 +67,7 @@ pub(super) struct WayJob<'a> {
     pub(super) own: f64,
     pub(super) mode: DeepEpMode,
     pub(super) way: Way,
-    pub(super) stack: Option<EngineName>,
+    pub(super) engine: &'static Engine,
     pub(super) profile: Option<&'a CommunicationProfile>,
 }
 
@@ -89,10 +90,9 @@ impl WayJob<'_> {
         } else {
             (profile.link == link.name).then_some(profile.link_bandwidth)?
         };
-        let own = self.stack.unwrap_or(EngineName::Sglang);
         let (key, fit) = [self.mode, self.mode.first_version()]
             .into_iter()
-            .flat_map(|mode| [(own, mode), (EngineName::Sglang, mode)])
+            .flat_map(|mode| self.engine.exchange_builds.iter().map(move |build| (*build, mode)))
             .find_map(|(stack, mode)| nearest(profile, stack, mode, self.way, nodes))?;
         let speed = link.bandwidth / nominal;
         // Every node that was measured has eight devices.
@@ -110,13 +110,13 @@ impl WayJob<'_> {
 }
 
 /// The fit for the number of nodes, or for the nearest smaller one, then larger one.
-fn nearest(
-    profile: &CommunicationProfile,
-    stack: EngineName,
+fn nearest<'a>(
+    profile: &'a CommunicationProfile,
+    stack: &'static Engine,
     mode: DeepEpMode,
     way: Way,
     nodes: u32,
-) -> Option<(&DeepEpKey, &DeepEpFit)> {
+) -> Option<(&'a DeepEpKey, &'a DeepEpFit)> {
     let key = |nodes| DeepEpKey { stack, mode, way, nodes };
     if nodes == 1 {
         return profile.deep_ep.get_key_value(&key(1));

@@ -20,7 +20,7 @@ use crate::comm::paper;
 use crate::comm::profile::{Collective, DeepEpMode, Way};
 use crate::hardware::Link;
 use crate::price::{Basis, Price};
-use crate::system::{Communication, Dtype, EngineName, System};
+use crate::system::{Communication, Dtype, System};
 use crate::units::{Bytes, Seconds};
 
 /// Prices of the two ways.
@@ -88,7 +88,7 @@ impl Exchange {
         let balanced = ExchangeLoad::balanced(&system.model.experts, devices, nodes, tokens);
         let group = system.parallelism.expert_parallel * system.parallelism.expert_tensor;
         let law =
-            |operation| CollectiveLaw::new(&system.cluster, engine_of(system), operation, group);
+            |operation| CollectiveLaw::new(&system.cluster, system.engine_kind(), operation, group);
         let size =
             |dtype: Dtype| Bytes::new(tokens * f64::from(system.model.hidden_size) * dtype.bytes());
         let dtypes = system.workload.dtypes;
@@ -237,7 +237,7 @@ fn routed_law(system: &System, tokens: f64, mode: DeepEpMode, way: Way) -> Route
         own: tokens / devices,
         mode: if second { mode.second_version() } else { mode },
         way,
-        stack: engine_of(system),
+        engine: system.engine_kind(),
         profile: cluster.device.collectives.as_deref(),
     };
     let inner = if inside > 1 { job.law(&cluster.link, 1, inside) } else { WayLaw::FREE };
@@ -249,7 +249,7 @@ fn routed_law(system: &System, tokens: f64, mode: DeepEpMode, way: Way) -> Route
             Way::Dispatch => Collective::AllGather,
             Way::Combine => Collective::ReduceScatter,
         };
-        (CollectiveLaw::new(cluster, job.stack, operation, et), Bytes::new(job.bytes))
+        (CollectiveLaw::new(cluster, job.engine, operation, et), Bytes::new(job.bytes))
     });
     RoutedLaw {
         unit: if mode == DeepEpMode::Normal { Unit::Tokens } else { Unit::Pairs },
@@ -260,10 +260,6 @@ fn routed_law(system: &System, tokens: f64, mode: DeepEpMode, way: Way) -> Route
         inner_share: if group > 1 { f64::from(inside - 1) / f64::from(group - 1) } else { 1.0 },
         sharded,
     }
-}
-
-fn engine_of(system: &System) -> Option<EngineName> {
-    system.engine.as_ref().map(|engine| engine.name)
 }
 
 /// The link that bounds an all-to-all over the whole group.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::system::EngineName;
+use crate::engines::Engine;
 use crate::units::{Bytes, BytesPerSecond, Seconds};
 
 /// Time of one communication operator over the bytes that cross a device's link.
@@ -304,7 +304,7 @@ impl DeepEpFit {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct DeepEpKey {
     /// The engine whose build was measured.
-    pub stack: EngineName,
+    pub stack: &'static Engine,
     /// The mode.
     pub mode: DeepEpMode,
     /// Dispatch or combine.

@@ -6,7 +6,6 @@ use crate::cost::experts::ExpertConstants;
 use crate::cost::gemm::{GemmConstants, KeptTiles};
 use crate::hardware::{Device, Fit, PeakRates, Provenance, Stack};
 use crate::price::Basis;
-use crate::system::EngineName;
 use crate::units::{Bytes, BytesPerSecond, FlopsPerSecond, Seconds};
 
 fn fit<C>(constants: C) -> Fit<C> {
@@ -49,7 +48,7 @@ fn stack() -> Stack {
     };
     Stack {
         name: "sample".to_owned(),
-        engines: vec![EngineName::Vllm],
+        kernels: vec!["vllm_triton".to_owned()],
         gemm: fit(GemmConstants {
             start: us(1.5),
             compute: 0.8,

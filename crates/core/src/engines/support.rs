@@ -1,13 +1,14 @@
 //! Which strategies an engine can run in a configuration, and the limits on slots.
 
-use crate::strategies::{REPLACE_ONLY, Strategy};
-use crate::system::{EngineName, System};
+use crate::engines::{Engine, LIST};
+use crate::strategies::Strategy;
+use crate::system::System;
 
 /// Whether one engine can run one strategy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EngineSupport {
     /// The engine.
-    pub engine: EngineName,
+    pub engine: &'static Engine,
     /// Whether it can.
     pub runnable: bool,
     /// Why, and how it is switched on.
@@ -17,12 +18,11 @@ pub struct EngineSupport {
 /// What every engine can do with `strategy` in the configuration of `system`.
 #[must_use]
 pub fn support(strategy: Strategy, system: &System) -> Vec<EngineSupport> {
-    EngineName::ALL
-        .into_iter()
-        .map(|(engine, _)| {
+    LIST.iter()
+        .map(|&engine| {
             let (runnable, because) = match obstacle(strategy, engine, system) {
                 Some(obstacle) => (false, obstacle),
-                None => (true, how(strategy, engine).to_owned()),
+                None => (true, strategy.switched_on(engine).to_owned()),
             };
             EngineSupport { engine, runnable, because }
         })
@@ -31,11 +31,11 @@ pub fn support(strategy: Strategy, system: &System) -> Vec<EngineSupport> {
 
 /// Whether `engine` can run `strategy` in the configuration of `system`.
 #[must_use]
-pub fn runnable(strategy: Strategy, engine: EngineName, system: &System) -> bool {
+pub fn runnable(strategy: Strategy, engine: &Engine, system: &System) -> bool {
     obstacle(strategy, engine, system).is_none()
 }
 
-fn obstacle(strategy: Strategy, engine: EngineName, system: &System) -> Option<String> {
+fn obstacle(strategy: Strategy, engine: &Engine, system: &System) -> Option<String> {
     let parallelism = &system.parallelism;
     if !strategy.renews() {
         return strategy.unsupported(system);
@@ -48,35 +48,32 @@ fn obstacle(strategy: Strategy, engine: EngineName, system: &System) -> Option<S
     if parallelism.expert_tensor > 1 {
         return Some("its expert balancer places whole experts; set expert_tensor to 1".to_owned());
     }
-    if engine == EngineName::TensorRtLlm && parallelism.attention_data < 2 {
-        return Some(
-            "TensorRT-LLM ignores its load balancer without data-parallel attention (#18626)"
-                .to_owned(),
-        );
+    if let Some(why) = engine.balancer_needs_attention_data
+        && parallelism.attention_data < 2
+    {
+        return Some(why.to_owned());
     }
     strategy.unsupported(system)
 }
 
-fn how(strategy: Strategy, engine: EngineName) -> &'static str {
-    if !strategy.renews() {
-        return "the engine's static placement";
-    }
-    let copies = strategy != REPLACE_ONLY;
-    match engine {
-        EngineName::Vllm if copies => {
-            "--enable-eplb with num_redundant_experts above 0; it loads no map of ours"
-        }
-        EngineName::Vllm => "--enable-eplb with num_redundant_experts 0; it loads no map of ours",
-        EngineName::Sglang if copies => {
-            "--init-expert-location with the plan and --ep-num-redundant-experts, or --enable-eplb"
-        }
-        EngineName::Sglang => {
-            "--init-expert-location with the plan, or --enable-eplb with 0 redundant experts"
-        }
-        EngineName::TensorRtLlm => {
-            "moe_config.load_balancer with the plan, on architectures of its list"
-        }
-        EngineName::VllmAscend => "eplb_config with expert_map_path, or dynamic_eplb",
+/// A limit on the slots of a group of experts, copies included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GroupLimit {
+    /// Most slots of one group.
+    pub slots: u32,
+    /// What the names of the expert kernels it holds for contain.
+    pub kernel_part: &'static str,
+    /// The rule in words, with its source.
+    pub rule: &'static str,
+    /// What to do instead.
+    pub way_out: &'static str,
+}
+
+impl GroupLimit {
+    /// That `slots` in `groups` groups break the limit, in words; `None` if they keep it.
+    pub(super) fn broken(&self, slots: u32, groups: u32) -> Option<String> {
+        let per_group = slots.div_ceil(groups);
+        (per_group > self.slots).then(|| format!("{per_group} slots a group; {}", self.rule))
     }
 }
 
@@ -92,17 +89,12 @@ pub fn slot_obstacles(system: &System, slots: u32) -> Vec<String> {
     if !slots.is_multiple_of(n) {
         obstacles.push(format!("{slots} slots do not divide by {n} devices; engines demand it"));
     }
-    let is_trtllm_gen = system.engine.as_ref().is_some_and(|engine| {
-        engine.name == EngineName::TensorRtLlm
-            && engine.moe_kernel.as_deref().is_some_and(|kernel| kernel.contains("trtllm"))
-    });
-    if let (true, Some(groups)) = (is_trtllm_gen, system.model.experts.groups) {
-        let per_group = slots.div_ceil(groups.groups);
-        if per_group > 32 {
-            obstacles.push(format!(
-                "{per_group} slots a group; the trtllm-gen routing kernel takes at most 32 (#8886)"
-            ));
-        }
+    let kernel = system.engine.as_ref().and_then(|engine| engine.moe_kernel.as_deref());
+    if let (Some(limit), Some(kernel), Some(groups)) =
+        (system.engine_kind().group_limit, kernel, system.model.experts.groups)
+        && kernel.contains(limit.kernel_part)
+    {
+        obstacles.extend(limit.broken(slots, groups.groups));
     }
     obstacles
 }
@@ -111,30 +103,37 @@ pub fn slot_obstacles(system: &System, slots: u32) -> Vec<String> {
 mod tests {
     use super::*;
     use crate::comm::fixtures::system;
+    use crate::engines::{tensorrt_llm, vllm};
     use crate::model::RoutingGroups;
-    use crate::strategies::{DISTRIBUTION_ONLY, NONE, TOKEN_TO_EXPERT};
-    use crate::system::Engine;
+    use crate::strategies::{DISTRIBUTION_ONLY, NONE, REPLACE_ONLY, TOKEN_TO_EXPERT};
+    use crate::system::ServingEngine;
 
-    fn runs(strategy: Strategy, system: &System) -> Vec<bool> {
-        support(strategy, system).iter().map(|one| one.runnable).collect()
+    /// The engines that cannot run a strategy.
+    fn refusing(strategy: Strategy, system: &System) -> Vec<&'static str> {
+        let support = support(strategy, system);
+        support.iter().filter(|one| !one.runnable).map(|one| one.engine.id).collect()
     }
 
     #[test]
     fn support_depends_on_the_configuration() {
         let tensor = system(8, 8, 512);
-        assert_eq!(runs(NONE, &tensor), [true; 4]);
-        assert_eq!(runs(TOKEN_TO_EXPERT, &tensor), [false; 4]);
-        assert_eq!(runs(DISTRIBUTION_ONLY, &tensor), [true, true, false, true]);
+        let all: Vec<_> = LIST.iter().map(|engine| engine.id).collect();
+        assert!(refusing(NONE, &tensor).is_empty());
+        assert_eq!(refusing(TOKEN_TO_EXPERT, &tensor), all);
+        let needing = LIST.iter().filter(|engine| engine.balancer_needs_attention_data.is_some());
+        let needing: Vec<_> = needing.map(|engine| engine.id).collect();
+        assert!(needing.contains(&"tensorrt-llm"));
+        assert_eq!(refusing(DISTRIBUTION_ONLY, &tensor), needing);
         let mut data = tensor.clone();
         data.parallelism.attention_tensor = 4;
         data.parallelism.attention_data = 2;
-        assert_eq!(runs(DISTRIBUTION_ONLY, &data), [true; 4]);
-        assert_eq!(runs(REPLACE_ONLY, &data), [true; 4]);
+        assert!(refusing(DISTRIBUTION_ONLY, &data).is_empty());
+        assert!(refusing(REPLACE_ONLY, &data).is_empty());
         data.parallelism.expert_parallel = 3;
-        assert_eq!(runs(REPLACE_ONLY, &data), [false; 4]);
+        assert_eq!(refusing(REPLACE_ONLY, &data), all);
         data.parallelism.expert_parallel = 1;
-        assert_eq!(runs(DISTRIBUTION_ONLY, &data), [false; 4]);
-        assert!(!runnable(DISTRIBUTION_ONLY, EngineName::Vllm, &data));
+        assert_eq!(refusing(DISTRIBUTION_ONLY, &data), all);
+        assert!(!runnable(DISTRIBUTION_ONLY, &vllm::ENGINE, &data));
     }
 
     #[test]
@@ -146,8 +145,8 @@ mod tests {
         system.model.experts.routed = 256;
         system.model.experts.groups = Some(RoutingGroups { groups: 8, per_token: 4 });
         assert!(slot_obstacles(&system, 288).is_empty());
-        system.engine = Some(Engine {
-            name: EngineName::TensorRtLlm,
+        system.engine = Some(ServingEngine {
+            kind: &tensorrt_llm::ENGINE,
             version: None,
             all2all_backend: None,
             moe_kernel: Some("trtllm-gen".to_owned()),

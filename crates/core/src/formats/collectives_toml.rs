@@ -6,7 +6,7 @@ use crate::comm::profile::{
     Collective, CollectiveFit, CollectiveKernel, CommunicationProfile, Congestion, Curve,
     DeepEpFit, DeepEpKey, DeepEpMode, Fitted, Ramp, Way,
 };
-use crate::system::EngineName;
+use crate::engines;
 use crate::units::{Bytes, BytesPerSecond, Seconds};
 
 /// The section as it stands in the file.
@@ -171,7 +171,7 @@ impl DeepEpTable {
     fn key(&self) -> Result<DeepEpKey, CollectivesError> {
         at_least("nodes", f64::from(self.nodes), 1.0, "1 or more")?;
         Ok(DeepEpKey {
-            stack: named("stack", &self.stack, &EngineName::ALL)?,
+            stack: named("stack", &self.stack, &engines::names())?,
             mode: named("mode", &self.mode, &DeepEpMode::ALL)?,
             way: named("way", &self.way, &Way::ALL)?,
             nodes: self.nodes,

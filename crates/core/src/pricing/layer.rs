@@ -109,8 +109,8 @@ impl LayerCosts {
         tokens: f64,
     ) -> Option<Self> {
         let device = &system.cluster.device;
-        let engine_name = system.engine.as_ref().map(|engine| engine.name);
-        let stack = device.default_stack(engine_name)?;
+        let engine = system.engine_kind();
+        let stack = device.default_stack(engine)?;
         let laws = Laws::bind(device, stack, &system.workload.dtypes);
         let halves = if system.assumptions.overlap == Overlap::TwoBatch { 2.0 } else { 1.0 };
         let part = tokens / halves;
@@ -141,7 +141,7 @@ impl LayerCosts {
         attention.time = attention.time * system.assumptions.attention_imbalance;
         let tensor = system.parallelism.attention_tensor;
         let mut all_reduce =
-            CollectiveLaw::new(&system.cluster, engine_name, Collective::AllReduce, tensor)
+            CollectiveLaw::new(&system.cluster, engine, Collective::AllReduce, tensor)
                 .price(Bytes::new(local * d * dtypes.activations.bytes()));
         let router = laws.router_gemm.price(local, f64::from(experts.routed), d);
         let top_k = laws.top_k.price(local, f64::from(experts.routed));

@@ -80,8 +80,7 @@ impl Planner {
     /// The planner of a question.
     #[must_use]
     pub fn new(question: &Question) -> Self {
-        let System { model, cluster, parallelism, workload, engine, assumptions, .. } =
-            &question.system;
+        let System { model, cluster, parallelism, workload, assumptions, .. } = &question.system;
         let n_devices = parallelism.expert_parallel;
         let devices_per_node = (cluster.devices_per_node / parallelism.expert_tensor).max(1);
         // DeepSeek: hierarchical for prefill, global for decode.
@@ -102,9 +101,9 @@ impl Planner {
             max_copies: question.duplication.max_copies.unwrap_or(n_devices),
             algorithm: question.duplication.algorithm,
             allow_duplicates: question.duplication.allow_duplicates,
-            split: assumptions.replica_split.unwrap_or_else(|| {
-                engines::defaults::defaults(engine.as_ref().map(|engine| engine.name)).replica_split
-            }),
+            split: assumptions
+                .replica_split
+                .unwrap_or_else(|| question.system.engine_kind().replica_split),
             base_slots: model.experts.routed.div_ceil(n_devices),
             assignments: workload.tokens_per_step as f64 * f64::from(model.experts.top_k),
             reads: (workload.phase == Phase::Decode).then(|| Reads::new(&question.system)),

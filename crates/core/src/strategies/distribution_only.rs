@@ -8,6 +8,7 @@
 //! copies balance compute, not communication (MoE-GPS, arXiv 2506.07366).
 
 use super::{Colours, Placing, Rules, Strategy};
+use crate::engines::Engine;
 use crate::placement::PlacementError;
 use crate::pricing::paper::{Paper, PaperRouting};
 use crate::pricing::planner::Planner;
@@ -44,6 +45,10 @@ impl Rules for DistributionOnly {
         "no number of expert slots suits the experts, the devices, the engine and the copies \
          allowed"
             .to_owned()
+    }
+
+    fn switched_on(&self, engine: &Engine) -> &'static str {
+        engine.duplicates
     }
 
     fn paper(

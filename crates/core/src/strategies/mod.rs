@@ -13,6 +13,7 @@ use std::cmp::Ordering;
 use std::fmt;
 use std::ops::Deref;
 
+use crate::engines::Engine;
 use crate::placement::PlacementError;
 use crate::pricing::paper::{Paper, PaperRouting};
 use crate::pricing::planner::Planner;
@@ -62,6 +63,11 @@ pub trait Rules: Sync {
     /// Why no engine can run it on a system, whatever its switches; `None` if some can.
     fn unsupported(&self, _system: &System) -> Option<String> {
         None
+    }
+
+    /// How an engine is told to run it.
+    fn switched_on(&self, _engine: &Engine) -> &'static str {
+        "the engine's static placement"
     }
 
     /// Whether tokens are where their experts are, so that nothing is dispatched.

@@ -1,6 +1,7 @@
 //! A distribution forecast; experts are only placed anew, never copied.
 
 use super::{Colours, Placing, Rules, Strategy};
+use crate::engines::Engine;
 use crate::pricing::paper::{Paper, PaperRouting};
 use crate::pricing::planner::Planner;
 use crate::question::{PredictorPoint, Question};
@@ -38,6 +39,10 @@ impl Rules for ReplaceOnly {
         (!experts.is_multiple_of(n)).then(|| {
             format!("{experts} experts do not fill {n} devices evenly; without copies they must")
         })
+    }
+
+    fn switched_on(&self, engine: &Engine) -> &'static str {
+        engine.replaces
     }
 
     fn paper(

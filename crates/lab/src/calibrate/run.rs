@@ -18,7 +18,6 @@ use moe_gps_core::formats::catalog_entry::{CatalogEntry, CatalogFileError, docum
 use moe_gps_core::formats::device_toml;
 use moe_gps_core::hardware::Device;
 use moe_gps_core::named::name_of;
-use moe_gps_core::system::EngineName;
 
 pub use crate::validate::errors::Errors;
 
@@ -225,7 +224,7 @@ fn all(fitted: &Calibration) -> impl Iterator<Item = (String, String, &Evidence)
     let exchanges = fitted.exchanges.iter().map(|(key, (_, why))| {
         let (mode, way) = (name_of(&DeepEpMode::ALL, &key.mode), name_of(&Way::ALL, &key.way));
         let law = format!("{mode} {way} x{}", key.nodes);
-        (law, name_of(&EngineName::ALL, &key.stack).to_owned(), why)
+        (law, key.stack.id.to_owned(), why)
     });
     laws.chain(collectives).chain(exchanges)
 }

@@ -7,9 +7,11 @@ use crate::calibrate::parameters::Family;
 use crate::calibrate::profile::{Calibration, Set};
 use crate::calibrate::write_links::replace_links;
 use crate::validate::measured::Software;
+use moe_gps_core::engines;
+use moe_gps_core::engines::unnamed;
 use moe_gps_core::formats::catalog_entry::CatalogFileError;
-use moe_gps_core::formats::device_toml::refuse;
-use moe_gps_core::system::EngineName;
+use moe_gps_core::formats::device_toml::{self, refuse};
+use moe_gps_core::hardware::Device;
 
 /// What a new file says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,7 +46,8 @@ pub fn with_fitted(
             .ok_or_else(|| refuse(format!("[{}] is not a table", section_of(set.family))))?;
         sets.insert(set_name(set), Toml::Table(section));
     }
-    add_stacks(&mut file, &fitted.sets)?;
+    let device = device_toml::from_document(base)?.value;
+    add_stacks(&mut file, &device, &fitted.sets)?;
     replace_links(&mut file, fitted, heading)?;
     let text = toml::to_string(&file).map_err(|error| refuse(error.to_string()))?;
     Ok(format!(
@@ -127,8 +130,8 @@ fn started_from(file: &Table, set: &Set) -> Option<Table> {
 }
 
 /// One stack for every framework and version: its own sets, else those of the stack of
-/// the base that serves the same engine, else of its first.
-fn add_stacks(file: &mut Table, sets: &[Set]) -> Result<(), CatalogFileError> {
+/// the base that the same engine uses.
+fn add_stacks(file: &mut Table, device: &Device, sets: &[Set]) -> Result<(), CatalogFileError> {
     let Some(Toml::Array(stacks)) = file.get_mut("stack") else {
         return Err(refuse("there is no [[stack]] to start from".to_owned()));
     };
@@ -138,12 +141,9 @@ fn add_stacks(file: &mut Table, sets: &[Set]) -> Result<(), CatalogFileError> {
     names.dedup();
     let mut added = Vec::new();
     for (framework, version) in names {
-        let engine = engine_of(framework);
-        let serves = |stack: &&Toml| {
-            let engines = stack.get("engines").and_then(Toml::as_array);
-            engines.is_some_and(|all| all.iter().any(|name| name.as_str() == engine))
-        };
-        let Some(like) = stacks.iter().find(serves).or_else(|| stacks.first()) else { continue };
+        let engine = engines::by_framework(framework).unwrap_or(&unnamed::ENGINE);
+        let used = device.default_stack(engine).map(|stack| stack.name.clone());
+        let Some(like) = stacks.iter().find(|stack| name_of(stack) == used) else { continue };
         let mut stack = like
             .as_table()
             .cloned()
@@ -154,8 +154,10 @@ fn add_stacks(file: &mut Table, sets: &[Set]) -> Result<(), CatalogFileError> {
             kernel: String::new(),
         };
         stack.insert("name".to_owned(), slug(&label.label()).into());
-        let engines = engine.map(|engine| Toml::String(engine.to_owned()));
-        stack.insert("engines".to_owned(), Toml::Array(engines.into_iter().collect()));
+        stack.remove("engines");
+        // The engine finds the stack by the kernel it prefers, whatever was measured.
+        let kernels = engine.moe_kernels.iter().take(1).map(|kernel| (*kernel).into());
+        stack.insert("kernels".to_owned(), Toml::Array(kernels.collect()));
         let mut own: Vec<&Set> = sets
             .iter()
             .filter(|set| set.software.framework == framework && set.software.version == version)
@@ -176,13 +178,6 @@ fn add_stacks(file: &mut Table, sets: &[Set]) -> Result<(), CatalogFileError> {
 
 fn name_of(stack: &Toml) -> Option<String> {
     stack.get("name").and_then(Toml::as_str).map(str::to_owned)
-}
-
-/// The engine a framework's name in measurements stands for.
-fn engine_of(framework: &str) -> Option<&'static str> {
-    let plain = slug(framework).replace('-', "");
-    let plain = if plain == "trtllm" { "tensorrtllm" } else { plain.as_str() };
-    EngineName::ALL.iter().map(|(_, wire)| *wire).find(|wire| wire.replace('-', "") == plain)
 }
 
 /// A share with three decimals, never 0, which a band must not be.

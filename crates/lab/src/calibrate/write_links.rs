@@ -12,7 +12,6 @@ use moe_gps_core::comm::profile::{
 use moe_gps_core::formats::catalog_entry::CatalogFileError;
 use moe_gps_core::formats::device_toml::refuse;
 use moe_gps_core::named::name_of;
-use moe_gps_core::system::EngineName;
 
 /// Puts what was fitted in the place of what it replaces.
 pub(super) fn replace_links(
@@ -83,7 +82,7 @@ fn collective(key: CollectiveKey, (fit, evidence): &(CollectiveFit, Evidence)) -
 fn exchange(key: DeepEpKey, (fit, evidence): &(DeepEpFit, Evidence)) -> Table {
     let curve = fit.fitted.curve;
     let mut table = Table::new();
-    table.insert("stack".to_owned(), name_of(&EngineName::ALL, &key.stack).into());
+    table.insert("stack".to_owned(), key.stack.id.into());
     table.insert("mode".to_owned(), name_of(&DeepEpMode::ALL, &key.mode).into());
     table.insert("way".to_owned(), name_of(&Way::ALL, &key.way).into());
     table.insert("nodes".to_owned(), i64::from(key.nodes).into());

@@ -1,21 +1,17 @@
 //! `nvidia_deepep_all_to_all.csv`: dispatch and combine of DeepEP-like libraries.
 //!
 //! The GPU that was measured stands in `device`, not in `gpu`. A number format that is
-//! not stated is taken as SGLang's fp8 dispatch and vLLM's bf16 one; combine is bf16.
+//! not stated is taken as the engine's (fp8 for SGLang, else bf16); combine is bf16.
 
 use crate::measurements::record::{Record, RowError, unknown};
 use crate::validate::measured::{Case, ExchangeCase, Measured, Op, Software, Subset};
 use moe_gps_core::comm::profile::{DeepEpMode, Way};
-use moe_gps_core::system::{Dtype, EngineName};
+use moe_gps_core::engines;
+use moe_gps_core::system::Dtype;
 
 pub(super) fn row(record: &Record) -> Result<Measured, RowError> {
     let framework = record.required("framework")?;
-    let (engine, unstated) = match framework.to_lowercase().as_str() {
-        "sglang" => (EngineName::Sglang, Dtype::Fp8),
-        "vllm" => (EngineName::Vllm, Dtype::Bf16),
-        "trtllm" => (EngineName::TensorRtLlm, Dtype::Bf16),
-        _ => return Err(unknown("framework", framework)),
-    };
+    let engine = engines::by_framework(framework).ok_or_else(|| unknown("framework", framework))?;
     let name = record.required("mode")?;
     let mode = match name {
         "normal" | "deepep_ht" | "trtllm_deepep_ht" => DeepEpMode::Normal,
@@ -30,7 +26,7 @@ pub(super) fn row(record: &Record) -> Result<Measured, RowError> {
         phase => return Err(unknown("phase", phase)),
     };
     let (dispatch, stands_in) = match record.text("comm_dtype") {
-        None | Some("default") => (unstated, None),
+        None | Some("default") => (engine.dispatch_format, None),
         Some("bfloat16") => (Dtype::Bf16, None),
         Some("fp8") => (Dtype::Fp8, None),
         Some("nvfp4") => (Dtype::Fp8, Some("nvfp4 priced as fp8")),

@@ -16,7 +16,8 @@ use crate::validate::measured::{
 };
 use moe_gps_core::comm::profile::{CollectiveKernel, DeepEpMode, Way};
 use moe_gps_core::cost::attention::Span;
-use moe_gps_core::system::{Dtype, EngineName};
+use moe_gps_core::engines;
+use moe_gps_core::system::Dtype;
 use moe_gps_core::units::Bytes;
 
 /// Experts a lookup finds for a token; the table does not state it, and bytes are few.
@@ -114,7 +115,7 @@ fn collective(name: &str, shape: &Shape) -> Result<(Op, Case), RowError> {
 /// One way of a DeepEP-like exchange under uniform routing, on whole nodes of eight devices.
 fn exchange(way: Way, shape: &Shape) -> Result<Case, RowError> {
     possible(ExchangeCase {
-        engine: one_of("engine", shape.text("engine")?, &EngineName::ALL)?,
+        engine: one_of("engine", shape.text("engine")?, &engines::names())?,
         mode: one_of("mode", shape.text("mode")?, &DeepEpMode::ALL)?,
         way,
         nodes: whole("nodes", shape.text("nodes").unwrap_or("1"))?,

@@ -12,8 +12,8 @@ use moe_gps_core::comm::profile::{DeepEpKey, DeepEpMode, Way};
 use moe_gps_core::hardware::Device;
 use moe_gps_core::model::{Attention, Experts, Model, SmallParameters};
 use moe_gps_core::system::{
-    Assumptions, Cluster, Communication, Dtypes, Engine, ErrorModel, Overlap, Parallelism, Phase,
-    PredictorOverlap, Preset, System, Workload,
+    Assumptions, Cluster, Communication, Dtypes, ErrorModel, Overlap, Parallelism, Phase,
+    PredictorOverlap, Preset, ServingEngine, System, Workload,
 };
 
 /// Devices of a node in every table.
@@ -75,8 +75,8 @@ fn system(case: &ExchangeCase, cluster: Cluster) -> System {
             context: 1,
             dtypes: Dtypes { dispatch: case.dispatch, ..BF16 },
         },
-        engine: Some(Engine {
-            name: case.engine,
+        engine: Some(ServingEngine {
+            kind: case.engine,
             version: None,
             all2all_backend: (case.mode != case.mode.first_version())
                 .then(|| "deepep_v2".to_owned()),

@@ -2,8 +2,9 @@
 
 use moe_gps_core::comm::profile::{Collective, CollectiveKernel, DeepEpMode, Way};
 use moe_gps_core::cost::attention::{Heads, Span};
+use moe_gps_core::engines::Engine;
 use moe_gps_core::named::name_of;
-use moe_gps_core::system::{Dtype, EngineName};
+use moe_gps_core::system::Dtype;
 use moe_gps_core::units::{Bytes, Seconds};
 
 use crate::validate::draws::Drawn;
@@ -306,7 +307,7 @@ pub enum Loads {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ExchangeCase {
     /// The engine whose build was measured.
-    pub engine: EngineName,
+    pub engine: &'static Engine,
     /// The mode, or the nearest one there is a law for.
     pub mode: DeepEpMode,
     /// Which way.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use moe_gps_core::engines;
 use moe_gps_core::hardware::{Device, Fit, Link, Stack};
 use moe_gps_core::price::Basis;
 
@@ -97,11 +98,10 @@ pub fn choose<'a, C: 'a>(
     Some(Choice { stack, stands_in: (!own).then(|| &fit(stack).provenance), fitted: close.3 })
 }
 
-/// A name without case, punctuation and the two spellings of TensorRT-LLM.
+/// A name without case and punctuation; an engine's names are all its id.
 fn plain(name: &str) -> String {
-    let letters: String =
-        name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
-    if letters == "trtllm" { "tensorrtllm".to_owned() } else { letters }
+    let name = engines::by_framework(name).map_or(name, |engine| engine.id);
+    name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
 }
 
 #[cfg(test)]

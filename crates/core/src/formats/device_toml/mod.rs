@@ -1,7 +1,8 @@
 //! A catalog file of a device: its datasheet and the fitted constants of its stacks.
 //!
 //! Constants stand in named sets per operator (`[gemm.NAME]`, `[experts.NAME]`, …), each
-//! with its provenance; `[[stack]]` lists which set a stack uses for which operator.
+//! with its provenance; `[[stack]]` lists which set a stack uses for which operator. Engines
+//! find their stack by the kernel of its routed experts, or by those it lists as `kernels`.
 
 mod parts;
 mod sections;
@@ -11,13 +12,12 @@ use std::sync::Arc;
 
 use serde::Deserialize;
 use serde::de::Error as _;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::comm::profile::CommunicationProfile;
 use crate::formats::catalog_entry::{CatalogEntry, CatalogFileError};
 use crate::formats::collectives_toml::CollectivesTable;
 use crate::hardware::{Device, Fit, PeakRates, Stack};
-use crate::system::EngineName;
 use crate::units::{Bytes, BytesPerSecond, FlopsPerSecond, Seconds};
 use crate::violation::Violation;
 use sections::{Decode, Experts, Gemm, Prefill, RowKernel, Section, TopK};
@@ -58,7 +58,11 @@ struct Peak {
 #[serde(deny_unknown_fields)]
 struct StackTable {
     name: String,
-    engines: Vec<String>,
+    /// Accepted and ignored: engines find a stack by its kernels.
+    #[serde(default, rename = "engines")]
+    _engines: Vec<String>,
+    /// Absent where its constants stand for the kernel of its experts alone.
+    kernels: Option<Vec<String>>,
     gemm: String,
     prefill: String,
     decode: String,
@@ -141,13 +145,15 @@ fn build(file: File) -> Result<CatalogEntry<Device>, CatalogFileError> {
 
 fn stack(table: &StackTable, file: &File) -> Result<Stack, CatalogFileError> {
     let experts_fp8 = table.experts_fp8.as_ref();
+    let experts = set(&file.experts, "experts", &table.experts)?;
+    let own = || vec![experts.provenance.kernel.clone()];
     Ok(Stack {
         name: table.name.clone(),
-        engines: table.engines.iter().map(|name| engine(name)).collect::<Result<_, _>>()?,
+        kernels: table.kernels.clone().unwrap_or_else(own),
         gemm: set(&file.gemm, "gemm", &table.gemm)?,
         prefill: set(&file.prefill, "prefill", &table.prefill)?,
         decode: set(&file.decode, "decode", &table.decode)?,
-        experts: set(&file.experts, "experts", &table.experts)?,
+        experts,
         experts_fp8: experts_fp8.map(|name| set(&file.experts, "experts", name)).transpose()?,
         norm: set(&file.rows, "rows", &table.norm)?,
         activation: set(&file.rows, "rows", &table.activation)?,
@@ -167,12 +173,11 @@ fn set<C: sections::Constants>(
         .map_err(|rule| refuse(format!("[{operator}.{name}] {rule}")))
 }
 
-fn engine(name: &str) -> Result<EngineName, CatalogFileError> {
-    EngineName::ALL
-        .iter()
-        .find(|(_, wire)| *wire == name)
-        .map(|(engine, _)| *engine)
-        .ok_or_else(|| refuse(format!("engine {name} is not known: use its name in requests")))
+/// Whether a profile's stacks name engines, which is ignored.
+#[must_use]
+pub fn names_engines(profile: &Map<String, Value>) -> bool {
+    let stacks = profile.get("stack").and_then(Value::as_array);
+    stacks.is_some_and(|stacks| stacks.iter().any(|stack| stack.get("engines").is_some()))
 }
 
 /// That a device's file is wrong, and how.
@@ -187,6 +192,7 @@ mod tests {
     use crate::cost::attention::{Heads, Span};
     use crate::cost::experts::{ExpertShape, Seen};
     use crate::cost::{Laws, expert_law};
+    use crate::engines::{LIST, tensorrt_llm, vllm};
     use crate::price::{Basis, Price};
     use crate::system::{Dtype, Dtypes};
     use rstest::rstest;
@@ -210,8 +216,8 @@ mod tests {
         let entry = parse(text).unwrap();
         assert_eq!(entry.id, id);
         assert!(!entry.sources.is_empty());
-        for (engine, _) in EngineName::ALL {
-            assert!(entry.value.default_stack(Some(engine)).is_some());
+        for engine in LIST {
+            assert!(entry.value.default_stack(engine).is_some());
         }
         for stack in entry.value.stacks.iter() {
             assert!(!stack.gemm.provenance.source.is_empty());
@@ -222,17 +228,29 @@ mod tests {
     #[test]
     fn engines_find_their_own_stack() {
         let device = parse(H200).unwrap().value;
-        let name = |engine| device.default_stack(Some(engine)).map(|stack| stack.name.clone());
-        assert_eq!(name(EngineName::TensorRtLlm).as_deref(), Some("tensorrt-llm"));
-        assert_eq!(name(EngineName::Vllm).as_deref(), Some("vllm"));
+        let name = |engine| device.default_stack(engine).map(|stack| stack.name.clone());
+        assert_eq!(name(&tensorrt_llm::ENGINE).as_deref(), Some("tensorrt-llm"));
+        assert_eq!(name(&vllm::ENGINE).as_deref(), Some("vllm"));
         assert_eq!(device.stack("pytorch").map(|s| s.gemm.basis), Some(Basis::Fitted));
+    }
+
+    #[test]
+    fn listed_kernels_lead_engines_to_a_stack_and_listed_engines_do_not() {
+        let first = "name = \"vllm\"\n";
+        assert!(H200.contains(first));
+        let with = |line: &str| {
+            let device = parse(&H200.replace(first, &format!("{first}{line}\n"))).unwrap().value;
+            device.default_stack(&vllm::ENGINE).unwrap().name.clone()
+        };
+        assert_eq!(with("engines = [\"sglang\", \"nobody\"]"), "vllm");
+        assert_eq!(with("kernels = [\"vllm_fused_moe\"]"), "sglang-deepep-prefill");
+        assert_eq!(with("kernels = [\"mine\", \"vllm_triton\"]"), "vllm");
     }
 
     #[rstest]
     #[case("basis = \"fitted\"", "basis = \"guessed\"")]
     #[case("compute = 0.", "compute = 7.")]
     #[case("multiprocessors", "multi_processors")]
-    #[case("engines = [\"vllm\"", "engines = [\"nobody\"")]
     fn wrong_files_are_refused(#[case] from: &str, #[case] to: &str) {
         assert!(H200.contains(from));
         assert!(parse(&H200.replace(from, to)).is_err());

@@ -4,8 +4,6 @@
 //! layers. What differs is how layers are named and what stands for dense ones. Read at
 //! vLLM 0.33.0, SGLang 0.5.23, TensorRT-LLM main and vllm-ascend 182b75ea, November 2026.
 
-pub mod settings;
-
 mod ascend;
 mod error;
 mod plain;

@@ -1,0 +1,80 @@
+//! TensorRT-LLM, read at its main branch of November 2026.
+
+use crate::comm::profile::CollectiveKernel;
+use crate::engines::Engine;
+use crate::engines::backends::BackendPattern;
+use crate::engines::defaults::{CommunicationChoice, gathered, routed};
+use crate::engines::settings::Deployment;
+use crate::engines::sglang;
+use crate::engines::support::GroupLimit;
+use crate::question::{Rebalance, RebalanceMode};
+use crate::system::{Dtype, ReplicaSplit, System};
+use crate::units::Seconds;
+
+/// TensorRT-LLM.
+pub static ENGINE: Engine = Engine {
+    id: "tensorrt-llm",
+    name: "TensorRT-LLM",
+    frameworks: &["trtllm"],
+    // The classes of its communication methods.
+    backends: &[
+        ("allgather", BackendPattern::GATHERED),
+        ("nvlinkonesided", BackendPattern::NORMAL),
+        ("deepep", BackendPattern::ByPhase),
+        ("deepeplowlatency", BackendPattern::LOW_LATENCY),
+    ],
+    backend_needs_attention_data: true,
+    communication,
+    all_reduce: CollectiveKernel::TensorRtLlm,
+    exchange_builds: &[&ENGINE, &sglang::ENGINE],
+    dispatch_format: Dtype::Bf16,
+    moe_kernels: &["moe_torch_flow_cutlass", "moe_torch_flow"],
+    replica_split: ReplicaSplit::Hashed,
+    // layer_updates_per_iter 0: the map of the YAML file stays.
+    rebalance: Rebalance {
+        mode: RebalanceMode::StartupMap,
+        interval_steps: 1000,
+        window_steps: None,
+    },
+    // It plans in C++ and is assumed ten times faster than vLLM.
+    planning: Seconds::new(3.5e-3),
+    graphed_prefill_tokens: 0,
+    balancer_needs_attention_data: Some(
+        "TensorRT-LLM ignores its load balancer without data-parallel attention (#18626)",
+    ),
+    replaces: BALANCER,
+    duplicates: BALANCER,
+    group_limit: Some(GroupLimit {
+        slots: 32,
+        kernel_part: "trtllm",
+        rule: "the trtllm-gen routing kernel takes at most 32 (#8886)",
+        way_out: "choose another MoE backend or fewer slots",
+    }),
+    plan_format: Some("trtllm"),
+    launch,
+    ignores: "TensorRT-LLM ignores the file without a word unless experts are parallel, attention \
+              is data-parallel and the architecture is on its list (#18626)",
+    confirm: "force uniform routing in your engine",
+};
+
+const BALANCER: &str = "moe_config.load_balancer with the plan, on architectures of its list";
+
+fn communication(system: &System) -> CommunicationChoice {
+    if system.parallelism.expert_parallel <= 8 {
+        gathered("TensorRT-LLM gathers in groups of up to 8 devices")
+    } else {
+        routed(system, "TensorRT-LLM uses an all-to-all in larger groups")
+    }
+}
+
+fn launch(at: &Deployment) -> Vec<String> {
+    let mut set = vec![
+        "moe_config: {load_balancer: FILE}".to_owned(),
+        format!("moe_expert_parallel_size: {}", at.shape.n_devices()),
+        "enable_attention_dp: true".to_owned(),
+    ];
+    if at.interval_steps.is_some() {
+        set.push("layer_updates_per_iter above 0 in FILE, for its online balancer".to_owned());
+    }
+    set
+}

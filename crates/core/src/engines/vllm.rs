@@ -1,0 +1,72 @@
+//! vLLM, read at 0.33.0.
+
+use crate::comm::profile::CollectiveKernel;
+use crate::engines::Engine;
+use crate::engines::backends::BackendPattern;
+use crate::engines::defaults::gathered;
+use crate::engines::settings::Deployment;
+use crate::engines::sglang;
+use crate::question::{Rebalance, RebalanceMode};
+use crate::system::{Dtype, ReplicaSplit};
+use crate::units::Seconds;
+
+/// vLLM.
+pub static ENGINE: Engine = Engine {
+    id: "vllm",
+    name: "vLLM",
+    frameworks: &[],
+    // --all2all-backend.
+    backends: &[
+        ("allgather_reducescatter", BackendPattern::GATHERED),
+        ("naive", BackendPattern::GATHERED),
+        ("pplx", BackendPattern::LOW_LATENCY),
+        ("deepep_high_throughput", BackendPattern::NORMAL),
+        ("deepep_low_latency", BackendPattern::LOW_LATENCY),
+        ("flashinfer_all2allv", BackendPattern::NORMAL),
+        ("mori", BackendPattern::ByPhase),
+        ("nixl_ep", BackendPattern::ByPhase),
+    ],
+    backend_needs_attention_data: true,
+    communication: |_| gathered("vLLM's default with data-parallel attention"),
+    all_reduce: CollectiveKernel::Vllm,
+    exchange_builds: &[&ENGINE, &sglang::ENGINE],
+    dispatch_format: Dtype::Bf16,
+    moe_kernels: &["vllm_triton", "vllm_fused_moe"],
+    // A Knuth hash of the token picks the replica.
+    replica_split: ReplicaSplit::Hashed,
+    // EPLBConfig: step_interval 3000, use_async since #43219.
+    rebalance: Rebalance {
+        mode: RebalanceMode::Async,
+        interval_steps: INTERVAL_STEPS,
+        window_steps: None,
+    },
+    // Measured.
+    planning: Seconds::new(35e-3),
+    // Piecewise CUDA graphs.
+    graphed_prefill_tokens: 512,
+    balancer_needs_attention_data: None,
+    replaces: "--enable-eplb with num_redundant_experts 0; it loads no map of ours",
+    duplicates: "--enable-eplb with num_redundant_experts above 0; it loads no map of ours",
+    group_limit: None,
+    plan_format: None,
+    launch,
+    ignores: "vLLM loads no placement file: it starts from its own map and rearranges by its own \
+              greedy rule, first after a quarter of step_interval",
+    confirm: "run vLLM with VLLM_MOE_ROUTING_SIMULATION_STRATEGY=uniform_random",
+};
+
+/// Steps between renewals where nobody says otherwise.
+const INTERVAL_STEPS: u64 = 3000;
+
+fn launch(at: &Deployment) -> Vec<String> {
+    let redundant = at.shape.redundant();
+    let interval = at.interval_steps.unwrap_or(INTERVAL_STEPS);
+    vec![
+        "--enable-expert-parallel --enable-eplb".to_owned(),
+        format!(
+            "--eplb-config '{{\"num_redundant_experts\":{redundant},\
+             \"step_interval\":{interval},\"window_size\":{}}}'",
+            at.window()
+        ),
+    ]
+}

@@ -1,10 +1,10 @@
 //! One reason why a request body was refused.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// What is wrong with one place of a request, and how to mend it.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, ToSchema)]
 pub struct Violation {
     /// JSON pointer (RFC 6901) to the offending place.
     #[schema(examples("/cluster/devices"))]

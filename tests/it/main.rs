@@ -44,6 +44,7 @@ mod recommendations;
 mod recording;
 mod reports;
 mod reproduction;
+mod schema;
 mod several_traces;
 mod simulation;
 mod support;

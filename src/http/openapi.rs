@@ -13,8 +13,6 @@ use utoipa::OpenApi;
                        `application/problem+json`.",
         license(name = "Apache-2.0", identifier = "Apache-2.0")
     ),
-    // Named by a schema written by hand, which is not followed.
-    components(schemas(crate::wire::question::LinkNumbers)),
     tags(
         (name = "recommendations", description = "Ask, follow, fetch, list and cancel"),
         (name = "sweeps", description = "Which strategy wins over a grid of one or two quantities"),

@@ -1,9 +1,12 @@
 //! Pages of past recommendations.
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
+use crate::wire::field::named;
 use crate::wire::job::Status;
 use crate::wire::time::Moment;
 use crate::wire::violation::Violation;
@@ -54,8 +57,13 @@ pub struct TracePage {
 
 /// Items on a page when the client does not say.
 const DEFAULT_LIMIT: u32 = 50;
-/// Most items on a page.
-const MAX_LIMIT: u32 = 500;
+/// Items a page may have.
+const LIMIT: RangeInclusive<u32> = 1..=500;
+
+named! {
+    /// How many items are wanted on a page.
+    Limit: LIMIT
+}
 
 /// Which page is wanted.
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
@@ -63,7 +71,7 @@ const MAX_LIMIT: u32 = 500;
 #[serde(deny_unknown_fields)]
 pub struct PageQuery {
     /// Items on the page, 1 to 500; 50 when absent.
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
+    #[param(value_type = Option<Limit>, inline)]
     pub limit: Option<String>,
     /// The `next_cursor` of the page before.
     pub cursor: Option<String>,
@@ -99,7 +107,7 @@ pub struct ListQuery {
     #[param(format = DateTime)]
     pub created_before: Option<String>,
     /// Items on the page, 1 to 500; 50 when absent.
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 500)]
+    #[param(value_type = Option<Limit>, inline)]
     pub limit: Option<String>,
     /// The `next_cursor` of the page before.
     pub cursor: Option<String>,
@@ -188,8 +196,9 @@ fn read<T>(
 
 fn read_limit(text: Option<&str>) -> Result<u32, Violation> {
     let Some(text) = text else { return Ok(DEFAULT_LIMIT) };
-    text.parse().ok().filter(|limit| (1..=MAX_LIMIT).contains(limit)).ok_or_else(|| {
-        let detail = format!("limit is {text}; it must be a number from 1 to {MAX_LIMIT}");
+    text.parse().ok().filter(|limit| LIMIT.contains(limit)).ok_or_else(|| {
+        let (least, most) = LIMIT.into_inner();
+        let detail = format!("limit is {text}; it must be a number from {least} to {most}");
         Violation::new("/limit", "range", detail)
     })
 }

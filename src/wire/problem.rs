@@ -1,12 +1,12 @@
 //! The shape of every error: a problem of RFC 9457.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::wire::violation::{self, Violation, ViolationBody};
 
 /// What went wrong, for programs (`type`) and for people (`detail`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Problem {
     /// Stable name of the kind of problem; not an address to fetch.
     #[serde(rename = "type")]
@@ -25,7 +25,7 @@ pub struct Problem {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub request_id: Option<String>,
     /// Every rule the body breaks.
-    #[serde(skip_serializing_if = "Vec::is_empty", serialize_with = "violation::serialize")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty", with = "violation")]
     #[schema(value_type = Vec<ViolationBody>)]
     pub violations: Vec<Violation>,
 }

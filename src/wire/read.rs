@@ -88,6 +88,9 @@ const fn kind(value: &Value) -> &'static str {
 }
 
 impl<'a> Place<'a> {
+    /// Characters a string may have.
+    pub const LONGEST_TEXT: usize = 256;
+
     /// The whole request.
     pub const fn root(value: &'a Value, violations: &'a Violations) -> Self {
         Self { value, pointer: String::new(), violations }
@@ -157,8 +160,9 @@ impl<'a> Place<'a> {
     #[must_use]
     pub fn text(&self) -> Option<&'a str> {
         let Value::String(text) = self.value else { return self.wrong_type("a string") };
-        if text.is_empty() || text.chars().count() > 256 {
-            self.note("length", "the string must have from 1 to 256 characters");
+        if text.is_empty() || text.chars().count() > Self::LONGEST_TEXT {
+            let most = Self::LONGEST_TEXT;
+            self.note("length", format!("the string must have from 1 to {most} characters"));
             return None;
         }
         Some(text)
@@ -216,18 +220,6 @@ impl<'a> Place<'a> {
         };
         Some(items.iter().enumerate().map(place).collect())
     }
-
-    /// An array of numbers in `range`; `None` if any item is wrong.
-    #[must_use]
-    pub fn numbers(
-        &self,
-        length: RangeInclusive<usize>,
-        range: &RangeInclusive<f64>,
-    ) -> Option<Vec<f64>> {
-        let items = self.items(length)?;
-        let read: Vec<Option<f64>> = items.iter().map(|item| item.number(range.clone())).collect();
-        read.into_iter().collect()
-    }
 }
 
 impl<'a> Fields<'a> {
@@ -282,6 +274,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::wire::field::{Kind as _, List};
 
     #[test]
     fn every_violation_is_noted_with_its_place() {
@@ -291,7 +284,7 @@ mod tests {
         assert_eq!(fields.require("a").and_then(|place| place.number(0.0..=1.0)), None);
         assert_eq!(fields.require("b").and_then(|place| place.integer(1..=9)), None);
         assert_eq!(fields.require("c").and_then(|place| place.integer(1..=9)), None);
-        assert_eq!(fields.get("d").and_then(|place| place.numbers(1..=9, &(0.0..=9.0))), None);
+        assert_eq!(fields.get("d").and_then(|place| List(1..=9, 0.0..=9.0).read(&place)), None);
         assert!(fields.require("e").is_none());
         fields.finish();
         let found: Vec<(String, String)> =

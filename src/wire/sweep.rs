@@ -1,11 +1,19 @@
 //! Sweeps: a question with one or two quantities varied, and who wins where.
 
+use std::ops::RangeInclusive;
+
 use serde::Serialize;
 use serde_json::Value;
-use utoipa::ToSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
-use crate::wire::question::Question;
-use crate::wire::read::{Place, Violations};
+use crate::wire::field::{
+    self, Field as _, Itself, Kind as _, List, Maybe, Object, OneOf, Readable as _, object,
+    required, unread,
+};
+use crate::wire::question::{ACCURACY, BANDWIDTH, DEVICES, Question, SECONDS, SKEWNESS, TOKENS};
+use crate::wire::read::{Fields, Place, Violations};
 use moe_gps_core::advice::sensitivity::flip::Parameter;
 
 /// Values an axis may have, and cells a sweep may have.
@@ -40,42 +48,75 @@ impl SweptParameter {
         }
     }
 
-    /// A value of the quantity, in the range the question allows for any model.
-    fn value(self, place: &Place) -> Option<f64> {
-        let whole = |most| place.integer(1..=most).map(|whole| whole as f64);
-        match self {
-            Self::Devices => whole(4096),
-            Self::Varied(Parameter::TokensPerStep) => whole(1 << 24),
-            Self::Varied(Parameter::Skewness) => place.number(1.0..=65_536.0),
-            Self::Varied(Parameter::LinkBandwidth) => place.number(1e6..=1e13),
-            Self::Varied(Parameter::PredictorAccuracy) => place.number(0.0..=1.0),
-            Self::Varied(Parameter::PredictorOverhead) => place.number(0.0..=60.0),
-        }
+    /// The values an axis of the quantity may have, in the ranges the question allows for any
+    /// model; in any range where it is not known what they are values of.
+    fn values(parameter: Option<Self>, place: &Place) -> Option<Vec<f64>> {
+        let whole = |range| {
+            let values: Vec<u64> = List(VALUES, range).read(place)?;
+            Some(values.into_iter().map(|value| value as f64).collect())
+        };
+        let range = match parameter {
+            Some(Self::Devices) => {
+                return whole((*DEVICES.start()).into()..=(*DEVICES.end()).into());
+            }
+            Some(Self::Varied(Parameter::TokensPerStep)) => return whole(TOKENS),
+            Some(Self::Varied(Parameter::Skewness)) => SKEWNESS,
+            Some(Self::Varied(Parameter::LinkBandwidth)) => BANDWIDTH,
+            Some(Self::Varied(Parameter::PredictorAccuracy)) => ACCURACY,
+            Some(Self::Varied(Parameter::PredictorOverhead)) => SECONDS,
+            None => f64::MIN..=f64::MAX,
+        };
+        List(VALUES, range).read(place)
     }
 }
 
-/// Which strategy wins over a grid of one or two quantities?
-#[derive(Debug, Clone, Default, ToSchema)]
-#[schema(title = "Sweep")]
-pub struct SweepRequest {
-    /// The question; what is not swept stays as it says.
-    #[schema(required = true, value_type = Question)]
-    pub question: Option<Value>,
-    /// One or two quantities with their values; at most 10,000 cells in all.
-    #[schema(required = true, value_type = Vec<SweepAxis>, min_items = 1, max_items = 2)]
-    pub axes: Option<Vec<SweepAxis>>,
+object! {
+    /// Which strategy wins over a grid of one or two quantities?
+    pub struct SweepRequest {
+        /// The question; what is not swept stays as it says.
+        pub question: Option<Value> = required(unread::<Question>()),
+        /// One or two quantities with their values; at most 10,000 cells in all.
+        pub axes: Option<Vec<SweepAxis>> = required(List(1..=2, Itself)),
+    }
 }
 
 /// A quantity with the values it takes.
-#[derive(Debug, Clone, PartialEq, Default, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct SweepAxis {
-    /// `skewness`, `link_bandwidth_bytes_per_s`, `tokens_per_step`, `devices`,
-    /// `predictor_accuracy` or `predictor_overhead_s`.
-    #[schema(value_type = String, pattern = "^(skewness|link_bandwidth_bytes_per_s|tokens_per_step|devices|predictor_accuracy|predictor_overhead_s)$")]
+    /// The quantity.
     pub parameter: Option<SweptParameter>,
-    /// Values within the ranges of the question, in any order.
-    #[schema(value_type = Vec<f64>, min_items = 1, max_items = 10_000)]
+    /// Its values.
     pub values: Option<Vec<f64>>,
+}
+
+/// What an axis says of its quantity.
+const PARAMETER: Maybe<OneOf<SweptParameter>> = required(OneOf(&SweptParameter::ALL));
+/// How many values an axis may have.
+const VALUES: RangeInclusive<usize> = 1..=MOST_CELLS;
+
+// By hand, because the range of the values follows from the quantity.
+impl Object for SweepAxis {
+    fn read_fields(fields: &Fields) -> Self {
+        let parameter = PARAMETER.read(fields, "parameter");
+        let values = fields.require("values");
+        let values = values.and_then(|place| SweptParameter::values(parameter, &place));
+        Self { parameter, values }
+    }
+}
+
+impl ToSchema for SweepAxis {}
+
+impl PartialSchema for SweepAxis {
+    fn schema() -> RefOr<Schema> {
+        let axis = ObjectBuilder::new().description(Some("A quantity with the values it takes."));
+        let axis = field::with(axis, "parameter", &["The quantity."], &PARAMETER);
+        let number = ObjectBuilder::new().schema_type(Type::Number);
+        let values = ArrayBuilder::new()
+            .items(number)
+            .description(Some("Values within the ranges of the question, in any order."));
+        let values = values.min_items(Some(*VALUES.start())).max_items(Some(*VALUES.end()));
+        axis.property("values", values).required("values").into()
+    }
 }
 
 /// Who wins where. Every matrix has a row per value of the first axis and in it a column per
@@ -162,36 +203,5 @@ pub struct SweepProvenance {
 
 /// Reads a request; what could not be read is `None` and noted.
 pub fn read(request: &Value, violations: &Violations) -> SweepRequest {
-    let Some(fields) = Place::root(request, violations).object() else {
-        return SweepRequest::default();
-    };
-    let read = SweepRequest {
-        question: fields.require("question").map(|place| place.value().clone()),
-        axes: fields.require("axes").and_then(|place| {
-            let axes: Vec<_> = place.items(1..=2)?.iter().map(axis).collect();
-            axes.into_iter().collect()
-        }),
-    };
-    fields.finish();
-    read
-}
-
-fn axis(place: &Place) -> Option<SweepAxis> {
-    let fields = place.object()?;
-    let parameter =
-        fields.require("parameter").and_then(|place| place.one_of(&SweptParameter::ALL));
-    let values = fields.require("values").and_then(|place| values(parameter, &place));
-    fields.finish();
-    Some(SweepAxis { parameter, values })
-}
-
-/// The values; checked one by one only where it is known what they are values of.
-fn values(parameter: Option<SweptParameter>, place: &Place) -> Option<Vec<f64>> {
-    let items = place.items(1..=MOST_CELLS)?;
-    let read = |item: &Place| match parameter {
-        Some(parameter) => parameter.value(item),
-        None => item.number(f64::MIN..=f64::MAX),
-    };
-    let read: Vec<Option<f64>> = items.iter().map(read).collect();
-    read.into_iter().collect()
+    SweepRequest::read(&Place::root(request, violations)).unwrap_or_default()
 }

@@ -1,12 +1,12 @@
 //! One reason why a request body was refused, as JSON.
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use utoipa::ToSchema;
 
 pub use moe_gps_core::violation::Violation;
 
 /// What is wrong with one place of a request, and how to mend it.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[serde(remote = "Violation")]
 #[schema(as = Violation)]
 pub struct ViolationBody {
@@ -29,4 +29,13 @@ pub(super) fn serialize<S: Serializer>(
     #[derive(Serialize)]
     struct Body<'a>(#[serde(with = "ViolationBody")] &'a Violation);
     serializer.collect_seq(violations.iter().map(Body))
+}
+
+/// Reads what [`serialize`] writes.
+pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Vec<Violation>, D::Error> {
+    #[derive(Deserialize)]
+    struct Body(#[serde(with = "ViolationBody")] Violation);
+    Ok(Vec::<Body>::deserialize(deserializer)?.into_iter().map(|body| body.0).collect())
 }

@@ -47,6 +47,7 @@ mod recording;
 mod reports;
 mod reproduction;
 mod revision;
+mod schema;
 mod several_traces;
 mod simulation;
 mod support;

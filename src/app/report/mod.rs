@@ -10,6 +10,7 @@ use std::ops::Range;
 use crate::app::context::App;
 use crate::app::error::AppError;
 use crate::app::routing_evidence;
+use crate::wire::question::{DEVICES, TOKENS};
 use crate::wire::report::{
     Convention, DriftBody, Imbalance, Over, ReportCeiling, Slots, TraceReport,
 };
@@ -31,8 +32,6 @@ pub use page::html;
 
 /// Equal parts the trace is cut into to see it drift.
 const PARTS: u64 = 8;
-/// Most devices.
-const MOST_DEVICES: u32 = 4096;
 /// Slots more than needed on each device.
 const EXTRA: [u32; 3] = [0, 1, 2];
 
@@ -50,13 +49,14 @@ impl Asked {
     #[must_use]
     pub fn violations(&self) -> Vec<Violation> {
         let mut found = Vec::new();
-        if !(1..=MOST_DEVICES).contains(&self.devices) {
-            let detail =
-                format!("devices is {}; it must be from 1 to {MOST_DEVICES}", self.devices);
+        if !DEVICES.contains(&self.devices) {
+            let (least, most) = DEVICES.into_inner();
+            let detail = format!("devices is {}; it must be from {least} to {most}", self.devices);
             found.push(Violation::new("/devices", "range", detail));
         }
-        if let Some(tokens) = self.tokens_per_step.filter(|n| !(1..=1 << 24).contains(n)) {
-            let detail = format!("tokens_per_step is {tokens}; it must be from 1 to 16777216");
+        if let Some(tokens) = self.tokens_per_step.filter(|tokens| !TOKENS.contains(tokens)) {
+            let (least, most) = TOKENS.into_inner();
+            let detail = format!("tokens_per_step is {tokens}; it must be from {least} to {most}");
             found.push(Violation::new("/tokens_per_step", "range", detail));
         }
         found

@@ -17,10 +17,12 @@ use crate::http::prefer::{IdempotencyKey, PREFERENCE_APPLIED, Wait};
 use crate::http::problem::Failure;
 use crate::http::state::Service;
 use crate::store::jobs::JobRecord;
+use crate::wire::field::{OneOf, named};
 use crate::wire::job::{JobView, Status};
 use crate::wire::listing::{ListQuery, RecommendationPage};
 use crate::wire::problem::Problem;
 use crate::wire::time::Moment;
+use moe_gps_core::formats::placement::FORMATS;
 
 /// Asks for a recommendation.
 ///
@@ -133,13 +135,18 @@ pub async fn delete_recommendation(
     }
 }
 
+named! {
+    /// The format of a plan.
+    PlanFormat: OneOf(&FORMATS.map(|format| ((), format.id)))
+}
+
 /// The shape in which a plan is wanted.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct PlacementQuery {
     /// `json` (the default), or the file an engine loads: `sglang`, `trtllm`, `vllm_ascend`.
-    #[param(pattern = "^(json|sglang|trtllm|vllm_ascend)$")]
+    #[param(value_type = Option<PlanFormat>, inline)]
     pub format: Option<String>,
 }
 

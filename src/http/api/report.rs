@@ -13,9 +13,29 @@ use crate::app::report::{self as app, Asked};
 use crate::http::extract::QueryOf;
 use crate::http::problem::Failure;
 use crate::http::state::Service;
+use crate::wire::field::{OneOf, named};
 use crate::wire::problem::Problem;
+use crate::wire::question::{DEVICES, TOKENS};
 use crate::wire::report::TraceReport;
 use crate::wire::violation::Violation;
+
+named! {
+    /// How many devices the experts are dealt over.
+    AtDevices: DEVICES
+}
+
+named! {
+    /// How many tokens a step has.
+    TokensPerStep: TOKENS
+}
+
+/// Whether a page is wanted, by the name of the shape.
+const SHAPES: [(bool, &str); 2] = [(false, "json"), (true, "html")];
+
+named! {
+    /// The shape of a report.
+    Shape: OneOf(&SHAPES)
+}
 
 /// What is asked of a report.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -23,13 +43,13 @@ use crate::wire::violation::Violation;
 #[serde(deny_unknown_fields)]
 pub struct ReportQuery {
     /// Expert-parallel size (EP), 1 to 4096.
-    #[param(required = true, minimum = 1, maximum = 4096)]
+    #[param(required = true, value_type = Option<AtDevices>, inline)]
     pub devices: Option<u32>,
     /// Tokens of a step, for a trace of routes; a 256th of the trace if left out.
-    #[param(minimum = 1, maximum = 16_777_216)]
+    #[param(value_type = Option<TokensPerStep>, inline)]
     pub tokens_per_step: Option<u64>,
     /// `json` or `html`; left out, `Accept` decides.
-    #[param(pattern = "^(json|html)$")]
+    #[param(value_type = Option<Shape>, inline)]
     pub format: Option<String>,
 }
 
@@ -70,16 +90,14 @@ pub async fn get_report(
 }
 
 fn wants_page(query: &ReportQuery, headers: &HeaderMap) -> Result<bool, Failure> {
-    match query.format.as_deref() {
-        Some("html") => Ok(true),
-        Some("json") => Ok(false),
-        Some(other) => {
-            let detail = format!("format is {other}; it must be json or html");
-            Err(Failure::invalid(vec![Violation::new("/format", "one_of", detail)]))
-        }
-        None => {
-            let accepted = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
-            Ok(accepted.is_some_and(|accepted| accepted.contains("text/html")))
-        }
-    }
+    let Some(asked) = query.format.as_deref() else {
+        let accepted = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
+        return Ok(accepted.is_some_and(|accepted| accepted.contains("text/html")));
+    };
+    let known = SHAPES.iter().find(|(_, name)| *name == asked);
+    known.map(|(page, _)| *page).ok_or_else(|| {
+        let [(_, json), (_, html)] = SHAPES;
+        let detail = format!("format is {asked}; it must be {json} or {html}");
+        Failure::invalid(vec![Violation::new("/format", "one_of", detail)])
+    })
 }

@@ -16,9 +16,16 @@ use crate::http::extract::{QueryOf, content_length};
 use crate::http::problem::Failure;
 use crate::http::state::Service;
 use crate::http::upload::feed;
+use crate::wire::field::named;
 use crate::wire::listing::{PageQuery, TracePage};
 use crate::wire::problem::Problem;
 use crate::wire::trace::TraceSummary;
+use moe_gps_core::trace::MAX_EXPERTS;
+
+named! {
+    /// How many experts a layer has.
+    Experts: 1..=MAX_EXPERTS
+}
 
 /// What may be said about a trace at its upload.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -30,6 +37,7 @@ pub struct UploadQuery {
     /// Catalog id of the model it was recorded from.
     pub model: Option<String>,
     /// Experts of a layer; without it and a model, 1 + the largest id.
+    #[param(value_type = Option<Experts>, inline)]
     pub num_experts: Option<u32>,
 }
 

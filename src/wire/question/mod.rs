@@ -1,78 +1,98 @@
 //! The question: what a client asks, as it stands in the request body.
 //!
-//! These types are the documentation of the body (they make its schema) and what
-//! [`read`] returns. Ranges of single values are checked while reading; what needs the
-//! catalog, a trace or two fields at once is checked in `app`.
+//! Every object declares its fields once, with their ranges and choices: [`read()`] and the API
+//! description both follow from that. What needs several fields stands in `rules`; what needs
+//! the catalog, a trace or two objects at once is checked in `app`.
 
-mod read;
+mod rules;
 
-use serde::Serialize;
+use std::ops::RangeInclusive;
+
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use utoipa::ToSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{AnyOfBuilder, ObjectBuilder, Schema, Type};
 
+use crate::wire::field::{
+    Flag, Holding, Itself, Kind, List, Named, OneOf, Readable, Text, filled, object, optional,
+    required,
+};
+use crate::wire::read::{Place, Violations};
 use moe_gps_core::engines;
 use moe_gps_core::strategies::Strategy;
 use moe_gps_core::system::{
     Communication, Dtype, ErrorModel, Overlap, Phase, PredictorOverlap, Preset, ReplicaSplit,
 };
 
-pub use read::read;
+pub use moe_gps_core::question::{Algorithm, Grouping, PredictorKind, RebalanceMode};
 
-/// Which predictor strategy, if any, makes this deployment faster?
-#[derive(Debug, Clone, Default, ToSchema)]
-#[schema(title = "Question")]
-pub struct Question {
-    /// Catalog id of the model, or an object with the fields of a Hugging Face `config.json`.
-    #[schema(required = true, schema_with = schema::id_or_object)]
-    pub model: Option<IdOrObject>,
-    /// Devices and links.
-    #[schema(nullable = false, required = true)]
-    pub cluster: Option<Cluster>,
-    /// How the model is spread over the devices; defaults follow model and cluster.
-    #[schema(nullable = false, required = false)]
-    pub parallelism: Parallelism,
-    /// What one step computes.
-    #[schema(nullable = false, required = true)]
-    pub workload: Option<Workload>,
-    /// The serving engine.
-    #[schema(nullable = false, required = false)]
-    pub engine: Option<Engine>,
-    /// What is known of the routing: exactly one form.
-    #[schema(nullable = false, required = true)]
-    pub routing: Option<Routing>,
-    /// Predictors to price as `token_to_expert`; left out, three typical ones are assumed.
-    #[schema(nullable = false, required = false, max_items = 64)]
-    pub predictors: Option<Vec<Predictor>>,
-    /// Formulas on expected loads, or a replay of the trace.
-    #[schema(nullable = false, required = false, value_type = String, pattern = "^(analytic|simulated)$")]
-    pub method: Option<Method>,
-    /// How far experts may be copied; left out, searched.
-    #[schema(nullable = false, required = false)]
-    pub duplication: Duplication,
-    /// How plans are renewed; left out, as the engine does.
-    #[schema(nullable = false, required = false)]
-    pub rebalance: Rebalance,
-    /// The placement in use now.
-    #[schema(nullable = false, required = false)]
-    pub current: Option<Current>,
-    /// The recommendation is taken from these strategies; all are priced.
-    #[schema(nullable = false, required = false, value_type = Vec<String>)]
-    pub allowed_strategies: Option<Vec<Strategy>>,
-    /// What is made small: step latency, or throughput at a time per output token.
-    #[schema(nullable = false, required = false, value_type = String, pattern = "^(step_latency|throughput_at_tpot)$")]
-    pub objective: Option<Objective>,
-    /// Profiled times of one layer that replace the laws.
-    #[schema(nullable = false, required = false)]
-    pub measured_layer: Option<MeasuredLayer>,
-    /// Measured time of a whole step without any strategy, to check the model by.
-    #[schema(nullable = false, required = false, value_type = f64)]
-    pub measured_step_s: Option<f64>,
-    /// Switches of the cost model.
-    #[schema(nullable = false, required = false)]
-    pub assumptions: Assumptions,
-    /// Seed of every random draw, 0 if left out.
-    #[schema(nullable = false, required = false, value_type = u64)]
-    pub seed: Option<u64>,
+/// Devices a cluster may have, and slots and copies on them.
+pub const DEVICES: RangeInclusive<u32> = 1..=4096;
+/// Tokens a step may have, and tokens a sequence may have.
+pub const TOKENS: RangeInclusive<u64> = 1..=1 << 24;
+/// Tokens of the hottest expert over the mean.
+pub const SKEWNESS: RangeInclusive<f64> = 1.0..=65_536.0;
+/// Bandwidth of one device's link per direction, bytes per second.
+pub const BANDWIDTH: RangeInclusive<f64> = 1e6..=1e13;
+/// Mean share of a token's experts that a predictor names.
+pub const ACCURACY: RangeInclusive<f64> = 0.0..=1.0;
+/// A time in seconds that a user may state.
+pub const SECONDS: RangeInclusive<f64> = 0.0..=60.0;
+/// Steps between two renewals, or steps a renewal looks back on.
+const STEPS: RangeInclusive<u64> = 1..=1_000_000_000;
+/// Layers a list may have.
+const LAYERS: RangeInclusive<usize> = 1..=1024;
+/// Experts or slots a list may have.
+const LIST: RangeInclusive<usize> = 1..=65_536;
+/// The phases by name.
+const PHASES: OneOf<Phase> = OneOf(&[(Phase::Prefill, "prefill"), (Phase::Decode, "decode")]);
+/// The number formats by name.
+const DTYPES: OneOf<Dtype> = OneOf(&Dtype::ALL);
+
+/// Reads a question; what could not be read is `None` and noted.
+pub fn read(request: &Value, violations: &Violations) -> Question {
+    Question::read(&Place::root(request, violations)).unwrap_or_default()
+}
+
+object! {
+    /// Which predictor strategy, if any, makes this deployment faster?
+    pub struct Question {
+        /// Catalog id of the model, or an object with the fields of a Hugging Face `config.json`.
+        pub model: Option<IdOrObject> = required(Itself),
+        /// Devices and links.
+        pub cluster: Option<Cluster> = required(Itself),
+        /// How the model is spread over the devices; defaults follow model and cluster.
+        pub parallelism: Parallelism = filled(Itself),
+        /// What one step computes.
+        pub workload: Option<Workload> = required(Itself),
+        /// The serving engine.
+        pub engine: Option<Engine> = optional(Itself),
+        /// What is known of the routing: exactly one form.
+        pub routing: Option<Routing> = required(Itself),
+        /// Predictors to price as `token_to_expert`; left out, three typical ones are assumed.
+        pub predictors: Option<Vec<Predictor>> = optional(List(0..=64, Itself)),
+        /// Formulas on expected loads, or a replay of the trace.
+        pub method: Option<Method> = optional(OneOf(&Method::ALL)),
+        /// How far experts may be copied; left out, searched.
+        pub duplication: Duplication = filled(Itself),
+        /// How plans are renewed; left out, as the engine does.
+        pub rebalance: Rebalance = filled(Itself),
+        /// The placement in use now.
+        pub current: Option<Current> = optional(Itself),
+        /// The recommendation is taken from these strategies; all are priced.
+        pub allowed_strategies: Option<Vec<Strategy>> =
+            optional(List(1..=Strategy::ALL.len(), OneOf(&Strategy::ALL))),
+        /// What is made small: step latency, or throughput at a time per output token.
+        pub objective: Option<Objective> = optional(OneOf(&Objective::ALL)),
+        /// Profiled times of one layer that replace the laws.
+        pub measured_layer: Option<MeasuredLayer> = optional(Itself),
+        /// Measured time of a whole step without any strategy, to check the model by.
+        pub measured_step_s: Option<f64> = optional(1e-9..=86_400.0),
+        /// Switches of the cost model.
+        pub assumptions: Assumptions = filled(Itself),
+        /// Seed of every random draw, 0 if left out.
+        pub seed: Option<u64> = optional(0..=u64::MAX),
+    }
 }
 
 /// A catalog id, or the thing itself.
@@ -84,28 +104,22 @@ pub enum IdOrObject {
     Object(Map<String, Value>),
 }
 
-/// Devices and links.
-#[derive(Debug, Clone, Default, ToSchema)]
-#[schema(title = "Cluster")]
-pub struct Cluster {
-    /// Catalog id of the device, or a device profile.
-    #[schema(required = true, schema_with = schema::id_or_object)]
-    pub device: Option<IdOrObject>,
-    /// Devices in all.
-    #[schema(value_type = u32, minimum = 1, maximum = 4096)]
-    pub devices: Option<u32>,
-    /// Catalog id of the link inside a node, or its numbers.
-    #[schema(schema_with = schema::id_or_link)]
-    pub link: Option<Link>,
-    /// Nodes the devices are divided into.
-    #[schema(nullable = false, required = false, value_type = u32, minimum = 1, maximum = 4096)]
-    pub nodes: Option<u32>,
-    /// Devices that reach each other over `link`; an alternative to `nodes`.
-    #[schema(nullable = false, required = false, value_type = u32, minimum = 1, maximum = 4096)]
-    pub devices_per_nvlink_domain: Option<u32>,
-    /// Catalog id of the link between nodes, or its numbers.
-    #[schema(required = false, schema_with = schema::id_or_link)]
-    pub inter_node_link: Option<Link>,
+object! {
+    /// Devices and links.
+    pub struct Cluster {
+        /// Catalog id of the device, or a device profile.
+        pub device: Option<IdOrObject> = required(Itself),
+        /// Devices in all.
+        pub devices: Option<u32> = required(DEVICES),
+        /// Catalog id of the link inside a node, or its numbers.
+        pub link: Option<Link> = required(Itself),
+        /// Nodes the devices are divided into.
+        pub nodes: Option<u32> = optional(DEVICES),
+        /// Devices that reach each other over `link`; an alternative to `nodes`.
+        pub devices_per_nvlink_domain: Option<u32> = optional(DEVICES),
+        /// Catalog id of the link between nodes, or its numbers.
+        pub inter_node_link: Option<Link> = optional(Itself),
+    }
 }
 
 /// A link by id or by numbers.
@@ -117,304 +131,263 @@ pub enum Link {
     Numbers(LinkNumbers),
 }
 
-/// A link by its numbers.
-#[derive(Debug, Clone, Copy, Default, ToSchema)]
-pub struct LinkNumbers {
-    /// Bandwidth of one device's link per direction, bytes per second.
-    #[schema(value_type = f64, minimum = 1e6, maximum = 1e13)]
-    pub bandwidth_bytes_per_s: Option<f64>,
-    /// Latency of one message, seconds.
-    #[schema(value_type = f64, minimum = 0, maximum = 1)]
-    pub latency_s: Option<f64>,
+object! {
+    /// A link by its numbers.
+    #[derive(Copy)]
+    pub struct LinkNumbers {
+        /// Bandwidth of one device's link per direction, bytes per second.
+        pub bandwidth_bytes_per_s: Option<f64> = required(BANDWIDTH),
+        /// Latency of one message, seconds.
+        pub latency_s: Option<f64> = required(0.0..=1.0),
+    }
 }
 
-/// How the model is spread over the devices.
-#[derive(Debug, Clone, Copy, Default, ToSchema)]
-#[schema(title = "Parallelism")]
-pub struct Parallelism {
-    /// Devices that share one set of attention heads.
-    #[schema(nullable = false, required = false, value_type = u32, minimum = 1, maximum = 4096)]
-    pub attention_tensor: Option<u32>,
-    /// Replicas of attention, each with its own sequences.
-    #[schema(nullable = false, required = false, value_type = u32, minimum = 1, maximum = 4096)]
-    pub attention_data: Option<u32>,
-    /// Expert-parallel size (EP).
-    #[schema(nullable = false, required = false, value_type = u32, minimum = 1, maximum = 4096)]
-    pub expert_parallel: Option<u32>,
-    /// Devices that share one expert.
-    #[schema(nullable = false, required = false, value_type = u32, minimum = 1, maximum = 4096)]
-    pub expert_tensor: Option<u32>,
-    /// Pipeline stages.
-    #[schema(nullable = false, required = false, value_type = u32, minimum = 1, maximum = 4096)]
-    pub pipeline: Option<u32>,
+object! {
+    /// How the model is spread over the devices.
+    #[derive(Copy)]
+    pub struct Parallelism {
+        /// Devices that share one set of attention heads.
+        pub attention_tensor: Option<u32> = optional(DEVICES),
+        /// Replicas of attention, each with its own sequences.
+        pub attention_data: Option<u32> = optional(DEVICES),
+        /// Expert-parallel size (EP).
+        pub expert_parallel: Option<u32> = optional(DEVICES),
+        /// Devices that share one expert.
+        pub expert_tensor: Option<u32> = optional(DEVICES),
+        /// Pipeline stages.
+        pub pipeline: Option<u32> = optional(DEVICES),
+    }
 }
 
-/// What one step computes.
-#[derive(Debug, Clone, Copy, Default, ToSchema)]
-#[schema(title = "Workload")]
-pub struct Workload {
-    /// Whole prompts, or one new token per sequence.
-    #[schema(value_type = String, pattern = "^(prefill|decode)$")]
-    pub phase: Option<Phase>,
-    /// Sequences in a step over all devices; or give `tokens_per_step`.
-    #[schema(nullable = false, required = false, value_type = u64, minimum = 1, maximum = 16_777_216)]
-    pub batch_size: Option<u64>,
-    /// New tokens of a sequence in prefill.
-    #[schema(nullable = false, required = false, value_type = u64, minimum = 1, maximum = 16_777_216)]
-    pub sequence_length: Option<u64>,
-    /// Tokens in the cache of a sequence in decode.
-    #[schema(nullable = false, required = false, value_type = u64, minimum = 1, maximum = 16_777_216)]
-    pub kv_length: Option<u64>,
-    /// New tokens of a step over all devices; or give `batch_size`.
-    #[schema(nullable = false, required = false, value_type = u64, minimum = 1, maximum = 16_777_216)]
-    pub tokens_per_step: Option<u64>,
-    /// Number format of everything: `bf16` (default), `fp16`, `fp8` or `fp32`.
-    #[schema(nullable = false, required = false, value_type = String, pattern = "^(bf16|fp16|fp8|fp32)$")]
-    pub dtype: Option<Dtype>,
-    /// Number formats one by one; what is left out is `dtype`.
-    #[schema(nullable = false, required = false)]
-    pub dtypes: Dtypes,
+object! {
+    /// What one step computes.
+    #[derive(Copy)]
+    pub struct Workload {
+        /// Whole prompts, or one new token per sequence.
+        pub phase: Option<Phase> = required(PHASES),
+        /// Sequences in a step over all devices; or give `tokens_per_step`.
+        pub batch_size: Option<u64> = optional(TOKENS),
+        /// New tokens of a sequence in prefill.
+        pub sequence_length: Option<u64> = optional(TOKENS),
+        /// Tokens in the cache of a sequence in decode.
+        pub kv_length: Option<u64> = optional(TOKENS),
+        /// New tokens of a step over all devices; or give `batch_size`.
+        pub tokens_per_step: Option<u64> = optional(TOKENS),
+        /// Number format of everything: `bf16` (default), `fp16`, `fp8` or `fp32`.
+        pub dtype: Option<Dtype> = optional(DTYPES),
+        /// Number formats one by one; what is left out is `dtype`.
+        pub dtypes: Dtypes = filled(Itself),
+    }
 }
 
-/// Number formats of what is stored and sent.
-#[derive(Debug, Clone, Copy, Default, ToSchema)]
-pub struct Dtypes {
-    /// Weights.
-    #[schema(nullable = false, required = false, value_type = String, pattern = "^(bf16|fp16|fp8|fp32)$")]
-    pub weights: Option<Dtype>,
-    /// Activations.
-    #[schema(nullable = false, required = false, value_type = String, pattern = "^(bf16|fp16|fp8|fp32)$")]
-    pub activations: Option<Dtype>,
-    /// Keys and values.
-    #[schema(nullable = false, required = false, value_type = String, pattern = "^(bf16|fp16|fp8|fp32)$")]
-    pub kv: Option<Dtype>,
-    /// Tokens on their way to the experts.
-    #[schema(nullable = false, required = false, value_type = String, pattern = "^(bf16|fp16|fp8|fp32)$")]
-    pub dispatch: Option<Dtype>,
-    /// Expert outputs on their way back.
-    #[schema(nullable = false, required = false, value_type = String, pattern = "^(bf16|fp16|fp8|fp32)$")]
-    pub combine: Option<Dtype>,
+object! {
+    /// Number formats of what is stored and sent.
+    #[derive(Copy)]
+    pub struct Dtypes {
+        /// Weights.
+        pub weights: Option<Dtype> = optional(DTYPES),
+        /// Activations.
+        pub activations: Option<Dtype> = optional(DTYPES),
+        /// Keys and values.
+        pub kv: Option<Dtype> = optional(DTYPES),
+        /// Tokens on their way to the experts.
+        pub dispatch: Option<Dtype> = optional(DTYPES),
+        /// Expert outputs on their way back.
+        pub combine: Option<Dtype> = optional(DTYPES),
+    }
 }
 
-/// The serving engine and the settings that change its cost.
-#[derive(Debug, Clone, Default, ToSchema)]
-#[schema(title = "Engine")]
-pub struct Engine {
-    /// Which engine.
-    #[schema(required = true, schema_with = schema::engine)]
-    pub name: Option<&'static engines::Engine>,
-    /// The engine's version.
-    #[schema(nullable = false, required = false, value_type = String, min_length = 1, max_length = 256)]
-    pub version: Option<String>,
-    /// The engine's own name of its all-to-all backend.
-    #[schema(nullable = false, required = false, value_type = String, min_length = 1, max_length = 256)]
-    pub all2all_backend: Option<String>,
-    /// The engine's own name of its expert kernel.
-    #[schema(nullable = false, required = false, value_type = String, min_length = 1, max_length = 256)]
-    pub moe_kernel: Option<String>,
-    /// Whether steps are replayed as CUDA graphs.
-    #[schema(nullable = false, required = false, value_type = bool)]
-    pub cuda_graph: Option<bool>,
+object! {
+    /// The serving engine and the settings that change its cost.
+    pub struct Engine {
+        /// Which engine.
+        pub name: Option<&'static engines::Engine> = required(EngineId),
+        /// The engine's version.
+        pub version: Option<String> = optional(Text),
+        /// The engine's own name of its all-to-all backend.
+        pub all2all_backend: Option<String> = optional(Text),
+        /// The engine's own name of its expert kernel.
+        pub moe_kernel: Option<String> = optional(Text),
+        /// Whether steps are replayed as CUDA graphs.
+        pub cuda_graph: Option<bool> = optional(Flag),
+    }
 }
 
-/// What is known of the routing. Exactly one form: `skewness` (with or without
-/// `distribution_error`), `power_law`, `expert_shares`, `balancedness` with
-/// `at_devices`, `trace_id`, or `trace_ids`.
-#[derive(Debug, Clone, Default, ToSchema)]
-#[schema(title = "Routing")]
-pub struct Routing {
-    /// Tokens of the hottest expert over the mean, 1 to experts/top-k.
-    #[schema(nullable = false, required = false, value_type = f64, minimum = 1)]
-    pub skewness: Option<f64>,
-    /// Experts times the mean absolute error of the forecast shares.
-    #[schema(nullable = false, required = false, value_type = f64, minimum = 0, maximum = 2)]
-    pub distribution_error: Option<f64>,
-    /// Shares proportional to (rank + 1) to the power of minus `exponent`.
-    #[schema(nullable = false, required = false)]
-    pub power_law: Option<PowerLaw>,
-    /// Share or count of every expert, per layer; each layer is divided by its sum.
-    #[schema(nullable = false, required = false)]
-    pub expert_shares: Option<Vec<Vec<f64>>>,
-    /// Mean over maximum of device loads, as engines log it.
-    #[schema(nullable = false, required = false, value_type = f64, minimum = 0, maximum = 1)]
-    pub balancedness: Option<f64>,
-    /// Devices `balancedness` was logged at.
-    #[schema(nullable = false, required = false, value_type = u32, minimum = 1, maximum = 4096)]
-    pub at_devices: Option<u32>,
-    /// An uploaded trace.
-    #[schema(nullable = false, required = false, value_type = String)]
-    pub trace_id: Option<String>,
-    /// Several uploaded traces, one plan for all.
-    #[schema(nullable = false, required = false, value_type = Vec<String>)]
-    pub trace_ids: Option<Vec<String>>,
-    /// Share of the trace that plans; the rest scores. 0.5 if left out.
-    #[schema(nullable = false, required = false, value_type = f64, minimum = 0, maximum = 1)]
-    pub train_fraction: Option<f64>,
-    /// A second trace that scores what `trace_id` has planned.
-    #[schema(nullable = false, required = false, value_type = String)]
-    pub holdout_trace_id: Option<String>,
+object! {
+    /// What is known of the routing. Exactly one form: `skewness` (with or without
+    /// `distribution_error`), `power_law`, `expert_shares`, `balancedness` with
+    /// `at_devices`, `trace_id`, or `trace_ids`.
+    #[check(rules::only_one_form)]
+    pub struct Routing {
+        /// Tokens of the hottest expert over the mean, 1 to experts/top-k.
+        pub skewness: Option<f64> = optional(SKEWNESS),
+        /// Experts times the mean absolute error of the forecast shares.
+        pub distribution_error: Option<f64> = optional(0.0..=2.0),
+        /// Shares proportional to (rank + 1) to the power of minus `exponent`.
+        pub power_law: Option<PowerLaw> = optional(Itself),
+        /// Share or count of every expert, per layer; each layer is divided by its sum.
+        pub expert_shares: Option<Vec<Vec<f64>>> = optional(List(
+            LAYERS,
+            Holding(List(LIST, 0.0..=1e18), |layer, shares: &Vec<f64>| {
+                rules::not_all_zero(layer, shares)
+            }),
+        )),
+        /// Mean over maximum of device loads, as engines log it.
+        pub balancedness: Option<f64> = optional(1e-6..=1.0),
+        /// Devices `balancedness` was logged at.
+        pub at_devices: Option<u32> = optional(DEVICES),
+        /// An uploaded trace.
+        pub trace_id: Option<String> = optional(Text),
+        /// Several uploaded traces, one plan for all.
+        pub trace_ids: Option<Vec<String>> = optional(List(1..=64, Text)),
+        /// Share of the trace that plans; the rest scores. 0.5 if left out.
+        pub train_fraction: Option<f64> = optional(0.01..=0.99),
+        /// A second trace that scores what `trace_id` has planned.
+        pub holdout_trace_id: Option<String> = optional(Text),
+    }
 }
 
-/// A power law of expert popularity.
-#[derive(Debug, Clone, Copy, Default, ToSchema)]
-pub struct PowerLaw {
-    /// The exponent, 0 for uniform routing.
-    #[schema(value_type = f64, minimum = 0, maximum = 16)]
-    pub exponent: Option<f64>,
+object! {
+    /// A power law of expert popularity.
+    #[derive(Copy)]
+    pub struct PowerLaw {
+        /// The exponent, 0 for uniform routing.
+        pub exponent: Option<f64> = required(0.0..=16.0),
+    }
 }
 
-/// A predictor: a stated point, a curve of points, or one to fit on the trace.
-#[derive(Debug, Clone, Default, ToSchema)]
-#[schema(title = "Predictor")]
-pub struct Predictor {
-    /// Its name in the answer.
-    #[schema(nullable = false, required = false, value_type = String)]
-    pub name: Option<String>,
-    /// Mean share of a token's experts it names.
-    #[schema(nullable = false, required = false, value_type = f64, minimum = 0, maximum = 1)]
-    pub accuracy: Option<f64>,
-    /// Its time per layer and step, seconds; beside `fit`, measured and in place of the laws.
-    #[schema(nullable = false, required = false, value_type = f64, minimum = 0, maximum = 60)]
-    pub overhead_s: Option<f64>,
-    /// Points of a family of predictors, two or more.
-    #[schema(nullable = false, required = false, min_items = 2, max_items = 1000)]
-    pub points: Option<Vec<PredictorPoint>>,
-    /// Kind of predictor to fit on a token trace.
-    #[schema(nullable = false, required = false, value_type = String, pattern = "^(most_frequent|by_token|by_position|ffn|lstm)$")]
-    pub fit: Option<PredictorKind>,
+object! {
+    /// A predictor: a stated point, a curve of points, or one to fit on the trace.
+    #[check(rules::one_way_of_stating)]
+    pub struct Predictor {
+        /// Its name in the answer.
+        pub name: Option<String> = optional(Text),
+        /// Mean share of a token's experts it names.
+        pub accuracy: Option<f64> = optional(ACCURACY),
+        /// Its time per layer and step, seconds; beside `fit`, measured and in place of the laws.
+        pub overhead_s: Option<f64> = optional(SECONDS),
+        /// Points of a family of predictors, two or more.
+        pub points: Option<Vec<PredictorPoint>> = optional(List(2..=1000, Itself)),
+        /// Kind of predictor to fit on a token trace.
+        pub fit: Option<PredictorKind> = optional(OneOf(&PredictorKind::ALL)),
+    }
 }
 
-/// One predictor of a family.
-#[derive(Debug, Clone, Copy, Default, ToSchema)]
-pub struct PredictorPoint {
-    /// Mean share of a token's experts it names.
-    #[schema(value_type = f64, minimum = 0, maximum = 1)]
-    pub accuracy: Option<f64>,
-    /// Its time per layer and step, seconds; above 0, since the curve is fitted on its logarithm.
-    #[schema(value_type = f64, exclusive_minimum = 0, maximum = 60)]
-    pub overhead_s: Option<f64>,
+object! {
+    /// One predictor of a family.
+    #[derive(Copy)]
+    pub struct PredictorPoint {
+        /// Mean share of a token's experts it names.
+        pub accuracy: Option<f64> = required(ACCURACY),
+        /// Its time per layer and step, seconds; above 0, since the curve is fitted on its logarithm.
+        pub overhead_s: Option<f64> = required(1e-12..=60.0),
+    }
 }
 
-/// How far experts may be copied.
-#[derive(Debug, Clone, Copy, Default, ToSchema)]
-#[schema(title = "Duplication")]
-pub struct Duplication {
-    /// Expert slots of every device and layer.
-    #[schema(nullable = false, required = false, value_type = u32, minimum = 1, maximum = 4096)]
-    pub slots_per_device: Option<u32>,
-    /// Copies an expert may have, the original included.
-    #[schema(nullable = false, required = false, value_type = u32, minimum = 1, maximum = 4096)]
-    pub max_copies: Option<u32>,
-    /// Which planner: `best` (default), `eplb` or `paper_greedy`.
-    #[schema(nullable = false, required = false, value_type = String, pattern = "^(best|eplb|paper_greedy)$")]
-    pub algorithm: Option<Algorithm>,
-    /// Whether one device may hold an expert twice.
-    #[schema(nullable = false, required = false, value_type = bool)]
-    pub allow_duplicates: Option<bool>,
-    /// Where copies of a group of experts may be, in models with groups on several nodes:
-    /// `hard`, all on the group's node (default in prefill, as engines plan); `soft`, one of
-    /// every expert on it, further ones anywhere; `none`, anywhere (default in decode).
-    #[schema(nullable = false, required = false, value_type = String, pattern = "^(hard|soft|none)$")]
-    pub groups: Option<Grouping>,
+object! {
+    /// How far experts may be copied.
+    #[derive(Copy)]
+    pub struct Duplication {
+        /// Expert slots of every device and layer.
+        pub slots_per_device: Option<u32> = optional(DEVICES),
+        /// Copies an expert may have, the original included.
+        pub max_copies: Option<u32> = optional(DEVICES),
+        /// Which planner: `best` (default), `eplb` or `paper_greedy`.
+        pub algorithm: Option<Algorithm> = optional(OneOf(&Algorithm::ALL)),
+        /// Whether one device may hold an expert twice.
+        pub allow_duplicates: Option<bool> = optional(Flag),
+        /// Where copies of a group of experts may be, in models with groups on several nodes:
+        /// `hard`, all on the group's node (default in prefill, as engines plan); `soft`, one of
+        /// every expert on it, further ones anywhere; `none`, anywhere (default in decode).
+        pub groups: Option<Grouping> = optional(OneOf(&Grouping::ALL)),
+    }
 }
 
-/// How plans are renewed.
-#[derive(Debug, Clone, Copy, Default, ToSchema)]
-#[schema(title = "Rebalance")]
-pub struct Rebalance {
-    /// `startup_map` (once), `sync` (stalls) or `async` (in the background).
-    #[schema(nullable = false, required = false, value_type = String, pattern = "^(startup_map|sync|async)$")]
-    pub mode: Option<RebalanceMode>,
-    /// Steps between two renewals.
-    #[schema(nullable = false, required = false, value_type = u64, minimum = 1, maximum = 1_000_000_000)]
-    pub interval_steps: Option<u64>,
-    /// Steps of load a renewed plan looks back on, as engines' windows do; in a replay all
-    /// steps so far if left out.
-    #[schema(nullable = false, required = false, value_type = u64, minimum = 1, maximum = 1_000_000_000)]
-    pub window_steps: Option<u64>,
+object! {
+    /// How plans are renewed.
+    #[derive(Copy)]
+    pub struct Rebalance {
+        /// `startup_map` (once), `sync` (stalls) or `async` (in the background).
+        pub mode: Option<RebalanceMode> = optional(OneOf(&RebalanceMode::ALL)),
+        /// Steps between two renewals.
+        pub interval_steps: Option<u64> = optional(STEPS),
+        /// Steps of load a renewed plan looks back on, as engines' windows do; in a replay all
+        /// steps so far if left out.
+        pub window_steps: Option<u64> = optional(STEPS),
+    }
 }
 
-/// The placement in use now.
-#[derive(Debug, Clone, Default, ToSchema)]
-#[schema(title = "Current")]
-pub struct Current {
-    /// The strategy in use.
-    #[schema(nullable = false, required = false, value_type = String)]
-    pub strategy: Option<Strategy>,
-    /// Per layer, the expert in every slot.
-    #[schema(nullable = false, required = false)]
-    pub physical_to_logical: Option<Vec<Vec<u32>>>,
-    /// Expert slots of every device and layer.
-    #[schema(nullable = false, required = false, value_type = u32)]
-    pub slots_per_device: Option<u32>,
+object! {
+    /// The placement in use now.
+    pub struct Current {
+        /// The strategy in use.
+        pub strategy: Option<Strategy> = optional(OneOf(&Strategy::ALL)),
+        /// Per layer, the expert in every slot.
+        pub physical_to_logical: Option<Vec<Vec<u32>>> =
+            optional(List(LAYERS, List(LIST, 0..=65_535))),
+        /// Expert slots of every device and layer.
+        pub slots_per_device: Option<u32> = optional(DEVICES),
+    }
 }
 
-/// Profiled times of one layer.
-#[derive(Debug, Clone, Copy, Default, ToSchema)]
-#[schema(title = "MeasuredLayer")]
-pub struct MeasuredLayer {
-    /// Attention of one layer, seconds.
-    #[schema(value_type = f64, minimum = 0, maximum = 60)]
-    pub attention_s: Option<f64>,
-    /// All-reduce of one layer, seconds.
-    #[schema(value_type = f64, minimum = 0, maximum = 60)]
-    pub all_reduce_s: Option<f64>,
-    /// Expert FFN of one device under balanced load, seconds.
-    #[schema(value_type = f64, minimum = 0, maximum = 60)]
-    pub expert_ffn_balanced_s: Option<f64>,
+object! {
+    /// Profiled times of one layer.
+    #[derive(Copy)]
+    pub struct MeasuredLayer {
+        /// Attention of one layer, seconds.
+        pub attention_s: Option<f64> = required(SECONDS),
+        /// All-reduce of one layer, seconds.
+        pub all_reduce_s: Option<f64> = required(SECONDS),
+        /// Expert FFN of one device under balanced load, seconds.
+        pub expert_ffn_balanced_s: Option<f64> = required(SECONDS),
+    }
 }
 
-/// Switches of the cost model; what is left out follows `preset`.
-#[derive(Debug, Clone, Copy, Default, ToSchema)]
-#[schema(title = "Assumptions")]
-pub struct Assumptions {
-    /// `calibrated` (default) or `paper`.
-    #[schema(nullable = false, required = false, value_type = String, pattern = "^(calibrated|paper)$")]
-    pub preset: Option<Preset>,
-    /// How forecast errors load the busiest device: `optimistic`, `typical`, `pessimistic`.
-    #[schema(nullable = false, required = false, value_type = String, pattern = "^(optimistic|typical|pessimistic)$")]
-    pub error_model: Option<ErrorModel>,
-    /// Never load the busiest device more than without a strategy.
-    #[schema(nullable = false, required = false, value_type = bool)]
-    pub cap_at_baseline: Option<bool>,
-    /// How tokens reach their experts.
-    #[schema(nullable = false, required = false, value_type = String,
-        pattern = "^(replicated|allgather_reducescatter|all_to_all_normal|all_to_all_low_latency|paper)$")]
-    pub communication: Option<Communication>,
-    /// Whether token-to-expert prediction saves the dispatch.
-    #[schema(nullable = false, required = false, value_type = bool)]
-    pub t2e_skips_scatter: Option<bool>,
-    /// `none` (serial) or `attention`.
-    #[schema(nullable = false, required = false, value_type = String, pattern = "^(none|attention)$")]
-    pub predictor_overlap: Option<PredictorOverlap>,
-    /// `none`, `shared_expert` or `two_batch`.
-    #[schema(nullable = false, required = false, value_type = String, pattern = "^(none|shared_expert|two_batch)$")]
-    pub overlap: Option<Overlap>,
-    /// Copies of a token an all-to-all of the paper sends.
-    #[schema(nullable = false, required = false, value_type = f64, minimum = 0, maximum = 64)]
-    pub k_comm: Option<f64>,
-    /// Host time per kernel launch, seconds.
-    #[schema(nullable = false, required = false, value_type = f64, minimum = 0, maximum = 1)]
-    pub launch_s: Option<f64>,
-    /// Slowest over mean attention time of data-parallel replicas.
-    #[schema(nullable = false, required = false, value_type = f64, minimum = 1, maximum = 100)]
-    pub attention_imbalance: Option<f64>,
-    /// How an expert's tokens are split over its replicas: `hashed`, `nearest_first`, `optimal`.
-    #[schema(nullable = false, required = false, value_type = String, pattern = "^(hashed|nearest_first|optimal)$")]
-    pub replica_split: Option<ReplicaSplit>,
-    /// Seed of every random draw; the same as `seed` of the question.
-    #[schema(nullable = false, required = false, value_type = u64)]
-    pub seed: Option<u64>,
+object! {
+    /// Switches of the cost model; what is left out follows `preset`.
+    #[derive(Copy)]
+    pub struct Assumptions {
+        /// `calibrated` (default) or `paper`.
+        pub preset: Option<Preset> = optional(OneOf(&Preset::ALL)),
+        /// How forecast errors load the busiest device: `optimistic`, `typical`, `pessimistic`.
+        pub error_model: Option<ErrorModel> = optional(OneOf(&ErrorModel::ALL)),
+        /// Never load the busiest device more than without a strategy.
+        pub cap_at_baseline: Option<bool> = optional(Flag),
+        /// How tokens reach their experts.
+        pub communication: Option<Communication> = optional(OneOf(&Communication::ALL)),
+        /// Whether token-to-expert prediction saves the dispatch.
+        pub t2e_skips_scatter: Option<bool> = optional(Flag),
+        /// `none` (serial) or `attention`.
+        pub predictor_overlap: Option<PredictorOverlap> = optional(OneOf(&PredictorOverlap::ALL)),
+        /// `none`, `shared_expert` or `two_batch`.
+        pub overlap: Option<Overlap> = optional(OneOf(&Overlap::ALL)),
+        /// Copies of a token an all-to-all of the paper sends.
+        pub k_comm: Option<f64> = optional(0.0..=64.0),
+        /// Host time per kernel launch, seconds.
+        pub launch_s: Option<f64> = optional(0.0..=1.0),
+        /// Slowest over mean attention time of data-parallel replicas.
+        pub attention_imbalance: Option<f64> = optional(1.0..=100.0),
+        /// How an expert's tokens are split over its replicas: `hashed`, `nearest_first`, `optimal`.
+        pub replica_split: Option<ReplicaSplit> = optional(OneOf(&ReplicaSplit::ALL)),
+        /// Seed of every random draw; the same as `seed` of the question.
+        pub seed: Option<u64> = optional(0..=u64::MAX),
+    }
 }
 
 /// How the answer is computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Method {
     /// Laws on expected and sampled loads.
     Analytic,
     /// A replay of the trace, step by step.
     Simulated,
+}
+
+impl Method {
+    /// Every method with its name on the wire.
+    pub const ALL: [(Self, &'static str); 2] =
+        [(Self::Analytic, "analytic"), (Self::Simulated, "simulated")];
 }
 
 /// What is made small.
@@ -426,36 +399,63 @@ pub enum Objective {
     ThroughputAtTpot,
 }
 
-pub use moe_gps_core::question::{Algorithm, Grouping, PredictorKind, RebalanceMode};
+impl Objective {
+    /// Every objective with its name on the wire.
+    pub const ALL: [(Self, &'static str); 2] =
+        [(Self::StepLatency, "step_latency"), (Self::ThroughputAtTpot, "throughput_at_tpot")];
+}
 
-/// Schemas that a derive cannot express.
-mod schema {
-    use moe_gps_core::engines;
-    use utoipa::openapi::RefOr;
-    use utoipa::openapi::schema::{AnyOfBuilder, ObjectBuilder, Ref, Schema, SchemaType, Type};
+/// The id of an engine.
+#[derive(Debug, Clone, Copy)]
+struct EngineId;
 
-    fn id() -> ObjectBuilder {
-        ObjectBuilder::new()
-            .schema_type(SchemaType::new(Type::String))
-            .min_length(Some(1))
-            .description(Some("An id of the catalog."))
+impl Kind<&'static engines::Engine> for EngineId {
+    fn read(&self, place: &Place) -> Option<&'static engines::Engine> {
+        OneOf(&engines::names()).read(place)
     }
 
-    pub(super) fn id_or_object() -> RefOr<Schema> {
-        AnyOfBuilder::new()
-            .item(id())
-            .item(ObjectBuilder::new().schema_type(SchemaType::new(Type::Object)))
-            .into()
+    fn schema(&self) -> RefOr<Schema> {
+        OneOf(&engines::names()).schema()
+    }
+}
+
+impl Readable for IdOrObject {
+    fn read(place: &Place) -> Option<Self> {
+        match place.value() {
+            Value::String(_) => Some(Self::Id(place.text()?.to_owned())),
+            Value::Object(map) => Some(Self::Object(map.clone())),
+            _ => {
+                place.note("type", "this must be an id of the catalog (a string) or an object");
+                None
+            }
+        }
     }
 
-    pub(super) fn engine() -> ObjectBuilder {
-        ObjectBuilder::new()
-            .schema_type(SchemaType::new(Type::String))
-            .description(Some("Which engine."))
-            .enum_values(Some(engines::LIST.iter().map(|engine| engine.id)))
+    fn shown() -> RefOr<Schema> {
+        id_or(ObjectBuilder::new().schema_type(Type::Object).into())
     }
 
-    pub(super) fn id_or_link() -> RefOr<Schema> {
-        AnyOfBuilder::new().item(id()).item(Ref::from_schema_name("LinkNumbers")).into()
+    fn gather(_found: &mut Named) {}
+}
+
+impl Readable for Link {
+    fn read(place: &Place) -> Option<Self> {
+        match IdOrObject::read(place)? {
+            IdOrObject::Id(id) => Some(Self::Id(id)),
+            IdOrObject::Object(_) => LinkNumbers::read(place).map(Self::Numbers),
+        }
     }
+
+    fn shown() -> RefOr<Schema> {
+        id_or(LinkNumbers::shown())
+    }
+
+    fn gather(found: &mut Named) {
+        LinkNumbers::gather(found);
+    }
+}
+
+/// An id of the catalog, or something else.
+fn id_or(other: RefOr<Schema>) -> RefOr<Schema> {
+    AnyOfBuilder::new().item(Text.schema()).item(other).into()
 }

@@ -1,0 +1,66 @@
+//! Rules over several fields of an object, or over a whole list.
+
+use crate::wire::question::{Predictor, Routing};
+use crate::wire::read::{Fields, Place};
+
+/// Notes a routing that has no form, several, or a companion of another form.
+pub(super) fn only_one_form(fields: &Fields, routing: &Routing) {
+    let has = |name: &'static str| fields.get(name).is_some();
+    let forms = ["skewness", "power_law", "expert_shares", "balancedness", "trace_id", "trace_ids"];
+    let given: Vec<&str> = forms.into_iter().filter(|form| has(form)).collect();
+    if given.len() != 1 {
+        let found = if given.is_empty() { "none".to_owned() } else { given.join(" and ") };
+        fields.note(
+            "exactly_one",
+            format!("exactly one of {} must be given; found {found}", forms.join(", ")),
+        );
+        return;
+    }
+    let form = given[0];
+    for (companion, of) in [
+        ("distribution_error", "skewness"),
+        ("at_devices", "balancedness"),
+        ("train_fraction", "trace_id"),
+        ("holdout_trace_id", "trace_id"),
+    ] {
+        if has(companion) && form != of && !(companion == "train_fraction" && form == "trace_ids") {
+            fields.note("exactly_one", format!("`{companion}` goes with `{of}`, not `{form}`"));
+        }
+    }
+    if form == "balancedness" && !has("at_devices") {
+        fields.note("required", "`balancedness` needs `at_devices`: the devices it was logged at");
+    }
+    if routing.train_fraction.is_some() && routing.holdout_trace_id.is_some() {
+        fields.note("exactly_one", "give `train_fraction` or `holdout_trace_id`, not both");
+    }
+}
+
+/// Notes a layer without any load.
+pub(super) fn not_all_zero(layer: &Place, shares: &[f64]) -> bool {
+    let some = shares.iter().sum::<f64>() > 0.0;
+    if !some {
+        layer.note("sum", "the shares of a layer must not all be zero");
+    }
+    some
+}
+
+/// Notes a predictor that is stated in no way, or in several.
+pub(super) fn one_way_of_stating(fields: &Fields, _read: &Predictor) {
+    let has = |name: &'static str| fields.get(name).is_some();
+    // Beside `fit`, a time that was measured takes the place of the laws.
+    let point = has("accuracy") || (has("overhead_s") && !has("fit"));
+    if u8::from(point) + u8::from(has("points")) + u8::from(has("fit")) != 1 {
+        fields.note(
+            "exactly_one",
+            "a predictor is a stated point (`accuracy` and `overhead_s`), a curve (`points`), or \
+             `fit`; give exactly one",
+        );
+    } else if point && !(has("accuracy") && has("overhead_s")) {
+        fields.note("required", "a stated point needs both `accuracy` and `overhead_s`");
+    }
+    if has("fit") && has("name") {
+        fields.note("exactly_one", "a fitted predictor is named by its kind; leave `name` out");
+    } else if (point || has("points")) && !has("name") {
+        fields.note("required", "`name` is missing");
+    }
+}

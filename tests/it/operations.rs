@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use crate::questions::of_the_paper;
 use crate::support::TestApp;
 
 #[tokio::test]
@@ -17,19 +18,19 @@ async fn probes_answer_under_all_their_names() {
 
 #[tokio::test]
 async fn a_draining_service_is_alive_but_not_ready() {
-    let app = TestApp::start().await;
+    let app = TestApp::start_advising().await;
     app.app.board.draining.cancel();
     let answer = app.get("/readyz").await;
     answer.problem(503, "not-ready");
     assert_eq!(answer.header("retry-after"), "5");
     assert_eq!(app.get("/livez").await.status, 200);
-    assert_eq!(app.ask_and_wait(&json!({"do": "answer"})).await.status, 200);
+    assert_eq!(app.ask_and_wait(&of_the_paper()).await.status, 200);
 }
 
 #[tokio::test]
 async fn metrics_are_prometheus_text_with_route_templates() {
-    let app = TestApp::start().await;
-    let location = app.ask_and_wait(&json!({"do": "answer"})).await.header("location").to_owned();
+    let app = TestApp::start_advising().await;
+    let location = app.ask_and_wait(&of_the_paper()).await.header("location").to_owned();
     app.get(&location).await;
     let answer = app.get("/metrics").await;
     assert!(answer.header("content-type").starts_with("text/plain"));

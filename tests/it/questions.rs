@@ -2,6 +2,12 @@
 
 use serde_json::{Value, json};
 
+/// A question of the paper's, which formulas answer at once.
+pub(crate) fn of_the_paper() -> Value {
+    let file = include_str!("../../examples/questions/paper-mixtral-a100.json");
+    serde_json::from_str(file).unwrap()
+}
+
 /// Mixtral 8x7B on four H100 of one node.
 pub(crate) fn mixtral() -> Value {
     json!({

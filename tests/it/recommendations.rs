@@ -2,13 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::questions::of_the_paper;
 use crate::support::TestApp;
-
-/// A question of the paper's, which formulas answer at once.
-fn of_the_paper() -> Value {
-    let file = include_str!("../../examples/questions/paper-mixtral-a100.json");
-    serde_json::from_str(file).unwrap()
-}
 
 /// The same with this seed.
 fn seeded(seed: u64) -> Value {

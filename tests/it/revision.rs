@@ -7,7 +7,9 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use crate::asking::{advise, keep, known};
-use crate::questions::{decode, deepseek, mixtral, mixtral_decode, prefill, qwen3_on_h20};
+use crate::questions::{
+    decode, deepseek, mixtral, mixtral_decode, of_the_paper, prefill, qwen3_on_h20,
+};
 
 /// Every revision with the digest of the numbers of the golden answers.
 const REVISIONS: [(u32, &str); 1] = [(1, "20545f8deb97d053")];
@@ -48,11 +50,10 @@ fn a_number_of_a_golden_answer_changes_with_the_revision_only() {
     let file = "examples/traces/mixtral_like_e8k2.python.test.npz";
     let file = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
     let trace = keep(directory.path(), "application/x-npz", &std::fs::read(file).unwrap());
-    let paper = include_str!("../../examples/questions/paper-mixtral-a100.json");
     let sglang = json!({"name": "sglang"});
     let mut numbers = String::new();
     for (name, question) in [
-        ("paper", serde_json::from_str(paper).unwrap()),
+        ("paper", of_the_paper()),
         ("prefill", mixtral()),
         ("decode", mixtral_decode()),
         ("nodes", deepseek(4, &prefill(8), &sglang)),

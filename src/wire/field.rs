@@ -1,7 +1,7 @@
 //! What a field of a request may hold, said once: the reader and the API description both
 //! follow from it.
 //!
-//! [`object!`] declares an object with its fields. Each field names its [`Kind`] (a range, a
+//! `object!` declares an object with its fields. Each field names its [`Kind`] (a range, a
 //! list of choices, an array of another kind, an object of its own) within [`required`],
 //! [`optional`] or [`filled`].
 
@@ -292,7 +292,7 @@ impl<V: Default, K: Kind<V>> Field<V> for Filled<K> {
     }
 }
 
-/// An object that [`object!`] declares.
+/// An object that `object!` declares.
 pub trait Object: ToSchema {
     /// The fields, each read or noted.
     fn read_fields(fields: &Fields) -> Self;

@@ -157,27 +157,21 @@ impl Api {
             asked += self.ask(one, at, request, read);
         }
         if schema["properties"].is_object() {
-            self.ask_for_absent(schema, at, request, read);
+            ask_for_absent(schema, at, request, read);
         }
         asked
     }
+}
 
-    /// An object without any field lacks what the schema requires, and nothing else.
-    fn ask_for_absent(
-        &self,
-        schema: &Value,
-        at: &str,
-        request: &dyn Fn(Value) -> Value,
-        read: Read,
-    ) {
-        let missing = read(&request(json!({}))).into_iter().filter_map(|violation| {
-            let here = violation.pointer == at && violation.rule == "required";
-            here.then_some(violation.detail)
-        });
-        let required = schema["required"].as_array().into_iter().flatten();
-        let required = required.map(|name| format!("`{}` is missing", name.as_str().unwrap()));
-        assert_eq!(missing.collect::<Vec<_>>(), required.collect::<Vec<_>>(), "{at}");
-    }
+/// An object without any field lacks what the schema requires, and nothing else.
+fn ask_for_absent(schema: &Value, at: &str, request: &dyn Fn(Value) -> Value, read: Read) {
+    let missing = read(&request(json!({}))).into_iter().filter_map(|violation| {
+        let here = violation.pointer == at && violation.rule == "required";
+        here.then_some(violation.detail)
+    });
+    let required = schema["required"].as_array().into_iter().flatten();
+    let required = required.map(|name| format!("`{}` is missing", name.as_str().unwrap()));
+    assert_eq!(missing.collect::<Vec<_>>(), required.collect::<Vec<_>>(), "{at}");
 }
 
 impl Probes {
@@ -250,9 +244,9 @@ fn parameters(api: &Api) -> Vec<(String, String, &str, &Value)> {
         let parameters: Vec<&Value> = parameters.filter(|one| one["in"] == "query").collect();
         for asked in &parameters {
             let others = parameters.iter().filter(|one| one["required"] == true && one != &asked);
-            let others: String =
-                others.map(|one| format!("{}=1&", one["name"].as_str().unwrap())).collect();
-            let path = format!("{}?{others}", path.replace("{id}", "nix"));
+            let others = others.map(|one| [one["name"].as_str().unwrap(), "=1&"].concat());
+            let others: Vec<String> = others.collect();
+            let path = format!("{}?{}", path.replace("{id}", "nix"), others.concat());
             let name = asked["name"].as_str().unwrap();
             found.push((method.to_uppercase(), path, name, &asked["schema"]));
         }

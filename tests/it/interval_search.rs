@@ -73,7 +73,7 @@ fn where_nothing_can_be_tried_the_engine_s_own_stands_and_that_is_said() {
     });
     let search = result(&asked)["interval_search"].clone();
     assert_eq!(search["chosen_interval_steps"], 3000);
-    assert!(search["because"].as_str().unwrap().contains("nothing is known"), "{search}");
+    assert!(search["because"].as_str().unwrap().contains("no recorded steps"), "{search}");
     // Stated, or never renewed: nothing to search.
     asked["rebalance"] = json!({"interval_steps": 500});
     assert_eq!(result(&asked)["interval_search"], Value::Null);

@@ -46,6 +46,7 @@ mod reports;
 mod reproduction;
 mod several_traces;
 mod simulation;
+mod snapshots_api;
 mod support;
 mod sweeps;
 mod traces;

@@ -4,6 +4,14 @@
 ci:
     .ci/run
 
+# Licences, versions and unused dependencies: what needs more tools than Rust
+extra:
+    .ci/extra
+
+# The program as it is handed out: slower to build, some faster to run
+dist:
+    cargo build --profile dist --locked
+
 # Every reader on hostile bytes for a minute, or: just fuzz 600 pt
 fuzz *ARGS:
     .ci/fuzz {{ARGS}}
@@ -12,7 +20,7 @@ test:
     cargo test
 
 lint:
-    cargo fmt --check
+    cargo fmt --all --check
     cargo clippy --all-targets --locked -- -D warnings
 
 # Refresh the committed API description

@@ -1,11 +1,10 @@
 //! Registered device profiles: what is kept of each, and when one may go.
 
-use sqlx::FromRow;
-
+use crate::store::row::record_from_row;
 use crate::store::{Store, StoreError};
 
 /// A registered device profile.
-#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceRecord {
     /// Names it in questions.
     pub id: String,
@@ -16,6 +15,8 @@ pub struct DeviceRecord {
     /// The profile, JSON.
     pub document: String,
 }
+
+record_from_row!(DeviceRecord { id, digest, created_ms, document });
 
 /// What became of the wish to register a profile.
 #[derive(Debug, Clone, PartialEq, Eq)]

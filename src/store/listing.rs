@@ -2,13 +2,14 @@
 
 use sqlx::Row;
 
+use crate::store::row::record_from_row;
 use crate::store::{Store, StoreError};
 use crate::wire::job::Status;
 use crate::wire::listing::CheckedListQuery;
 use crate::wire::time::Moment;
 
 /// What a listing shows of a recommendation.
-#[derive(Debug, Clone, sqlx::FromRow)]
+#[derive(Debug, Clone)]
 pub struct Listed {
     /// A `UUIDv7` in text form.
     pub id: String,
@@ -27,6 +28,17 @@ pub struct Listed {
     /// The recommendation within the result, JSON.
     pub recommendation: Option<String>,
 }
+
+record_from_row!(Listed {
+    id,
+    status,
+    model,
+    device,
+    created_ms,
+    finished_ms,
+    trace_ids,
+    recommendation
+});
 
 impl Store {
     /// The recommendations that pass the filters, newest first, one more than a page.

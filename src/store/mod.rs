@@ -12,6 +12,8 @@ pub mod jobs;
 pub mod keys;
 mod leases;
 pub mod listing;
+mod migrations;
+mod row;
 pub mod traces;
 
 pub use directory::DataDir;
@@ -21,14 +23,11 @@ pub use leases::{GiveUp, Recovered};
 use std::path::Path;
 use std::time::Duration;
 
-use sqlx::migrate::Migrator;
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
 
 use crate::config::{Storage, Synchronous};
-
-static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 
 /// Connections that only read; reads are short, so a few serve many clients.
 const READERS: u32 = 4;
@@ -69,7 +68,7 @@ impl Store {
             writing = writing.pragma("max_page_count", pages.to_string());
         }
         let writer = pool(1).connect_with(writing).await?;
-        MIGRATIONS.run(&writer).await?;
+        migrations::migrator().run(&writer).await?;
         let readers = pool(READERS).connect_with(common.pragma("query_only", "on")).await?;
         Ok(Self { writer, readers })
     }

@@ -1,11 +1,10 @@
 //! Uploaded traces: what is known of each, and when one may go.
 
-use sqlx::FromRow;
-
+use crate::store::row::record_from_row;
 use crate::store::{Store, StoreError};
 
 /// A stored trace.
-#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TraceRecord {
     /// Names it in requests; derived from the digest.
     pub id: String,
@@ -38,6 +37,24 @@ pub struct TraceRecord {
     /// The public summary, JSON.
     pub summary: String,
 }
+
+record_from_row!(TraceRecord {
+    id,
+    digest,
+    name,
+    model,
+    tokens,
+    sequences,
+    steps,
+    layers,
+    experts,
+    top_k,
+    has_token_ids,
+    embedding_digest,
+    stored_bytes,
+    created_ms,
+    summary
+});
 
 /// What became of the wish to delete a trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -50,6 +50,7 @@ mod revision;
 mod schema;
 mod several_traces;
 mod simulation;
+mod snapshots_api;
 mod support;
 mod sweeps;
 mod traces;

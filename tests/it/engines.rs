@@ -59,8 +59,7 @@ fn the_description_of_the_api_lists_engines_and_the_formats_they_load() {
     let parameters = "/paths/~1v1~1recommendations~1{id}~1placement/get/parameters";
     let parameters = description.pointer(parameters).unwrap().as_array().unwrap();
     let format = parameters.iter().find(|parameter| parameter["name"] == "format").unwrap();
-    let formats = FORMATS.map(|format| format.id).join("|");
-    assert_eq!(format["schema"]["pattern"], format!("^({formats})$"));
+    assert_eq!(format["schema"]["enum"], json!(FORMATS.map(|format| format.id)));
     let table = text("docs/api.md");
     for format in FORMATS {
         assert!(table.contains(&format!("| `{}` |", format.id)), "docs/api.md: {}", format.id);

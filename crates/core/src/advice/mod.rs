@@ -179,6 +179,10 @@ pub fn advise<R: Recorded>(
     sensitivity::serve(&scenario, question, &mut sampled.entries);
     let on_samples = choose::choose(question, &sampled.entries)
         .map(|choice| sampled.entries[choice.chosen].strategy);
+    let mut flips = match on_samples {
+        Some(chosen) => sensitivity::all_flips(&scenario, chosen)?,
+        None => Vec::new(),
+    };
     let mut doubts = missing;
     doubts.extend(evidence::of_routing(known, &pricing, on_samples));
 
@@ -194,14 +198,10 @@ pub fn advise<R: Recorded>(
     }
     let mut choice = choose::choose(question, &entries);
     let chosen = choice.as_ref().map(|choice| entries[choice.chosen].strategy);
-    // Where the recorded steps confirm the choice, so do its flip points on sampled ones.
-    let flips = match (chosen, on_samples) {
-        (Some(chosen), expected) if Some(chosen) != expected => {
-            sensitivity::all_flips(&Scenario::new(&pricing, &entries)?, chosen)?
-        }
-        (_, Some(expected)) => sensitivity::all_flips(&scenario, expected)?,
-        (_, None) => Vec::new(),
-    };
+    // Where recorded steps confirm the choice, its flip points on sampled ones stay.
+    if let Some(chosen) = chosen.filter(|_| chosen != on_samples) {
+        flips = sensitivity::all_flips(&Scenario::new(&pricing, &entries)?, chosen)?;
+    }
     let replayed_ceiling = ceiling(choice.as_ref(), &entries, &replayed);
     let ceiling = replayed_ceiling.or(sampled.ceiling);
     let (mut transfer, mut groups) = (None, None);

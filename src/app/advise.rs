@@ -71,7 +71,7 @@ fn advise(mut asked: Answerable, progress: &dyn Progress) -> Result<Advice, Advi
     let plan = if paper { None } else { plan_file::placement(&asked, &advised, &loaded.places) };
     Ok(Advice {
         recommendation: to_raw_value(&result.recommendation)?,
-        strategy: result.recommendation.strategy.unwrap_or("none").to_owned(),
+        strategy: result.recommendation.strategy.as_deref().unwrap_or("none").to_owned(),
         result: to_raw_value(&result)?,
         placement: plan.as_ref().map(to_raw_value).transpose()?,
     })

@@ -21,7 +21,7 @@ pub(super) fn body(question: &Question, advised: &Advised) -> Option<wire::Dupli
 
 fn tried(question: &Question, search: &SlotSearch, index: usize, one: &Tried) -> wire::SlotsTried {
     wire::SlotsTried {
-        strategy: one.strategy.id(),
+        strategy: one.strategy.id().into(),
         slots_per_device: one.slots_per_device,
         redundant_experts: redundant_experts(question, one.slots_per_device),
         layer_latency_s: one.terms.total().get(),

@@ -36,10 +36,10 @@ pub(super) fn placement(
         planned_imbalance: plan.imbalance.get(index).map_or(1.0, |layer| layer.planned),
     };
     let engine = |engine: EngineSettings| wire::EnginePlanBody {
-        engine: engine.engine,
-        format: engine.format,
+        engine: engine.engine.into(),
+        format: engine.format.map(Into::into),
         set: engine.set,
-        ignores: engine.ignores,
+        ignores: engine.ignores.into(),
         limits: engine.limits,
     };
     let rebalance = asked.question.rebalance;
@@ -51,8 +51,8 @@ pub(super) fn placement(
         window_steps: rebalance.window_steps,
     };
     Some(wire::PlacementBody {
-        format: "json",
-        strategy: strategy.id(),
+        format: "json".into(),
+        strategy: strategy.id().into(),
         n_logical_experts: shape.n_experts(),
         n_physical_experts: shape.n_slots(),
         devices: shape.n_devices(),

@@ -7,6 +7,8 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use crate::cli::answer_table;
+use crate::wire::job::JobView;
+use crate::wire::trace::TraceSummary;
 
 /// A recording of a small Mixtral-like model on Python source (see `examples/README.md`).
 const RECORDING: &[u8] = include_bytes!("../../examples/traces/mixtral_like_e8k2.python.train.npz");
@@ -35,32 +37,33 @@ fn run(address: SocketAddr, out: &mut dyn Write) -> Result<()> {
         "Content-Type: application/x-npz\r\n",
         RECORDING,
     )?;
-    let id = uploaded["id"].as_str().context("the upload has no id")?;
+    let id = serde_json::from_str::<TraceSummary>(&uploaded)?.id;
     let mut question: Value = serde_json::from_str(QUESTION)?;
     question["routing"] = json!({"trace_id": id});
-    let asked = post(
+    let answer = post(
         address,
         "/v1/recommendations",
         "Content-Type: application/json\r\nPrefer: wait=60\r\n",
         question.to_string().as_bytes(),
     )?;
-    if asked["status"] != "succeeded" {
-        bail!("the answer is not there after a minute: {asked}");
-    }
+    let job: JobView = serde_json::from_str(&answer)?;
+    let Some(result) = job.result else {
+        bail!("the answer is not there after a minute: {answer}");
+    };
     writeln!(out, "\nuploaded examples/traces/mixtral_like_e8k2.python.train.npz as trace {id}")?;
     writeln!(out, "asked POST http://{address}/v1/recommendations\n{question:#}\n")?;
-    answer_table::write(out, &asked["result"])?;
-    let location = asked["id"].as_str().unwrap_or("");
+    answer_table::write(out, &serde_json::from_str(result.get())?)?;
+    let location = job.id;
     writeln!(out, "\nthis answer:   http://{address}/v1/recommendations/{location}")?;
     writeln!(out, "its placement: http://{address}/v1/recommendations/{location}/placement")?;
     writeln!(out, "the API page:  http://{address}/docs")?;
     Ok(())
 }
 
-/// Posts a body and reads the JSON that comes back.
+/// Posts a body and reads the body that comes back.
 ///
 /// One request on one connection to ourselves needs no client library.
-fn post(address: SocketAddr, path: &str, headers: &str, body: &[u8]) -> Result<Value> {
+fn post(address: SocketAddr, path: &str, headers: &str, body: &[u8]) -> Result<String> {
     let mut stream = TcpStream::connect(address)?;
     write!(
         stream,
@@ -76,5 +79,5 @@ fn post(address: SocketAddr, path: &str, headers: &str, body: &[u8]) -> Result<V
     if !status.starts_with('2') {
         bail!("POST {path} answered {status}: {body}");
     }
-    serde_json::from_str(body).with_context(|| format!("POST {path} did not answer JSON"))
+    Ok(body.to_owned())
 }

@@ -79,7 +79,7 @@ fn write_tables(report: &TraceReport, out: &mut dyn Write) -> Result<()> {
         "expert time saved",
     ]);
     for slots in &report.slots {
-        let name = match slots.plan {
+        let name = match &*slots.plan {
             "contiguous" => "contiguous".to_owned(),
             plan => format!("{plan}, {} extra slots", slots.extra_slots),
         };

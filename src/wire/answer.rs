@@ -1,8 +1,9 @@
 //! The answer: what a finished recommendation holds.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
 
@@ -11,7 +12,7 @@ use crate::wire::interval_search::IntervalSearch;
 use crate::wire::transfer::TransferBody;
 
 /// The result of a recommendation.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 #[schema(title = "Result")]
 pub struct ResultBody {
     /// What to run, and how sure that is.
@@ -48,14 +49,14 @@ pub struct ResultBody {
 }
 
 /// What to run.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Recommendation {
     /// `none`, `replace_only`, `distribution_only` or `token_to_expert`; null if nothing runs.
-    pub strategy: Option<&'static str>,
+    pub strategy: Option<Cow<'static, str>>,
     /// The predictor of `token_to_expert`.
     pub predictor: Option<PredictorBody>,
     /// `recommended`, `tie` or `insufficient_evidence`.
-    pub verdict: &'static str,
+    pub verdict: Cow<'static, str>,
     /// Layer latency of `none` over that of the strategy.
     pub speedup_over_none: Option<f64>,
     /// The same over the current placement, where one is given.
@@ -65,9 +66,9 @@ pub struct Recommendation {
     /// Relative error band of that margin.
     pub margin_error_band: Option<f64>,
     /// The best other strategy.
-    pub runner_up: Option<&'static str>,
+    pub runner_up: Option<Cow<'static, str>>,
     /// The best strategy that the engine (without one, any engine) runs today.
-    pub best_runnable: Option<&'static str>,
+    pub best_runnable: Option<Cow<'static, str>>,
     /// What is missing for a surer answer.
     pub missing: Vec<String>,
     /// Why, in plain words.
@@ -75,10 +76,10 @@ pub struct Recommendation {
 }
 
 /// A strategy with its price.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct StrategyBody {
     /// The strategy.
-    pub strategy: &'static str,
+    pub strategy: Cow<'static, str>,
     /// The predictor of `token_to_expert`.
     pub predictor: Option<PredictorBody>,
     /// Whether it can be run.
@@ -123,7 +124,7 @@ pub struct StrategyBody {
 }
 
 /// What a strategy serves in steps no longer than that of `none` at the batch asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ServingBody {
     /// Sequences at once, over all devices, that fit beside the plan's replicas.
     pub sequences: u64,
@@ -134,7 +135,7 @@ pub struct ServingBody {
 }
 
 /// Step latency over replayed steps, seconds.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct StepLatency {
     /// Mean.
     pub mean: f64,
@@ -147,12 +148,12 @@ pub struct StepLatency {
 }
 
 /// A predictor as priced.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct PredictorBody {
     /// Its name.
     pub name: String,
     /// Its kind, where known.
-    pub kind: Option<&'static str>,
+    pub kind: Option<Cow<'static, str>>,
     /// Mean share of a token's experts it names.
     pub accuracy: f64,
     /// The same per layer, where fitted.
@@ -160,13 +161,13 @@ pub struct PredictorBody {
     /// Its time per layer and step, seconds.
     pub overhead_s: f64,
     /// `stated`, `fitted` or `assumed`.
-    pub source: &'static str,
+    pub source: Cow<'static, str>,
     /// The exponential through the stated points, for a curve.
     pub fit: Option<CurveBody>,
 }
 
 /// Overhead over accuracy: t = `a_s` · exp(c · accuracy).
-#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
 pub struct CurveBody {
     /// Time at accuracy 0, seconds.
     pub a_s: f64,
@@ -175,10 +176,10 @@ pub struct CurveBody {
 }
 
 /// Whether an engine runs a strategy.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct EngineSupportBody {
     /// The engine.
-    pub engine: &'static str,
+    pub engine: Cow<'static, str>,
     /// Whether it runs it in this configuration.
     pub runnable: bool,
     /// Why, and how it is switched on.
@@ -186,7 +187,7 @@ pub struct EngineSupportBody {
 }
 
 /// Where the time of a layer goes, seconds.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TermsBody {
     /// Attention with projections and norms.
     pub attention_s: f64,
@@ -211,18 +212,18 @@ pub struct TermsBody {
 }
 
 /// A reference.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct ReferenceBody {
     /// `tensor_experts`, `post_gate_split` or `balanced`.
-    pub id: &'static str,
+    pub id: Cow<'static, str>,
     /// What it stands for.
-    pub description: &'static str,
+    pub description: Cow<'static, str>,
     /// Latency of one layer, seconds.
     pub layer_latency_s: f64,
 }
 
 /// The ceiling of balancing.
-#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
 pub struct CeilingBody {
     /// Layer latency of `none` over the ceiling's.
     pub speedup_over_none: Option<f64>,
@@ -231,23 +232,23 @@ pub struct CeilingBody {
 }
 
 /// Where the recommended strategy changes.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct FlipPoint {
     /// The quantity that is varied.
-    pub parameter: &'static str,
+    pub parameter: Cow<'static, str>,
     /// Where the strategy changes; null if it does not in `range`, or for `communication`.
     pub value: Option<f64>,
     /// The strategy it changes to.
-    pub becomes: Option<&'static str>,
+    pub becomes: Option<Cow<'static, str>>,
     /// The range searched; null for `communication`.
     pub range: Option<[f64; 2]>,
     /// The other pattern, for `communication`.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub communication: Option<&'static str>,
+    pub communication: Option<Cow<'static, str>>,
 }
 
 /// The routing behind an answer.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct RoutingBody {
     /// Hottest expert over the mean; null where only device balance is known. Of several
     /// traces, layer after layer of the first, then of the next.
@@ -259,7 +260,7 @@ pub struct RoutingBody {
 }
 
 /// Mean, largest and per-layer values.
-#[derive(Debug, Clone, PartialEq, Serialize, serde::Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Summary {
     /// Mean over layers.
     pub mean: f64,
@@ -279,7 +280,7 @@ impl Summary {
 }
 
 /// Device imbalance before and after, in the conventions engines use.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct DeviceImbalance {
     /// Without the plan: max over mean of device loads in a step.
     pub before: Summary,
@@ -296,7 +297,7 @@ pub struct DeviceImbalance {
 }
 
 /// Why devices are still uneven under the plan: parts of max/mean − 1, mean over layers.
-#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
 pub struct Residual {
     /// The plan itself: experts are not divisible at will.
     pub plan: f64,
@@ -309,7 +310,7 @@ pub struct Residual {
 }
 
 /// The plan of the recommended strategy.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct PlanBody {
     /// Expert slots of every device and layer.
     pub slots_per_device: u32,
@@ -319,7 +320,7 @@ pub struct PlanBody {
     /// of the fastest plan of `duplication_search`, at most the error band below.
     pub layer_latency_s: f64,
     /// `startup_map`, `sync` or `async`.
-    pub rebalance_mode: &'static str,
+    pub rebalance_mode: Cow<'static, str>,
     /// Steps between renewals.
     pub interval_steps: u64,
     /// Steps after which one renewal has paid for itself; null if never.
@@ -337,7 +338,7 @@ pub struct PlanBody {
 }
 
 /// Memory of one device under a plan, bytes unless said otherwise.
-#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
 pub struct MemoryBody {
     /// Memory of the device.
     pub capacity_bytes: f64,
@@ -360,22 +361,22 @@ pub struct MemoryBody {
 }
 
 /// Where an answer comes from.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Provenance {
     /// Version of the program.
-    pub version: &'static str,
+    pub version: Cow<'static, str>,
     /// SHA-256 of the catalog.
     pub catalog_digest: String,
     /// Seed of every random draw.
     pub seed: u64,
     /// `analytic` or `simulated`.
-    pub method: &'static str,
+    pub method: Cow<'static, str>,
     /// Every switch in force.
     #[schema(value_type = Object)]
-    pub assumptions: BTreeMap<&'static str, Value>,
+    pub assumptions: BTreeMap<Cow<'static, str>, Value>,
     /// The system as priced: parallelism and number formats.
     #[schema(value_type = Object)]
-    pub system: BTreeMap<&'static str, Value>,
+    pub system: BTreeMap<Cow<'static, str>, Value>,
     /// Every term's basis (`measured`, `fitted`, `roofline`, `paper`) and relative error band.
     pub terms: BTreeMap<String, TermProvenance>,
     /// Fields of an inline model that nothing here depends on.
@@ -385,21 +386,21 @@ pub struct Provenance {
 }
 
 /// How far a term can be trusted.
-#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct TermProvenance {
     /// `measured`, `fitted`, `roofline` or `paper`.
-    pub basis: &'static str,
+    pub basis: Cow<'static, str>,
     /// Relative error band.
     pub error_band: f64,
 }
 
 /// The plan of a recommendation, layer by layer.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct PlacementBody {
     /// Always `json`.
-    pub format: &'static str,
+    pub format: Cow<'static, str>,
     /// The strategy the plan belongs to.
-    pub strategy: &'static str,
+    pub strategy: Cow<'static, str>,
     /// Routed experts per layer.
     pub n_logical_experts: u32,
     /// Slots per layer over all devices.
@@ -422,22 +423,22 @@ pub struct PlacementBody {
 }
 
 /// How to run a plan in one engine.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct EnginePlanBody {
     /// The engine.
-    pub engine: &'static str,
+    pub engine: Cow<'static, str>,
     /// `format=` of the file it loads; null where it loads none.
-    pub format: Option<&'static str>,
+    pub format: Option<Cow<'static, str>>,
     /// Flags, variables and configuration keys; `FILE` stands for the plan.
     pub set: Vec<String>,
     /// What it ignores or does otherwise.
-    pub ignores: &'static str,
+    pub ignores: Cow<'static, str>,
     /// Limits of the engine the plan comes close to or breaks.
     pub limits: Vec<String>,
 }
 
 /// The plan of one layer.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct PlacementLayer {
     /// Index among the mixture-of-experts layers.
     pub layer: usize,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
@@ -12,14 +12,14 @@ use crate::wire::time::Moment;
 pub type Sources = BTreeMap<String, String>;
 
 /// All models of the catalog.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ModelList {
     /// The models, by id.
     pub items: Vec<ModelBody>,
 }
 
 /// One model of the catalog.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ModelBody {
     /// The id by which questions name it.
     #[schema(examples("mixtral-8x7b"))]
@@ -60,7 +60,7 @@ pub struct ModelBody {
 }
 
 /// Attention of a layer.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum AttentionBody {
     /// Multi-head or grouped-query attention.
@@ -94,7 +94,7 @@ pub enum AttentionBody {
 }
 
 /// Experts of a layer.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ExpertsBody {
     /// Routed experts.
     pub routed: u32,
@@ -113,7 +113,7 @@ pub struct ExpertsBody {
 }
 
 /// Number of parameters.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ParametersBody {
     /// As published, for the language model.
     pub published: u64,
@@ -146,14 +146,14 @@ pub struct ParametersBody {
 }
 
 /// All devices of the catalog.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct DeviceList {
     /// The devices, by id.
     pub items: Vec<DeviceBody>,
 }
 
 /// One device of the catalog.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct DeviceBody {
     /// The id by which questions name it.
     #[schema(examples("h200-sxm"))]
@@ -187,7 +187,7 @@ pub struct DeviceBody {
 }
 
 /// Peak dense rates of the matrix units, per number format.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct PeakRatesBody {
     /// 16-bit floats of either kind.
     pub bf16: f64,
@@ -198,14 +198,14 @@ pub struct PeakRatesBody {
 }
 
 /// All links of the catalog.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct LinkList {
     /// The links, by id.
     pub items: Vec<LinkBody>,
 }
 
 /// One link of the catalog.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct LinkBody {
     /// The id by which questions name it.
     #[schema(examples("nvlink3"))]

@@ -1,11 +1,13 @@
 //! How many slots were tried, and which number was taken.
 
-use serde::Serialize;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// The search for the number of slots per device (only where `duplication.slots_per_device`
 /// was left out).
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct DuplicationSearch {
     /// Every number of slots tried, fewest first.
     pub slots: Vec<SlotsTried>,
@@ -18,10 +20,10 @@ pub struct DuplicationSearch {
 }
 
 /// One number of slots per device, with what it costs.
-#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct SlotsTried {
     /// `replace_only` with no slot more than needed, else `distribution_only`.
-    pub strategy: &'static str,
+    pub strategy: Cow<'static, str>,
     /// Expert slots of every device and layer.
     pub slots_per_device: u32,
     /// Slots beyond one per expert, per layer over all devices.

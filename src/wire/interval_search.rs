@@ -1,11 +1,11 @@
 //! How often the plan is renewed, and what else was tried.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// The search for the interval of renewal (only where `rebalance.interval_steps` was left
 /// out and plans are renewed at all).
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct IntervalSearch {
     /// Every interval tried, shortest first.
     pub intervals: Vec<IntervalTried>,
@@ -18,7 +18,7 @@ pub struct IntervalSearch {
 }
 
 /// One interval with what it costs.
-#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
 pub struct IntervalTried {
     /// Steps between renewals.
     pub interval_steps: u64,

@@ -1,5 +1,7 @@
 //! A recommendation as a job: where it stands and, in time, its answer.
 
+use std::borrow::Cow;
+
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -55,12 +57,13 @@ impl Status {
 }
 
 /// A recommendation: the job and, when it has finished, the result.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 #[schema(as = RecommendationJob)]
 pub struct JobView<'a> {
     /// Names it in every later request.
     #[schema(examples("019ab1c2-0000-7000-8000-000000000000"))]
-    pub id: &'a str,
+    #[serde(borrow)]
+    pub id: Cow<'a, str>,
     /// Where it stands.
     pub status: Status,
     /// When it was asked, RFC 3339.
@@ -79,16 +82,20 @@ pub struct JobView<'a> {
     pub progress: Option<f64>,
     /// While running: what is being done.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub phase: Option<&'a str>,
+    #[serde(borrow)]
+    pub phase: Option<Cow<'a, str>>,
     /// The question as it was understood.
     #[schema(value_type = crate::wire::question::Question)]
+    #[serde(borrow)]
     pub request: &'a RawValue,
     /// The answer, once `succeeded`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<crate::wire::answer::ResultBody>)]
+    #[serde(borrow)]
     pub result: Option<&'a RawValue>,
     /// Why there is none, once `failed`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<crate::wire::problem::Problem>)]
+    #[serde(borrow)]
     pub error: Option<&'a RawValue>,
 }

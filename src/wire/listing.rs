@@ -12,7 +12,7 @@ use crate::wire::time::Moment;
 use crate::wire::violation::Violation;
 
 /// One page, newest first.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct RecommendationPage {
     /// The recommendations of this page.
     pub items: Vec<RecommendationItem>,
@@ -21,7 +21,7 @@ pub struct RecommendationPage {
 }
 
 /// What a listing shows of a recommendation.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct RecommendationItem {
     /// Names it in every later request.
     pub id: String,
@@ -46,7 +46,7 @@ pub struct RecommendationItem {
 }
 
 /// One page of traces.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct TracePage {
     /// The summaries of this page.
     #[schema(value_type = Vec<Object>)]

@@ -1,10 +1,12 @@
 //! What the service finds in a trace before any strategy.
 
-use serde::Serialize;
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// Ceiling and diagnosis of a trace on a number of devices.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TraceReport {
     /// The trace.
     pub id: String,
@@ -42,7 +44,7 @@ pub struct TraceReport {
 }
 
 /// The same imbalance in the three conventions engines print.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Imbalance {
     /// Busiest over mean, 1 if even.
     pub max_over_mean: Convention,
@@ -53,7 +55,7 @@ pub struct Imbalance {
 }
 
 /// One convention over layers.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Convention {
     /// Over layers, weighted with their tokens.
     pub mean: f64,
@@ -64,7 +66,7 @@ pub struct Convention {
 }
 
 /// What no balancing can exceed.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ReportCeiling {
     /// Largest speed-up of the expert computation, where its time grows with tokens.
     pub expert_speedup_at_most: f64,
@@ -75,10 +77,10 @@ pub struct ReportCeiling {
 }
 
 /// A plan with a number of slots.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Slots {
     /// `contiguous` or `best`.
-    pub plan: &'static str,
+    pub plan: Cow<'static, str>,
     /// Slots more than one per expert (rounded up to whole devices) needs, over all devices.
     pub extra_slots: u64,
     /// Slots of every device and layer.
@@ -95,7 +97,7 @@ pub struct Slots {
 }
 
 /// Over layers.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Over {
     /// Weighted with tokens.
     pub mean: f64,
@@ -104,7 +106,7 @@ pub struct Over {
 }
 
 /// How uneven single steps are.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Steps {
     /// Tokens of a step; absent for recorded steps.
     pub tokens_per_step: Option<u64>,
@@ -117,7 +119,7 @@ pub struct Steps {
 }
 
 /// The steps under one plan.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct StepsOfPlan {
     /// Mean over steps.
     pub mean: f64,
@@ -126,7 +128,7 @@ pub struct StepsOfPlan {
 }
 
 /// How far parts of the trace are from each other.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct DriftBody {
     /// Equal parts the trace was cut into.
     pub parts: u32,
@@ -141,10 +143,10 @@ pub struct DriftBody {
 }
 
 /// One forecast's errors.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ForecastBody {
     /// `mle`, `window` or `exponential_average`.
-    pub kind: &'static str,
+    pub kind: Cow<'static, str>,
     /// Steps the window spans.
     pub window_steps: Option<u64>,
     /// Steps after which a step counts half.
@@ -154,7 +156,7 @@ pub struct ForecastBody {
 }
 
 /// The error of a forecast of one age.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct LagBody {
     /// Steps between the last one seen and the one forecast.
     pub lag_steps: u64,

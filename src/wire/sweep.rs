@@ -1,8 +1,10 @@
 //! Sweeps: a question with one or two quantities varied, and who wins where.
 
+use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
-use serde::Serialize;
+use indexmap::IndexMap;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, Type};
@@ -15,6 +17,7 @@ use crate::wire::field::{
 use crate::wire::question::{ACCURACY, BANDWIDTH, DEVICES, Question, SECONDS, SKEWNESS, TOKENS};
 use crate::wire::read::{Fields, Place, Violations};
 use moe_gps_core::advice::sensitivity::flip::Parameter;
+use moe_gps_core::strategies::Strategy;
 
 /// Values an axis may have, and cells a sweep may have.
 pub const MOST_CELLS: usize = 10_000;
@@ -121,12 +124,12 @@ impl PartialSchema for SweepAxis {
 
 /// Who wins where. Every matrix has a row per value of the first axis and in it a column per
 /// value of the second; with one axis it is one row, with a column per value.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct SweepAnswer {
     /// The axes as asked for.
     pub axes: Vec<AnsweredAxis>,
     /// The strategy recommended in each cell; null where none can be run.
-    pub winner: Vec<Vec<Option<&'static str>>>,
+    pub winner: Vec<Vec<Option<Cow<'static, str>>>>,
     /// Second fastest strategy over fastest, minus 1.
     pub margin_over_runner_up: Vec<Vec<f64>>,
     /// Whether that margin is within its error band, so that the simplest of the equals is
@@ -144,37 +147,34 @@ pub struct SweepAnswer {
 }
 
 /// An axis as it was swept.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct AnsweredAxis {
     /// The quantity.
-    pub parameter: &'static str,
+    pub parameter: Cow<'static, str>,
     /// Its values.
     pub values: Vec<f64>,
 }
 
-/// Latencies by strategy.
-#[derive(Debug, Clone, Default, Serialize, ToSchema)]
-pub struct LatencyMatrices {
-    /// The static placement.
-    pub none: Vec<Vec<Option<f64>>>,
-    /// Experts re-placed.
-    pub replace_only: Vec<Vec<Option<f64>>>,
-    /// Experts copied by their share of the load.
-    pub distribution_only: Vec<Vec<Option<f64>>>,
-    /// Experts copied by a forecast of every token.
-    pub token_to_expert: Vec<Vec<Option<f64>>>,
-}
+/// A row per value of the first axis, in it a column per value of the second.
+pub type Matrix<T> = Vec<Vec<T>>;
 
-impl LatencyMatrices {
-    /// The matrices in the order of strategies, simplest first.
-    #[must_use]
-    pub const fn all(&self) -> [&Vec<Vec<Option<f64>>>; 4] {
-        [&self.none, &self.replace_only, &self.distribution_only, &self.token_to_expert]
+/// Latencies by strategy, simplest first.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct LatencyMatrices(pub IndexMap<Cow<'static, str>, Matrix<Option<f64>>>);
+
+impl ToSchema for LatencyMatrices {}
+
+impl PartialSchema for LatencyMatrices {
+    fn schema() -> RefOr<Schema> {
+        let matrix = Matrix::<Option<f64>>::schema();
+        let all = ObjectBuilder::new().description(Some("Latencies by strategy."));
+        let with = |all: ObjectBuilder, (_, id)| all.property(id, matrix.clone()).required(id);
+        Strategy::ALL.into_iter().fold(all, with).into()
     }
 }
 
 /// The predictor that an axis of accuracy or overhead belongs to.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct SweptPredictor {
     /// Its name in the question.
     pub name: String,
@@ -185,16 +185,16 @@ pub struct SweptPredictor {
 }
 
 /// What a sweep rests on.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct SweepProvenance {
     /// The program's version.
-    pub version: &'static str,
+    pub version: Cow<'static, str>,
     /// Digest of the catalog.
     pub catalog_digest: String,
     /// Always `analytic`.
-    pub method: &'static str,
+    pub method: Cow<'static, str>,
     /// `paper` or `calibrated`.
-    pub preset: &'static str,
+    pub preset: Cow<'static, str>,
     /// Seed of every random draw.
     pub seed: u64,
     /// Steps drawn over all layers to price a cell; null where formulas do without.

@@ -1,6 +1,6 @@
 //! Times on the wire: RFC 3339 in UTC with milliseconds.
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A moment, stored as milliseconds since the Unix epoch and shown as RFC 3339.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +24,14 @@ impl std::fmt::Display for Moment {
 impl Serialize for Moment {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Moment {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        let refused = || de::Error::custom(format!("{text:?} is no RFC 3339 time"));
+        Self::parse(&text).ok_or_else(refused)
     }
 }
 

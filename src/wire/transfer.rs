@@ -1,11 +1,11 @@
 //! What plans made on one trace are worth on the others.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 /// Plans × loads, where a question names several traces. A plan is loaded once: its latency
 /// holds no renewals.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct TransferBody {
     /// The traces; lists over loads follow this order.
     pub trace_ids: Vec<String>,
@@ -25,7 +25,7 @@ pub struct TransferBody {
 }
 
 /// One plan on the part held out of every trace.
-#[derive(Debug, Clone, Serialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct PlanOnLoads {
     /// Busiest device over mean on the load it was planned on (the worst of several), mean
     /// over layers.

@@ -9,8 +9,11 @@ use moe_gps::app::advisor::{AdviceError, CheckedQuestion, TraceFacts, Unobserved
 use moe_gps::app::ingest::{TraceDirectory, Upload};
 use moe_gps::app::question;
 use moe_gps::app::references::References;
+use moe_gps::wire::answer::{PlacementBody, ResultBody};
 use moe_gps::wire::violation::Violation;
 use moe_gps_core::formats::trace::Limits;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 /// An answer, read back.
@@ -32,11 +35,18 @@ pub(crate) fn check(
 /// The answer to a question about these traces.
 pub(crate) fn advise(question: &Value, traces: &KnownTraces) -> Result<Answered, AdviceError> {
     let advice = (check(question, traces)?.work)(&Unobserved)?;
-    let read = |text: &str| serde_json::from_str(text).unwrap();
     Ok(Answered {
-        result: read(advice.result.get()),
-        placement: advice.placement.map(|plan| read(plan.get())),
+        result: read_back::<ResultBody>(advice.result.get()),
+        placement: advice.placement.map(|plan| read_back::<PlacementBody>(plan.get())),
     })
+}
+
+/// What is written; read as its type and written again it is the same to the last letter.
+#[track_caller]
+pub(crate) fn read_back<T: Serialize + DeserializeOwned>(written: &str) -> Value {
+    let typed: T = serde_json::from_str(written).unwrap();
+    assert_eq!(serde_json::to_string(&typed).unwrap(), written);
+    serde_json::from_str(written).unwrap()
 }
 
 /// The `result` of a question about these traces.

@@ -1,17 +1,25 @@
 //! Every range and choice of the API description is the reader's: asked at, just inside and
-//! just outside every bound.
+//! just outside every bound. What is answered is read back as its type.
 
 use std::collections::BTreeSet;
 
 use axum::body::Body;
 use axum::http::Request;
 use moe_gps::http::openapi;
+use moe_gps::wire::answer::ResultBody;
+use moe_gps::wire::catalog::{DeviceList, LinkList, ModelList};
+use moe_gps::wire::job::JobView;
+use moe_gps::wire::listing::{RecommendationPage, TracePage};
 use moe_gps::wire::problem::Problem;
 use moe_gps::wire::read::Violations;
+use moe_gps::wire::report::TraceReport;
+use moe_gps::wire::trace::TraceSummary;
 use moe_gps::wire::violation::Violation;
 use moe_gps::wire::{question, sweep};
 use serde_json::{Value, json};
 
+use crate::asking::read_back;
+use crate::questions;
 use crate::support::TestApp;
 
 /// What a schema may say; anything else has to be added to the proof first.
@@ -271,4 +279,33 @@ async fn the_parameters_of_queries_are_those_described() {
         }
     }
     assert!(asked > 40, "{asked}");
+}
+
+/// Reads a body as its type and writes it again.
+type ReadBack = fn(&str) -> Value;
+
+#[tokio::test]
+async fn what_the_service_answers_is_read_back_as_its_type() {
+    let app = TestApp::start_advising().await;
+    let job = app.ask_and_wait(&questions::mixtral()).await;
+    let text = std::str::from_utf8(&job.body).unwrap();
+    let typed: JobView = serde_json::from_str(text).unwrap();
+    assert_eq!(serde_json::to_string(&typed).unwrap(), text);
+    read_back::<ResultBody>(typed.result.unwrap().get());
+    let upload = Request::post("/v1/traces").header("content-type", "application/x-ndjson");
+    let uploaded = app.send(upload.body(Body::from(RECORDING)).unwrap()).await;
+    let uploaded = read_back::<TraceSummary>(std::str::from_utf8(&uploaded.body).unwrap());
+    let report = format!("/v1/traces/{}/report?devices=1", uploaded["id"].as_str().unwrap());
+    let reads: [(&str, ReadBack); 7] = [
+        ("/v1/models", read_back::<ModelList>),
+        ("/v1/devices", read_back::<DeviceList>),
+        ("/v1/links", read_back::<LinkList>),
+        ("/v1/recommendations", read_back::<RecommendationPage>),
+        ("/v1/traces", read_back::<TracePage>),
+        ("/v1/recommendations?limit=0", read_back::<Problem>),
+        (&report, read_back::<TraceReport>),
+    ];
+    for (path, read) in reads {
+        read(std::str::from_utf8(&app.get(path).await.body).unwrap());
+    }
 }

@@ -15,7 +15,7 @@ use moe_gps_core::engines;
 use moe_gps_core::evaluate::{LayerImbalance, StepStatistics};
 use moe_gps_core::pricing::routing_evidence::Known;
 use moe_gps_core::question::{Grouping, PredictorKind, PredictorSource, Question, RebalanceMode};
-use moe_gps_core::strategies::{self, Strategy};
+use moe_gps_core::strategies;
 use moe_gps_core::system::Communication;
 use moe_gps_core::terms::Terms;
 use moe_gps_core::units::Seconds;
@@ -45,8 +45,8 @@ pub(super) fn result(
             .references
             .iter()
             .map(|reference| wire::ReferenceBody {
-                id: reference.id,
-                description: reference.what,
+                id: reference.id.into(),
+                description: reference.what.into(),
                 layer_latency_s: reference.layer_latency.get(),
             })
             .collect(),
@@ -108,7 +108,7 @@ fn recommendation(
         return wire::Recommendation {
             strategy: None,
             predictor: None,
-            verdict: "insufficient_evidence",
+            verdict: "insufficient_evidence".into(),
             speedup_over_none: None,
             speedup_over_current: None,
             margin_over_runner_up: None,
@@ -121,15 +121,15 @@ fn recommendation(
     };
     let chosen = &advised.entries[choice.chosen];
     wire::Recommendation {
-        strategy: Some(chosen.strategy.id()),
+        strategy: Some(chosen.strategy.id().into()),
         predictor: chosen.predictor.as_ref().map(|priced| predictor(priced, fits)),
-        verdict: choice.verdict.id(),
+        verdict: choice.verdict.id().into(),
         speedup_over_none: speedup(advised.none(), chosen),
         speedup_over_current: speedup(advised.current(question), chosen),
         margin_over_runner_up: Some(choice.margin),
         margin_error_band: Some(choice.margin_band),
-        runner_up: choice.runner_up.map(|index| advised.entries[index].strategy.id()),
-        best_runnable: choice.best_runnable.map(Strategy::id),
+        runner_up: choice.runner_up.map(|index| advised.entries[index].strategy.id().into()),
+        best_runnable: choice.best_runnable.map(|strategy| strategy.id().into()),
         missing: choice.missing.clone(),
         reason,
     }
@@ -144,11 +144,11 @@ fn predictor(priced: &PricedPredictor, fits: &Fits) -> wire::PredictorBody {
     let fitted = priced.source == PredictorSource::Fitted;
     wire::PredictorBody {
         name: priced.name.clone(),
-        kind: priced.kind.map(|kind| name_of(&kind, &PredictorKind::ALL)),
+        kind: priced.kind.map(|kind| name_of(&kind, &PredictorKind::ALL).into()),
         accuracy: priced.accuracy,
         accuracy_per_layer: fits.accuracy_per_layer(&priced.name).filter(|_| fitted),
         overhead_s: priced.overhead.get(),
-        source: name_of(&priced.source, &PredictorSource::ALL),
+        source: name_of(&priced.source, &PredictorSource::ALL).into(),
         fit: priced
             .curve
             .map(|curve| wire::CurveBody { a_s: curve.at_zero.get(), c: curve.growth }),
@@ -168,14 +168,14 @@ fn strategy(
     let plan = advised.plans.iter().find(|plan| plan.strategy == entry.strategy);
     let expert = moe_gps_core::memory::expert_bytes(&question.system);
     wire::StrategyBody {
-        strategy: entry.strategy.id(),
+        strategy: entry.strategy.id().into(),
         predictor: entry.predictor.as_ref().map(|priced| predictor(priced, fits)),
         feasible: entry.infeasible.is_none(),
         infeasible_reason: entry.infeasible.clone(),
         engine_support: support
             .into_iter()
             .map(|support| wire::EngineSupportBody {
-                engine: support.engine.id,
+                engine: support.engine.id.into(),
                 runnable: support.runnable,
                 because: support.because,
             })
@@ -226,19 +226,19 @@ fn flip_points(advised: &Advised) -> Vec<wire::FlipPoint> {
         .flips
         .iter()
         .map(|flip| wire::FlipPoint {
-            parameter: flip.parameter.id(),
+            parameter: flip.parameter.id().into(),
             value: flip.at.map(|(value, _)| value),
-            becomes: flip.at.map(|(_, strategy)| strategy.id()),
+            becomes: flip.at.map(|(_, strategy)| strategy.id().into()),
             range: Some([flip.range.0, flip.range.1]),
             communication: None,
         })
         .collect();
     points.extend(advised.other_communication.map(|(pattern, winner)| wire::FlipPoint {
-        parameter: "communication",
+        parameter: "communication".into(),
         value: None,
-        becomes: Some(winner.id()),
+        becomes: Some(winner.id().into()),
         range: None,
-        communication: Some(name_of(&pattern, &Communication::ALL)),
+        communication: Some(name_of(&pattern, &Communication::ALL).into()),
     }));
     points
 }
@@ -316,7 +316,7 @@ fn plan_body(asked: &Answerable, advised: &Advised, plan: &PlanSummary) -> wire:
         slots_per_device: plan.slots_per_device,
         redundant_experts: redundant_experts(question, plan.slots_per_device),
         layer_latency_s: plan.latency.get(),
-        rebalance_mode: name_of(&question.rebalance.mode, &RebalanceMode::ALL),
+        rebalance_mode: name_of(&question.rebalance.mode, &RebalanceMode::ALL).into(),
         interval_steps: question.rebalance.interval_steps,
         break_even_steps: plan.renewal.break_even_steps(saving),
         moved_experts: plan.first_moves,

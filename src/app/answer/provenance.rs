@@ -1,5 +1,6 @@
 //! What an answer rests on: switches in force, the system as priced, how far terms are trusted.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
@@ -40,17 +41,15 @@ pub(super) fn provenance(
                     Basis::Roofline => "roofline",
                 }
             };
+            let basis = basis.into();
             (format!("{name}_s"), wire::TermProvenance { basis, error_band: band.relative })
         })
         .collect();
     wire::Provenance {
-        version: env!("CARGO_PKG_VERSION"),
+        version: env!("CARGO_PKG_VERSION").into(),
         catalog_digest: catalog.digest().to_owned(),
         seed: question.seed,
-        method: match asked.method {
-            Method::Analytic => "analytic",
-            Method::Simulated => "simulated",
-        },
+        method: name_of(&asked.method, &Method::ALL).into(),
         assumptions: assumptions(question, advised),
         system: system(question),
         terms,
@@ -60,7 +59,7 @@ pub(super) fn provenance(
 }
 
 /// Every switch in force.
-fn assumptions(question: &Question, advised: &Advised) -> BTreeMap<&'static str, Value> {
+fn assumptions(question: &Question, advised: &Advised) -> BTreeMap<Cow<'static, str>, Value> {
     let used = &question.system.assumptions;
     let split = used.replica_split.unwrap_or_else(|| question.system.engine_kind().replica_split);
     let launch = used.launch.unwrap_or_else(|| {
@@ -71,7 +70,7 @@ fn assumptions(question: &Question, advised: &Advised) -> BTreeMap<&'static str,
         }
     });
     let (pattern, because) = &advised.communication;
-    BTreeMap::from([
+    let switches = [
         ("preset", json!(name_of(&used.preset, &Preset::ALL))),
         ("error_model", json!(name_of(&used.error_model, &ErrorModel::ALL))),
         ("cap_at_baseline", json!(used.cap_at_baseline)),
@@ -84,15 +83,16 @@ fn assumptions(question: &Question, advised: &Advised) -> BTreeMap<&'static str,
         ("launch_s", json!(launch.get())),
         ("attention_imbalance", json!(used.attention_imbalance)),
         ("replica_split", json!(name_of(&split, &ReplicaSplit::ALL))),
-    ])
+    ];
+    switches.into_iter().map(|(name, value)| (name.into(), value)).collect()
 }
 
 /// The system as priced, defaults filled in.
-fn system(question: &Question) -> BTreeMap<&'static str, Value> {
+fn system(question: &Question) -> BTreeMap<Cow<'static, str>, Value> {
     let parallelism = question.system.parallelism;
     let workload = question.system.workload;
     let dtype = |dtype: Dtype| json!(name_of(&dtype, &Dtype::ALL));
-    BTreeMap::from([
+    let parts = [
         (
             "parallelism",
             json!({
@@ -114,5 +114,6 @@ fn system(question: &Question) -> BTreeMap<&'static str, Value> {
             }),
         ),
         ("tokens_per_step", json!(workload.tokens_per_step)),
-    ])
+    ];
+    parts.into_iter().map(|(name, value)| (name.into(), value)).collect()
 }

@@ -195,7 +195,7 @@ fn slots((place, plan): (usize, &PlanBalance), contiguous: &PlanBalance, asked: 
     let over = |over: OverLayers| Over { mean: over.weighted, worst: over.worst };
     let extra = plan.slots_per_device - contiguous.slots_per_device;
     Slots {
-        plan: if place == 0 { "contiguous" } else { "best" },
+        plan: if place == 0 { "contiguous" } else { "best" }.into(),
         extra_slots: u64::from(extra) * u64::from(asked.devices),
         slots_per_device: plan.slots_per_device,
         in_sample: over(plan.in_sample),

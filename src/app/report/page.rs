@@ -122,7 +122,7 @@ fn balance(page: &mut String, report: &TraceReport) {
 }
 
 fn plan_name(slots: &Slots) -> String {
-    match (slots.plan, slots.extra_slots) {
+    match (&*slots.plan, slots.extra_slots) {
         ("contiguous", _) => "one after the other".to_owned(),
         (_, 0) => "best, no extra slot".to_owned(),
         (_, extra) => format!("best, {extra} extra slots"),

@@ -132,7 +132,7 @@ fn forecast_body(scored: &Staleness) -> ForecastBody {
     }
     let errors = scored.errors().into_iter();
     ForecastBody {
-        kind: scored.kind().name(),
+        kind: scored.kind().name().into(),
         window_steps,
         half_life_steps,
         errors: errors

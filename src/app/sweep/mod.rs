@@ -25,7 +25,7 @@ use moe_gps_core::advice::sensitivity::sweep::{
 use moe_gps_core::cancel::Cancel;
 use moe_gps_core::pricing::routing_evidence::Known;
 use moe_gps_core::question::{PredictorCost, Question};
-use moe_gps_core::strategies::{self, Strategy};
+use moe_gps_core::strategies::Strategy;
 use moe_gps_core::system::Preset;
 use moe_gps_core::units::Seconds;
 
@@ -64,22 +64,22 @@ impl From<Computed> for SweepAnswer {
     fn from(Computed { map, warnings, predictor, provenance }: Computed) -> Self {
         let latency = |strategy| map.matrix(|cell| cell.latency(strategy).map(Seconds::get));
         Self {
-            winner: map.matrix(|cell| cell.winner.map(Strategy::id)),
+            winner: map.matrix(|cell| cell.winner.map(|winner| winner.id().into())),
             margin_over_runner_up: map.matrix(|cell| cell.margin),
             tie: map.matrix(|cell| cell.tie),
-            layer_latency_s: LatencyMatrices {
-                none: latency(strategies::NONE),
-                replace_only: latency(strategies::REPLACE_ONLY),
-                distribution_only: latency(strategies::DISTRIBUTION_ONLY),
-                token_to_expert: latency(strategies::TOKEN_TO_EXPERT),
-            },
+            layer_latency_s: LatencyMatrices(
+                Strategy::ALL.map(|(strategy, id)| (id.into(), latency(strategy))).into(),
+            ),
             predictor,
             warnings,
             provenance,
             axes: map
                 .axes
                 .into_iter()
-                .map(|MapAxis { parameter, values }| AnsweredAxis { parameter, values })
+                .map(|MapAxis { parameter, values }| AnsweredAxis {
+                    parameter: parameter.into(),
+                    values,
+                })
                 .collect(),
         }
     }
@@ -108,10 +108,10 @@ pub fn compute(
         }),
         warnings: checked.warnings(),
         provenance: SweepProvenance {
-            version: env!("CARGO_PKG_VERSION"),
+            version: env!("CARGO_PKG_VERSION").into(),
             catalog_digest: catalog.digest().to_owned(),
-            method: "analytic",
-            preset: if paper { "paper" } else { "calibrated" },
+            method: "analytic".into(),
+            preset: if paper { "paper" } else { "calibrated" }.into(),
             seed: question.seed,
             draws: (!paper).then_some(DRAWS.over(loaded.known.n_layers()) as u64),
         },

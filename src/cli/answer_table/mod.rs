@@ -5,78 +5,73 @@ mod plan;
 use std::io::{self, Write};
 
 use comfy_table::{CellAlignment, Table, presets};
-use serde_json::Value;
 
-/// The terms of a layer in the order of a step, with short heads.
-const TERMS: [(&str, &str); 10] = [
-    ("attention_s", "attention"),
-    ("all_reduce_s", "all-reduce"),
-    ("router_s", "router"),
-    ("dispatch_s", "dispatch"),
-    ("expert_ffn_s", "expert FFN"),
-    ("combine_s", "combine"),
-    ("predictor_s", "predictor"),
-    ("rebalance_s", "rebalance"),
-    ("overlap_hidden_s", "hidden"),
-    ("other_s", "other"),
+use crate::wire::answer::{FlipPoint, ResultBody, StrategyBody, TermsBody};
+
+/// A term of a layer: its field, a short head, and its seconds.
+type Term = (&'static str, &'static str, fn(&TermsBody) -> f64);
+
+/// The terms of a layer in the order of a step.
+const TERMS: [Term; 10] = [
+    ("attention_s", "attention", |terms| terms.attention_s),
+    ("all_reduce_s", "all-reduce", |terms| terms.all_reduce_s),
+    ("router_s", "router", |terms| terms.router_s),
+    ("dispatch_s", "dispatch", |terms| terms.dispatch_s),
+    ("expert_ffn_s", "expert FFN", |terms| terms.expert_ffn_s),
+    ("combine_s", "combine", |terms| terms.combine_s),
+    ("predictor_s", "predictor", |terms| terms.predictor_s),
+    ("rebalance_s", "rebalance", |terms| terms.rebalance_s),
+    ("overlap_hidden_s", "hidden", |terms| terms.overlap_hidden_s),
+    ("other_s", "other", |terms| terms.other_s),
 ];
 
 /// Writes the result of a recommendation: verdict and reason, strategies with their
 /// terms, where the advice changes, and what it rests on.
-pub(super) fn write(out: &mut dyn Write, result: &Value) -> io::Result<()> {
-    let advice = &result["recommendation"];
-    let strategy = advice["strategy"].as_str().unwrap_or("nothing can be run");
-    writeln!(out, "{}: {strategy}", advice["verdict"].as_str().unwrap_or("").replace('_', " "))?;
-    writeln!(out, "\n{}\n", wrapped(advice["reason"].as_str().unwrap_or("")))?;
+pub(super) fn write(out: &mut dyn Write, result: &ResultBody) -> io::Result<()> {
+    let advice = &result.recommendation;
+    let strategy = advice.strategy.as_deref().unwrap_or("nothing can be run");
+    writeln!(out, "{}: {strategy}", advice.verdict.replace('_', " "))?;
+    writeln!(out, "\n{}\n", wrapped(&advice.reason))?;
     strategies(out, result)?;
     terms(out, result)?;
-    flips(out, result)?;
+    flips(out, &result.flip_points)?;
     plan::write(out, result)?;
-    let none = Vec::new();
-    for warning in result["warnings"].as_array().unwrap_or(&none) {
-        writeln!(out, "warning: {}", wrapped(warning.as_str().unwrap_or("")))?;
+    for warning in &result.warnings {
+        writeln!(out, "warning: {}", wrapped(warning))?;
     }
-    writeln!(out, "to confirm: {}", wrapped(result["confirm"].as_str().unwrap_or("")))
+    writeln!(out, "to confirm: {}", wrapped(&result.confirm))
 }
 
-fn strategies(out: &mut dyn Write, result: &Value) -> io::Result<()> {
+fn strategies(out: &mut dyn Write, result: &ResultBody) -> io::Result<()> {
     let mut table = table(&["strategy", "layer µs", "step ms", "speed-up", "95 %", "runs on"]);
-    for entry in entries(result) {
-        let runs_on: Vec<&str> = entry["engine_support"]
-            .as_array()
-            .into_iter()
-            .flatten()
-            .filter(|support| support["runnable"] == true)
-            .filter_map(|support| support["engine"].as_str())
-            .collect();
-        let interval = &entry["speedup_interval_95"];
-        let interval = match (interval[0].as_f64(), interval[1].as_f64()) {
-            (Some(low), Some(high)) => format!("{low:.3} to {high:.3}"),
-            _ => String::new(),
-        };
-        let why_not = entry["infeasible_reason"].as_str().map(|_| "not feasible".to_owned());
+    for entry in &result.strategies {
+        let runnable = entry.engine_support.iter().filter(|support| support.runnable);
+        let runs_on: Vec<&str> = runnable.map(|support| &*support.engine).collect();
+        let interval = entry.speedup_interval_95;
         table.add_row(vec![
             name(entry),
-            scaled(&entry["layer_latency_s"], 1e6, 1),
-            scaled(&entry["model_latency_s"], 1e3, 3),
-            why_not.unwrap_or_else(|| scaled(&entry["speedup_over_none"], 1.0, 4)),
-            interval,
+            scaled(entry.layer_latency_s, 1e6, 1),
+            scaled(entry.model_latency_s, 1e3, 3),
+            match entry.infeasible_reason {
+                Some(_) => "not feasible".to_owned(),
+                None => scaled(entry.speedup_over_none, 1.0, 4),
+            },
+            interval.map_or_else(String::new, |[low, high]| format!("{low:.3} to {high:.3}")),
             if runs_on.is_empty() { "no engine today".to_owned() } else { runs_on.join(", ") },
         ]);
     }
-    let ceiling = &result["ceiling"];
     table.add_row(vec![
         "(ceiling)".to_owned(),
-        scaled(&ceiling["layer_latency_s"], 1e6, 1),
+        scaled(result.ceiling.layer_latency_s, 1e6, 1),
         String::new(),
-        scaled(&ceiling["speedup_over_none"], 1.0, 4),
+        scaled(result.ceiling.speedup_over_none, 1.0, 4),
         String::new(),
         "perfect balance at no cost".to_owned(),
     ]);
     right_align(&mut table, 1..5);
     writeln!(out, "{}\n", table.trim_fmt())?;
-    for entry in entries(result) {
-        if let Some(reason) = entry["infeasible_reason"].as_str() {
+    for entry in &result.strategies {
+        if let Some(reason) = &entry.infeasible_reason {
             writeln!(out, "{} is not feasible: {}", name(entry), wrapped(reason))?;
         }
     }
@@ -84,59 +79,56 @@ fn strategies(out: &mut dyn Write, result: &Value) -> io::Result<()> {
 }
 
 /// Microseconds of every term, one column a strategy.
-fn terms(out: &mut dyn Write, result: &Value) -> io::Result<()> {
-    let priced: Vec<&Value> =
-        entries(result).iter().filter(|entry| entry["terms"].is_object()).collect();
-    let names: Vec<String> = priced.iter().map(|entry| name(entry)).collect();
+fn terms(out: &mut dyn Write, result: &ResultBody) -> io::Result<()> {
+    let priced: Vec<(&StrategyBody, &TermsBody)> =
+        result.strategies.iter().filter_map(|entry| Some((entry, entry.terms.as_ref()?))).collect();
+    let names: Vec<String> = priced.iter().map(|(entry, _)| name(entry)).collect();
     let mut head = vec!["µs per layer"];
     head.extend(names.iter().map(String::as_str));
     head.push("basis");
     let mut table = table(&head);
-    for (field, short) in TERMS {
-        if priced.iter().all(|entry| entry["terms"][field].as_f64() == Some(0.0)) {
+    for (field, short, seconds) in TERMS {
+        if priced.iter().all(|(_, terms)| seconds(terms) == 0.0) {
             continue;
         }
-        let basis = &result["provenance"]["terms"][field];
+        let origin = result.provenance.terms.get(field);
         let mut row = vec![short.to_owned()];
-        row.extend(priced.iter().map(|entry| scaled(&entry["terms"][field], 1e6, 2)));
+        row.extend(priced.iter().map(|(_, terms)| scaled(seconds(terms), 1e6, 2)));
         row.push(format!(
             "{} ±{} %",
-            basis["basis"].as_str().unwrap_or(""),
-            scaled(&basis["error_band"], 100.0, 0)
+            origin.map_or("", |origin| &*origin.basis),
+            scaled(origin.map(|origin| origin.error_band), 100.0, 0)
         ));
         table.add_row(row);
     }
     right_align(&mut table, 1..=priced.len());
     writeln!(out, "{}", table.trim_fmt())?;
     // The term without an operator of its own is the host's launches.
-    if let Some(none) = priced.first()
-        && let (Some(launches), Some(layer)) =
-            (none["terms"]["other_s"].as_f64(), none["layer_latency_s"].as_f64())
-        && launches > 0.0
+    if let Some((none, terms)) = priced.first()
+        && let Some(layer) = none.layer_latency_s
+        && terms.other_s > 0.0
     {
-        writeln!(out, "kernel launches (other): {:.1} % of a layer", 100.0 * launches / layer)?;
+        let share = 100.0 * terms.other_s / layer;
+        writeln!(out, "kernel launches (other): {share:.1} % of a layer")?;
     }
     writeln!(out)
 }
 
-fn flips(out: &mut dyn Write, result: &Value) -> io::Result<()> {
-    let none = Vec::new();
+fn flips(out: &mut dyn Write, flips: &[FlipPoint]) -> io::Result<()> {
     writeln!(out, "The advice changes")?;
-    for flip in result["flip_points"].as_array().unwrap_or(&none) {
-        let parameter = flip["parameter"].as_str().unwrap_or("");
-        let (name, written) = quantity(parameter);
-        match (flip["value"].as_f64(), flip["becomes"].as_str()) {
+    for flip in flips {
+        let (name, written) = quantity(&flip.parameter);
+        match (flip.value, &flip.becomes) {
             (Some(value), Some(becomes)) => {
                 writeln!(out, "  to {becomes} at {name} {}", written(value))?;
             }
-            (None, Some(becomes)) => writeln!(
-                out,
-                "  to {becomes} under {name} {}",
-                flip["communication"].as_str().unwrap_or("")
-            )?,
+            (None, Some(becomes)) => {
+                let other = flip.communication.as_deref().unwrap_or("");
+                writeln!(out, "  to {becomes} under {name} {other}")?;
+            }
             _ => {
                 let [low, high] =
-                    [0, 1].map(|end| flip["range"][end].as_f64().map_or_else(String::new, written));
+                    flip.range.map_or_else(Default::default, |range| range.map(written));
                 writeln!(out, "  not with {name} from {low} to {high}")?;
             }
         }
@@ -144,21 +136,16 @@ fn flips(out: &mut dyn Write, result: &Value) -> io::Result<()> {
     writeln!(out)
 }
 
-fn entries(result: &Value) -> &[Value] {
-    result["strategies"].as_array().map_or(&[], Vec::as_slice)
-}
-
 /// A strategy with its predictor.
-fn name(entry: &Value) -> String {
-    let strategy = entry["strategy"].as_str().unwrap_or("");
-    match entry["predictor"]["name"].as_str() {
-        Some(predictor) => format!("{strategy} ({predictor})"),
-        None => strategy.to_owned(),
+fn name(entry: &StrategyBody) -> String {
+    match &entry.predictor {
+        Some(predictor) => format!("{} ({})", entry.strategy, predictor.name),
+        None => entry.strategy.to_string(),
     }
 }
 
-fn scaled(value: &Value, factor: f64, digits: usize) -> String {
-    value.as_f64().map_or_else(|| "-".to_owned(), |value| format!("{:.digits$}", value * factor))
+fn scaled(value: impl Into<Option<f64>>, factor: f64, digits: usize) -> String {
+    value.into().map_or_else(|| "-".to_owned(), |value| format!("{:.digits$}", value * factor))
 }
 
 /// A flip point's parameter and how its values are written for a person.

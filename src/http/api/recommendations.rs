@@ -185,13 +185,13 @@ fn view(job: &JobRecord) -> Result<Vec<u8>, Failure> {
     let running = job.status == Status::Running;
     let body = (|| {
         serde_json::to_vec(&JobView {
-            id: &job.id,
+            id: job.id.as_str().into(),
             status: job.status,
             created_at: Moment(job.created_ms),
             started_at: job.started_ms.map(Moment),
             finished_at: job.finished_ms.map(Moment),
             progress: running.then_some(job.progress),
-            phase: job.phase.as_deref().filter(|_| running),
+            phase: job.phase.as_deref().filter(|_| running).map(Into::into),
             request: raw(&job.request)?,
             result: job.result.as_deref().map(raw).transpose()?,
             error: job.problem.as_deref().map(raw).transpose()?,

@@ -15,7 +15,7 @@ use moe_gps_core::catalog::Catalog;
 use moe_gps_core::cost::experts::ExpertWork;
 use moe_gps_core::placement::{Shape, SlotMap, eplb};
 use moe_gps_core::pricing::layer::LayerCosts;
-use moe_gps_core::pricing::slot_shares::Placed;
+use moe_gps_core::pricing::slot_shares::SlotShares;
 use moe_gps_core::system::{Communication, ReplicaSplit, System};
 use moe_gps_core::units::Seconds;
 use serde_json::json;
@@ -39,7 +39,7 @@ fn system(model: &str, devices: u32, tokens: u64, data: bool) -> System {
 }
 
 /// Expert after expert; the same moved; copies for a forecast; copies for the step itself.
-fn placements(counts: &[f64], devices: u32) -> [Placed; 4] {
+fn placements(counts: &[f64], devices: u32) -> [SlotShares; 4] {
     let experts = u32::try_from(counts.len()).expect("few experts");
     let shape = |slots| Shape::new(experts, devices, slots).expect("a shape");
     let forecast: Vec<f64> = counts.iter().rev().copied().collect();
@@ -50,14 +50,14 @@ fn placements(counts: &[f64], devices: u32) -> [Placed; 4] {
         plan(&forecast, experts + devices),
         plan(counts, experts + devices),
     ]
-    .map(|map| Placed::new(map, ReplicaSplit::Hashed, devices, counts))
+    .map(|map| SlotShares::new(map, ReplicaSplit::Hashed, devices, counts))
 }
 
 /// The latency of the layer under every placement, added up.
 fn latencies(
     costs: &LayerCosts,
     counts: &[f64],
-    placed: &[Placed; 4],
+    placed: &[SlotShares; 4],
     works: &mut Vec<ExpertWork>,
 ) -> Seconds {
     let loaded = costs.loaded_each(counts, placed.iter(), works);

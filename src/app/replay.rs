@@ -3,7 +3,7 @@
 use crate::app::advisor::{AdviceError, Progress};
 use crate::app::fit_predictors::Fits;
 use crate::app::question::{Answerable, AskedRouting, TraceUse};
-use crate::app::routing_evidence::{ENOUGH_STEPS, Loaded};
+use crate::app::routing_evidence::{ENOUGH_STEPS, LoadedRouting};
 use crate::app::trace_steps::{Part, Recorded, held_out};
 use crate::wire::question::Method;
 use crate::wire::violation::Violation;
@@ -42,7 +42,7 @@ pub(super) struct HeldOutSteps<'a> {
     question: &'a Question,
     parts: Vec<Part<'a>>,
     fits: &'a Fits,
-    loaded: &'a Loaded,
+    loaded: &'a LoadedRouting,
     progress: &'a dyn Progress,
     /// How often the steps were served.
     served: u32,
@@ -55,7 +55,7 @@ impl<'a> HeldOutSteps<'a> {
         question: &'a Question,
         used: &'a TraceUse,
         fits: &'a Fits,
-        loaded: &'a Loaded,
+        loaded: &'a LoadedRouting,
         progress: &'a dyn Progress,
     ) -> Result<Self, AdviceError> {
         let parts = held_out(used, &question.system.workload)?;

@@ -9,7 +9,7 @@ use crate::app::question::{Answerable, AskedRouting, TraceUse};
 use moe_gps_core::cancel::Cancel;
 use moe_gps_core::formats::trace::stored::StoredTrace;
 use moe_gps_core::model::{Experts, Model};
-use moe_gps_core::pricing::routing_evidence::Known;
+use moe_gps_core::pricing::routing_evidence::RoutingEvidence;
 use moe_gps_core::routing::{
     LayerRouting, by_expert, by_share, capped, forecast, in_order, normalised, power_law,
 };
@@ -25,8 +25,8 @@ use moe_gps_core::trace::steps::{StepOrder, split_point};
 pub(super) const ENOUGH_STEPS: u64 = 20;
 
 /// What is known of the routing, and what speaks against relying on it.
-pub(crate) struct Loaded {
-    pub(crate) known: Known,
+pub(crate) struct LoadedRouting {
+    pub(crate) known: RoutingEvidence,
     pub(super) missing: Vec<String>,
     /// The layers of the traces that are priced: all but those some part leaves empty.
     pub(super) layers: Vec<usize>,
@@ -38,15 +38,15 @@ pub(crate) struct Loaded {
 }
 
 /// Makes the routing of a question ready, reading its traces.
-pub(crate) fn load(asked: &Answerable, cancel: &Cancel) -> Result<Loaded, AdviceError> {
+pub(crate) fn load(asked: &Answerable, cancel: &Cancel) -> Result<LoadedRouting, AdviceError> {
     let model = &asked.question.system.model;
     let (experts, top_k) = (model.experts.routed, model.experts.top_k);
     let known = match &asked.routing {
-        AskedRouting::Skewness { skewness, distribution_error } => Known::Scalar {
+        AskedRouting::Skewness { skewness, distribution_error } => RoutingEvidence::Scalar {
             shares: power_law::with_skewness(experts, top_k, *skewness),
             distribution_error: *distribution_error,
         },
-        AskedRouting::PowerLaw { exponent } => Known::Scalar {
+        AskedRouting::PowerLaw { exponent } => RoutingEvidence::Scalar {
             shares: power_law::with_exponent(experts, top_k, *exponent),
             distribution_error: None,
         },
@@ -62,15 +62,15 @@ pub(crate) fn load(asked: &Answerable, cancel: &Cancel) -> Result<Loaded, Advice
                 let drawn = forecast::drawn_around(&in_order(truth, &order), error, &mut rng);
                 LayerRouting { forecast: by_expert(&drawn, &order), truth: truth.clone() }
             };
-            Known::Layers(layers.iter().enumerate().map(believed).collect())
+            RoutingEvidence::Layers(layers.iter().enumerate().map(believed).collect())
         }
         AskedRouting::Balancedness { balancedness, at_devices } => {
-            Known::Balancedness { balancedness: *balancedness, at_devices: *at_devices }
+            RoutingEvidence::Balancedness { balancedness: *balancedness, at_devices: *at_devices }
         }
         AskedRouting::Trace(used) => return from_traces(used, model, cancel),
     };
     let (layers, places, planned) = (Vec::new(), Vec::new(), Vec::new());
-    Ok(Loaded { known, missing: Vec::new(), layers, places, planned })
+    Ok(LoadedRouting { known, missing: Vec::new(), layers, places, planned })
 }
 
 /// The counts of a trace's parts.
@@ -124,7 +124,11 @@ pub(super) fn count(
 }
 
 /// Counts the planning and the scoring part of every trace.
-fn from_traces(used: &TraceUse, model: &Model, cancel: &Cancel) -> Result<Loaded, AdviceError> {
+fn from_traces(
+    used: &TraceUse,
+    model: &Model,
+    cancel: &Cancel,
+) -> Result<LoadedRouting, AdviceError> {
     let mut missing = Vec::new();
     let mut loads = Vec::with_capacity(used.traces.len());
     let mut single = Vec::new();
@@ -175,14 +179,14 @@ fn from_traces(used: &TraceUse, model: &Model, cancel: &Cancel) -> Result<Loaded
     let known = known(loads.iter().map(routing).collect());
     let recorded = recorded.unwrap_or_default();
     let places = layers.iter().filter_map(|layer| recorded.get(*layer)).copied().collect();
-    Ok(Loaded { known, missing, layers, places, planned })
+    Ok(LoadedRouting { known, missing, layers, places, planned })
 }
 
 /// What is known of one load, or of several that one plan must serve.
-pub(super) fn known(mut loads: Vec<Vec<LayerRouting>>) -> Known {
+pub(super) fn known(mut loads: Vec<Vec<LayerRouting>>) -> RoutingEvidence {
     match loads.len() {
-        0 | 1 => Known::Layers(loads.pop().unwrap_or_default()),
-        _ => Known::Several(loads),
+        0 | 1 => RoutingEvidence::Layers(loads.pop().unwrap_or_default()),
+        _ => RoutingEvidence::Several(loads),
     }
 }
 

@@ -15,7 +15,7 @@ use crate::app::{question, routing_evidence};
 use crate::cli::trace::upload_of;
 use moe_gps_core::cancel::Cancel;
 use moe_gps_core::formats::trace::Limits;
-use moe_gps_core::pricing::routing_evidence::Known;
+use moe_gps_core::pricing::routing_evidence::RoutingEvidence;
 use moe_gps_core::question::Question;
 use moe_gps_lab::reproduce::{self, Document, Recording};
 use serde_json::Value;
@@ -57,7 +57,7 @@ pub fn documents(recordings: &[Recording]) -> Result<Vec<Document>, AdviceError>
 }
 
 /// A question as the service reads it, with what it says of the routing.
-fn read(request: &Value) -> Result<(Question, Known), AdviceError> {
+fn read(request: &Value) -> Result<(Question, RoutingEvidence), AdviceError> {
     let asked = question::read(request.clone()).answerable(catalog()?, &References::default())?;
     let known = routing_evidence::load(&asked, Cancel::NEVER)?.known;
     Ok((asked.question, known))

@@ -5,7 +5,7 @@ use moe_gps::app::references::References;
 use moe_gps_core::advice::{self, Entry, Priced};
 use moe_gps_core::cancel::Cancel;
 use moe_gps_core::catalog::Catalog;
-use moe_gps_core::pricing::routing_evidence::Known;
+use moe_gps_core::pricing::routing_evidence::RoutingEvidence;
 use moe_gps_core::question::{PredictorCost, PredictorPoint, Question};
 use moe_gps_core::routing::{LayerRouting, normalised, power_law};
 use moe_gps_core::strategies::{self, Strategy as Ways};
@@ -82,7 +82,7 @@ fn orders() -> impl Strategy<Value = Vec<f64>> {
 }
 
 fn priced(question: &Question, layers: &[LayerRouting]) -> Priced {
-    advice::price(question, &Known::Layers(layers.to_vec()), Cancel::NEVER).unwrap()
+    advice::price(question, &RoutingEvidence::Layers(layers.to_vec()), Cancel::NEVER).unwrap()
 }
 
 fn latency(analysis: &Priced, strategy: Ways) -> f64 {

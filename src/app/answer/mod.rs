@@ -13,7 +13,7 @@ use moe_gps_core::advice::{Advised, Entry, PlanSummary, PricedPredictor};
 use moe_gps_core::catalog::Catalog;
 use moe_gps_core::engines;
 use moe_gps_core::evaluate::{LayerImbalance, StepStatistics};
-use moe_gps_core::pricing::routing_evidence::Known;
+use moe_gps_core::pricing::routing_evidence::RoutingEvidence;
 use moe_gps_core::question::{Grouping, PredictorKind, PredictorSource, Question, RebalanceMode};
 use moe_gps_core::strategies;
 use moe_gps_core::system::Communication;
@@ -28,7 +28,7 @@ pub(super) fn name_of<T: PartialEq>(value: &T, names: &[(T, &'static str)]) -> &
 /// The answer.
 pub(super) fn result(
     asked: &Answerable,
-    known: &Known,
+    known: &RoutingEvidence,
     advised: &Advised,
     fits: &Fits,
     interval: Option<IntervalSearch>,
@@ -99,7 +99,7 @@ fn grouped(cost: &GroupCost) -> String {
 
 fn recommendation(
     question: &Question,
-    known: &Known,
+    known: &RoutingEvidence,
     advised: &Advised,
     fits: &Fits,
 ) -> wire::Recommendation {
@@ -243,7 +243,7 @@ fn flip_points(advised: &Advised) -> Vec<wire::FlipPoint> {
     points
 }
 
-fn routing(known: &Known, advised: &Advised) -> wire::RoutingBody {
+fn routing(known: &RoutingEvidence, advised: &Advised) -> wire::RoutingBody {
     let errors = known.paper();
     let mean_error = errors.iter().map(|layer| layer.distribution_error).sum::<f64>()
         / errors.len().max(1) as f64;

@@ -23,7 +23,7 @@ use moe_gps_core::advice::sensitivity::sweep::{
     Axis, Cell, DRAWS, HeldPredictor, Predictors, Sweep, transposed, varied_predictor,
 };
 use moe_gps_core::cancel::Cancel;
-use moe_gps_core::pricing::routing_evidence::Known;
+use moe_gps_core::pricing::routing_evidence::RoutingEvidence;
 use moe_gps_core::question::{PredictorCost, Question};
 use moe_gps_core::strategies::Strategy;
 use moe_gps_core::system::Preset;
@@ -130,7 +130,7 @@ pub fn compute(
 /// only one, or that of the fastest entry as the question stands.
 fn held_predictor(
     checked: &Checked,
-    known: &Known,
+    known: &RoutingEvidence,
     cancel: &Cancel,
 ) -> Result<HeldPredictor, AdviceError> {
     let question = &checked.base.question;
@@ -154,7 +154,7 @@ fn held_predictor(
 /// A checked sweep, ready to be computed.
 struct Swept<'a> {
     checked: &'a Checked,
-    known: &'a Known,
+    known: &'a RoutingEvidence,
     predictor: HeldPredictor,
     cancel: &'a Cancel,
 }

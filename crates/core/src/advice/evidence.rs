@@ -2,19 +2,19 @@
 
 use crate::advice::pricing::Pricing;
 use crate::pricing::entry::Entry;
-use crate::pricing::routing_evidence::Known;
+use crate::pricing::routing_evidence::RoutingEvidence;
 use crate::question::Question;
 use crate::strategies::{NONE, Strategy};
 use crate::units::Seconds;
 
 /// Doubts about the routing the answer rests on.
 pub(crate) fn of_routing(
-    known: &Known,
+    known: &RoutingEvidence,
     pricing: &Pricing,
     chosen: Option<Strategy>,
 ) -> Vec<String> {
     let mut doubts = Vec::new();
-    if let Known::Balancedness { .. } = known {
+    if let RoutingEvidence::Balancedness { .. } = known {
         doubts.push(
             "counts per expert: the balance of devices gives the ceiling, but no plan can be made"
                 .to_owned(),

@@ -3,7 +3,7 @@
 use crate::advice::Advised;
 use crate::advice::choose::{Choice, Verdict};
 use crate::pricing::entry::Entry;
-use crate::pricing::routing_evidence::Known;
+use crate::pricing::routing_evidence::RoutingEvidence;
 use crate::question::Question;
 use crate::strategies;
 use crate::system::Preset;
@@ -15,7 +15,7 @@ const LAUNCH_SHARE: f64 = 1.0 / 3.0;
 
 /// One paragraph: what is better, what it costs, which terms decided, what to doubt.
 #[must_use]
-pub fn reason(question: &Question, known: &Known, advised: &Advised) -> String {
+pub fn reason(question: &Question, known: &RoutingEvidence, advised: &Advised) -> String {
     let Some(choice) = &advised.choice else {
         return "No allowed strategy can be run: see infeasible_reason of each.".to_owned();
     };
@@ -45,7 +45,7 @@ pub fn reason(question: &Question, known: &Known, advised: &Advised) -> String {
         }
     }
     if question.system.assumptions.preset == Preset::Calibrated
-        && let Known::Scalar { .. } = known
+        && let RoutingEvidence::Scalar { .. } = known
     {
         sentences.push(
             "Only a scalar skewness is known: which experts are hot, and so the load of each \

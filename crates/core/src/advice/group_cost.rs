@@ -7,7 +7,7 @@
 //! takes a token's experts as independent.
 
 use crate::advice::pricing::Pricing;
-use crate::evaluate::sampled_steps::{DRAWS, Drawn, draws};
+use crate::evaluate::sampled_steps::{DRAWS, SampledSteps, draws};
 use crate::evaluate::{LayerStep, Steps, mean};
 use crate::pricing::candidates::{Care, IN_USE, Placement, Placements, placements};
 use crate::pricing::error::PricingError;
@@ -70,7 +70,7 @@ pub(crate) fn cost(
     let costs = LayerCosts::of(question, pricing.pattern)?;
     let draws = draws(question.seed, &pricing.layers, DRAWS);
     let both = Placements::of_all(vec![ruled, free]);
-    let drawn = Drawn::new(question, &draws, &pricing.layers, &costs, &both);
+    let drawn = SampledSteps::new(question, &draws, &pricing.layers, &costs, &both);
     let steps = || drawn.under(&both);
     let terms =
         |plan: usize| costs.terms(&mean(&mut steps(), |step| costs.routed(&step.loads[plan])));

@@ -26,11 +26,11 @@ use crate::evaluate::prices::plans::plan_of;
 use crate::evaluate::replay::{Foreseen, Replayed, Simulator};
 use crate::evaluate::slot_search::SlotSearch;
 use crate::evaluate::transfer::{self, SeveralLoads, Transfer};
-use crate::evaluate::transfer_replay::Held;
+use crate::evaluate::transfer_replay::TransferReplay;
 use crate::pricing::candidates::IN_USE;
 use crate::pricing::error::PricingError;
 use crate::pricing::layer::LayerCosts;
-use crate::pricing::routing_evidence::{Known, OrderRange};
+use crate::pricing::routing_evidence::{OrderRange, RoutingEvidence};
 use crate::question::Question;
 use crate::strategies::{LIST, NONE, Strategy};
 use crate::system::Communication;
@@ -167,7 +167,7 @@ impl Recorded for Unrecorded {
 /// `missing` is what speaks against the routing before anything is priced.
 pub fn advise<R: Recorded>(
     question: &Question,
-    known: &Known,
+    known: &RoutingEvidence,
     missing: Vec<String>,
     mut recorded: Option<&mut R>,
     stop: &Cancel,
@@ -210,7 +210,7 @@ pub fn advise<R: Recorded>(
         groups = group_cost::cost(&pricing, slots)?;
     }
     if let (Some(transfer), Some(recorded)) = (&mut transfer, recorded) {
-        let held = Held::new(question, pattern, transfer);
+        let held = TransferReplay::new(question, pattern, transfer);
         let mut held = held.ok_or(PricingError::NoProfile)?;
         recorded.serve(&mut |steps, _| held.replay(steps))?;
         held.finish(transfer);
@@ -274,7 +274,7 @@ fn slots_per_device(chosen: Option<Strategy>, plans: &[PlanSummary]) -> Option<u
 
 /// What plans for one load are worth on the others, where there are several.
 fn transferred(pricing: &Pricing, slots: u32) -> Result<Option<Transfer>, PricingError> {
-    let Known::Several(loads) = pricing.known else { return Ok(None) };
+    let RoutingEvidence::Several(loads) = pricing.known else { return Ok(None) };
     let costs = &LayerCosts::of(pricing.question, pricing.pattern)?;
     let in_use = &pricing.placements()?.all[IN_USE];
     let Pricing { question, stop, .. } = *pricing;
@@ -282,7 +282,11 @@ fn transferred(pricing: &Pricing, slots: u32) -> Result<Option<Transfer>, Pricin
 }
 
 /// Prices every strategy under the question's communication pattern, and no more.
-pub fn price(question: &Question, known: &Known, stop: &Cancel) -> Result<Priced, PricingError> {
+pub fn price(
+    question: &Question,
+    known: &RoutingEvidence,
+    stop: &Cancel,
+) -> Result<Priced, PricingError> {
     Pricing::new(question, known, communication(question).0, stop).whole()
 }
 

@@ -6,7 +6,7 @@ use crate::advice::choose::winner;
 use crate::cancel::Cancel;
 use crate::evaluate::PlanSummary;
 use crate::evaluate::prices::SampledPrices;
-use crate::evaluate::sampled_steps::{DRAWS, Drawn, Effort, draws};
+use crate::evaluate::sampled_steps::{DRAWS, Effort, SampledSteps, draws};
 use crate::evaluate::slot_search::SlotSearch;
 use crate::pricing::candidates::{Care, Placements, placements};
 use crate::pricing::entry::Entry;
@@ -15,7 +15,7 @@ use crate::pricing::layer::LayerCosts;
 use crate::pricing::paper::Paper;
 use crate::pricing::paper_layer::paper_layer;
 use crate::pricing::planner::Planner;
-use crate::pricing::routing_evidence::{Known, OrderRange, Orders};
+use crate::pricing::routing_evidence::{OrderRange, Orders, RoutingEvidence};
 use crate::question::Question;
 use crate::routing::LayerRouting;
 use crate::strategies::{self, Strategy};
@@ -29,7 +29,7 @@ const SIDE_DRAWS: Effort = Effort { steps: 32, per_layer: 2 };
 #[derive(Debug)]
 pub(crate) struct Pricing<'a> {
     pub(crate) question: &'a Question,
-    pub(crate) known: &'a Known,
+    pub(crate) known: &'a RoutingEvidence,
     pub(crate) pattern: Communication,
     pub(crate) stop: &'a Cancel,
     pub(crate) layers: Arc<[LayerRouting]>,
@@ -58,7 +58,7 @@ pub struct Priced {
 impl<'a> Pricing<'a> {
     pub(crate) fn new(
         question: &'a Question,
-        known: &'a Known,
+        known: &'a RoutingEvidence,
         pattern: Communication,
         stop: &'a Cancel,
     ) -> Self {
@@ -79,7 +79,7 @@ impl<'a> Pricing<'a> {
         let planner = Planner::new(question);
         let placements = self.placements()?;
         let draws = draws(question.seed, &self.layers, DRAWS);
-        let drawn = Drawn::new(question, &draws, &self.layers, &costs, placements);
+        let drawn = SampledSteps::new(question, &draws, &self.layers, &costs, placements);
         let analytic = SampledPrices::new(question, planner, &costs, placements, &drawn);
         let analysis = analytic.analyse(&self.layers, self.known.loads());
         Ok(Priced {
@@ -115,7 +115,7 @@ impl<'a> Pricing<'a> {
         let loads = self.known.loads();
         let placements = placements(question, &planner, layers, loads, Care::Quick, self.stop)?;
         let draws = draws(question.seed, layers, SIDE_DRAWS);
-        let drawn = Drawn::new(question, &draws, layers, &costs, &placements);
+        let drawn = SampledSteps::new(question, &draws, layers, &costs, &placements);
         let prices = SampledPrices::new(question, planner, &costs, &placements, &drawn).price();
         Ok(winner(question, &self.priceable(prices)))
     }
@@ -146,7 +146,7 @@ impl<'a> Pricing<'a> {
     /// The entries that may stand: without counts per expert only the static placement can
     /// be priced.
     pub(crate) fn priceable(&self, mut entries: Vec<Entry>) -> Vec<Entry> {
-        if let Known::Balancedness { .. } = self.known {
+        if let RoutingEvidence::Balancedness { .. } = self.known {
             for entry in entries.iter_mut().filter(|entry| entry.strategy != strategies::NONE) {
                 entry.infeasible = Some(
                     "no plan can be made from the balance of devices alone; give counts per \
@@ -166,7 +166,7 @@ pub(crate) fn paper(question: &Question) -> bool {
 }
 
 /// The answer of the paper's formulas.
-fn by_paper(question: &Question, known: &Known) -> Priced {
+fn by_paper(question: &Question, known: &RoutingEvidence) -> Priced {
     let (model, dense_layer) = paper_model(question, known);
     let entries = model.entries(&question.predictors);
     let ceiling = winner(question, &entries).map(|(_, fastest)| model.ceiling(fastest).total());
@@ -174,11 +174,11 @@ fn by_paper(question: &Question, known: &Known) -> Priced {
 }
 
 /// The strategies priced by the paper's formulas.
-pub(crate) fn paper_entries(question: &Question, known: &Known) -> Vec<Entry> {
+pub(crate) fn paper_entries(question: &Question, known: &RoutingEvidence) -> Vec<Entry> {
     paper_model(question, known).0.entries(&question.predictors)
 }
 
-fn paper_model<'a>(question: &'a Question, known: &Known) -> (Paper<'a>, Seconds) {
+fn paper_model<'a>(question: &'a Question, known: &RoutingEvidence) -> (Paper<'a>, Seconds) {
     let (layer, dense_layer) = paper_layer(question);
     let assumptions = &question.system.assumptions;
     (Paper { layer, routing: known.paper(), assumptions }, dense_layer)

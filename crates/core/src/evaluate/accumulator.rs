@@ -13,7 +13,7 @@ use crate::units::{Bytes, Seconds};
 
 /// One priced entry followed over the steps.
 #[derive(Debug, Clone)]
-pub(super) struct Track {
+pub(super) struct Accumulator {
     /// Index of the entry.
     pub(super) entry: usize,
     pub(super) strategy: Strategy,
@@ -36,7 +36,7 @@ struct OfLoad {
     imbalance: Vec<f64>,
 }
 
-impl Track {
+impl Accumulator {
     pub(super) fn new(index: usize, entry: &Entry, n_loads: usize, n_layers: usize) -> Self {
         let predictor = entry.predictor.as_ref();
         Self {

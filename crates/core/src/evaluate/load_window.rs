@@ -20,7 +20,7 @@ use crate::question::Rebalance;
 
 /// What has been seen of every load.
 #[derive(Debug, Clone)]
-pub(super) struct Past {
+pub(super) struct LoadWindow {
     /// Tokens per expert of the planning part of every load.
     planned: Vec<Vec<f64>>,
     /// Steps the planning parts are together.
@@ -31,7 +31,7 @@ pub(super) struct Past {
     left_out: VecDeque<(u64, Vec<Vec<f64>>)>,
 }
 
-impl Past {
+impl LoadWindow {
     /// Nothing but the planning parts, where a step has so many (token, expert) pairs.
     pub(super) fn new(planned: Vec<Vec<f64>>, assignments: f64) -> Self {
         let pairs: f64 = planned.iter().flatten().sum();
@@ -99,7 +99,7 @@ mod tests {
     fn seen(window_steps: Option<u64>, interval_steps: u64) -> Vec<f64> {
         let rebalance = Rebalance { mode: MODE, interval_steps, window_steps };
         // 100 planning steps of 10 pairs.
-        let mut past = Past::new(vec![vec![1000.0]], 10.0);
+        let mut past = LoadWindow::new(vec![vec![1000.0]], 10.0);
         let mut found = Vec::new();
         for at in 0..41 {
             past.before_step(at, &rebalance);
@@ -125,7 +125,7 @@ mod tests {
     #[test]
     fn loads_are_kept_apart() {
         let rebalance = Rebalance { mode: MODE, interval_steps: 4, window_steps: Some(2) };
-        let mut past = Past::new(vec![vec![8.0, 0.0], vec![0.0, 8.0]], 4.0);
+        let mut past = LoadWindow::new(vec![vec![8.0, 0.0], vec![0.0, 8.0]], 4.0);
         for at in 0..4 {
             past.before_step(at, &rebalance);
             past.add(usize::from(at % 2 == 1), &[1.0, at as f64]);

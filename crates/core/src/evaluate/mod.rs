@@ -1,9 +1,9 @@
 //! Strategies priced over steps: sampled from expected shares, or recorded.
 //!
 //! [`Steps`] is what both have in common: every layer of every step, under all plans that are
-//! followed, is priced, and the prices are summed. Sampled steps ([`sampled_steps`]) are the same
+//! followed, is priced, and the prices are summed. Sampled steps (`sampled_steps`) are the same
 //! few dozen for every strategy and serve every question that differs in one quantity; recorded
-//! ones ([`recorded_steps`]) come in batches, in time, with plans that are renewed as the steps go
+//! ones (`recorded_steps`) come in batches, in time, with plans that are renewed as the steps go
 //! by. Layers are independent of each other and sums are made in order, so the result does not
 //! depend on the number of threads.
 
@@ -19,9 +19,9 @@ mod statistics;
 pub mod transfer;
 pub mod transfer_replay;
 
-use crate::pricing::device_load::Loaded;
+use crate::pricing::device_load::DeviceLoad;
 use crate::pricing::layer::{LayerCosts, Routed};
-use crate::pricing::slot_shares::Placed;
+use crate::pricing::slot_shares::SlotShares;
 use crate::strategies::token_to_expert::stepwise::{Moved, Stepwise, Told};
 use crate::trace::counts::ExpertCounts;
 
@@ -49,8 +49,8 @@ pub struct LayerStep<'a> {
     /// Tokens per expert.
     pub counts: &'a [f64],
     /// The devices' loads under every plan.
-    pub loads: &'a [Loaded],
-    placed: &'a dyn Fn(usize) -> &'a Placed,
+    pub loads: &'a [DeviceLoad],
+    placed: &'a dyn Fn(usize) -> &'a SlotShares,
     renewal: &'a dyn Fn(usize) -> Moved,
 }
 
@@ -92,7 +92,7 @@ pub(crate) fn mean(steps: &mut impl Steps, price: impl Fn(&LayerStep) -> Routed 
 impl<'a> LayerStep<'a> {
     /// A plan, by its place in `loads`.
     #[must_use]
-    pub fn placed(&self, plan: usize) -> &'a Placed {
+    pub fn placed(&self, plan: usize) -> &'a SlotShares {
         (self.placed)(plan)
     }
 

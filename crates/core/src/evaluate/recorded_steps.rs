@@ -2,15 +2,15 @@
 
 use rayon::prelude::*;
 
-use crate::evaluate::load_window::Past;
+use crate::evaluate::load_window::LoadWindow;
 use crate::evaluate::{LayerStep, Step, Steps};
 use crate::memory::expert_bytes;
 use crate::placement::moves::Moves;
 use crate::placement::{PlacementError, SlotMap};
-use crate::pricing::device_load::Loaded;
+use crate::pricing::device_load::DeviceLoad;
 use crate::pricing::layer::LayerCosts;
 use crate::pricing::planner::Planner;
-use crate::pricing::slot_shares::Placed;
+use crate::pricing::slot_shares::SlotShares;
 use crate::question::{Question, RebalanceMode};
 use crate::rebalance::RebalanceCost;
 use crate::strategies::token_to_expert::stepwise::Moved;
@@ -22,9 +22,9 @@ struct Plan {
     /// Whether it is made anew as the steps go by.
     renews: bool,
     /// Under each of the loads: the same map, tokens split as each expects.
-    placed: Vec<Placed>,
+    placed: Vec<SlotShares>,
     /// A renewed plan that is still being moved into place, and the step it takes effect.
-    coming: Option<(u64, Vec<Placed>)>,
+    coming: Option<(u64, Vec<SlotShares>)>,
     /// Cost of the last renewal, per layer and step.
     renewal: Moved,
 }
@@ -34,7 +34,7 @@ struct Plan {
 pub(super) struct RecordedLayer {
     plans: Vec<Plan>,
     /// What has been seen, where plans may be renewed.
-    past: Option<Past>,
+    past: Option<LoadWindow>,
 }
 
 /// The strategies whose plans are followed, in the order of [`LayerStep::loads`].
@@ -47,7 +47,7 @@ impl RecordedLayer {
     /// The plans of these strategies, `NONE` being where engines start unless a map is given.
     pub(super) fn new(
         planner: &Planner,
-        past: Past,
+        past: LoadWindow,
         strategies: &[Strategy],
         map_of: impl Fn(Strategy) -> Option<SlotMap>,
     ) -> Result<Self, PlacementError> {
@@ -65,7 +65,7 @@ impl RecordedLayer {
     }
 
     /// Plans that are kept, each under every load.
-    pub(super) fn kept(plans: impl Iterator<Item = Vec<Placed>>) -> Self {
+    pub(super) fn kept(plans: impl Iterator<Item = Vec<SlotShares>>) -> Self {
         let plan = |placed| Plan { renews: false, placed, coming: None, renewal: Moved::default() };
         Self { plans: plans.map(plan).collect(), past: None }
     }
@@ -112,7 +112,7 @@ impl RecordedLayer {
 }
 
 /// A map under every load.
-fn under(planner: &Planner, map: &SlotMap, pasts: &[Vec<f64>]) -> Vec<Placed> {
+fn under(planner: &Planner, map: &SlotMap, pasts: &[Vec<f64>]) -> Vec<SlotShares> {
     pasts.iter().map(|past| planner.placed(map.clone(), past)).collect()
 }
 
@@ -136,7 +136,7 @@ impl Steps for Batch<'_> {
         let Self { question, planner, costs, steps, served, .. } = self;
         let of_layer = |(layer, plans): (usize, &mut RecordedLayer)| -> Vec<O> {
             let mut works = Vec::new();
-            let mut loads: Vec<Loaded> = Vec::with_capacity(plans.plans.len());
+            let mut loads: Vec<DeviceLoad> = Vec::with_capacity(plans.plans.len());
             let price = |(at, Step { load, counts }): (usize, &Step)| {
                 let counts = counts.layer(layer);
                 plans.renew(question, planner, *served + at as u64);

@@ -12,8 +12,8 @@
 //! interval, a renewed plan is the one whose worst load is best, and in the result every load
 //! counts the same, however many steps it has.
 
-use crate::evaluate::accumulator::Track;
-use crate::evaluate::load_window::Past;
+use crate::evaluate::accumulator::Accumulator;
+use crate::evaluate::load_window::LoadWindow;
 use crate::evaluate::prices::plans::plan_of;
 use crate::evaluate::recorded_steps::{Batch, RecordedLayer, followed};
 use crate::evaluate::{LayerStep, Outcome, PlanSummary, Step, StepStatistics, Steps, statistics};
@@ -40,7 +40,7 @@ pub struct Simulator<'a> {
     /// The strategies whose plans are followed.
     followed: Vec<Strategy>,
     layers: Vec<RecordedLayer>,
-    tracks: Vec<Track>,
+    tracks: Vec<Accumulator>,
     /// Steps replayed of every load.
     steps: Vec<u64>,
 }
@@ -118,7 +118,7 @@ impl<'a> Simulator<'a> {
         let assignments = tokens * f64::from(question.system.model.experts.top_k);
         let layer = |index: usize| {
             let planned = planned.iter().map(|load| load[index].clone()).collect();
-            let past = Past::new(planned, assignments);
+            let past = LoadWindow::new(planned, assignments);
             let map = |strategy| maps(strategy).and_then(|maps| maps.get(index)).cloned();
             RecordedLayer::new(&planner, past, &followed, map)
         };
@@ -126,7 +126,7 @@ impl<'a> Simulator<'a> {
         let loads = planned.len();
         let priced = entries.iter().enumerate().filter(|(_, entry)| entry.terms.is_some());
         let tracks =
-            priced.map(|(index, entry)| Track::new(index, entry, loads, n_layers)).collect();
+            priced.map(|(index, entry)| Accumulator::new(index, entry, loads, n_layers)).collect();
         let stepwise = Stepwise::new(question, planner);
         Ok(Some(Self {
             question,

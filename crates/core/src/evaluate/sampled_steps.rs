@@ -4,7 +4,7 @@ use std::sync::OnceLock;
 
 use crate::evaluate::{LayerStep, Steps};
 use crate::pricing::candidates::{Placements, each_layer};
-use crate::pricing::device_load::Loaded;
+use crate::pricing::device_load::DeviceLoad;
 use crate::pricing::layer::LayerCosts;
 use crate::question::Question;
 use crate::routing::sample::{Chances, Draws};
@@ -57,7 +57,7 @@ pub(crate) fn draws(seed: u64, layers: &[LayerRouting], effort: Effort) -> Vec<D
 pub(crate) struct Forecast {
     pub(crate) counts: Vec<f64>,
     /// The forecast counts under the plan that is kept.
-    pub(crate) loaded: Loaded,
+    pub(crate) loaded: DeviceLoad,
     /// A plan of its own, once it is asked for.
     pub(crate) replanned: OnceLock<Option<Replanned>>,
 }
@@ -67,8 +67,8 @@ type Forecasts = [OnceLock<Box<[Forecast]>>; ANCHORS.len()];
 
 /// The drawn steps of all layers, layer after layer.
 #[derive(Debug)]
-pub(crate) struct Drawn {
-    layers: Vec<DrawnLayer>,
+pub(crate) struct SampledSteps {
+    layers: Vec<SampledLayer>,
     n_experts: usize,
     n_placements: usize,
     /// Per placement.
@@ -78,16 +78,16 @@ pub(crate) struct Drawn {
 
 /// The drawn steps of one layer.
 #[derive(Debug)]
-struct DrawnLayer {
+struct SampledLayer {
     /// Experts by their true share.
     order: Vec<usize>,
     /// Tokens per expert, step after step.
     counts: Vec<f64>,
     /// Per step, under every placement.
-    loads: Vec<Loaded>,
+    loads: Vec<DeviceLoad>,
 }
 
-impl Drawn {
+impl SampledSteps {
     pub(crate) fn new(
         question: &Question,
         draws: &[Draws],
@@ -115,7 +115,7 @@ impl Drawn {
                 let placed = placements.all.iter().map(|placement| &placement.layers[layer]);
                 loads.extend(costs.loaded_each(counts, placed, &mut works));
             }
-            DrawnLayer { order, counts, loads }
+            SampledLayer { order, counts, loads }
         };
         Self {
             layers: each_layer(layers.len(), drawn),
@@ -176,7 +176,7 @@ impl Drawn {
 /// Every step is one of a single layer; the layers of several loads all count the same.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sampled<'a> {
-    drawn: &'a Drawn,
+    drawn: &'a SampledSteps,
     placements: &'a Placements,
 }
 
@@ -184,7 +184,7 @@ impl Sampled<'_> {
     /// What `price` makes of every step of one layer, the first of which is the `first` of all.
     fn of_layer<O>(
         &self,
-        (layer, sampled): (usize, &DrawnLayer),
+        (layer, sampled): (usize, &SampledLayer),
         first: usize,
         mut price: impl FnMut(&LayerStep) -> O,
     ) -> Vec<O> {

@@ -3,11 +3,11 @@
 //! Every load's own plan, and the plan made for the worst of all, is scored on the part held
 //! out of every load: busiest device over mean of the whole part, the mean of that over
 //! steps, and the latency of a layer. Steps are drawn from the part's shares, or, where they
-//! were recorded, replayed ([`Held`](crate::evaluate::transfer_replay::Held)). A plan is loaded
+//! were recorded, replayed (`transfer_replay`). A plan is loaded
 //! once here: no renewal is in it, so that what differs is the load alone.
 
 use crate::cancel::Cancel;
-use crate::evaluate::sampled_steps::{DRAWS, Drawn, draws};
+use crate::evaluate::sampled_steps::{DRAWS, SampledSteps, draws};
 use crate::evaluate::{LayerStep, Steps};
 use crate::placement::SlotMap;
 use crate::pricing::candidates::{Placement, Placements, each_layer};
@@ -15,7 +15,7 @@ use crate::pricing::error::PricingError;
 use crate::pricing::layer::LayerCosts;
 use crate::pricing::layer::Routed;
 use crate::pricing::planner::Planner;
-use crate::pricing::slot_shares::Placed;
+use crate::pricing::slot_shares::SlotShares;
 use crate::question::Question;
 use crate::routing::LayerRouting;
 use crate::strategies::DISTRIBUTION_ONLY;
@@ -43,7 +43,7 @@ pub struct Scored {
     /// On the held-out part of every load.
     pub on: Vec<OnLoad>,
     /// The plan of every layer, load after load.
-    pub layers: Vec<Placed>,
+    pub layers: Vec<SlotShares>,
 }
 
 /// The transfer of plans between loads.
@@ -72,7 +72,7 @@ impl Transfer {
         [&mut self.none].into_iter().chain(&mut self.own).chain([&mut self.worst_case])
     }
 
-    /// SeveralLoads on which a plan makes a layer slower than the placement in use.
+    /// Loads on which a plan makes a layer slower than the placement in use.
     #[must_use]
     pub fn worse_than_none(&self, plan: &Scored) -> Vec<usize> {
         let slower = |(plan, none): (&OnLoad, &OnLoad)| plan.latency > none.latency;
@@ -126,7 +126,7 @@ pub(crate) fn transfer(
     all.push(plan_for(&loads.iter().collect::<Vec<_>>())?);
     let draws = draws(question.seed, &layers, DRAWS);
     let placements = Placements::of_all(all);
-    let drawn = Drawn::new(question, &draws, &layers, costs, &placements);
+    let drawn = SampledSteps::new(question, &draws, &layers, costs, &placements);
     let scored = |(index, placement): (usize, &Placement)| {
         let mut on = vec![OnLoad::default(); loads.len()];
         for (at, (placed, layer)) in placement.layers.iter().zip(layers.iter()).enumerate() {

@@ -5,13 +5,13 @@ use crate::evaluate::transfer::Transfer;
 use crate::evaluate::{LayerStep, Step, Steps};
 use crate::pricing::layer::{LayerCosts, Routed};
 use crate::pricing::planner::Planner;
-use crate::pricing::slot_shares::Placed;
+use crate::pricing::slot_shares::SlotShares;
 use crate::question::Question;
 use crate::system::Communication;
 
 /// Scores the plans of a transfer matrix on recorded steps.
 #[derive(Debug)]
-pub(crate) struct Held<'a> {
+pub(crate) struct TransferReplay<'a> {
     question: &'a Question,
     planner: Planner,
     costs: LayerCosts,
@@ -29,7 +29,7 @@ struct Sum {
     imbalance: f64,
 }
 
-impl<'a> Held<'a> {
+impl<'a> TransferReplay<'a> {
     /// For the plans of a matrix; `None` where the device has no laws.
     pub(crate) fn new(
         question: &'a Question,
@@ -41,7 +41,7 @@ impl<'a> Held<'a> {
         let n_loads = transfer.own.len();
         let n_layers = transfer.none.layers.len() / n_loads.max(1);
         let under_loads = |layer: usize| {
-            let of_load = move |plan: &[Placed]| {
+            let of_load = move |plan: &[SlotShares]| {
                 (0..n_loads).map(|load| plan[load * n_layers + layer].clone()).collect()
             };
             RecordedLayer::kept(transfer.plans().map(|plan| of_load(&plan.layers)))

@@ -10,7 +10,7 @@ use crate::placement::moves::Moves;
 use crate::placement::{PlacementError, SlotMap};
 use crate::pricing::error::PricingError;
 use crate::pricing::planner::Planner;
-use crate::pricing::slot_shares::Placed;
+use crate::pricing::slot_shares::SlotShares;
 use crate::question::Question;
 use crate::routing::LayerRouting;
 use crate::strategies::{LIST, NONE, Strategy};
@@ -23,7 +23,7 @@ pub(crate) struct Placement {
     /// Slots of every device and layer.
     pub(crate) slots_per_device: u32,
     /// The map of every layer, the same for each of several loads.
-    pub(crate) layers: Vec<Placed>,
+    pub(crate) layers: Vec<SlotShares>,
     /// Experts that leave or enter devices when the placement in use gives way to it.
     pub(crate) first_moves: u64,
     /// Experts the busiest device then receives, mean over layers.

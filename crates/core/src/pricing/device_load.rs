@@ -3,12 +3,12 @@
 use crate::comm::load::ExchangeLoad;
 use crate::cost::experts::ExpertWork;
 use crate::pricing::layer::LayerCosts;
-use crate::pricing::slot_shares::{Placed, exchange_load};
+use crate::pricing::slot_shares::{SlotShares, exchange_load};
 use crate::units::Seconds;
 
 /// One layer of one step under a placement.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Loaded {
+pub struct DeviceLoad {
     /// Experts' time of the slowest device.
     pub slowest: Seconds,
     /// Mean over devices of the experts' time.
@@ -46,7 +46,7 @@ impl LayerCosts {
 
     /// What a step's `counts` are to the devices of a placement.
     #[must_use]
-    pub fn loaded(&self, placed: &Placed, counts: &[f64]) -> Loaded {
+    pub fn loaded(&self, placed: &SlotShares, counts: &[f64]) -> DeviceLoad {
         let works: Vec<ExpertWork> = placed.each_part(counts, |n| self.work(n)).collect();
         self.loaded_with(placed, counts, &works)
     }
@@ -57,9 +57,9 @@ impl LayerCosts {
     pub fn loaded_each<'a>(
         &'a self,
         counts: &'a [f64],
-        all: impl Iterator<Item = &'a Placed> + 'a,
+        all: impl Iterator<Item = &'a SlotShares> + 'a,
         works: &'a mut Vec<ExpertWork>,
-    ) -> impl Iterator<Item = Loaded> + 'a {
+    ) -> impl Iterator<Item = DeviceLoad> + 'a {
         works.clear();
         works.extend(counts.iter().map(|n| self.work(*n)));
         all.map(|placed| {
@@ -69,8 +69,8 @@ impl LayerCosts {
         })
     }
 
-    /// From the work of every part of an expert, in the order of [`Placed::each_part`].
-    fn loaded_with(&self, placed: &Placed, counts: &[f64], works: &[ExpertWork]) -> Loaded {
+    /// From the work of every part of an expert, in the order of [`SlotShares::each_part`].
+    fn loaded_with(&self, placed: &SlotShares, counts: &[f64], works: &[ExpertWork]) -> DeviceLoad {
         let (mut slowest, mut sum, mut n) = (Seconds::ZERO, Seconds::ZERO, 0.0);
         for slots in placed.devices() {
             let mut work = ExpertWork::default();
@@ -87,7 +87,7 @@ impl LayerCosts {
         } else {
             self.exchange.balanced()
         };
-        Loaded { slowest, mean: sum / n, exchange }
+        DeviceLoad { slowest, mean: sum / n, exchange }
     }
 }
 

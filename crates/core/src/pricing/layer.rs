@@ -19,7 +19,7 @@ use crate::cost::{Laws, expert_law, launches};
 use crate::engines;
 use crate::price::{Basis, Price};
 use crate::pricing::attention_block::{attention_block, dense_block};
-use crate::pricing::device_load::Loaded;
+use crate::pricing::device_load::DeviceLoad;
 use crate::pricing::entry::{Band, Bands};
 use crate::pricing::error::PricingError;
 use crate::question::{MeasuredLayer, Question};
@@ -234,14 +234,14 @@ impl LayerCosts {
     /// The routed time of a step: the slowest device's experts, the busiest device's
     /// exchange.
     #[must_use]
-    pub fn routed(&self, loaded: &Loaded) -> Routed {
+    pub fn routed(&self, loaded: &DeviceLoad) -> Routed {
         self.with_exchange(loaded.slowest, &loaded.exchange)
     }
 
     /// The same with every device taking the mean over devices of the experts' time, and
     /// balanced communication: what no balancing can beat.
     #[must_use]
-    pub fn balanced(&self, loaded: &Loaded) -> Routed {
+    pub fn balanced(&self, loaded: &DeviceLoad) -> Routed {
         self.with_exchange(loaded.mean, &self.exchange.balanced())
     }
 

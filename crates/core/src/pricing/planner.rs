@@ -7,7 +7,7 @@ use crate::placement::best::{Case, Combine, DeviceCost, GroupRule, Tokens};
 use crate::placement::moves::relabelled;
 use crate::placement::{Groups, PlacementError, Shape, SlotMap, best, eplb, paper_greedy};
 use crate::pricing::candidates::Care;
-use crate::pricing::slot_shares::Placed;
+use crate::pricing::slot_shares::SlotShares;
 use crate::question::{Algorithm, Grouping, Question};
 use crate::routing::{by_share, in_order};
 use crate::system::{Phase, ReplicaSplit, System};
@@ -291,8 +291,8 @@ impl Planner {
 
     /// A map with every expert's tokens split over its replicas as the engine does.
     #[must_use]
-    pub fn placed(&self, map: SlotMap, expected: &[f64]) -> Placed {
-        Placed::new(map, self.split, self.devices_per_node, expected)
+    pub fn placed(&self, map: SlotMap, expected: &[f64]) -> SlotShares {
+        SlotShares::new(map, self.split, self.devices_per_node, expected)
     }
 
     /// Slots per device worth trying for duplication: what the question says, else 1, 2,

@@ -12,7 +12,7 @@ const ORDERS: usize = 256;
 
 /// What is known of the routing.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Known {
+pub enum RoutingEvidence {
     /// One shape of shares for every layer, hottest first; which expert is hot is not
     /// known.
     Scalar {
@@ -54,8 +54,8 @@ pub struct Orders {
 impl Orders {
     /// The orders of a question's experts; none where experts are known.
     #[must_use]
-    pub fn new(question: &Question, known: &Known) -> Self {
-        if !matches!(known, Known::Scalar { .. }) {
+    pub fn new(question: &Question, known: &RoutingEvidence) -> Self {
+        if !matches!(known, RoutingEvidence::Scalar { .. }) {
             return Self::default();
         }
         let n_experts = question.system.model.experts.routed;
@@ -70,7 +70,7 @@ impl Orders {
     }
 }
 
-impl Known {
+impl RoutingEvidence {
     /// How many loads one plan must serve.
     #[must_use]
     pub fn loads(&self) -> usize {

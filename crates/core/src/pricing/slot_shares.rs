@@ -7,13 +7,13 @@ use crate::system::ReplicaSplit;
 
 /// A placement with the share of its expert's tokens that each slot takes.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Placed {
+pub struct SlotShares {
     /// Which expert every slot holds.
     pub map: SlotMap,
     /// Different parts of experts' tokens that slots take where there are several replicas:
     /// most of an expert's take equal parts, which are priced once.
     portions: Vec<Portion>,
-    /// What every slot takes, in the order of [`Placed::each_part`].
+    /// What every slot takes, in the order of [`SlotShares::each_part`].
     slots: Vec<usize>,
     devices_per_node: usize,
 }
@@ -35,7 +35,7 @@ impl Portion {
     }
 }
 
-impl Placed {
+impl SlotShares {
     /// Splits every expert's tokens over its replicas.
     ///
     /// The split of `optimal` depends on the load: it is made for `expected`.
@@ -179,7 +179,7 @@ fn nearest_shares(
 /// chance 1 − Π (1 − `n_i/T`), its choices taken as independent; of those, (N−1)/N come from
 /// other devices. The same over the experts of a node for what crosses nodes.
 #[must_use]
-pub fn exchange_load(placed: &Placed, counts: &[f64], tokens: f64, parts: f64) -> ExchangeLoad {
+pub fn exchange_load(placed: &SlotShares, counts: &[f64], tokens: f64, parts: f64) -> ExchangeLoad {
     let n_devices = f64::from(placed.map.shape().n_devices());
     let foreign = (n_devices - 1.0) / n_devices;
     let n_nodes = (n_devices / placed.devices_per_node as f64).max(1.0);

@@ -17,7 +17,7 @@ use moe_gps_core::advice::sensitivity::flip::Parameter;
 use moe_gps_core::advice::sensitivity::sweep::{Axis, Sweep};
 use moe_gps_core::cancel::Cancel;
 use moe_gps_core::pricing::error::PricingError;
-use moe_gps_core::pricing::routing_evidence::Known;
+use moe_gps_core::pricing::routing_evidence::RoutingEvidence;
 use moe_gps_core::question::Question;
 use moe_gps_core::strategies::{self, Strategy};
 use moe_gps_core::units::Seconds;
@@ -81,7 +81,7 @@ impl Priced {
 }
 
 /// Reads a question in JSON as the service does, with what it says of the routing.
-pub type Read<'a, E> = &'a dyn Fn(&Value) -> Result<(Question, Known), E>;
+pub type Read<'a, E> = &'a dyn Fn(&Value) -> Result<(Question, RoutingEvidence), E>;
 
 /// Computes every document, whose questions `read` reads.
 pub fn documents<E: From<PricingError>>(

@@ -21,13 +21,13 @@ use crate::advice::pricing::{Pricing, paper, paper_entries};
 use crate::advice::sensitivity::flip::Parameter;
 use crate::cancel::Cancel;
 use crate::evaluate::prices::{SampledPrices, Standing, whole_tokens};
-use crate::evaluate::sampled_steps::{Drawn, Effort, draws};
+use crate::evaluate::sampled_steps::{Effort, SampledSteps, draws};
 use crate::pricing::candidates::{Care, Placements, placements};
 use crate::pricing::entry::{Entry, PricedPredictor};
 use crate::pricing::error::PricingError;
 use crate::pricing::layer::LayerCosts;
 use crate::pricing::planner::Planner;
-use crate::pricing::routing_evidence::Known;
+use crate::pricing::routing_evidence::RoutingEvidence;
 use crate::pricing::serving::{Batch, served};
 use crate::question::{PredictorCost, PredictorPoint, Question};
 use crate::routing::LayerRouting;
@@ -64,7 +64,7 @@ pub(crate) struct Scenario<'a> {
     pub(crate) question: Question,
     /// The predictor that is varied.
     predictor: HeldPredictor,
-    known: Cow<'a, Known>,
+    known: Cow<'a, RoutingEvidence>,
     /// What drawn prices rest on; nothing in paper mode.
     parts: Option<Parts>,
 }
@@ -82,7 +82,7 @@ struct Parts {
     costs: LayerCosts,
     /// Random numbers, common to all values of all quantities.
     draws: Arc<[Draws]>,
-    drawn: Arc<Drawn>,
+    drawn: Arc<SampledSteps>,
     /// Prices before predictors' own figures, once they are asked for.
     standing: Option<Arc<Standing>>,
 }
@@ -268,7 +268,7 @@ impl Parts {
         let layers = Arc::clone(&pricing.layers);
         let placements = Arc::clone(pricing.placements()?);
         let draws: Arc<[Draws]> = draws(question.seed, &layers, DRAWS).into();
-        let drawn = Drawn::new(question, &draws, &layers, &costs, &placements);
+        let drawn = SampledSteps::new(question, &draws, &layers, &costs, &placements);
         Ok(Self {
             planner: Planner::new(question),
             layers,
@@ -300,7 +300,7 @@ impl Parts {
     /// Draws loads, under plans and laws as they are.
     fn draw(&mut self, question: &Question) {
         let Self { draws, layers, costs, placements, .. } = self;
-        self.drawn = Arc::new(Drawn::new(question, draws, layers, costs, placements));
+        self.drawn = Arc::new(SampledSteps::new(question, draws, layers, costs, placements));
         self.standing = None;
     }
 }

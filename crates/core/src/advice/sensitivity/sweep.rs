@@ -14,7 +14,7 @@ use crate::advice::sensitivity::scenario::Scenario;
 use crate::cancel::Cancel;
 use crate::pricing::entry::Entry;
 use crate::pricing::error::PricingError;
-use crate::pricing::routing_evidence::Known;
+use crate::pricing::routing_evidence::RoutingEvidence;
 use crate::question::{Predictor, Question};
 use crate::strategies::Strategy;
 use crate::units::Seconds;
@@ -29,7 +29,7 @@ pub struct Sweep<'a> {
     /// The question as it stands.
     pub question: &'a Question,
     /// What is known of its routing.
-    pub known: &'a Known,
+    pub known: &'a RoutingEvidence,
     /// The predictor that accuracy and overhead belong to.
     pub predictor: HeldPredictor,
     /// Where predictors follow from the tokens of a step: how.

@@ -6,7 +6,7 @@
 
 pub(crate) mod plans;
 
-use crate::evaluate::sampled_steps::{Drawn, Sampled};
+use crate::evaluate::sampled_steps::{Sampled, SampledSteps};
 use crate::evaluate::{LayerStep, Steps, mean};
 use crate::memory::{MemoryBudget, MemoryPlan};
 use crate::pricing::candidates::{IN_USE, Placements};
@@ -29,7 +29,7 @@ pub(crate) struct SampledPrices<'a> {
     question: &'a Question,
     costs: &'a LayerCosts,
     placements: &'a Placements,
-    drawn: &'a Drawn,
+    drawn: &'a SampledSteps,
     stepwise: Stepwise<'a>,
 }
 
@@ -70,7 +70,7 @@ impl<'a> SampledPrices<'a> {
         planner: Planner,
         costs: &'a LayerCosts,
         placements: &'a Placements,
-        drawn: &'a Drawn,
+        drawn: &'a SampledSteps,
     ) -> Self {
         let stepwise = Stepwise::new(question, planner);
         Self { question, costs, placements, drawn, stepwise }

@@ -5,10 +5,10 @@ use std::borrow::Borrow;
 use crate::memory::expert_bytes;
 use crate::placement::SlotMap;
 use crate::placement::moves::Moves;
-use crate::pricing::device_load::Loaded;
+use crate::pricing::device_load::DeviceLoad;
 use crate::pricing::layer::{LayerCosts, Routed};
 use crate::pricing::planner::Planner;
-use crate::pricing::slot_shares::Placed;
+use crate::pricing::slot_shares::SlotShares;
 use crate::question::{PredictorPoint, Question};
 use crate::rebalance::copies_per_layer;
 use crate::system::System;
@@ -52,18 +52,18 @@ pub struct Told<'a> {
     /// Tokens per expert by the predictor.
     pub forecast: &'a [f64],
     /// `counts` under the kept plan.
-    pub true_load: Loaded,
+    pub true_load: DeviceLoad,
     /// `forecast` under the kept plan.
-    pub told_load: Loaded,
+    pub told_load: DeviceLoad,
 }
 
 /// A plan made for one step from forecast loads; no link's speed is in it.
 #[derive(Debug, Clone)]
 pub struct Replanned {
-    placed: Placed,
+    placed: SlotShares,
     moves: Moves,
     /// The forecast under the plan.
-    told_load: Loaded,
+    told_load: DeviceLoad,
 }
 
 impl<'a> Stepwise<'a> {

@@ -27,7 +27,7 @@ pub(super) fn rows_of(
     shape: Option<(usize, usize)>,
     top_k: Option<u32>,
 ) -> Result<Vec<Rows>, TraceError> {
-    let known = Known { shape, top_k };
+    let known = RoutingEvidence { shape, top_k };
     let mut all = Vec::new();
     let usage = response.usage;
     if let Some(meta) = response.meta_info
@@ -78,12 +78,12 @@ impl Rows {
 
 /// What is known before an answer is read.
 #[derive(Clone, Copy)]
-struct Known {
+struct RoutingEvidence {
     shape: Option<(usize, usize)>,
     top_k: Option<u32>,
 }
 
-impl Known {
+impl RoutingEvidence {
     fn read(self, routes: Routes, tokens: Option<u64>) -> Result<Rows, TraceError> {
         match routes {
             Routes::Lists(Lists { n_layers, top_k, mut ids }) => {

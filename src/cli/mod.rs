@@ -119,7 +119,7 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Nothing is left to tell a failure here to.
             let _ = writeln!(std::io::stderr(), "moe-gps: {error:#}");
-            // A folder that is not there is told apart from what can go wrong inside one.
+            // A folder that is not there is distinguished from what can go wrong inside one.
             let no_folder = match error.downcast_ref() {
                 Some(CalibrateError::Tables(inner)) => Some(inner),
                 _ => error.downcast_ref(),

@@ -62,7 +62,7 @@ fn checked(asked: &Value) -> Question {
     question::read(asked.clone()).answerable(catalog, &References::default()).unwrap().question
 }
 
-/// A power law of skewness between even and as uneven as can be, its ranks dealt over the
+/// A power law of skewness between even and as uneven as can be, its ranks spread over the
 /// experts by `order`; the forecast is blurred towards even by `blur`.
 fn routing(question: &Question, uneven: f64, blur: f64, order: &[f64]) -> Vec<LayerRouting> {
     let experts = &question.system.model.experts;

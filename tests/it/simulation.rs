@@ -18,7 +18,7 @@ struct Router {
 }
 
 impl Router {
-    /// Experts weighted by (rank + 1)^−`exponent`, ranks dealt over ids by a stride.
+    /// Experts weighted by (rank + 1)^−`exponent`, ranks spread over ids by a stride.
     fn new(seed: u64, n_experts: usize, top_k: usize, exponent: f64) -> Self {
         let stride = (0..).map(|i| n_experts * 2 / 5 + i).find(|s| coprime(*s, n_experts)).unwrap();
         let mut weights = vec![0.0; n_experts];

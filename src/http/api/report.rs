@@ -20,7 +20,7 @@ use crate::wire::report::TraceReport;
 use crate::wire::violation::Violation;
 
 named! {
-    /// How many devices the experts are dealt over.
+    /// Expert-parallel size (EP).
     AtDevices: DEVICES
 }
 

@@ -14,7 +14,7 @@ const BARS: (f64, f64) = (215.0, 470.0);
 /// Top of the first bar, and the distance between two.
 const ROWS: (f64, f64) = (84.0, 36.0);
 const BAR: f64 = 24.0;
-/// Colours told apart with every common colour vision (Okabe and Ito).
+/// Colours that every common colour vision distinguishes (Okabe and Ito).
 const COLOURS: [&str; 7] =
     ["#56b4e9", "#0072b2", "#f0e442", "#e69f00", "#009e73", "#cc79a7", "#d55e00"];
 

@@ -83,7 +83,7 @@ fn ranked(entries: &[Entry], allowed: &[Strategy]) -> Vec<(usize, Strategy, Seco
 /// The strategies in order, and the one among them that is taken.
 struct Pick {
     ranked: Vec<(usize, Strategy, Seconds)>,
-    /// How far each is inside the error band of the fastest; negative where it is told apart.
+    /// How far each is inside the error band of the fastest; negative where it is distinguished.
     inside: Vec<f64>,
     chosen: usize,
     preset: Preset,

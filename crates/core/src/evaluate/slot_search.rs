@@ -118,7 +118,7 @@ mod tests {
     #[test]
     fn the_fewest_slots_within_the_band_are_chosen() {
         let roomy = Bytes::new(1e12);
-        // 1.2 % behind is more than the 1 % that can be told apart, 0.9 % is not.
+        // 1.2 % behind is more than the 1 % that can be distinguished, 0.9 % is not.
         let found = search(&[1100.0, 1012.0, 1009.0, 1000.0, 1004.0], roomy).unwrap();
         assert_eq!((found.best, found.chosen), (3, 2));
         assert!((found.behind(2) - 0.009).abs() < 1e-12);

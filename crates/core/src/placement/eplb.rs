@@ -54,7 +54,7 @@ pub fn hierarchical(load: &[f64], shape: Shape, groups: Groups) -> Result<SlotMa
     Ok(SlotMap::trusted(shape, slots))
 }
 
-/// Replicas of every expert when P slots are dealt by EPLB's rule: one each, then one more
+/// Replicas of every expert when P slots are filled by EPLB's rule: one each, then one more
 /// at a time to the largest load / replicas, ties to the lower id.
 ///
 /// This minimises the largest share over all replica counts with the same sum.

@@ -96,7 +96,7 @@ pub enum Placing {
     EveryStep(Strategy),
 }
 
-/// How a strategy is drawn, told apart with every common colour vision (Okabe and Ito).
+/// How a strategy is drawn, in colours that every common colour vision distinguishes (Okabe and Ito).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Colours {
     /// The colour of an area.

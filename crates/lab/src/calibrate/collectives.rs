@@ -25,7 +25,7 @@ use moe_gps_core::units::{Bytes, BytesPerSecond, Seconds};
 /// Fewest sizes of one operation on one number of devices.
 const FEWEST: usize = 3;
 
-/// Parts the sizes are dealt into; each is held out once.
+/// Parts the sizes are split into; each is held out once.
 const FOLDS: usize = 5;
 
 /// What is a choice of a library rather than a number.

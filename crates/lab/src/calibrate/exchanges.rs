@@ -28,7 +28,7 @@ use moe_gps_core::units::{Bytes, BytesPerSecond, Seconds};
 /// Fewest rows for a law of their own.
 const FEWEST: usize = 10;
 
-/// Parts the shapes are dealt into; each is held out once.
+/// Parts the shapes are split into; each is held out once.
 const FOLDS: usize = 5;
 
 /// Share of the error that congestion must take away to be kept.

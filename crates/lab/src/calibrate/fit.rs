@@ -5,7 +5,7 @@ use crate::calibrate::parameters::{Family, Parameter, Sample};
 use crate::calibrate::simplex::minimise;
 use moe_gps_core::hardware::{Device, Stack};
 
-/// Parts the shapes are dealt into; each is held out once.
+/// Parts the shapes are split into; each is held out once.
 const FOLDS: usize = 3;
 
 /// Evaluations of the loss from one starting point, for every free constant.

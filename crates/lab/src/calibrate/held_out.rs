@@ -1,6 +1,6 @@
 //! Errors on shapes that a fit has not seen.
 
-/// The part of every row: shapes in order are dealt in turn. `None` with too few shapes.
+/// The part of every row: shapes in order take turns. `None` with too few shapes.
 pub(super) fn folds(shapes: &[Vec<u64>], parts: usize) -> Option<Vec<usize>> {
     let mut distinct: Vec<&Vec<u64>> = shapes.iter().collect();
     distinct.sort();

@@ -32,7 +32,7 @@ pub(super) fn markdown(
          and its pictures with what is computed. The paper is MoE-GPS (arXiv 2506.07366): four A100, \
          one sequence of 512 tokens, prefill. Left are its formulas (`paper` preset), right the laws \
          fitted to measured A100 operators (`calibrated`).\n\n\
-         RoutingEvidence of the paper are its formulas, its data sets' skewness and error, its links, and that \
+         Known of the paper are its formulas, its data sets' skewness and error, its links, and that \
          `distribution_only` is more than 23 % ahead of the best `token_to_expert` on Mixtral, MMLU and \
          NVLink. The rest is our choice: the values on the axes; the layer times that its formulas start \
          from, which we computed with LLMCompass for Mixtral and with closed forms for the others (the \

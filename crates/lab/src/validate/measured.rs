@@ -93,7 +93,7 @@ pub enum Subset {
     From1Mib,
     /// Known to be wrong.
     Excluded,
-    /// Everything, where nothing is told apart.
+    /// Everything, where nothing is distinguished.
     All,
 }
 
@@ -123,9 +123,9 @@ impl Subset {
 pub struct Software {
     /// Framework or library.
     pub framework: String,
-    /// Its version; empty where not told apart.
+    /// Its version; empty where not distinguished.
     pub version: String,
-    /// The kernel, as the measurements name it; empty where not told apart.
+    /// The kernel, as the measurements name it; empty where not distinguished.
     pub kernel: String,
 }
 

@@ -201,7 +201,7 @@ impl RouteRecorder {
 
     #[cold]
     fn twins(&mut self, place: Place, layer: usize, ids: &[u16]) {
-        // A dense layer of a recording that has a row for every layer: told apart at the end.
+        // A dense layer of a recording that has a row for every layer: distinguished at the end.
         if ids.iter().all(|id| *id == 0) {
             let (n, first) = &mut self.empty[layer];
             if *n == 0 {

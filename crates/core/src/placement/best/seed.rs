@@ -1,6 +1,6 @@
 //! A first map without two replicas of an expert on one device.
 //!
-//! Replicas are dealt by EPLB's rule, capped, and packed by EPLB's rule, except that a
+//! Replicas are counted by EPLB's rule, capped, and packed by EPLB's rule, except that a
 //! device that has the expert is passed over. Where EPLB makes no duplicates the map is
 //! EPLB's own, so whatever only improves on it is never worse than EPLB.
 

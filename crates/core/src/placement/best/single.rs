@@ -81,12 +81,12 @@ fn plan_at(load: &[f64], shape: Shape, options: &Options) -> Result<SlotMap, Pla
     if few && !options.allow_duplicates {
         return Ok(small_instance::plan(load, shape, options, cap));
     }
-    let dealt = seed::replicate(load, shape.n_slots() as usize, cap);
-    let bound = goal_of(load, shape, &dealt.1, (cap, 0.0, 0.0)).target;
+    let replicated = seed::replicate(load, shape.n_slots() as usize, cap);
+    let bound = goal_of(load, shape, &replicated.1, (cap, 0.0, 0.0)).target;
     let mut best = if few {
         small_instance::plan(load, shape, options, cap)
     } else {
-        search(load, shape, options, cap, dealt)
+        search(load, shape, options, cap, replicated)
     };
     let mut reached = Balance::of_map(&best, load).max;
     let mut rivals: Vec<SlotMap> = Vec::new();
@@ -225,24 +225,30 @@ pub(super) fn tolerance(options: &Options) -> f64 {
 }
 
 /// Who holds a replica, firsts before copies, and the replicas of every expert.
-type Dealt = (Vec<u32>, Vec<u32>);
+type Replicated = (Vec<u32>, Vec<u32>);
 
-fn search(load: &[f64], shape: Shape, options: &Options, cap: u32, dealt: Dealt) -> SlotMap {
+fn search(
+    load: &[f64],
+    shape: Shape,
+    options: &Options,
+    cap: u32,
+    replicated: Replicated,
+) -> SlotMap {
     let mut budget = BUDGET * options.effort as usize;
     let tolerance = tolerance(options);
     let slots = match options.groups {
-        None => flat(load, shape, dealt, (cap, tolerance, 0.0), &mut budget).slots,
+        None => flat(load, shape, replicated, (cap, tolerance, 0.0), &mut budget).slots,
         Some(GroupRule::Hard(groups)) => {
             let node_of = nodes::node_of_groups(load, shape, groups);
             let mut budget = HARD * budget;
             let mut solve = |load: &[f64], part: Shape, floor| {
-                let dealt = seed::replicate(load, part.n_slots() as usize, cap);
-                flat(load, part, dealt, (cap, tolerance, floor), &mut budget)
+                let replicated = seed::replicate(load, part.n_slots() as usize, cap);
+                flat(load, part, replicated, (cap, tolerance, floor), &mut budget)
             };
             nodes::hard(load, shape, groups, &node_of, &mut solve)
         }
         Some(GroupRule::Soft(groups)) => {
-            let goal = goal_of(load, shape, &dealt.1, (cap, tolerance, 0.0));
+            let goal = goal_of(load, shape, &replicated.1, (cap, tolerance, 0.0));
             let node_of = nodes::node_of_groups(load, shape, groups);
             let mean = load.iter().sum::<f64>() / f64::from(shape.n_devices());
             let mut best: Option<Packing> = None;
@@ -281,7 +287,7 @@ fn goal_of(
 fn flat(
     load: &[f64],
     shape: Shape,
-    (held, replicas): Dealt,
+    (held, replicas): Replicated,
     limits: (u32, f64, f64),
     budget: &mut usize,
 ) -> Packing {

@@ -102,7 +102,7 @@ impl<'a, C: DeviceCost + ?Sized> Search<'a, C> {
     fn run(&mut self, cap: u32, rival: &mut dyn FnMut(u32, f64) -> Rival) {
         let fewest = self.shape.n_slots().div_ceil(self.shape.n_experts());
         let tolerance = single::tolerance(self.options);
-        let mut dealt: Vec<u32> = Vec::new();
+        let mut copies: Vec<u32> = Vec::new();
         let mut cheapest: Vec<u32> = Vec::new();
         let mut greedy = Rival { map: None, limited: true };
         for most in 1..=cap {
@@ -113,13 +113,13 @@ impl<'a, C: DeviceCost + ?Sized> Search<'a, C> {
             // Where no expert was at its limit, a higher one deals the same.
             let limited = |counts: &[u32]| counts.iter().any(|&r| r + 1 >= most);
             let mut fresh = false;
-            if dealt.is_empty() || limited(&dealt) {
-                fresh |= self.deal(most, &mut dealt);
+            if copies.is_empty() || limited(&copies) {
+                fresh |= self.replicate(most, &mut copies);
             }
             if cheapest.is_empty() || limited(&cheapest) {
-                fresh |= self.deal_cheaply(most, &dealt, &mut cheapest);
+                fresh |= self.replicate_cheaply(most, &copies, &mut cheapest);
             }
-            let (share, mean) = self.bounds(&dealt);
+            let (share, mean) = self.bounds(&copies);
             let bound = share.max(mean);
             self.walk(most, bound * (1.0 + tolerance), fresh);
             if self.best.score.0 > bound * (1.0 + ROUNDING) && greedy.limited {
@@ -134,9 +134,9 @@ impl<'a, C: DeviceCost + ?Sized> Search<'a, C> {
                 }
             }
             // More copies lower only the largest share, and only what was limited.
-            let dealt_freely = dealt.iter().all(|&r| r < most);
-            let slack = if dealt_freely && !greedy.limited { tolerance } else { ROUNDING };
-            let least = dealt_freely || share <= mean;
+            let copied_freely = copies.iter().all(|&r| r < most);
+            let slack = if copied_freely && !greedy.limited { tolerance } else { ROUNDING };
+            let least = copied_freely || share <= mean;
             if self.shape.redundant() == 0 || least && self.best.score.0 <= bound * (1.0 + slack) {
                 break;
             }
@@ -179,11 +179,11 @@ impl<'a, C: DeviceCost + ?Sized> Search<'a, C> {
     }
 
     /// Starts from EPLB's counts.
-    fn deal(&mut self, most: u32, dealt: &mut Vec<u32>) -> bool {
+    fn replicate(&mut self, most: u32, copies: &mut Vec<u32>) -> bool {
         let (n, capacity) = (self.shape.n_devices() as usize, self.shape.slots_per_device());
         let (held, replicas) = seed::replicate(self.load, self.shape.n_slots() as usize, most);
         let slots = seed::pack(&held, self.load, &replicas, n, capacity as usize);
-        *dealt = replicas;
+        *copies = replicas;
         self.start(&slots)
     }
 
@@ -199,9 +199,9 @@ impl<'a, C: DeviceCost + ?Sized> Search<'a, C> {
 
     /// Starts from the counts whose further replicas add least, where these are cheaper than
     /// EPLB's: a copy of an expert that is read anyway may cost its whole weights.
-    fn deal_cheaply(&mut self, most: u32, dealt: &[u32], cheapest: &mut Vec<u32>) -> bool {
+    fn replicate_cheaply(&mut self, most: u32, copies: &[u32], cheapest: &mut Vec<u32>) -> bool {
         let mut replicas = vec![1_u32; self.load.len()];
-        if self.total(dealt) <= self.total(&replicas) * (1.0 + ROUNDING) {
+        if self.total(copies) <= self.total(&replicas) * (1.0 + ROUNDING) {
             return false;
         }
         for _ in 0..self.shape.redundant() {
@@ -213,15 +213,15 @@ impl<'a, C: DeviceCost + ?Sized> Search<'a, C> {
             let Some(e) = open.min_by(|a, b| added(a).total_cmp(&added(b))) else { break };
             replicas[e] += 1;
         }
-        let cheaper = self.total(&replicas) < self.total(dealt) * (1.0 - ROUNDING);
+        let cheaper = self.total(&replicas) < self.total(copies) * (1.0 - ROUNDING);
         self.tried.replicas.clone_from(&replicas);
         *cheapest = replicas;
         cheaper && self.pack() == Some(true)
     }
 
     /// What the busiest device costs at least: the largest share alone, and the mean.
-    fn bounds(&self, dealt: &[u32]) -> (f64, f64) {
-        let shares = self.load.iter().zip(dealt).map(|(x, &r)| x / f64::from(r));
+    fn bounds(&self, copies: &[u32]) -> (f64, f64) {
+        let shares = self.load.iter().zip(copies).map(|(x, &r)| x / f64::from(r));
         let share = self.cost.close(self.cost.piece(shares.fold(0.0, f64::max)));
         let once =
             self.pieces[..self.load.len()].iter().fold([0.0; 2], |sums, p| plus(sums, p.sums));

@@ -63,14 +63,15 @@ impl Paper<'_> {
     /// Prices every strategy, each predictor on its own.
     #[must_use]
     pub fn entries(&self, predictors: &[Predictor]) -> Vec<Entry> {
-        let of_strategy = |strategy: &Strategy| {
+        let mut entries = Vec::with_capacity(LIST.len() + predictors.len());
+        for strategy in LIST.iter().copied() {
             if strategy.forecasts_tokens() {
-                predictors.iter().map(|predictor| self.predicted(*strategy, predictor)).collect()
+                entries.extend(predictors.iter().map(|one| self.predicted(strategy, one)));
             } else {
-                vec![self.entry(*strategy, None)]
+                entries.push(self.entry(strategy, None));
             }
-        };
-        LIST.iter().flat_map(of_strategy).collect()
+        }
+        entries
     }
 
     /// The entry of one predictor, at its own point or the best of its curve.

@@ -18,11 +18,11 @@ use std::collections::BinaryHeap;
 ///
 /// # Example
 /// ```
-/// use moe_gps::domain::placement::{Shape, eplb};
+/// use moe_gps_core::placement::{Shape, eplb};
 /// let shape = Shape::new(2, 3, 3)?;
 /// let map = eplb::flat(&[300.0, 100.0], shape)?;
 /// assert_eq!(map.physical_to_logical(), [0, 1, 0]);
-/// # Ok::<(), moe_gps::domain::placement::PlacementError>(())
+/// # Ok::<(), moe_gps_core::placement::PlacementError>(())
 /// ```
 pub fn flat(load: &[f64], shape: Shape) -> Result<SlotMap, PlacementError> {
     hierarchical(load, shape, Groups::FLAT)

@@ -12,7 +12,7 @@ const PLANNING_ASSIGNMENTS: f64 = 65_536.0;
 /// [`sampling_error_of`] 65,536 assignments.
 ///
 /// ```
-/// use moe_gps::domain::routing::forecast::sampling_error;
+/// use moe_gps_core::routing::forecast::sampling_error;
 /// // Eight equal experts: 0.797885 · 8 · sqrt(0.109375 / 65536) = 0.008246.
 /// assert!((sampling_error(&[0.125; 8]) - 0.008_246_2).abs() < 1e-6);
 /// ```

@@ -30,7 +30,7 @@ impl LayerRouting {
 /// Expert skewness s = E · max p of shares that sum to 1 (`cost-model` §2).
 ///
 /// ```
-/// use moe_gps::domain::routing::skewness;
+/// use moe_gps_core::routing::skewness;
 /// // Four experts, the hottest takes 75 % of the tokens: 3.0 (MoE-GPS, section 3).
 /// assert!((skewness(&[0.75, 0.15, 0.05, 0.05]) - 3.0).abs() < 1e-12);
 /// ```

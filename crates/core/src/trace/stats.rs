@@ -13,7 +13,7 @@ use crate::trace::counts::ExpertCounts;
 /// tokens.
 ///
 /// ```
-/// use moe_gps::domain::trace::stats::skewness;
+/// use moe_gps_core::trace::stats::skewness;
 /// // Four experts, the hottest has 75 %.
 /// assert_eq!(skewness(&[75.0, 10.0, 10.0, 5.0]), Some(3.0));
 /// ```
@@ -35,7 +35,7 @@ pub fn skewness(counts: &[f64]) -> Option<f64> {
 /// shares. `None` if either part has no tokens.
 ///
 /// ```
-/// use moe_gps::domain::trace::stats::distribution_error;
+/// use moe_gps_core::trace::stats::distribution_error;
 /// let eps = distribution_error(&[60.0, 40.0], &[5.0, 5.0]).unwrap();
 /// assert!((eps - 0.2).abs() < 1e-12);
 /// ```

@@ -39,7 +39,7 @@ pub struct StepPlan {
 /// Both parts keep at least one thing where there are two or more.
 ///
 /// ```
-/// use moe_gps::domain::trace::steps::split_point;
+/// use moe_gps_core::trace::steps::split_point;
 /// assert_eq!(split_point(101, 0.5), 50);
 /// assert_eq!(split_point(3, 0.99), 2);
 /// ```

@@ -74,11 +74,11 @@ impl Default for Options<'_> {
 ///
 /// # Example
 /// ```
-/// use moe_gps::domain::placement::{Shape, balance::Balance, best};
+/// use moe_gps_core::placement::{Shape, balance::Balance, best};
 /// let load = [600.0, 560.0, 120.0, 120.0, 20.0, 10.0, 10.0, 10.0];
 /// let map = best::plan(&load, Shape::new(8, 8, 16)?, &best::Options::default())?;
 /// assert!((Balance::of_map(&map, &load).max - 590.0 / 3.0).abs() < 1e-9);
-/// # Ok::<(), moe_gps::domain::placement::PlacementError>(())
+/// # Ok::<(), moe_gps_core::placement::PlacementError>(())
 /// ```
 pub fn plan(load: &[f64], shape: Shape, options: &Options) -> Result<SlotMap, PlacementError> {
     if options.current.is_some() {

@@ -190,7 +190,7 @@ impl<V: Readable> Kind<V> for Itself {
     }
 }
 
-/// A value taken as it stands, to be read later as a `T`.
+/// A value that is not read yet, to be read later as a `T`.
 #[derive(Debug, Clone, Copy)]
 pub struct Unread<T>(std::marker::PhantomData<T>);
 

@@ -115,7 +115,7 @@ async fn record(app: &TestApp, case: &Case) -> Recorded {
     }
 }
 
-/// Compares a file with what stands in it, writing it where it is not there.
+/// Compares a text with that of a file, and writes the file where it is absent.
 fn same(file: &Path, text: &str, accept: bool) -> bool {
     match std::fs::read_to_string(file) {
         Ok(before) if before == text => true,

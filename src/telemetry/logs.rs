@@ -2,21 +2,32 @@
 
 use std::io::{IsTerminal, Write};
 
-use tracing_subscriber::EnvFilter;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{Log, LogFormat};
 
 /// Starts the log; a filter that cannot be read is told.
 pub fn start(settings: &Log) -> Result<(), String> {
-    let filter = EnvFilter::try_new(&settings.log)
+    let filter: Targets = settings
+        .log
+        .parse()
         .map_err(|error| format!("log filter {:?} cannot be read: {error}", settings.log))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter);
+    let builder = tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE);
     let started = match settings.log_format {
         LogFormat::Text => {
             let ansi = std::io::stdout().is_terminal();
-            builder.with_target(false).with_ansi(ansi).try_init()
+            builder.with_target(false).with_ansi(ansi).finish().with(filter).try_init()
         }
-        LogFormat::Json => builder.json().flatten_event(true).with_span_list(false).try_init(),
+        LogFormat::Json => builder
+            .json()
+            .flatten_event(true)
+            .with_span_list(false)
+            .finish()
+            .with(filter)
+            .try_init(),
     };
     started.map_err(|error| format!("the log cannot be started: {error}"))
 }

@@ -18,7 +18,7 @@ use moe_gps::app::question::read;
 use moe_gps::app::references::References;
 use moe_gps_core::formats::trace::stored::{RouteWriter, StoredTrace};
 use moe_gps_core::seed::{Purpose, stream};
-use moe_gps_core::trace::{Kind, TraceHeader};
+use moe_gps_core::trace::{TraceHeader, TraceKind};
 use rand::RngExt as _;
 use serde_json::{Value, json};
 
@@ -115,7 +115,7 @@ fn stored(directory: &Path, routing: Routing, n_tokens: u32) -> TraceFacts {
         }
     }
     let header = TraceHeader {
-        kind: Kind::Routes,
+        kind: TraceKind::Routes,
         digest: [0; 32],
         tokens: 0,
         sequences: 0,

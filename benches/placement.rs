@@ -1,7 +1,7 @@
 //! Planning every layer of a model: EPLB and ours on the reference loads, one core.
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
-use moe_gps_core::placement::best::{self, Case, Combine, DeviceCost, GroupRule, Options};
+use moe_gps_core::placement::best::{self, Combine, DeviceCost, GroupRule, Options, PlannedLoad};
 use moe_gps_core::placement::{Groups, PlacementError, Shape, SlotMap, eplb};
 use std::hint::black_box;
 
@@ -60,7 +60,7 @@ fn placement(criterion: &mut Criterion) {
         });
         bench(&format!("decode/{name}"), &|| {
             let plan = |load: &&[f64]| {
-                let cases = [Case { load, weight: 1.0 }];
+                let cases = [PlannedLoad { load, weight: 1.0 }];
                 best::plan_for(&cases, Combine::Worst, &Reads, shape, &Options::default())
             };
             few.iter().map(plan).collect()

@@ -16,7 +16,7 @@ use moe_gps_core::formats::trace::stored::{RouteWriter, StoredTrace};
 use moe_gps_core::formats::trace::{Declared, Limits};
 use moe_gps_core::seed::{Purpose, stream};
 use moe_gps_core::trace::steps::{StepOrder, StepPlan};
-use moe_gps_core::trace::{Kind, TraceHeader};
+use moe_gps_core::trace::{TraceHeader, TraceKind};
 use rand::RngExt as _;
 
 /// A model's routing: layers, experts, experts per token.
@@ -64,7 +64,7 @@ fn stored(model: (usize, u16, usize), n_tokens: u32) -> StoredTrace {
     }
     let layers = (0..u16::try_from(n_layers).expect("few layers")).collect();
     let header = TraceHeader {
-        kind: Kind::Routes,
+        kind: TraceKind::Routes,
         digest: [0; 32],
         tokens: 0,
         sequences: 0,

@@ -1,7 +1,7 @@
 //! Every setting of the service: its flag, its variable, its default and its unit.
 //!
 //! The help text of `moe-gps serve --help` is the manual. Read in `cli` only, which
-//! hands each room its own section.
+//! hands each part of the program its own section.
 
 use std::path::PathBuf;
 

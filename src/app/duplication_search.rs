@@ -3,7 +3,7 @@
 use crate::app::answer::redundant_experts;
 use crate::wire::duplication_search as wire;
 use moe_gps_core::advice::Advised;
-use moe_gps_core::evaluate::slot_search::{SlotSearch, Tried};
+use moe_gps_core::evaluate::slot_search::{SlotSearch, TriedSlots};
 use moe_gps_core::memory::expert_bytes;
 use moe_gps_core::question::Question;
 
@@ -19,7 +19,12 @@ pub(super) fn body(question: &Question, advised: &Advised) -> Option<wire::Dupli
     })
 }
 
-fn tried(question: &Question, search: &SlotSearch, index: usize, one: &Tried) -> wire::SlotsTried {
+fn tried(
+    question: &Question,
+    search: &SlotSearch,
+    index: usize,
+    one: &TriedSlots,
+) -> wire::SlotsTried {
     wire::SlotsTried {
         strategy: one.strategy.id().into(),
         slots_per_device: one.slots_per_device,

@@ -19,10 +19,10 @@ pub enum AppError {
     /// The catalog does not have it, and nobody has registered it.
     #[error(transparent)]
     Unknown(#[from] UnknownId),
-    /// The state of things does not allow it.
+    /// What is stored conflicts with the request.
     #[error("{0}")]
     Conflict(String),
-    /// The request is well-formed but means nothing.
+    /// The request is well-formed JSON and breaks rules.
     #[error("the request breaks {} rule(s)", .0.len())]
     Refused(Vec<Violation>),
     /// As many jobs wait as may.

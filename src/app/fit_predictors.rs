@@ -65,7 +65,7 @@ pub(super) fn fit(asked: &mut Answerable, progress: &dyn Progress) -> Result<Fit
         n_layers: held_out.n_layers(),
         top_k: held_out.top_k(),
     };
-    let mut parts = Parts { used, planning, held_out: &held_out, read: [None, None] };
+    let mut parts = TraceParts { used, planning, held_out: &held_out, read: [None, None] };
     let mut predictors = Vec::new();
     for (n, AskedFit { place, kind, overhead: stated }) in asked.fits.iter().enumerate() {
         let share = 1.0 / asked.fits.len() as f64;
@@ -148,7 +148,7 @@ fn most_tokens(trace: &StoredTrace) -> u64 {
 }
 
 /// The planning parts, read when first needed: for tables, and for learned predictors.
-struct Parts<'a> {
+struct TraceParts<'a> {
     used: &'a TraceUse,
     planning: &'a TraceFacts,
     held_out: &'a Tokens,
@@ -161,7 +161,7 @@ struct Part {
     table: Option<Embedding>,
 }
 
-impl Parts<'_> {
+impl TraceParts<'_> {
     fn of(
         &mut self,
         kind: PredictorKind,

@@ -9,7 +9,7 @@ use crate::app::trace_steps::{Part, Recorded};
 use crate::wire::interval_search as wire;
 use crate::wire::question::Method;
 use moe_gps_core::advice::{self, Entry, PlanSummary, Priced};
-use moe_gps_core::evaluate::interval::{self, Tried};
+use moe_gps_core::evaluate::interval::{self, TriedInterval};
 use moe_gps_core::evaluate::{BATCH, replay::Simulator};
 use moe_gps_core::question::{Question, Rebalance, RebalanceMode};
 use moe_gps_core::rebalance::RebalanceCost;
@@ -66,7 +66,7 @@ pub(super) fn search(
              {replayed} steps of the planning part"
         )
     };
-    let body = |tried: &Tried| wire::IntervalTried {
+    let body = |tried: &TriedInterval| wire::IntervalTried {
         interval_steps: tried.steps,
         layer_latency_s: tried.latency().map(Seconds::get),
         rebalance_s: tried.rebalance.get(),
@@ -86,7 +86,7 @@ fn on_planning_part(
     question: &Question,
     used: &TraceUse,
     progress: &dyn Progress,
-) -> Result<(Vec<Tried>, u64), AdviceError> {
+) -> Result<(Vec<TriedInterval>, u64), AdviceError> {
     let mut parts = Vec::with_capacity(used.traces.len());
     let mut first_halves = Vec::with_capacity(used.traces.len());
     for facts in &used.traces {
@@ -159,7 +159,7 @@ fn on_planning_part(
     }
     let price = |(simulator, question): (Simulator, &Question)| {
         let found = simulator.finish().unwrap_or_default();
-        Tried {
+        TriedInterval {
             steps: question.rebalance.interval_steps,
             served: found.get(1).map(|layer| layer.terms.total() - layer.terms.rebalance),
             rebalance: renewal(question, &plans[1]),

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use moe_gps_core::formats::placement::{Plan, PlanFileError, PlannedLayer};
+use moe_gps_core::formats::placement::{PlanFile, PlanFileError, PlannedLayer};
 use moe_gps_core::placement::balance::Balance;
 use moe_gps_core::placement::best::{self, GroupRule, Options};
 use moe_gps_core::placement::moves::Moves;
@@ -53,7 +53,7 @@ pub struct GroupsAsked {
 #[derive(Debug, Clone)]
 pub struct Placed {
     /// The plan as it can be written to a file.
-    pub plan: Plan,
+    pub plan: PlanFile,
     /// Balance without a plan; `None` where experts do not fill the devices evenly.
     pub without: Option<Balances>,
     /// With the plan: what a layer gains shows beside what it was.
@@ -259,11 +259,11 @@ fn spread(shape: Shape) -> Result<SlotMap, PlacementError> {
     SlotMap::new(shape, (0..shape.n_slots()).map(|slot| slot % shape.n_experts()).collect())
 }
 
-fn plan_of(shape: Shape, layers: &[u16], maps: Vec<SlotMap>) -> Result<Plan, PlanFileError> {
+fn plan_of(shape: Shape, layers: &[u16], maps: Vec<SlotMap>) -> Result<PlanFile, PlanFileError> {
     let n_model_layers = layers.iter().max().map_or(0, |last| u32::from(*last) + 1);
     let layer = |(&index, map): (&u16, SlotMap)| PlannedLayer {
         index: u32::from(index),
         physical_to_logical: map.into_physical_to_logical(),
     };
-    Plan::new(shape, n_model_layers, layers.iter().zip(maps).map(layer).collect())
+    PlanFile::new(shape, n_model_layers, layers.iter().zip(maps).map(layer).collect())
 }

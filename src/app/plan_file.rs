@@ -6,8 +6,8 @@ use crate::app::error::AppError;
 use crate::app::question::{Answerable, AskedRouting};
 use crate::wire::answer as wire;
 use moe_gps_core::advice::Advised;
-use moe_gps_core::engines::settings::{Deployment, EngineSettings, settings};
-use moe_gps_core::formats::placement::{Format, Plan, PlannedLayer};
+use moe_gps_core::engines::settings::{Deployment, settings};
+use moe_gps_core::formats::placement::{Format, PlanFile, PlannedLayer};
 use moe_gps_core::model::Model;
 use moe_gps_core::placement::moves::Moves;
 use moe_gps_core::placement::{Shape, SlotMap};
@@ -35,13 +35,6 @@ pub(super) fn placement(
         moves: Moves::between(old, map).total(),
         planned_imbalance: plan.imbalance.get(index).map_or(1.0, |layer| layer.planned),
     };
-    let engine = |engine: EngineSettings| wire::EnginePlanBody {
-        engine: engine.engine.into(),
-        format: engine.format.map(Into::into),
-        set: engine.set,
-        ignores: engine.ignores.into(),
-        limits: engine.limits,
-    };
     let rebalance = asked.question.rebalance;
     let deployment = Deployment {
         shape,
@@ -63,7 +56,7 @@ pub(super) fn placement(
             AskedRouting::Trace(_) | AskedRouting::Shares(_)
         ),
         n_model_layers: model.layers(),
-        engines: settings(&deployment).into_iter().map(engine).collect(),
+        engines: settings(&deployment).into_iter().map(wire::EnginePlanBody::from).collect(),
         layers: plan
             .layers
             .iter()
@@ -143,7 +136,7 @@ pub(super) fn written(plan: &str, format: &Format) -> Result<String, AppError> {
         .collect();
     let last = layers.last().map_or(0, |layer| layer.index + 1);
     let n_model_layers = stored.n_model_layers.unwrap_or(last);
-    let plan = Plan::new(shape, n_model_layers, layers).map_err(|error| conflict(&error))?;
+    let plan = PlanFile::new(shape, n_model_layers, layers).map_err(|error| conflict(&error))?;
     (format.write)(&plan).map_err(|error| conflict(&error))
 }
 

@@ -99,9 +99,9 @@ impl advice::Recorded for HeldOutSteps<'_> {
         Ok(())
     }
 
-    fn doubts(&self) -> Vec<String> {
+    fn missing_evidence(&self) -> Vec<String> {
         let short = self.parts.iter().filter(|part| part.n_steps < ENOUGH_STEPS);
-        let mut doubts: Vec<String> = short
+        let mut missing_evidence: Vec<String> = short
             .map(|part| {
                 format!(
                     "a longer trace than {}: only {} steps were held out, {ENOUGH_STEPS} are needed",
@@ -111,12 +111,12 @@ impl advice::Recorded for HeldOutSteps<'_> {
             })
             .collect();
         if self.scaled {
-            doubts.push(format!(
+            missing_evidence.push(format!(
                 "steps of this size: the recorded steps do not have {} tokens and were scaled, \
                  which hides how finite batches scatter",
                 self.question.system.workload.tokens_per_step
             ));
         }
-        doubts
+        missing_evidence
     }
 }

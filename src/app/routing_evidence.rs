@@ -15,7 +15,7 @@ use moe_gps_core::routing::{
 };
 use moe_gps_core::seed::{Purpose, stream};
 use moe_gps_core::system::{Phase, Workload};
-use moe_gps_core::trace::Kind;
+use moe_gps_core::trace::TraceKind;
 use moe_gps_core::trace::checks;
 use moe_gps_core::trace::counts::ExpertCounts;
 use moe_gps_core::trace::stats::TraceStatistics;
@@ -74,13 +74,13 @@ pub(crate) fn load(asked: &Answerable, cancel: &Cancel) -> Result<LoadedRouting,
 }
 
 /// The counts of a trace's parts.
-struct Parts {
+struct CountedParts {
     planned: ExpertCounts,
     scored: ExpertCounts,
     statistics: TraceStatistics,
 }
 
-impl Parts {
+impl CountedParts {
     /// Counts every token once: up to the middle, up to the end of the planning part, and
     /// the rest.
     fn of(
@@ -134,7 +134,8 @@ fn from_traces(
     let mut single = Vec::new();
     let mut recorded: Option<Vec<u16>> = None;
     for facts in &used.traces {
-        let (Parts { planned, mut scored, statistics }, trace) = Parts::of(used, facts, cancel)?;
+        let (CountedParts { planned, mut scored, statistics }, trace) =
+            CountedParts::of(used, facts, cancel)?;
         recorded.get_or_insert_with(|| trace.header().layers.clone());
         missing.extend(
             checks::examine(trace.header(), &statistics)
@@ -211,7 +212,7 @@ pub(super) fn open(facts: &TraceFacts) -> Result<StoredTrace, AdviceError> {
 /// Where the planning part of a trace ends: between sequences where there are several.
 pub(super) fn split(trace: &StoredTrace, fraction: f64) -> io::Result<u64> {
     let header = trace.header();
-    if header.kind == Kind::Routes && header.sequences > 1 {
+    if header.kind == TraceKind::Routes && header.sequences > 1 {
         trace.split_between_sequences(fraction)
     } else {
         Ok(split_point(header.extent(), fraction))
@@ -237,11 +238,13 @@ pub(super) fn scoring_range(used: &TraceUse, trace: &StoredTrace) -> io::Result<
 /// How tokens of a trace form the steps of a workload.
 pub(super) fn step_order(trace: &StoredTrace, workload: &Workload) -> StepOrder {
     match (trace.header().kind, workload.phase) {
-        (Kind::Counts, _) => StepOrder::Recorded,
-        (Kind::Routes, Phase::Prefill) => {
+        (TraceKind::Counts, _) => StepOrder::Recorded,
+        (TraceKind::Routes, Phase::Prefill) => {
             StepOrder::Prefill { tokens_per_step: workload.tokens_per_step }
         }
-        (Kind::Routes, Phase::Decode) => StepOrder::Decode { sequences: workload.tokens_per_step },
+        (TraceKind::Routes, Phase::Decode) => {
+            StepOrder::Decode { sequences: workload.tokens_per_step }
+        }
     }
 }
 

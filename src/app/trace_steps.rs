@@ -7,7 +7,7 @@ use crate::app::question::TraceUse;
 use crate::app::routing_evidence;
 use moe_gps_core::cancel::Cancel;
 use moe_gps_core::evaluate::{BATCH, Step};
-use moe_gps_core::formats::trace::stored::{Steps, StoredTrace};
+use moe_gps_core::formats::trace::stored::{StoredSteps, StoredTrace};
 use moe_gps_core::question::Question;
 use moe_gps_core::system::Workload;
 use moe_gps_core::trace::counts::ExpertCounts;
@@ -72,7 +72,7 @@ pub(super) fn held_out<'a>(
 /// Hands out the steps of several parts, one of each in turn; a part that ends leaves the
 /// turns to the others.
 pub(super) struct Recorded<'a> {
-    readers: Vec<(usize, &'a TraceFacts, Steps<'a>)>,
+    readers: Vec<(usize, &'a TraceFacts, StoredSteps<'a>)>,
     next: usize,
     /// The layers that are priced, of those recorded.
     layers: &'a [usize],
@@ -105,7 +105,7 @@ impl<'a> Recorded<'a> {
         &mut self,
         most: usize,
         cancel: &Cancel,
-        mut seen: impl FnMut(&Steps),
+        mut seen: impl FnMut(&StoredSteps),
     ) -> Result<Vec<Step>, AdviceError> {
         let mut batch = Vec::with_capacity(most.min(BATCH));
         while batch.len() < most.min(BATCH) && !self.readers.is_empty() {

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow, ensure};
 use clap::Args;
-use serde_json::json;
 
 use crate::app::place::{self, Balances, GroupsAsked, PlaceRequest, Placed};
 use crate::cli::trace;
+use crate::wire::answer::EnginePlanBody;
+use crate::wire::placed::{HeldOutBalance, PlacedBody};
 use moe_gps_core::engines::settings::{Deployment, EngineSettings, settings};
 use moe_gps_core::formats::placement::{self, PlannedLayer};
 use moe_gps_core::formats::trace::Declared;
@@ -92,7 +93,7 @@ pub fn run(command: &Place, out: &mut dyn Write) -> Result<()> {
     })?;
     if let Some(n) = command.model_layers {
         let layers = placed.plan.layers().to_vec();
-        placed.plan = placement::Plan::new(placed.plan.shape(), n, layers)?;
+        placed.plan = placement::PlanFile::new(placed.plan.shape(), n, layers)?;
     }
     let engines = settings(&Deployment {
         shape: placed.plan.shape(),
@@ -101,7 +102,7 @@ pub fn run(command: &Place, out: &mut dyn Write) -> Result<()> {
         window_steps: None,
     });
     if command.json {
-        serde_json::to_writer(&mut *out, &printed(command, &placed, &engines))?;
+        serde_json::to_writer(&mut *out, &body(&command.algorithm, &placed, engines))?;
         writeln!(out)?;
     } else if let Some(format) = format {
         out.write_all((format.write)(&placed.plan)?.as_bytes())?;
@@ -159,49 +160,35 @@ fn read_current(path: &PathBuf) -> Result<Vec<PlannedLayer>> {
     placement::read_any(&text).with_context(|| path.display().to_string())
 }
 
-/// Everything there is to say, as JSON.
-fn printed(command: &Place, placed: &Placed, engines: &[EngineSettings]) -> serde_json::Value {
-    let plan = &placed.plan;
-    let shape = plan.shape();
-    let maps: Vec<_> = plan.layers().iter().map(|layer| &layer.physical_to_logical).collect();
-    let indices: Vec<u32> = plan.layers().iter().map(|layer| layer.index).collect();
-    let engines: Vec<_> = engines
-        .iter()
-        .map(|engine| {
-            json!({"engine": engine.engine, "format": engine.format, "set": engine.set,
-                   "ignores": engine.ignores, "limits": engine.limits})
-        })
-        .collect();
-    let mut printed = json!({
-        "algorithm": command.algorithm,
-        "devices": shape.n_devices(),
-        "slots_per_device": shape.slots_per_device(),
-        "redundant_experts": shape.redundant(),
-        "layers": indices,
-        "physical_to_logical": maps,
-        "balance_mean": placed.with.mean(),
-        "balance_worst": placed.with.worst(),
-        "balance_without": placed.without.as_ref().map(Balances::mean),
-        "balance_per_layer": placed.with.per_layer,
-        "balance_without_per_layer": placed.without.as_ref().map(|without| &without.per_layer),
-        "same_device_duplicates": placed.same_device_duplicates,
-        "moves": placed.moves,
-        "plan_s": placed.plan_s,
-        "engines": engines,
-    });
-    if let Some(held) = &placed.holdout {
-        printed["holdout"] = json!({
-            "balance_mean": held.with.mean(),
-            "balance_worst": held.with.worst(),
-            "balance_without": held.without.as_ref().map(Balances::mean),
-            "eplb_balance_mean": held.eplb.mean(),
-            "eplb_balance_worst": held.eplb.worst(),
-        });
+/// Everything there is to say.
+fn body(algorithm: &str, placed: &Placed, engines: Vec<EngineSettings>) -> PlacedBody {
+    let shape = placed.plan.shape();
+    let layers = placed.plan.layers();
+    PlacedBody {
+        algorithm: algorithm.to_owned().into(),
+        devices: shape.n_devices(),
+        slots_per_device: shape.slots_per_device(),
+        redundant_experts: shape.redundant(),
+        layers: layers.iter().map(|layer| layer.index).collect(),
+        physical_to_logical: layers.iter().map(|layer| layer.physical_to_logical.clone()).collect(),
+        balance_mean: placed.with.mean(),
+        balance_worst: placed.with.worst(),
+        balance_without: placed.without.as_ref().map(Balances::mean),
+        balance_per_layer: placed.with.per_layer.clone(),
+        balance_without_per_layer: placed.without.clone().map(|without| without.per_layer),
+        same_device_duplicates: placed.same_device_duplicates,
+        moves: placed.moves,
+        plan_s: placed.plan_s,
+        engines: engines.into_iter().map(EnginePlanBody::from).collect(),
+        holdout: placed.holdout.as_ref().map(|held| HeldOutBalance {
+            balance_mean: held.with.mean(),
+            balance_worst: held.with.worst(),
+            balance_without: held.without.as_ref().map(Balances::mean),
+            eplb_balance_mean: held.eplb.mean(),
+            eplb_balance_worst: held.eplb.worst(),
+        }),
+        cross_node_replicas: placed.cross_node_replicas,
     }
-    if let Some(cross) = placed.cross_node_replicas {
-        printed["cross_node_replicas"] = json!(cross);
-    }
-    printed
 }
 
 /// The same for people.

@@ -30,27 +30,27 @@ pub const STORE_ERRORS: &str = "moe_gps_store_errors_total";
 pub const BUILD_INFO: &str = "moe_gps_build_info";
 
 /// Kind, name, help text.
-type Declaration = (Kind, &'static str, &'static str);
+type Declaration = (MetricKind, &'static str, &'static str);
 
-enum Kind {
+enum MetricKind {
     Counter,
     Gauge,
     Histogram,
 }
 
 const DECLARATIONS: [Declaration; 12] = [
-    (Kind::Counter, HTTP_REQUESTS, "Answered requests, by method, route template and status"),
-    (Kind::Histogram, HTTP_SECONDS, "Time to answer a request, by method and route template"),
-    (Kind::Gauge, HTTP_IN_FLIGHT, "Requests that are being answered"),
-    (Kind::Counter, QUESTIONS, "Questions asked: new, reused, or refused by a full queue"),
-    (Kind::Gauge, JOBS, "Recommendations in the database, by status"),
-    (Kind::Histogram, JOB_SECONDS, "Time from taking a job to its end, by outcome"),
-    (Kind::Histogram, JOB_WAIT_SECONDS, "Time a job was queued before a worker took it"),
-    (Kind::Counter, JOBS_RECOVERED, "Jobs whose worker was gone, by what became of them"),
-    (Kind::Gauge, WORKERS_IDLE, "Workers that are idle"),
-    (Kind::Counter, TRACE_UPLOAD_BYTES, "Bytes of trace uploads as sent"),
-    (Kind::Counter, STORE_ERRORS, "Statements the database refused, by kind"),
-    (Kind::Gauge, BUILD_INFO, "Always 1, with the version as label"),
+    (MetricKind::Counter, HTTP_REQUESTS, "Answered requests, by method, route template and status"),
+    (MetricKind::Histogram, HTTP_SECONDS, "Time to answer a request, by method and route template"),
+    (MetricKind::Gauge, HTTP_IN_FLIGHT, "Requests that are being answered"),
+    (MetricKind::Counter, QUESTIONS, "Questions asked: new, reused, or refused by a full queue"),
+    (MetricKind::Gauge, JOBS, "Recommendations in the database, by status"),
+    (MetricKind::Histogram, JOB_SECONDS, "Time from taking a job to its end, by outcome"),
+    (MetricKind::Histogram, JOB_WAIT_SECONDS, "Time a job was queued before a worker took it"),
+    (MetricKind::Counter, JOBS_RECOVERED, "Jobs whose worker was gone, by what became of them"),
+    (MetricKind::Gauge, WORKERS_IDLE, "Workers that are idle"),
+    (MetricKind::Counter, TRACE_UPLOAD_BYTES, "Bytes of trace uploads as sent"),
+    (MetricKind::Counter, STORE_ERRORS, "Statements the database refused, by kind"),
+    (MetricKind::Gauge, BUILD_INFO, "Always 1, with the version as label"),
 ];
 
 /// Upper bounds of the histograms' buckets, seconds.
@@ -77,9 +77,11 @@ pub fn recorder() -> &'static PrometheusHandle {
 fn declare() {
     for (kind, name, help) in DECLARATIONS {
         match kind {
-            Kind::Counter => metrics::describe_counter!(name, help),
-            Kind::Gauge => metrics::describe_gauge!(name, help),
-            Kind::Histogram => metrics::describe_histogram!(name, metrics::Unit::Seconds, help),
+            MetricKind::Counter => metrics::describe_counter!(name, help),
+            MetricKind::Gauge => metrics::describe_gauge!(name, help),
+            MetricKind::Histogram => {
+                metrics::describe_histogram!(name, metrics::Unit::Seconds, help);
+            }
         }
     }
     metrics::gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
@@ -94,9 +96,9 @@ mod tests {
         for (kind, name, help) in DECLARATIONS {
             assert!(name.starts_with("moe_gps_") && !help.is_empty());
             match kind {
-                Kind::Counter => assert!(name.ends_with("_total"), "{name}"),
-                Kind::Histogram => assert!(name.ends_with("_seconds"), "{name}"),
-                Kind::Gauge => assert!(!name.ends_with("_total"), "{name}"),
+                MetricKind::Counter => assert!(name.ends_with("_total"), "{name}"),
+                MetricKind::Histogram => assert!(name.ends_with("_seconds"), "{name}"),
+                MetricKind::Gauge => assert!(!name.ends_with("_total"), "{name}"),
             }
         }
     }

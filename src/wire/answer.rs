@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use moe_gps_core::engines::settings::EngineSettings;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use utoipa::ToSchema;
@@ -435,6 +436,19 @@ pub struct EnginePlanBody {
     pub ignores: Cow<'static, str>,
     /// Limits of the engine the plan comes close to or breaks.
     pub limits: Vec<String>,
+}
+
+impl From<EngineSettings> for EnginePlanBody {
+    fn from(settings: EngineSettings) -> Self {
+        let EngineSettings { engine, format, set, ignores, limits } = settings;
+        Self {
+            engine: engine.into(),
+            format: format.map(Into::into),
+            set,
+            ignores: ignores.into(),
+            limits,
+        }
+    }
 }
 
 /// The plan of one layer.

@@ -1,7 +1,7 @@
 //! What a field of a request may hold, said once: the reader and the API description both
 //! follow from it.
 //!
-//! `object!` declares an object with its fields. Each field names its [`Kind`] (a range, a
+//! `object!` declares an object with its fields. Each field names its [`FieldKind`] (a range, a
 //! list of choices, an array of another kind, an object of its own) within [`required`],
 //! [`optional`] or [`filled`].
 
@@ -14,15 +14,15 @@ use utoipa::openapi::schema::{
     ArrayBuilder, KnownFormat, ObjectBuilder, Ref, Schema, SchemaFormat, Type,
 };
 
-use crate::wire::read::{Fields, Place};
+use crate::wire::read::{Fields, Located};
 
 /// Schemas by name, as utoipa gathers them.
 pub type Named = Vec<(String, RefOr<Schema>)>;
 
 /// What a value may be: how it is read, and how the API description shows it.
-pub trait Kind<V> {
+pub trait FieldKind<V> {
     /// The value at `place`; what is wrong with it is noted.
-    fn read(&self, place: &Place) -> Option<V>;
+    fn read(&self, place: &Located) -> Option<V>;
 
     /// What the API description says of it.
     fn schema(&self) -> RefOr<Schema>;
@@ -46,8 +46,8 @@ fn whole(low: u64, high: u64) -> RefOr<Schema> {
     shown.minimum(Some(low)).maximum(Some(high)).into()
 }
 
-impl Kind<u32> for RangeInclusive<u32> {
-    fn read(&self, place: &Place) -> Option<u32> {
+impl FieldKind<u32> for RangeInclusive<u32> {
+    fn read(&self, place: &Located) -> Option<u32> {
         place.small_integer(self.clone())
     }
 
@@ -56,8 +56,8 @@ impl Kind<u32> for RangeInclusive<u32> {
     }
 }
 
-impl Kind<u64> for RangeInclusive<u64> {
-    fn read(&self, place: &Place) -> Option<u64> {
+impl FieldKind<u64> for RangeInclusive<u64> {
+    fn read(&self, place: &Located) -> Option<u64> {
         place.integer(self.clone())
     }
 
@@ -66,8 +66,8 @@ impl Kind<u64> for RangeInclusive<u64> {
     }
 }
 
-impl Kind<f64> for RangeInclusive<f64> {
-    fn read(&self, place: &Place) -> Option<f64> {
+impl FieldKind<f64> for RangeInclusive<f64> {
+    fn read(&self, place: &Located) -> Option<f64> {
         place.number(self.clone())
     }
 
@@ -82,8 +82,8 @@ impl Kind<f64> for RangeInclusive<f64> {
 #[derive(Debug, Clone, Copy)]
 pub struct Flag;
 
-impl Kind<bool> for Flag {
-    fn read(&self, place: &Place) -> Option<bool> {
+impl FieldKind<bool> for Flag {
+    fn read(&self, place: &Located) -> Option<bool> {
         place.boolean()
     }
 
@@ -96,13 +96,13 @@ impl Kind<bool> for Flag {
 #[derive(Debug, Clone, Copy)]
 pub struct Text;
 
-impl Kind<String> for Text {
-    fn read(&self, place: &Place) -> Option<String> {
+impl FieldKind<String> for Text {
+    fn read(&self, place: &Located) -> Option<String> {
         place.text().map(ToOwned::to_owned)
     }
 
     fn schema(&self) -> RefOr<Schema> {
-        of_type(Type::String).min_length(Some(1)).max_length(Some(Place::LONGEST_TEXT)).into()
+        of_type(Type::String).min_length(Some(1)).max_length(Some(Located::LONGEST_TEXT)).into()
     }
 }
 
@@ -110,8 +110,8 @@ impl Kind<String> for Text {
 #[derive(Debug, Clone, Copy)]
 pub struct OneOf<'a, V>(pub &'a [(V, &'static str)]);
 
-impl<V: Copy> Kind<V> for OneOf<'_, V> {
-    fn read(&self, place: &Place) -> Option<V> {
+impl<V: Copy> FieldKind<V> for OneOf<'_, V> {
+    fn read(&self, place: &Located) -> Option<V> {
         place.one_of(self.0)
     }
 
@@ -124,8 +124,8 @@ impl<V: Copy> Kind<V> for OneOf<'_, V> {
 #[derive(Debug, Clone)]
 pub struct List<K>(pub RangeInclusive<usize>, pub K);
 
-impl<V, K: Kind<V>> Kind<Vec<V>> for List<K> {
-    fn read(&self, place: &Place) -> Option<Vec<V>> {
+impl<V, K: FieldKind<V>> FieldKind<Vec<V>> for List<K> {
+    fn read(&self, place: &Located) -> Option<Vec<V>> {
         let items = place.items(self.0.clone())?;
         let read: Vec<Option<V>> = items.iter().map(|item| self.1.read(item)).collect();
         read.into_iter().collect()
@@ -144,10 +144,10 @@ impl<V, K: Kind<V>> Kind<Vec<V>> for List<K> {
 
 /// A kind with a rule besides that no schema can say; the rule notes what breaks it.
 #[derive(Debug, Clone)]
-pub struct Holding<K, V>(pub K, pub fn(&Place, &V) -> bool);
+pub struct Holding<K, V>(pub K, pub fn(&Located, &V) -> bool);
 
-impl<V, K: Kind<V>> Kind<V> for Holding<K, V> {
-    fn read(&self, place: &Place) -> Option<V> {
+impl<V, K: FieldKind<V>> FieldKind<V> for Holding<K, V> {
+    fn read(&self, place: &Located) -> Option<V> {
         self.0.read(place).filter(|value| (self.1)(place, value))
     }
 
@@ -163,7 +163,7 @@ impl<V, K: Kind<V>> Kind<V> for Holding<K, V> {
 /// A type that says by itself how it is read.
 pub trait Readable: Sized {
     /// The value at `place`; what is wrong with it is noted.
-    fn read(place: &Place) -> Option<Self>;
+    fn read(place: &Located) -> Option<Self>;
 
     /// What the API description says of it where it stands.
     fn shown() -> RefOr<Schema>;
@@ -176,8 +176,8 @@ pub trait Readable: Sized {
 #[derive(Debug, Clone, Copy)]
 pub struct Itself;
 
-impl<V: Readable> Kind<V> for Itself {
-    fn read(&self, place: &Place) -> Option<V> {
+impl<V: Readable> FieldKind<V> for Itself {
+    fn read(&self, place: &Located) -> Option<V> {
         V::read(place)
     }
 
@@ -200,8 +200,8 @@ pub const fn unread<T>() -> Unread<T> {
     Unread(std::marker::PhantomData)
 }
 
-impl<T: Readable> Kind<Value> for Unread<T> {
-    fn read(&self, place: &Place) -> Option<Value> {
+impl<T: Readable> FieldKind<Value> for Unread<T> {
+    fn read(&self, place: &Located) -> Option<Value> {
         Some(place.value().clone())
     }
 
@@ -246,7 +246,7 @@ pub const fn optional<K>(kind: K) -> Maybe<K> {
     Maybe { kind, required: false }
 }
 
-impl<V, K: Kind<V>> Field<Option<V>> for Maybe<K> {
+impl<V, K: FieldKind<V>> Field<Option<V>> for Maybe<K> {
     fn is_required(&self) -> bool {
         self.required
     }
@@ -274,7 +274,7 @@ pub const fn filled<K>(kind: K) -> Filled<K> {
     Filled(kind)
 }
 
-impl<V: Default, K: Kind<V>> Field<V> for Filled<K> {
+impl<V: Default, K: FieldKind<V>> Field<V> for Filled<K> {
     fn is_required(&self) -> bool {
         false
     }
@@ -299,7 +299,7 @@ pub trait Object: ToSchema {
 }
 
 impl<T: Object> Readable for T {
-    fn read(place: &Place) -> Option<Self> {
+    fn read(place: &Located) -> Option<Self> {
         let fields = place.object()?;
         let read = T::read_fields(&fields);
         fields.finish();
@@ -427,7 +427,7 @@ macro_rules! named {
 
         impl utoipa::PartialSchema for $name {
             fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::schema::Schema> {
-                $crate::wire::field::Kind::schema(&$kind)
+                $crate::wire::field::FieldKind::schema(&$kind)
             }
         }
     };

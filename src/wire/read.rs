@@ -51,7 +51,7 @@ impl From<Vec<Violation>> for Violations {
 
 /// A value of the request, and where it stands.
 #[derive(Debug, Clone)]
-pub struct Place<'a> {
+pub struct Located<'a> {
     value: &'a Value,
     pointer: String,
     violations: &'a Violations,
@@ -87,7 +87,7 @@ const fn kind(value: &Value) -> &'static str {
     }
 }
 
-impl<'a> Place<'a> {
+impl<'a> Located<'a> {
     /// Characters a string may have.
     pub const LONGEST_TEXT: usize = 256;
 
@@ -224,10 +224,10 @@ impl<'a> Place<'a> {
 
 impl<'a> Fields<'a> {
     /// A field that may be left out; `null` counts as left out.
-    pub fn get(&self, name: &'static str) -> Option<Place<'a>> {
+    pub fn get(&self, name: &'static str) -> Option<Located<'a>> {
         self.known.borrow_mut().push(name);
         let value = self.map.get(name).filter(|value| !value.is_null())?;
-        Some(Place {
+        Some(Located {
             value,
             pointer: format!("{}/{name}", self.pointer),
             violations: self.violations,
@@ -235,7 +235,7 @@ impl<'a> Fields<'a> {
     }
 
     /// A field that must be there.
-    pub fn require(&self, name: &'static str) -> Option<Place<'a>> {
+    pub fn require(&self, name: &'static str) -> Option<Located<'a>> {
         let place = self.get(name);
         if place.is_none() {
             self.note("required", format!("`{name}` is missing"));
@@ -274,13 +274,13 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::wire::field::{Kind as _, List};
+    use crate::wire::field::{FieldKind as _, List};
 
     #[test]
     fn every_violation_is_noted_with_its_place() {
         let value = json!({"a": "x", "b": 7.5, "c": -1, "d": [1, "y", 3], "zz": 0});
         let violations = Violations::default();
-        let fields = Place::root(&value, &violations).object().unwrap();
+        let fields = Located::root(&value, &violations).object().unwrap();
         assert_eq!(fields.require("a").and_then(|place| place.number(0.0..=1.0)), None);
         assert_eq!(fields.require("b").and_then(|place| place.integer(1..=9)), None);
         assert_eq!(fields.require("c").and_then(|place| place.integer(1..=9)), None);
@@ -306,7 +306,7 @@ mod tests {
     fn huge_whole_numbers_are_out_of_range_not_wrapped() {
         let value = json!(9_223_372_036_854_775_808_u64);
         let violations = Violations::default();
-        assert_eq!(Place::root(&value, &violations).integer(1..=16_777_216), None);
+        assert_eq!(Located::root(&value, &violations).integer(1..=16_777_216), None);
         assert_eq!(violations.into_vec()[0].rule, "range");
     }
 }

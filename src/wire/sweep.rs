@@ -11,11 +11,11 @@ use utoipa::openapi::schema::{ArrayBuilder, ObjectBuilder, Schema, Type};
 use utoipa::{PartialSchema, ToSchema};
 
 use crate::wire::field::{
-    self, Field as _, Itself, Kind as _, List, Maybe, Object, OneOf, Readable as _, object,
+    self, Field as _, FieldKind as _, Itself, List, Maybe, Object, OneOf, Readable as _, object,
     required, unread,
 };
 use crate::wire::question::{ACCURACY, BANDWIDTH, DEVICES, Question, SECONDS, SKEWNESS, TOKENS};
-use crate::wire::read::{Fields, Place, Violations};
+use crate::wire::read::{Fields, Located, Violations};
 use moe_gps_core::advice::sensitivity::flip::Parameter;
 use moe_gps_core::strategies::Strategy;
 
@@ -53,7 +53,7 @@ impl SweptParameter {
 
     /// The values an axis of the quantity may have, in the ranges the question allows for any
     /// model; in any range where it is not known what they are values of.
-    fn values(parameter: Option<Self>, place: &Place) -> Option<Vec<f64>> {
+    fn values(parameter: Option<Self>, place: &Located) -> Option<Vec<f64>> {
         let whole = |range| {
             let values: Vec<u64> = List(VALUES, range).read(place)?;
             Some(values.into_iter().map(|value| value as f64).collect())
@@ -203,5 +203,5 @@ pub struct SweepProvenance {
 
 /// Reads a request; what could not be read is `None` and noted.
 pub fn read(request: &Value, violations: &Violations) -> SweepRequest {
-    SweepRequest::read(&Place::root(request, violations)).unwrap_or_default()
+    SweepRequest::read(&Located::root(request, violations)).unwrap_or_default()
 }

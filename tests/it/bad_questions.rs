@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::support::TestApp;
 
 /// Where something is put, what, and the one violation: where, which rule, what is said.
-type Case = (&'static str, Value, &'static str, &'static str, &'static str);
+type BadQuestion = (&'static str, Value, &'static str, &'static str, &'static str);
 
 /// A model as its `config.json` describes it.
 fn config() -> Value {
@@ -17,7 +17,7 @@ fn config() -> Value {
     })
 }
 
-fn of_the_system() -> [Case; 6] {
+fn of_the_system() -> [BadQuestion; 6] {
     [
         (
             "/model/num_local_experts",
@@ -59,7 +59,7 @@ fn of_the_system() -> [Case; 6] {
     ]
 }
 
-fn of_the_load() -> [Case; 8] {
+fn of_the_load() -> [BadQuestion; 8] {
     let range = "range";
     [
         (

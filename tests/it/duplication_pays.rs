@@ -9,7 +9,7 @@ use moe_gps_core::formats::device_toml;
 use moe_gps_core::hardware::Device;
 use moe_gps_core::system::Dtype;
 use moe_gps_core::units::Seconds;
-use moe_gps_lab::duplication_pays::{Case, Sides, Verdicts, predicted};
+use moe_gps_lab::duplication_pays::{DrawnCase, Sides, Verdicts, predicted};
 
 /// Draws behind every price; more change no verdict of the whole table.
 const DRAWS: u32 = 64;
@@ -17,7 +17,7 @@ const DRAWS: u32 = 64;
 /// One measured pair: the device's key and case, and both times.
 struct Pair {
     gpu: String,
-    case: Case,
+    case: DrawnCase,
     measured: Sides,
 }
 
@@ -25,7 +25,7 @@ fn pair(gpu: &str, devices: u32, exponent: f64, tokens: u32, slots: u32, us: [f6
     let [in_order, balanced] = us.map(|us| Seconds::new(us * 1e-6));
     Pair {
         gpu: gpu.to_owned(),
-        case: Case { experts: 256, top_k: 8, devices, slots, tokens, exponent },
+        case: DrawnCase { experts: 256, top_k: 8, devices, slots, tokens, exponent },
         measured: Sides { in_order, balanced },
     }
 }

@@ -1,7 +1,9 @@
 //! What holds for every plan, whatever the load.
 
 use moe_gps_core::placement::balance::{Balance, device_loads};
-use moe_gps_core::placement::best::{self, Case, Combine, DeviceCost, GroupRule, Options, Tokens};
+use moe_gps_core::placement::best::{
+    self, Combine, DeviceCost, GroupRule, Options, PlannedLoad, Tokens,
+};
 use moe_gps_core::placement::moves::Moves;
 use moe_gps_core::placement::{Groups, Shape, SlotMap, eplb, paper_greedy};
 use proptest::prelude::*;
@@ -160,7 +162,7 @@ proptest! {
     ) {
         let (a, b) = (as_load(&a), as_load(&b));
         prop_assume!(a.iter().sum::<f64>() > 0.0 && b.iter().sum::<f64>() > 0.0);
-        let cases = [&a, &b].map(|load| Case { load, weight: 1.0 });
+        let cases = [&a, &b].map(|load| PlannedLoad { load, weight: 1.0 });
         let worst = |map: &SlotMap| {
             cases.iter().map(|c| Balance::of_map(map, c.load).imbalance()).fold(1.0, f64::max)
         };
@@ -177,7 +179,7 @@ proptest! {
         let few = Shape::new(8, n_devices, n_devices * slots);
         for (tokens, shape) in [(&tokens[..], Ok(shape(5))), (&tokens[..8], few)] {
             let (load, Ok(shape)) = (as_load(tokens), shape) else { continue };
-            let cases = [Case { load: &load, weight: 1.0 }];
+            let cases = [PlannedLoad { load: &load, weight: 1.0 }];
             let time = |map: &SlotMap| {
                 let replicas = map.replicas();
                 let of = |held: &[u32]| Reads.close(held.iter().fold([0.0; 2], |sums, &e| {

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Parser;
 use moe_gps::cli::place::{self, Place};
+use moe_gps::wire::placed::PlacedBody;
 use moe_gps_core::formats::placement::{self, FORMATS};
 use serde_json::{Value, json};
 
@@ -26,16 +27,12 @@ fn printed(loads: &Path, flags: &str) -> Result<String, String> {
     Ok(String::from_utf8(out).unwrap())
 }
 
-fn planned(loads: &Path, flags: &str) -> Value {
+fn planned(loads: &Path, flags: &str) -> PlacedBody {
     serde_json::from_str(&printed(loads, &format!("{flags} --json")).unwrap()).unwrap()
 }
 
 fn reference(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/eplb").join(name)
-}
-
-fn number(plan: &Value, key: &str) -> f64 {
-    plan[key].as_f64().unwrap_or_else(|| panic!("{key} in {plan}"))
 }
 
 #[test]
@@ -49,20 +46,20 @@ fn the_command_beats_eplb_on_the_reference_loads() {
         ("--groups soft:8 --nodes 4", 1.005, 1.01),
     ] {
         let plan = planned(&loads, &format!("{at} {flags}"));
-        assert!(number(&plan, "balance_mean") <= mean, "{flags}: {}", plan["balance_mean"]);
-        assert!(number(&plan, "balance_worst") <= worst, "{flags}: {}", plan["balance_worst"]);
-        assert_eq!(plan["same_device_duplicates"], 0);
-        assert_eq!(plan["physical_to_logical"].as_array().unwrap().len(), 58);
-        assert!(number(&plan, "plan_s") > 0.0);
+        assert!(plan.balance_mean <= mean, "{flags}: {}", plan.balance_mean);
+        assert!(plan.balance_worst <= worst, "{flags}: {}", plan.balance_worst);
+        assert_eq!(plan.same_device_duplicates, 0);
+        assert_eq!(plan.physical_to_logical.len(), 58);
+        assert!(plan.plan_s > 0.0);
         match flags {
-            "" => assert!(plan.get("cross_node_replicas").is_none()),
-            "--groups 8 --nodes 4" => assert_eq!(plan["cross_node_replicas"], 0),
-            _ => assert!(number(&plan, "cross_node_replicas") > 0.0),
+            "" => assert!(plan.cross_node_replicas.is_none()),
+            "--groups 8 --nodes 4" => assert_eq!(plan.cross_node_replicas, Some(0)),
+            _ => assert!(plan.cross_node_replicas > Some(0)),
         }
     }
     let eplb = planned(&loads, &format!("{at} --algorithm eplb"));
-    assert!((number(&eplb, "balance_mean") - 1.0014).abs() < 1e-4);
-    assert_eq!(eplb["same_device_duplicates"], 42);
+    assert!((eplb.balance_mean - 1.0014).abs() < 1e-4);
+    assert_eq!(eplb.same_device_duplicates, 42);
 }
 
 #[test]
@@ -72,9 +69,9 @@ fn the_small_case_reaches_its_optimum() {
     let counts = json!({"counts": [[600, 560, 120, 120, 20, 10, 10, 10]]});
     std::fs::write(&loads, counts.to_string()).unwrap();
     let plan = planned(&loads, "--devices 8 --slots-per-device 2");
-    assert!((number(&plan, "balance_mean") - 590.0 / 3.0 / 181.25).abs() < 1e-9);
+    assert!((plan.balance_mean - 590.0 / 3.0 / 181.25).abs() < 1e-9);
     let greedy = planned(&loads, "--devices 8 --slots-per-device 2 --algorithm paper_greedy");
-    assert!(number(&greedy, "balance_mean") >= number(&plan, "balance_mean"));
+    assert!(greedy.balance_mean >= plan.balance_mean);
 }
 
 #[test]
@@ -83,7 +80,7 @@ fn a_plan_in_force_needs_no_moves_whatever_file_it_comes_from() {
     let loads = reference("input_a.npy.gz");
     let at = "--devices 4 --slots-per-device 3";
     let fresh = planned(&loads, at);
-    assert!(number(&fresh, "moves") > 0.0, "against the static placement");
+    assert!(fresh.moves > 0, "against the static placement");
     // EPLB's plan does not depend on what is in force, so none of its copies moves.
     let without_duplicates = "--devices 8 --slots-per-device 1 --algorithm eplb";
     for format in FORMATS {
@@ -91,15 +88,15 @@ fn a_plan_in_force_needs_no_moves_whatever_file_it_comes_from() {
         let file = folder.path().join(format.id);
         std::fs::write(&file, text.unwrap()).unwrap();
         let again = format!("{without_duplicates} --current {}", file.display());
-        assert_eq!(planned(&loads, &again)["moves"], 0, "{}", format.id);
+        assert_eq!(planned(&loads, &again).moves, 0, "{}", format.id);
     }
     // Ours starts from what is in force, and leaves it only for something better.
     let file = folder.path().join("printed.json");
-    std::fs::write(&file, fresh.to_string()).unwrap();
+    std::fs::write(&file, serde_json::to_string(&fresh).unwrap()).unwrap();
     let near = format!("{at} --current {}", file.display());
     let again = planned(&loads, &near);
-    assert!(number(&again, "moves") < number(&fresh, "moves") / 4.0, "{}", again["moves"]);
-    assert!(number(&again, "balance_mean") <= number(&fresh, "balance_mean") * 1.001);
+    assert!(again.moves < fresh.moves / 4, "{}", again.moves);
+    assert!(again.balance_mean <= fresh.balance_mean * 1.001);
 }
 
 #[test]
@@ -112,14 +109,14 @@ fn a_less_even_plan_is_taken_where_it_saves_moves() {
     let before = printed(&recording, &format!("{at} --train-fraction 0.5 --format json"));
     std::fs::write(&current, before.unwrap()).unwrap();
     let near = format!("{at} --current {}", current.display());
-    let mut moves = f64::INFINITY;
+    let mut moves = u64::MAX;
     for (flag, tolerance) in
         [("--move-tolerance 0", 0.0), ("", 0.001), ("--move-tolerance 0.02", 0.02)]
     {
         let plan = planned(&recording, &format!("{near} {flag}"));
-        assert!(number(&plan, "moves") < moves, "{flag}: {} {moves}", plan["moves"]);
-        assert!(number(&plan, "balance_worst") < (1.0 + tolerance) * 1.0006, "{flag}: {plan}");
-        moves = number(&plan, "moves");
+        assert!(plan.moves < moves, "{flag}: {} {moves}", plan.moves);
+        assert!(plan.balance_worst < (1.0 + tolerance) * 1.0006, "{flag}: {plan:?}");
+        moves = plan.moves;
     }
 }
 
@@ -129,18 +126,15 @@ fn a_plan_for_the_first_half_of_a_recording_is_scored_on_the_rest() {
         .join("examples/traces/deepseek_v3_like.sglang_stat.pt.gz");
     let at = "--devices 32 --slots-per-device 9 --train-fraction 0.5";
     let plan = planned(&recording, at);
-    assert_eq!((&plan["layers"][0], plan["layers"].as_array().unwrap().len()), (&json!(3), 58));
-    let layers = |field: &str| -> Vec<f64> {
-        plan[field].as_array().unwrap().iter().map(|r| r.as_f64().unwrap()).collect()
-    };
-    let (before, after) = (layers("balance_without_per_layer"), layers("balance_per_layer"));
+    assert_eq!((plan.layers[0], plan.layers.len()), (3, 58));
+    let (before, after) = (plan.balance_without_per_layer.unwrap(), plan.balance_per_layer);
     assert!(before.len() == 58 && before.iter().zip(&after).all(|(before, after)| after < before));
     let mean = after.iter().sum::<f64>() / 58.0;
-    assert!((mean - number(&plan, "balance_mean")).abs() < 1e-9);
-    let held = &plan["holdout"];
-    assert!(number(held, "balance_mean") > number(&plan, "balance_mean"), "{held}");
-    assert!(number(held, "balance_mean") < number(held, "balance_without") / 1.5, "{held}");
-    assert!(number(held, "balance_mean") <= number(held, "eplb_balance_mean") * 1.005, "{held}");
+    assert!((mean - plan.balance_mean).abs() < 1e-9);
+    let held = plan.holdout.unwrap();
+    assert!(held.balance_mean > plan.balance_mean, "{held:?}");
+    assert!(held.balance_mean < held.balance_without.unwrap() / 1.5, "{held:?}");
+    assert!(held.balance_mean <= held.eplb_balance_mean * 1.005, "{held:?}");
     let file = printed(&recording, &format!("{at} --format sglang --model-layers 61")).unwrap();
     let file: Value = serde_json::from_str(&file).unwrap();
     assert_eq!(file.as_object().unwrap().keys().collect::<Vec<_>>(), ["physical_to_logical_map"]);

@@ -18,7 +18,7 @@ use moe_gps_core::formats::trace::stored::StoredTrace;
 use moe_gps_core::formats::trace::{Declared, Input, Limits, TraceError};
 use moe_gps_core::trace::checks::{Warning, examine};
 use moe_gps_core::trace::stats::{TraceStatistics, mean};
-use moe_gps_core::trace::{Kind, TraceHeader};
+use moe_gps_core::trace::{TraceHeader, TraceKind};
 
 /// Beginning of the names of files that are not complete.
 const PARTIAL: &str = ".partial-";
@@ -233,7 +233,7 @@ pub fn summary(
     has_embedding: bool,
 ) -> TraceSummary {
     let per_layer = statistics.skewness_per_layer();
-    let routes = header.kind == Kind::Routes;
+    let routes = header.kind == TraceKind::Routes;
     TraceSummary {
         id: hex(&header.digest),
         name: upload.name.clone(),

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::wire::read::{Place, Violations};
+use crate::wire::read::{Located, Violations};
 use moe_gps_core::catalog::Catalog;
 use moe_gps_core::catalog::check::check_device;
 use moe_gps_core::formats::catalog_entry::{CatalogEntry, CatalogFileError};
@@ -61,7 +61,7 @@ pub(crate) fn profile(
 }
 
 fn read(value: &Value, catalog: &Catalog, violations: &Violations) -> Option<Device> {
-    let fields = Place::root(value, violations).object()?;
+    let fields = Located::root(value, violations).object()?;
     let name = fields.get("name").and_then(|place| place.text()).unwrap_or("inline");
     let memory = fields.require("memory_bytes").and_then(|place| place.number(1e9..=1e13));
     let bandwidth =
@@ -72,7 +72,7 @@ fn read(value: &Value, catalog: &Catalog, violations: &Violations) -> Option<Dev
     let launch = fields.get("eager_launch_s").and_then(|place| place.number(0.0..=1e-2));
     let peak = fields.require("peak_flop_per_s").and_then(|place| {
         let rates = place.object()?;
-        let rate = |place: Place| place.number(1e10..=1e18).map(FlopsPerSecond::new);
+        let rate = |place: Located| place.number(1e10..=1e18).map(FlopsPerSecond::new);
         let bf16 = rates.require("bf16").and_then(rate);
         let fp8 = rates.get("fp8").and_then(rate);
         let fp32 = rates.get("fp32").and_then(rate);

@@ -88,7 +88,7 @@ mod tests {
 
     use moe_gps_core::named::name_of;
     use moe_gps_core::question::RebalanceMode;
-    use moe_gps_core::trace::{Kind, TraceHeader};
+    use moe_gps_core::trace::{TraceHeader, TraceKind};
     use serde_json::{Value, json};
 
     use super::*;
@@ -102,7 +102,7 @@ mod tests {
     /// A trace of Mixtral's shape whose content has this digest, stored there.
     fn trace(digest: u8, path: &str, embedding_digest: Option<&[u8]>) -> TraceFacts {
         let header = TraceHeader {
-            kind: Kind::Routes,
+            kind: TraceKind::Routes,
             digest: [digest; 32],
             tokens: 4096,
             sequences: 8,

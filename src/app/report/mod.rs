@@ -22,7 +22,7 @@ use moe_gps_core::formats::trace::stored::StoredTrace;
 use moe_gps_core::placement::PlacementError;
 use moe_gps_core::placement::balance::{Balance, OverLayers};
 use moe_gps_core::routing::normalised;
-use moe_gps_core::trace::Kind;
+use moe_gps_core::trace::TraceKind;
 use moe_gps_core::trace::checks::{Warning, examine};
 use moe_gps_core::trace::counts::ExpertCounts;
 use moe_gps_core::trace::stats::TraceStatistics;
@@ -147,7 +147,7 @@ pub fn of(
         devices: asked.devices,
         experts: header.experts,
         top_k: header.top_k,
-        tokens: (header.kind == Kind::Routes).then_some(header.tokens),
+        tokens: (header.kind == TraceKind::Routes).then_some(header.tokens),
         layers: header.layers.clone(),
         finding: finding(&ceiling, &slots, asked.devices, 2 <= extent),
         imbalance,

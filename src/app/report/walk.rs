@@ -7,10 +7,10 @@ use crate::wire::report::{ForecastBody, LagBody, Steps, StepsOfPlan};
 use moe_gps_core::cancel::{Cancel, Canceled};
 use moe_gps_core::diagnosis::PlanBalance;
 use moe_gps_core::diagnosis::steps::StepImbalance;
-use moe_gps_core::forecast;
+use moe_gps_core::forecast::ForecastKind;
 use moe_gps_core::forecast::staleness::Staleness;
 use moe_gps_core::formats::trace::stored::StoredTrace;
-use moe_gps_core::trace::Kind;
+use moe_gps_core::trace::TraceKind;
 use moe_gps_core::trace::counts::ExpertCounts;
 use moe_gps_core::trace::steps::{StepOrder, StepPlan};
 
@@ -36,7 +36,7 @@ pub(super) fn walk(
 ) -> Result<Walked, ReportError> {
     let header = trace.header();
     let extent = header.extent();
-    let routes = header.kind == Kind::Routes;
+    let routes = header.kind == TraceKind::Routes;
     let wanted = match tokens_per_step {
         Some(tokens) if routes => tokens,
         _ if routes => (extent / STEPS).max(1),
@@ -61,9 +61,9 @@ pub(super) fn walk(
     }
     let scale = usize::try_from((n_planning / 4).clamp(1, 16)).unwrap_or(1);
     let kinds = [
-        forecast::Kind::Mle,
-        forecast::Kind::Window { steps: scale },
-        forecast::Kind::ExponentialAverage { half_life: scale as f64 },
+        ForecastKind::Mle,
+        ForecastKind::Window { steps: scale },
+        ForecastKind::ExponentialAverage { half_life: scale as f64 },
     ];
     let n_steps = usize::try_from(n_planning).unwrap_or(usize::MAX);
     let mut scored: Vec<Staleness> = kinds
@@ -105,7 +105,7 @@ fn each_step(
     cancel: &Cancel,
     mut take: impl FnMut(&ExpertCounts),
 ) -> Result<(), ReportError> {
-    if trace.header().kind == Kind::Counts {
+    if trace.header().kind == TraceKind::Counts {
         for at in range.clone().step_by(usize::try_from(size).unwrap_or(usize::MAX)) {
             if at + size <= range.end {
                 let counts = trace.count_unless(at..at + size, cancel)?;
@@ -126,9 +126,9 @@ fn each_step(
 fn forecast_body(scored: &Staleness) -> ForecastBody {
     let (mut window_steps, mut half_life_steps) = (None, None);
     match scored.kind() {
-        forecast::Kind::Mle => {}
-        forecast::Kind::Window { steps } => window_steps = Some(steps as u64),
-        forecast::Kind::ExponentialAverage { half_life } => half_life_steps = Some(half_life),
+        ForecastKind::Mle => {}
+        ForecastKind::Window { steps } => window_steps = Some(steps as u64),
+        ForecastKind::ExponentialAverage { half_life } => half_life_steps = Some(half_life),
     }
     let errors = scored.errors().into_iter();
     ForecastBody {

@@ -14,10 +14,10 @@ use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{AnyOfBuilder, ObjectBuilder, Schema, Type};
 
 use crate::wire::field::{
-    Flag, Holding, Itself, Kind, List, Named, OneOf, Readable, Text, filled, object, optional,
+    FieldKind, Flag, Holding, Itself, List, Named, OneOf, Readable, Text, filled, object, optional,
     required,
 };
-use crate::wire::read::{Place, Violations};
+use crate::wire::read::{Located, Violations};
 use moe_gps_core::engines;
 use moe_gps_core::strategies::Strategy;
 use moe_gps_core::system::{
@@ -51,7 +51,7 @@ const DTYPES: OneOf<Dtype> = OneOf(&Dtype::ALL);
 
 /// Reads a question; what could not be read is `None` and noted.
 pub fn read(request: &Value, violations: &Violations) -> Question {
-    Question::read(&Place::root(request, violations)).unwrap_or_default()
+    Question::read(&Located::root(request, violations)).unwrap_or_default()
 }
 
 object! {
@@ -409,8 +409,8 @@ impl Objective {
 #[derive(Debug, Clone, Copy)]
 struct EngineId;
 
-impl Kind<&'static engines::Engine> for EngineId {
-    fn read(&self, place: &Place) -> Option<&'static engines::Engine> {
+impl FieldKind<&'static engines::Engine> for EngineId {
+    fn read(&self, place: &Located) -> Option<&'static engines::Engine> {
         OneOf(&engines::names()).read(place)
     }
 
@@ -420,7 +420,7 @@ impl Kind<&'static engines::Engine> for EngineId {
 }
 
 impl Readable for IdOrObject {
-    fn read(place: &Place) -> Option<Self> {
+    fn read(place: &Located) -> Option<Self> {
         match place.value() {
             Value::String(_) => Some(Self::Id(place.text()?.to_owned())),
             Value::Object(map) => Some(Self::Object(map.clone())),
@@ -439,7 +439,7 @@ impl Readable for IdOrObject {
 }
 
 impl Readable for Link {
-    fn read(place: &Place) -> Option<Self> {
+    fn read(place: &Located) -> Option<Self> {
         match IdOrObject::read(place)? {
             IdOrObject::Id(id) => Some(Self::Id(id)),
             IdOrObject::Object(_) => LinkNumbers::read(place).map(Self::Numbers),

@@ -1,7 +1,7 @@
 //! Rules over several fields of an object, or over a whole list.
 
 use crate::wire::question::{Predictor, Routing};
-use crate::wire::read::{Fields, Place};
+use crate::wire::read::{Fields, Located};
 
 /// Notes a routing that has no form, several, or a companion of another form.
 pub(super) fn only_one_form(fields: &Fields, routing: &Routing) {
@@ -36,7 +36,7 @@ pub(super) fn only_one_form(fields: &Fields, routing: &Routing) {
 }
 
 /// Notes a layer without any load.
-pub(super) fn not_all_zero(layer: &Place, shares: &[f64]) -> bool {
+pub(super) fn not_all_zero(layer: &Located, shares: &[f64]) -> bool {
     let some = shares.iter().sum::<f64>() > 0.0;
     if !some {
         layer.note("sum", "the shares of a layer must not all be zero");

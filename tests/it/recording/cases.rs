@@ -26,7 +26,7 @@ pub(super) enum Ask {
 
 /// A case of the recording.
 #[derive(Debug)]
-pub(super) struct Case {
+pub(super) struct RecordedCase {
     /// Names its files.
     pub(super) name: String,
     /// What is asked.
@@ -455,7 +455,7 @@ fn commands() -> Vec<(String, Ask)> {
 }
 
 /// Every case.
-pub(super) fn all(traces: &Traces) -> Vec<Case> {
+pub(super) fn all(traces: &Traces) -> Vec<RecordedCase> {
     let questions = [over_systems(), over_switches(), over_traces(traces), refused()].concat();
     let questions = questions.into_iter().map(|(name, asked)| (name, Ask::Question(asked)));
     let sweeps = sweeps(traces).into_iter().map(|(name, asked)| (name, Ask::Sweep(asked)));
@@ -467,5 +467,5 @@ pub(super) fn all(traces: &Traces) -> Vec<Case> {
         [report(4), report(8), (format!("trace-{name}"), Ask::Get(format!("/v1/traces/{id}")))]
     });
     let all = questions.chain(sweeps).chain(reports).chain(commands());
-    all.map(|(name, ask)| Case { name, ask }).collect()
+    all.map(|(name, ask)| RecordedCase { name, ask }).collect()
 }

@@ -23,7 +23,7 @@ use serde_json::Value;
 
 use crate::fitted::one_hot;
 use crate::support::{Answer, TestApp};
-use cases::{Ask, Case, Traces};
+use cases::{Ask, RecordedCase, Traces};
 
 /// Fields that name a job, a moment or a build, or measure this run, not a finding.
 const IDENTIFIERS: [&str; 8] = [
@@ -84,7 +84,7 @@ fn printed(arguments: &[String]) -> String {
 }
 
 /// The answer of a case: what was recorded, and the plan beside it.
-async fn record(app: &TestApp, case: &Case) -> Recorded {
+async fn record(app: &TestApp, case: &RecordedCase) -> Recorded {
     match &case.ask {
         Ask::Question(question) => {
             let job = app.ask(question, &[("prefer", "wait=60")]).await.json();

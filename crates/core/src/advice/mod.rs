@@ -74,7 +74,7 @@ pub struct Advised {
     /// What the replay found, where there were recorded steps.
     pub replayed: Vec<Replayed>,
     /// What speaks against the routing the answer rests on.
-    pub doubts: Vec<String>,
+    pub missing_evidence: Vec<String>,
 }
 
 impl Advised {
@@ -138,7 +138,7 @@ pub trait Recorded {
     fn serve(&mut self, see: &mut dyn FnMut(&[Step], &[Foreseen])) -> Result<(), Self::Error>;
 
     /// What speaks against relying on the steps, once they were served.
-    fn doubts(&self) -> Vec<String>;
+    fn missing_evidence(&self) -> Vec<String>;
 }
 
 /// No recorded steps: the strategies are priced on sampled ones alone.
@@ -156,7 +156,7 @@ impl Recorded for Unrecorded {
         match *self {}
     }
 
-    fn doubts(&self) -> Vec<String> {
+    fn missing_evidence(&self) -> Vec<String> {
         match *self {}
     }
 }
@@ -183,8 +183,8 @@ pub fn advise<R: Recorded>(
         Some(chosen) => sensitivity::all_flips(&scenario, chosen)?,
         None => Vec::new(),
     };
-    let mut doubts = missing;
-    doubts.extend(evidence::of_routing(known, &pricing, on_samples));
+    let mut missing_evidence = missing;
+    missing_evidence.extend(evidence::of_routing(known, &pricing, on_samples));
 
     let mut entries = sampled.entries;
     let mut replayed = Vec::new();
@@ -194,7 +194,7 @@ pub fn advise<R: Recorded>(
         for found in &replayed {
             entries[found.entry].reprice(found.terms);
         }
-        doubts.extend(recorded.doubts());
+        missing_evidence.extend(recorded.missing_evidence());
     }
     let mut choice = choose::choose(question, &entries);
     let chosen = choice.as_ref().map(|choice| entries[choice.chosen].strategy);
@@ -219,7 +219,7 @@ pub fn advise<R: Recorded>(
     let deployment = evidence::of_deployment(question, &entries, sampled.dense_layer);
     evidence::none_fits_or_nothing(&mut entries);
     if let Some(choice) = &mut choice {
-        choice.weigh(doubts.iter().cloned().chain(deployment));
+        choice.weigh(missing_evidence.iter().cloned().chain(deployment));
     }
     Ok(Advised {
         references: baselines::price(question, &pricing, ceiling),
@@ -236,7 +236,7 @@ pub fn advise<R: Recorded>(
         ceiling,
         flips,
         replayed,
-        doubts,
+        missing_evidence,
     })
 }
 

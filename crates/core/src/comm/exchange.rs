@@ -35,12 +35,12 @@ pub struct ExchangePrice {
 /// The exchange of one system under one communication pattern, ready to be priced.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Exchange {
-    kind: Kind,
+    kind: ExchangeTerm,
     balanced: ExchangeLoad,
 }
 
 #[derive(Debug, Clone, PartialEq)]
-enum Kind {
+enum ExchangeTerm {
     /// The price does not depend on routing.
     Fixed(ExchangePrice),
     /// The price follows the busiest device.
@@ -93,12 +93,14 @@ impl Exchange {
             |dtype: Dtype| Bytes::new(tokens * f64::from(system.model.hidden_size) * dtype.bytes());
         let dtypes = system.workload.dtypes;
         let kind = match pattern {
-            _ if group < 2 => Kind::Fixed(ExchangePrice { dispatch: NOTHING, combine: NOTHING }),
-            Communication::Replicated => Kind::Fixed(ExchangePrice {
+            _ if group < 2 => {
+                ExchangeTerm::Fixed(ExchangePrice { dispatch: NOTHING, combine: NOTHING })
+            }
+            Communication::Replicated => ExchangeTerm::Fixed(ExchangePrice {
                 dispatch: NOTHING,
                 combine: law(Collective::AllReduce).price(size(dtypes.combine)),
             }),
-            Communication::AllgatherReducescatter => Kind::Fixed(ExchangePrice {
+            Communication::AllgatherReducescatter => ExchangeTerm::Fixed(ExchangePrice {
                 dispatch: law(Collective::AllGather).price(size(dtypes.dispatch)),
                 combine: law(Collective::ReduceScatter).price(size(dtypes.combine)),
             }),
@@ -116,7 +118,7 @@ impl Exchange {
                         link.latency,
                     )
                 };
-                Kind::Paper { latency: at(0.0), per_factor: at(1.0) - at(0.0) }
+                ExchangeTerm::Paper { latency: at(0.0), per_factor: at(1.0) - at(0.0) }
             }
         };
         Self { kind, balanced }
@@ -131,16 +133,16 @@ impl Exchange {
     /// Whether the price depends on routing and placement.
     #[must_use]
     pub const fn depends_on_routing(&self) -> bool {
-        !matches!(self.kind, Kind::Fixed(_))
+        !matches!(self.kind, ExchangeTerm::Fixed(_))
     }
 
     /// The times of dispatch and combine for the busiest device's load.
     #[must_use]
     pub fn time(&self, load: &ExchangeLoad) -> (Seconds, Seconds) {
         match &self.kind {
-            Kind::Fixed(price) => (price.dispatch.time, price.combine.time),
-            Kind::Routed(laws) => (laws[0].time(load), laws[1].time(load)),
-            Kind::Paper { .. } => {
+            ExchangeTerm::Fixed(price) => (price.dispatch.time, price.combine.time),
+            ExchangeTerm::Routed(laws) => (laws[0].time(load), laws[1].time(load)),
+            ExchangeTerm::Paper { .. } => {
                 let time = self.paper_time(load);
                 (time, time)
             }
@@ -151,11 +153,11 @@ impl Exchange {
     #[must_use]
     pub fn price(&self, load: &ExchangeLoad) -> ExchangePrice {
         match &self.kind {
-            Kind::Fixed(price) => *price,
-            Kind::Routed(laws) => {
+            ExchangeTerm::Fixed(price) => *price,
+            ExchangeTerm::Routed(laws) => {
                 ExchangePrice { dispatch: laws[0].price(load), combine: laws[1].price(load) }
             }
-            Kind::Paper { .. } => {
+            ExchangeTerm::Paper { .. } => {
                 let price =
                     Price { time: self.paper_time(load), band: 0.0, basis: Basis::Roofline };
                 ExchangePrice { dispatch: price, combine: price }
@@ -164,7 +166,7 @@ impl Exchange {
     }
 
     fn paper_time(&self, load: &ExchangeLoad) -> Seconds {
-        let Kind::Paper { latency, per_factor } = self.kind else {
+        let ExchangeTerm::Paper { latency, per_factor } = self.kind else {
             return Seconds::ZERO;
         };
         let even = self.balanced.pairs;
@@ -213,9 +215,9 @@ impl RoutedLaw {
     }
 }
 
-fn routed(system: &System, tokens: f64, mode: DeepEpMode) -> Kind {
+fn routed(system: &System, tokens: f64, mode: DeepEpMode) -> ExchangeTerm {
     let law = |way| routed_law(system, tokens, mode, way);
-    Kind::Routed(Box::new([law(Way::Dispatch), law(Way::Combine)]))
+    ExchangeTerm::Routed(Box::new([law(Way::Dispatch), law(Way::Combine)]))
 }
 
 fn routed_law(system: &System, tokens: f64, mode: DeepEpMode, way: Way) -> RoutedLaw {

@@ -4,8 +4,7 @@ use crate::cost::sample;
 use crate::hardware::Link;
 use crate::model::{Attention, Experts, Model, SmallParameters};
 use crate::system::{
-    Assumptions, Cluster, Dtype, Dtypes, ErrorModel, Overlap, Parallelism, Phase, PredictorOverlap,
-    Preset, System, Workload,
+    Assumptions, Cluster, Dtype, Dtypes, Parallelism, Phase, Preset, System, Workload,
 };
 use crate::units::{BytesPerSecond, Seconds};
 
@@ -47,19 +46,7 @@ pub fn system(devices: u32, per_node: u32, tokens: u64) -> System {
             },
         },
         engine: None,
-        assumptions: Assumptions {
-            preset: Preset::Calibrated,
-            error_model: ErrorModel::Typical,
-            cap_at_baseline: false,
-            communication: None,
-            t2e_skips_scatter: false,
-            predictor_overlap: PredictorOverlap::Serial,
-            overlap: Overlap::None,
-            k_comm: 1.0,
-            launch: None,
-            attention_imbalance: 1.0,
-            replica_split: None,
-        },
+        assumptions: Assumptions::preset(Preset::Calibrated),
     }
 }
 

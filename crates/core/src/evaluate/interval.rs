@@ -7,7 +7,7 @@
 //! The first part is replayed on the planning part of a recording (its first half plans, the
 //! rest is served), so that nothing of the part held out is looked at. A long interval costs
 //! little and its plan grows stale; how stale, only the recording tells, so intervals are
-//! tried as far as it shows at least two of them. The engine's own stands where it equals the
+//! tried as far as it shows at least two of them. The engine's default is kept where it equals the
 //! best within the error band, and where nothing can be tried. Worked number: with 2,000
 //! steps and a default of 1,000, intervals of 62, 250 and 1,000 are tried.
 
@@ -18,7 +18,7 @@ const UNRESOLVED: f64 = 0.01;
 
 /// One interval, priced.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Tried {
+pub struct TriedInterval {
     /// Steps between renewals.
     pub steps: u64,
     /// Latency of a layer without what renewals cost, where it was replayed.
@@ -27,7 +27,7 @@ pub struct Tried {
     pub rebalance: Seconds,
 }
 
-impl Tried {
+impl TriedInterval {
     /// Latency of a layer, where it was replayed.
     #[must_use]
     pub fn latency(&self) -> Option<Seconds> {
@@ -49,12 +49,12 @@ pub fn candidates(default: u64, n_steps: u64) -> Vec<u64> {
 /// The index of the interval to take: `default` if it equals the best, else the longest that
 /// does.
 #[must_use]
-pub fn choose(tried: &[Tried], default: u64) -> usize {
+pub fn choose(tried: &[TriedInterval], default: u64) -> usize {
     let best = tried
         .iter()
-        .filter_map(Tried::latency)
+        .filter_map(TriedInterval::latency)
         .fold(None, |best: Option<Seconds>, one| Some(best.map_or(one, |best| best.min(one))));
-    let equal = |one: &Tried| {
+    let equal = |one: &TriedInterval| {
         one.latency().zip(best).is_some_and(|(one, best)| one <= best * (1.0 + UNRESOLVED))
     };
     let of_default = tried.iter().position(|one| one.steps == default);
@@ -68,8 +68,8 @@ pub fn choose(tried: &[Tried], default: u64) -> usize {
 mod tests {
     use super::*;
 
-    fn tried(all: &[(u64, f64)]) -> Vec<Tried> {
-        let one = |(steps, us): &(u64, f64)| Tried {
+    fn tried(all: &[(u64, f64)]) -> Vec<TriedInterval> {
+        let one = |(steps, us): &(u64, f64)| TriedInterval {
             steps: *steps,
             served: Some(Seconds::new(us * 1e-6)),
             rebalance: Seconds::new(100e-6 / *steps as f64),
@@ -92,7 +92,7 @@ mod tests {
         assert_eq!(choose(&tried(&[(62, 96.0), (250, 95.5), (1000, 100.0)]), 1000), 1);
         // Of equals the longest: fewest renewals.
         assert_eq!(choose(&tried(&[(62, 90.0), (250, 90.9), (1000, 100.0)]), 1000), 1);
-        let unknown = [Tried { steps: 1000, served: None, rebalance: Seconds::ZERO }];
+        let unknown = [TriedInterval { steps: 1000, served: None, rebalance: Seconds::ZERO }];
         assert_eq!(choose(&unknown, 1000), 0);
     }
 }

@@ -18,7 +18,7 @@ use crate::strategies::{LIST, NONE, Strategy};
 
 /// The plan of a strategy that renews it.
 #[derive(Debug, Clone)]
-struct Plan {
+struct ReplayedPlan {
     /// Whether it is made anew as the steps go by.
     renews: bool,
     /// Under each of the loads: the same map, tokens split as each expects.
@@ -32,7 +32,7 @@ struct Plan {
 /// One layer: its plans in force, and what it has seen.
 #[derive(Debug, Clone)]
 pub(super) struct RecordedLayer {
-    plans: Vec<Plan>,
+    plans: Vec<ReplayedPlan>,
     /// What has been seen, where plans may be renewed.
     past: Option<LoadWindow>,
 }
@@ -53,7 +53,7 @@ impl RecordedLayer {
     ) -> Result<Self, PlacementError> {
         let plan = |strategy: &Strategy| {
             let map = map_of(*strategy).map_or_else(|| planner.trivial(), Ok)?;
-            Ok(Plan {
+            Ok(ReplayedPlan {
                 renews: strategy.renews(),
                 placed: under(planner, &map, past.planned()),
                 coming: None,
@@ -66,7 +66,12 @@ impl RecordedLayer {
 
     /// Plans that are kept, each under every load.
     pub(super) fn kept(plans: impl Iterator<Item = Vec<SlotShares>>) -> Self {
-        let plan = |placed| Plan { renews: false, placed, coming: None, renewal: Moved::default() };
+        let plan = |placed| ReplayedPlan {
+            renews: false,
+            placed,
+            coming: None,
+            renewal: Moved::default(),
+        };
         Self { plans: plans.map(plan).collect(), past: None }
     }
 

@@ -20,7 +20,7 @@ use crate::units::Seconds;
 
 /// One number of slots that was priced.
 #[derive(Debug, Clone, Copy)]
-pub struct Tried {
+pub struct TriedSlots {
     /// `replace_only` without a slot to spare, else `distribution_only`.
     pub strategy: Strategy,
     /// Slots of every device and layer.
@@ -35,7 +35,7 @@ pub struct Tried {
     pub renewal: RebalanceCost,
 }
 
-impl Tried {
+impl TriedSlots {
     fn latency(&self) -> Seconds {
         self.terms.total()
     }
@@ -45,7 +45,7 @@ impl Tried {
 #[derive(Debug, Clone)]
 pub struct SlotSearch {
     /// What was tried.
-    pub tried: Vec<Tried>,
+    pub tried: Vec<TriedSlots>,
     /// Margin of each to the fastest up to which the two are equals.
     pub bands: Vec<f64>,
     /// The fastest that fits into memory.
@@ -57,14 +57,14 @@ pub struct SlotSearch {
 impl SlotSearch {
     /// Looks through what was tried, fewest slots first; `None` if nothing fits.
     #[must_use]
-    pub fn of(tried: Vec<Tried>, bands: &Bands, preset: Preset) -> Option<Self> {
-        let fits = |(_, one): &(usize, &Tried)| one.memory.fits();
+    pub fn of(tried: Vec<TriedSlots>, bands: &Bands, preset: Preset) -> Option<Self> {
+        let fits = |(_, one): &(usize, &TriedSlots)| one.memory.fits();
         let fitting = tried.iter().enumerate().filter(fits);
         let (best, fastest) =
             fitting.min_by(|a, b| a.1.latency().get().total_cmp(&b.1.latency().get()))?;
-        let band = |one: &Tried| resolution(&fastest.terms, &one.terms, bands, preset);
+        let band = |one: &TriedSlots| resolution(&fastest.terms, &one.terms, bands, preset);
         let bands: Vec<f64> = tried.iter().map(band).collect();
-        let equal = |one: &Tried, band: f64| one.latency() <= fastest.latency() * (1.0 + band);
+        let equal = |one: &TriedSlots, band: f64| one.latency() <= fastest.latency() * (1.0 + band);
         let chosen = tried
             .iter()
             .zip(&bands)
@@ -93,13 +93,13 @@ mod tests {
     const BANDS: Bands = Bands::all(Band { relative: 0.1, basis: Basis::Fitted });
 
     /// A plan of so many slots whose layer takes so many microseconds.
-    fn tried(slots_per_device: u32, microseconds: f64, capacity: Bytes) -> Tried {
+    fn tried(slots_per_device: u32, microseconds: f64, capacity: Bytes) -> TriedSlots {
         let system = system(4, 4, 512);
         let rebalance =
             Rebalance { mode: RebalanceMode::StartupMap, interval_steps: 1000, window_steps: None };
         let plan = MemoryPlan { slots_per_device, double_buffer: false };
         let expert_ffn = Seconds::new(microseconds * 1e-6);
-        Tried {
+        TriedSlots {
             strategy: crate::strategies::DISTRIBUTION_ONLY,
             slots_per_device,
             terms: Terms { expert_ffn, ..Terms::default() },

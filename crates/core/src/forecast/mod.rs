@@ -14,7 +14,7 @@ use crate::trace::counts::ExpertCounts;
 
 /// How shares are forecast from the steps before (`cost-model` §6).
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Kind {
+pub enum ForecastKind {
     /// The maximum-likelihood estimate over the planning part, `n_e / Σ n`, never renewed.
     Mle,
     /// The same over the last so many steps.
@@ -35,7 +35,7 @@ pub enum Kind {
     },
 }
 
-impl Kind {
+impl ForecastKind {
     /// The name of the kind.
     #[must_use]
     pub const fn name(&self) -> &'static str {
@@ -50,7 +50,7 @@ impl Kind {
 /// A forecast as it stands after the steps it has seen.
 #[derive(Debug, Clone)]
 pub struct Forecast {
-    kind: Kind,
+    kind: ForecastKind,
     weights: ExpertCounts,
     /// The steps inside the window.
     window: VecDeque<ExpertCounts>,
@@ -59,13 +59,13 @@ pub struct Forecast {
 impl Forecast {
     /// A forecast that has seen nothing.
     #[must_use]
-    pub fn new(kind: Kind, n_layers: usize, n_experts: usize) -> Self {
+    pub fn new(kind: ForecastKind, n_layers: usize, n_experts: usize) -> Self {
         Self { kind, weights: ExpertCounts::zeros(n_layers, n_experts), window: VecDeque::new() }
     }
 
     /// How it forecasts.
     #[must_use]
-    pub const fn kind(&self) -> Kind {
+    pub const fn kind(&self) -> ForecastKind {
         self.kind
     }
 
@@ -78,16 +78,18 @@ impl Forecast {
     /// Takes in a step of the planning part.
     pub fn plan(&mut self, step: &ExpertCounts) {
         match self.kind {
-            Kind::Mle => self.weights.add(step),
-            Kind::Window { .. } | Kind::ExponentialAverage { .. } => self.observe(step),
+            ForecastKind::Mle => self.weights.add(step),
+            ForecastKind::Window { .. } | ForecastKind::ExponentialAverage { .. } => {
+                self.observe(step);
+            }
         }
     }
 
     /// Takes in a step that was served after the planning part.
     pub fn observe(&mut self, step: &ExpertCounts) {
         match self.kind {
-            Kind::Mle => {}
-            Kind::Window { steps } => {
+            ForecastKind::Mle => {}
+            ForecastKind::Window { steps } => {
                 self.window.push_back(step.clone());
                 self.weights.add(step);
                 if self.window.len() > steps.max(1)
@@ -102,7 +104,7 @@ impl Forecast {
                     }
                 }
             }
-            Kind::ExponentialAverage { half_life } => {
+            ForecastKind::ExponentialAverage { half_life } => {
                 let kept = (-1.0 / half_life).exp2();
                 for layer in 0..step.n_layers() {
                     let weights = self.weights.layer_mut(layer);
@@ -123,7 +125,7 @@ mod tests {
         ExpertCounts::from_values(1, 2, values.to_vec()).unwrap()
     }
 
-    fn after(kind: Kind) -> Vec<f64> {
+    fn after(kind: ForecastKind) -> Vec<f64> {
         let mut forecast = Forecast::new(kind, 1, 2);
         forecast.plan(&step([8.0, 0.0]));
         forecast.plan(&step([4.0, 4.0]));
@@ -133,10 +135,10 @@ mod tests {
 
     #[test]
     fn what_each_kind_remembers() {
-        assert_eq!(after(Kind::Mle), [12.0, 4.0]);
-        assert_eq!(after(Kind::Window { steps: 2 }), [4.0, 20.0]);
-        assert_eq!(after(Kind::Window { steps: 9 }), [12.0, 20.0]);
+        assert_eq!(after(ForecastKind::Mle), [12.0, 4.0]);
+        assert_eq!(after(ForecastKind::Window { steps: 2 }), [4.0, 20.0]);
+        assert_eq!(after(ForecastKind::Window { steps: 9 }), [12.0, 20.0]);
         // Half-life 1: 8/4 + 4/2, 0/4 + 4/2 + 16.
-        assert_eq!(after(Kind::ExponentialAverage { half_life: 1.0 }), [4.0, 18.0]);
+        assert_eq!(after(ForecastKind::ExponentialAverage { half_life: 1.0 }), [4.0, 18.0]);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::forecast::{Forecast, Kind};
+use crate::forecast::{Forecast, ForecastKind};
 use crate::trace::counts::ExpertCounts;
 use crate::trace::stats::mean_distribution_error;
 
@@ -35,7 +35,7 @@ pub struct Staleness {
 impl Staleness {
     /// Scores a kind after a planning part of so many steps.
     #[must_use]
-    pub fn new(kind: Kind, n_layers: usize, n_experts: usize, n_planning: usize) -> Self {
+    pub fn new(kind: ForecastKind, n_layers: usize, n_experts: usize, n_planning: usize) -> Self {
         let oldest = n_planning.clamp(1, OLDEST);
         let lags: Vec<usize> = std::iter::successors(Some(1), |lag| Some(lag * 2))
             .take_while(|lag| *lag <= oldest)
@@ -47,7 +47,7 @@ impl Staleness {
 
     /// How the scored forecast is made.
     #[must_use]
-    pub const fn kind(&self) -> Kind {
+    pub const fn kind(&self) -> ForecastKind {
         self.forecast.kind()
     }
 
@@ -115,7 +115,7 @@ mod tests {
     fn errors_grow_with_age_as_the_load_wanders() {
         // The share moves by 0.01 a step, so a forecast from one step is wrong by twice
         // that for every step of its age.
-        let mut scored = Staleness::new(Kind::Window { steps: 1 }, 1, 2, 8);
+        let mut scored = Staleness::new(ForecastKind::Window { steps: 1 }, 1, 2, 8);
         for t in 0..8_u8 {
             scored.plan(&step(0.2 + 0.01 * f64::from(t)));
         }
@@ -132,7 +132,8 @@ mod tests {
 
     #[test]
     fn a_steady_load_never_grows_stale() {
-        let mut scored = Staleness::new(Kind::ExponentialAverage { half_life: 3.0 }, 1, 2, 4);
+        let mut scored =
+            Staleness::new(ForecastKind::ExponentialAverage { half_life: 3.0 }, 1, 2, 4);
         (0..4).for_each(|_| scored.plan(&step(0.3)));
         (0..9).for_each(|_| scored.score(&step(0.3)));
         assert!(scored.errors().iter().all(|at| at.error < 1e-12));
@@ -141,7 +142,7 @@ mod tests {
 
     #[test]
     fn the_estimate_of_the_planning_part_is_the_same_at_any_age_after_it() {
-        let mut scored = Staleness::new(Kind::Mle, 1, 2, 1);
+        let mut scored = Staleness::new(ForecastKind::Mle, 1, 2, 1);
         scored.plan(&step(0.5));
         scored.score(&step(0.6));
         scored.score(&step(0.8));

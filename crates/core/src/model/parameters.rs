@@ -123,38 +123,17 @@ impl Attention {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Experts, SmallParameters};
+    use crate::comm::fixtures::mixtral;
+    use crate::model::SmallParameters;
 
     fn mixtral_8x7b() -> Model {
         Model {
-            name: "mixtral".to_owned(),
-            hidden_size: 4096,
-            vocabulary: 32_000,
-            tied_embeddings: false,
-            attention: Attention::Grouped {
-                heads: 32,
-                kv_heads: 8,
-                head_dim: 128,
-                sliding_window: None,
-                windowed_layers: 0,
-            },
-            moe_layers: 32,
-            dense_layers: 0,
-            dense_intermediate: 0,
-            cross_attention_layers: 0,
-            experts: Experts {
-                routed: 8,
-                top_k: 2,
-                intermediate: 14_336,
-                gated: true,
-                shared_intermediate: 0,
-                groups: None,
-            },
             small: SmallParameters {
                 norms_per_layer: 2 * 4096,
                 outside_layers: 4096,
                 ..SmallParameters::default()
             },
+            ..mixtral()
         }
     }
 

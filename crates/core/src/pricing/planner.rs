@@ -3,7 +3,7 @@
 use crate::engines;
 use crate::memory::expert_bytes;
 use crate::placement::balance::Balance;
-use crate::placement::best::{Case, Combine, DeviceCost, GroupRule, Tokens};
+use crate::placement::best::{Combine, DeviceCost, GroupRule, PlannedLoad, Tokens};
 use crate::placement::moves::relabelled;
 use crate::placement::{Groups, PlacementError, Shape, SlotMap, best, eplb, paper_greedy};
 use crate::pricing::candidates::Care;
@@ -159,7 +159,8 @@ impl Planner {
         let found = if self.algorithm == Algorithm::Best {
             let shape = self.shape(slots_per_device)?;
             let options = self.options(shape, best::Options::default().effort);
-            let cases: Vec<Case> = loads.iter().map(|load| Case { load, weight: 1.0 }).collect();
+            let cases: Vec<PlannedLoad> =
+                loads.iter().map(|load| PlannedLoad { load, weight: 1.0 }).collect();
             let cost: &dyn DeviceCost = self.reads.as_ref().map_or(&Tokens, |reads| reads);
             best::plan_for(&cases, Combine::Worst, cost, shape, &options)?
         } else {
@@ -257,7 +258,7 @@ impl Planner {
                 let ranked = in_order(shares, &order);
                 let map = match &self.reads {
                     Some(reads) if effort > 0 => {
-                        let cases = [Case { load: &self.tokens(&ranked), weight: 1.0 }];
+                        let cases = [PlannedLoad { load: &self.tokens(&ranked), weight: 1.0 }];
                         best::plan_for(&cases, Combine::Worst, reads, shape, &options)?
                     }
                     _ => best::plan(&ranked, shape, &options)?,

@@ -232,11 +232,11 @@ pub fn ranges(numbers: impl IntoIterator<Item = usize>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::trace::Kind;
+    use crate::trace::TraceKind;
 
     fn header(n_layers: u16, experts: u32, top_k: Option<u32>) -> TraceHeader {
         TraceHeader {
-            kind: Kind::Counts,
+            kind: TraceKind::Counts,
             digest: [0; 32],
             tokens: 0,
             sequences: 0,

@@ -19,7 +19,7 @@ pub const MAX_COUNT: f64 = 9_007_199_254_740_992.0;
 
 /// What was recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum TraceKind {
     /// The experts of every token.
     Routes,
     /// The number of tokens each expert took, step by step.
@@ -30,7 +30,7 @@ pub enum Kind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TraceHeader {
     /// What was recorded.
-    pub kind: Kind,
+    pub kind: TraceKind,
     /// SHA-256 of the uploaded bytes, after decoding of the transfer.
     pub digest: [u8; 32],
     /// Tokens; 0 for counts.
@@ -77,8 +77,8 @@ impl TraceHeader {
     #[must_use]
     pub fn extent(&self) -> u64 {
         match self.kind {
-            Kind::Routes => self.tokens,
-            Kind::Counts => self.steps,
+            TraceKind::Routes => self.tokens,
+            TraceKind::Counts => self.steps,
         }
     }
 }

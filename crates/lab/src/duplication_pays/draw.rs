@@ -15,11 +15,11 @@
 //! draws are unseeded, so the measured loads themselves are not known. Checked against the
 //! tokens on the busiest device that the tables do give: exact up to 4 tokens.
 
-use crate::duplication_pays::Case;
+use crate::duplication_pays::DrawnCase;
 
 /// Tokens per expert of one draw; `uniform` holds one number in [0, 1) per expert.
 #[must_use]
-pub fn tokens_per_expert(case: &Case, uniform: &[f64]) -> Vec<u32> {
+pub fn tokens_per_expert(case: &DrawnCase, uniform: &[f64]) -> Vec<u32> {
     let (tokens, top_k) = (f64::from(case.tokens), f64::from(case.top_k));
     let choices = u64::from(case.tokens) * u64::from(case.top_k);
     let (lo, hi): (f64, f64) =
@@ -81,8 +81,8 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn case(experts: u32, top_k: u32, tokens: u32, exponent: f64) -> Case {
-        Case { experts, top_k, devices: 1, slots: experts, tokens, exponent }
+    fn case(experts: u32, top_k: u32, tokens: u32, exponent: f64) -> DrawnCase {
+        DrawnCase { experts, top_k, devices: 1, slots: experts, tokens, exponent }
     }
 
     // T·k = 8 ≤ E = 8: weights at u = 0 are 0.01, at u → 1 two; scaled to 8 in all.

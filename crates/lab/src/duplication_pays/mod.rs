@@ -28,7 +28,7 @@ pub const LEAST_DIFFERENCE: f64 = 0.05;
 
 /// What both sides of a pair have in common, and the slots of the balanced one.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Case {
+pub struct DrawnCase {
     /// Routed experts, E.
     pub experts: u32,
     /// Experts per token, k.
@@ -72,7 +72,7 @@ impl Sides {
 /// Both sides are priced on the same draws; another number of tokens has draws of its own.
 pub fn predicted(
     law: &ExpertLaw,
-    case: &Case,
+    case: &DrawnCase,
     seed: u64,
     n_draws: u32,
 ) -> Result<Sides, PlacementError> {

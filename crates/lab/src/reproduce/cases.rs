@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 /// A model of the paper.
 #[derive(Debug)]
-pub(super) struct Case {
+pub(super) struct PaperCase {
     /// Names its files.
     pub(super) id: &'static str,
     /// Names it to people.
@@ -22,20 +22,25 @@ pub(super) struct Case {
 }
 
 /// The models, the paper's main one first.
-pub(super) const CASES: [Case; 3] = [
-    Case {
+pub(super) const CASES: [PaperCase; 3] = [
+    PaperCase {
         id: "mixtral",
         title: "Mixtral 8x7B",
         model: "mixtral-8x7b",
         layer: Some([0.246e-3, 0.0546e-3, 0.591e-3]),
     },
-    Case {
+    PaperCase {
         id: "llama-moe",
         title: "LLaMA-MoE 3.5B (4 of 16)",
         model: "llama-moe-3.5b-4-16",
         layer: None,
     },
-    Case { id: "switch", title: "Switch base, 8 experts", model: "switch-base-8", layer: None },
+    PaperCase {
+        id: "switch",
+        title: "Switch base, 8 experts",
+        model: "switch-base-8",
+        layer: None,
+    },
 ];
 
 /// A data set with what the paper says of Mixtral's routing on it.
@@ -101,7 +106,7 @@ pub(super) fn bandwidths() -> Vec<f64> {
 }
 
 /// The question of a model under a preset.
-pub(super) fn question(case: &Case, preset: &str, at: Point, predictors: &Value) -> Value {
+pub(super) fn question(case: &PaperCase, preset: &str, at: Point, predictors: &Value) -> Value {
     let mut question = json!({
         "model": case.model,
         "cluster": {"device": "a100-sxm4-80gb", "devices": 4, "link": at.link},

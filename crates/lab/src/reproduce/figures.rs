@@ -1,6 +1,6 @@
 //! The pictures: decision map, difference of savings, latency over accuracy.
 
-use crate::reproduce::cases::{Case, DATA_SETS, LINKS, PAPER_BANDWIDTHS};
+use crate::reproduce::cases::{DATA_SETS, LINKS, PAPER_BANDWIDTHS, PaperCase};
 use crate::reproduce::{Computed, Curves};
 use moe_gps_core::charts::axis::Axis;
 use moe_gps_core::charts::curves::{self, Curve};
@@ -10,7 +10,7 @@ use moe_gps_core::strategies;
 use moe_gps_core::units::Seconds;
 
 /// Who wins over skewness and link bandwidth (the paper's Figure 1).
-pub(super) fn decision_map(case: &Case, paper: &Computed, calibrated: &Computed) -> String {
+pub(super) fn decision_map(case: &PaperCase, paper: &Computed, calibrated: &Computed) -> String {
     let panels = vec![
         map::panel("the paper's formulas", &paper.map),
         map::panel("calibrated", &calibrated.map),
@@ -22,7 +22,7 @@ pub(super) fn decision_map(case: &Case, paper: &Computed, calibrated: &Computed)
 
 /// What distribution-only prediction saves more than token-to-expert prediction, over
 /// skewness, at the paper's bandwidths (its Figure 7).
-pub(super) fn difference(case: &Case, paper: &Computed, calibrated: &Computed) -> String {
+pub(super) fn difference(case: &PaperCase, paper: &Computed, calibrated: &Computed) -> String {
     let (of_paper, of_calibrated) = (differences(paper), differences(calibrated));
     let all = || of_paper.iter().chain(&of_calibrated).flatten().map(|(_, y)| *y);
     let reach = (all().fold(0.0, f64::min), all().fold(0.0, f64::max));
@@ -79,7 +79,7 @@ fn differences(computed: &Computed) -> Vec<Vec<(f64, f64)>> {
 
 /// Latency over the accuracy of a predictor whose time grows exponentially (the paper's
 /// Figure 6).
-pub(super) fn accuracy(case: &Case, paper: &Computed, calibrated: &Computed) -> String {
+pub(super) fn accuracy(case: &PaperCase, paper: &Computed, calibrated: &Computed) -> String {
     let mut rows = Vec::new();
     for (place, (_, link)) in LINKS.iter().enumerate() {
         let panel = |preset: &str, curves: &Curves| {

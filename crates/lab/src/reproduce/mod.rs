@@ -22,7 +22,7 @@ use moe_gps_core::question::Question;
 use moe_gps_core::strategies::{self, Strategy};
 use moe_gps_core::units::Seconds;
 
-use cases::{CASES, Case, DATA_SETS, DataSet, LINKS, Point};
+use cases::{CASES, DATA_SETS, DataSet, LINKS, PaperCase, Point};
 
 /// A file of the reproduction, by its path under the folder it is written to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -113,7 +113,7 @@ pub fn documents<E: From<PricingError>>(
 }
 
 fn of<E: From<PricingError>>(
-    case: &Case,
+    case: &PaperCase,
     preset: &'static str,
     read: Read<E>,
 ) -> Result<Computed, E> {

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::reproduce::cases::{Case, DATA_SETS, DataSet, FFN, FFN_TIMES, GROWTH, LINKS};
+use crate::reproduce::cases::{DATA_SETS, DataSet, FFN, FFN_TIMES, GROWTH, LINKS, PaperCase};
 use crate::reproduce::{Computed, Curves, Priced, Recording};
 use moe_gps_core::advice::sensitivity::decision_map::DecisionMap;
 use moe_gps_core::strategies::{self, Strategy};
@@ -23,7 +23,7 @@ pub(super) fn accuracy_csv(computed: &Computed) -> String {
 
 /// The whole reproduction as a page.
 pub(super) fn markdown(
-    computed: &[(&Case, Computed, Computed)],
+    computed: &[(&PaperCase, Computed, Computed)],
     recordings: &[Recording],
 ) -> String {
     let mut page = format!(
@@ -175,8 +175,8 @@ fn best(curves: &Curves) -> f64 {
     least.map_or(f64::NAN, |(accuracy, _)| *accuracy)
 }
 
-fn section(page: &mut String, case: &Case, paper: &Computed, calibrated: &Computed) {
-    let Case { id, title, .. } = case;
+fn section(page: &mut String, case: &PaperCase, paper: &Computed, calibrated: &Computed) {
+    let PaperCase { id, title, .. } = case;
     let _ = write!(
         page,
         "\n## {title}\n\n![{title}: decision map](reproduction/{id}-decision-map.svg)\n\n\

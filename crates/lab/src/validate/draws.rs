@@ -8,7 +8,7 @@
 
 use rand::RngExt as _;
 
-use crate::duplication_pays::{Case, draw, sides};
+use crate::duplication_pays::{DrawnCase, draw, sides};
 use moe_gps_core::placement::PlacementError;
 use moe_gps_core::seed::{Purpose, stream};
 
@@ -46,7 +46,7 @@ impl Drawn {
 
     /// Tokens of each expert of the heaviest device, draw by draw; idle ones left out.
     pub fn heaviest(&self) -> Result<Vec<Vec<f64>>, PlacementError> {
-        let case = Case {
+        let case = DrawnCase {
             experts: self.experts,
             top_k: self.top_k,
             devices: self.devices,

@@ -12,8 +12,8 @@ use moe_gps_core::comm::profile::{DeepEpKey, DeepEpMode, Way};
 use moe_gps_core::hardware::Device;
 use moe_gps_core::model::{Attention, Experts, Model, SmallParameters};
 use moe_gps_core::system::{
-    Assumptions, Cluster, Communication, Dtypes, ErrorModel, Overlap, Parallelism, Phase,
-    PredictorOverlap, Preset, ServingEngine, System, Workload,
+    Assumptions, Cluster, Communication, Dtypes, Parallelism, Phase, Preset, ServingEngine, System,
+    Workload,
 };
 
 /// Devices of a node in every table.
@@ -83,19 +83,7 @@ fn system(case: &ExchangeCase, cluster: Cluster) -> System {
             moe_kernel: None,
             cuda_graph: None,
         }),
-        assumptions: Assumptions {
-            preset: Preset::Calibrated,
-            error_model: ErrorModel::Typical,
-            cap_at_baseline: false,
-            communication: None,
-            t2e_skips_scatter: false,
-            predictor_overlap: PredictorOverlap::Serial,
-            overlap: Overlap::None,
-            k_comm: 1.0,
-            launch: None,
-            attention_imbalance: 1.0,
-            replica_split: None,
-        },
+        assumptions: Assumptions::preset(Preset::Calibrated),
     }
 }
 

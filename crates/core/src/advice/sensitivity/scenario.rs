@@ -66,12 +66,12 @@ pub(crate) struct Scenario<'a> {
     predictor: HeldPredictor,
     known: Cow<'a, RoutingEvidence>,
     /// What drawn prices rest on; nothing in paper mode.
-    parts: Option<Parts>,
+    parts: Option<ScenarioParts>,
 }
 
 /// What the prices of a scenario rest on, each made from those before it.
 #[derive(Debug, Clone)]
-struct Parts {
+struct ScenarioParts {
     planner: Planner,
     layers: Arc<[LayerRouting]>,
     /// How many loads the layers belong to.
@@ -98,7 +98,7 @@ impl<'a> Scenario<'a> {
         pricing: &'a Pricing<'a>,
         predictor: HeldPredictor,
     ) -> Result<Self, PricingError> {
-        let parts = if paper(pricing.question) { None } else { Some(Parts::new(pricing)?) };
+        let parts = if paper(pricing.question) { None } else { Some(ScenarioParts::new(pricing)?) };
         Ok(Self {
             pricing,
             question: pricing.question.clone(),
@@ -215,7 +215,8 @@ impl<'a> Scenario<'a> {
     /// The strategies priced on drawn loads, and a dense layer.
     fn priced(&mut self) -> Option<(Vec<Entry>, Seconds)> {
         let question = &self.question;
-        let Parts { planner, placements, costs, drawn, standing, .. } = self.parts.as_mut()?;
+        let ScenarioParts { planner, placements, costs, drawn, standing, .. } =
+            self.parts.as_mut()?;
         let analytic = SampledPrices::new(question, planner.clone(), costs, placements, drawn);
         let standing = standing.get_or_insert_with(|| Arc::new(analytic.standing()));
         let entries = analytic.with_predictors(standing);
@@ -261,7 +262,7 @@ impl<'a> Scenario<'a> {
     }
 }
 
-impl Parts {
+impl ScenarioParts {
     fn new(pricing: &Pricing) -> Result<Self, PricingError> {
         let question = pricing.question;
         let costs = LayerCosts::of(question, pricing.pattern)?;

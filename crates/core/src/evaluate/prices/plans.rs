@@ -1,7 +1,7 @@
 //! What stands behind the prices: plans and what they take, the search for slots, the ceiling.
 
 use crate::evaluate::prices::SampledPrices;
-use crate::evaluate::slot_search::{SlotSearch, Tried};
+use crate::evaluate::slot_search::{SlotSearch, TriedSlots};
 use crate::evaluate::{LayerStep, Steps, mean};
 use crate::memory::MemoryBudget;
 use crate::placement::SlotMap;
@@ -80,7 +80,7 @@ impl SampledPrices<'_> {
             })
             .collect();
         let planned = IN_USE + 1..self.placements.all.len();
-        let tried: Vec<Tried> = planned.map(|index| self.tried(index)).collect();
+        let tried: Vec<TriedSlots> = planned.map(|index| self.tried(index)).collect();
         let loaded = |(strategy, fastest): &(Strategy, usize)| {
             let of: Vec<usize> = self.placements.of(*strategy).collect();
             let search = of
@@ -102,9 +102,9 @@ impl SampledPrices<'_> {
         }
     }
 
-    fn tried(&self, index: usize) -> Tried {
+    fn tried(&self, index: usize) -> TriedSlots {
         let placement = &self.placements.all[index];
-        Tried {
+        TriedSlots {
             strategy: placement.strategy,
             slots_per_device: placement.slots_per_device,
             terms: self.terms(index),
@@ -114,7 +114,7 @@ impl SampledPrices<'_> {
         }
     }
 
-    fn search(&self, tried: &[Tried]) -> Option<SlotSearch> {
+    fn search(&self, tried: &[TriedSlots]) -> Option<SlotSearch> {
         let preset = self.question.system.assumptions.preset;
         SlotSearch::of(tried.to_vec(), &self.costs.bands, preset)
     }

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::formats::placement::{Format, Plan, PlanFileError, PlannedLayer, ReadBack};
+use crate::formats::placement::{Format, PlanFile, PlanFileError, PlannedLayer, ReadBack};
 
 pub(super) const FORMAT: Format =
     Format { id: "vllm_ascend", media_type: "application/json", write, read };
@@ -34,7 +34,7 @@ struct Device {
     experts: Vec<u32>,
 }
 
-fn write(plan: &Plan) -> Result<String, PlanFileError> {
+fn write(plan: &PlanFile) -> Result<String, PlanFileError> {
     let per_device = plan.shape().slots_per_device() as usize;
     let mut layers = Vec::new();
     for (id, layer) in (0..).zip(plan.layers()) {
@@ -80,7 +80,7 @@ mod tests {
     #[test]
     fn the_file_is_as_vllm_ascend_documents_it() {
         let layer = PlannedLayer { index: 3, physical_to_logical: vec![2, 1, 0, 2] };
-        let plan = Plan::new(Shape::new(3, 2, 4).unwrap(), 4, vec![layer]).unwrap();
+        let plan = PlanFile::new(Shape::new(3, 2, 4).unwrap(), 4, vec![layer]).unwrap();
         let value: serde_json::Value = serde_json::from_str(&write(&plan).unwrap()).unwrap();
         let expected = serde_json::json!({"moe_layer_count": 1, "layer_list": [
             {"layer_id": 0, "device_count": 2, "device_list": [
@@ -92,7 +92,7 @@ mod tests {
     #[test]
     fn two_copies_on_a_device_are_refused() {
         let layer = PlannedLayer { index: 0, physical_to_logical: vec![0, 0, 1, 2] };
-        let plan = Plan::new(Shape::new(3, 2, 4).unwrap(), 1, vec![layer]).unwrap();
+        let plan = PlanFile::new(Shape::new(3, 2, 4).unwrap(), 1, vec![layer]).unwrap();
         let said = write(&plan).unwrap_err().to_string();
         assert!(said.contains("device 0 holds expert 0 twice"), "{said}");
     }

@@ -25,13 +25,13 @@ pub struct PlannedLayer {
 
 /// A plan ready to be written: checked maps of one shape, layers ascending.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Plan {
+pub struct PlanFile {
     shape: Shape,
     n_model_layers: u32,
     layers: Vec<PlannedLayer>,
 }
 
-impl Plan {
+impl PlanFile {
     /// A plan of the given layers of a model, each map checked.
     pub fn new(
         shape: Shape,
@@ -88,7 +88,7 @@ pub struct Format {
     /// Its media type.
     pub media_type: &'static str,
     /// Writes a plan.
-    pub write: fn(&Plan) -> Result<String, PlanFileError>,
+    pub write: fn(&PlanFile) -> Result<String, PlanFileError>,
     /// Reads the maps of a file back.
     pub read: fn(&str) -> ReadBack,
 }
@@ -146,7 +146,7 @@ mod tests {
     use proptest::prelude::*;
 
     /// Three planned layers of five: dense ones are 0 and 3.
-    fn plan() -> Plan {
+    fn plan() -> PlanFile {
         let shape = Shape::new(4, 2, 6).unwrap();
         let layer =
             |index, map: [u32; 6]| PlannedLayer { index, physical_to_logical: map.to_vec() };
@@ -155,7 +155,7 @@ mod tests {
             layer(2, [3, 2, 1, 0, 3, 2]),
             layer(4, [0, 2, 1, 3, 1, 0]),
         ];
-        Plan::new(shape, 5, layers).unwrap()
+        PlanFile::new(shape, 5, layers).unwrap()
     }
 
     #[test]
@@ -185,7 +185,7 @@ mod tests {
     fn plans_that_no_engine_could_load_are_refused() {
         let shape = Shape::new(4, 2, 4).unwrap();
         let layer = |index, map: &[u32]| PlannedLayer { index, physical_to_logical: map.to_vec() };
-        let said = |layers| Plan::new(shape, 2, layers).unwrap_err().to_string();
+        let said = |layers| PlanFile::new(shape, 2, layers).unwrap_err().to_string();
         assert!(said(vec![]).contains("no layers"));
         assert!(said(vec![layer(2, &[0, 1, 2, 3])]).contains("layer 2"));
         assert!(said(vec![layer(1, &[0, 1, 2, 3]), layer(1, &[0, 1, 2, 3])]).contains("layer 1"));

@@ -4,12 +4,12 @@ use std::fmt::Write;
 
 use serde::Deserialize;
 
-use crate::formats::placement::{Format, Plan, PlannedLayer, ReadBack, as_layers, list};
+use crate::formats::placement::{Format, PlanFile, PlannedLayer, ReadBack, as_layers, list};
 
 pub(super) const FORMAT: Format =
     Format { id: "json", media_type: "application/json", write: |plan| Ok(write(plan)), read };
 
-fn write(plan: &Plan) -> String {
+fn write(plan: &PlanFile) -> String {
     let shape = plan.shape();
     let mut text = format!(
         "{{\"format\":\"json\",\"n_logical_experts\":{},\"n_physical_experts\":{},\

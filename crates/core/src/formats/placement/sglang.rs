@@ -6,12 +6,12 @@
 
 use serde::Deserialize;
 
-use crate::formats::placement::{Format, Plan, ReadBack, as_layers, list};
+use crate::formats::placement::{Format, PlanFile, ReadBack, as_layers, list};
 
 pub(super) const FORMAT: Format =
     Format { id: "sglang", media_type: "application/json", write: |plan| Ok(write(plan)), read };
 
-fn write(plan: &Plan) -> String {
+fn write(plan: &PlanFile) -> String {
     let mut rows = vec![list(&plan.trivial()); plan.n_model_layers() as usize];
     for layer in plan.layers() {
         rows[layer.index as usize] = list(&layer.physical_to_logical);
@@ -38,7 +38,7 @@ mod tests {
     #[test]
     fn there_is_one_key_and_a_row_for_every_layer() {
         let layer = PlannedLayer { index: 1, physical_to_logical: vec![2, 1, 0, 2] };
-        let plan = Plan::new(Shape::new(3, 2, 4).unwrap(), 3, vec![layer]).unwrap();
+        let plan = PlanFile::new(Shape::new(3, 2, 4).unwrap(), 3, vec![layer]).unwrap();
         let value: serde_json::Value = serde_json::from_str(&write(&plan)).unwrap();
         let expected = serde_json::json!({
             "physical_to_logical_map": [[0, 1, 2, 0], [2, 1, 0, 2], [0, 1, 2, 0]]

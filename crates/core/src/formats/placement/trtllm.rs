@@ -5,12 +5,12 @@
 
 use std::fmt::Write;
 
-use crate::formats::placement::{Format, Plan, PlanFileError, PlannedLayer, ReadBack, list};
+use crate::formats::placement::{Format, PlanFile, PlanFileError, PlannedLayer, ReadBack, list};
 
 pub(super) const FORMAT: Format =
     Format { id: "trtllm", media_type: "application/yaml", write: |plan| Ok(write(plan)), read };
 
-fn write(plan: &Plan) -> String {
+fn write(plan: &PlanFile) -> String {
     let mut text = format!("num_slots: {}\ninitial_global_assignments:\n", plan.shape().n_slots());
     for layer in plan.layers() {
         // Writing to a string cannot fail.

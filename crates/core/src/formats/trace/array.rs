@@ -6,7 +6,7 @@ use crate::formats::trace::counts::CountsRecorder;
 use crate::formats::trace::error::TraceError;
 use crate::formats::trace::fortran;
 use crate::formats::trace::npy::NpyHeader;
-use crate::formats::trace::routes::{NO_ID, Place, RouteRecorder};
+use crate::formats::trace::routes::{NO_ID, RoutePosition, RouteRecorder};
 use crate::formats::trace::stored::Scratch;
 
 /// Bytes that are taken from an array at a time, about.
@@ -103,7 +103,7 @@ pub(super) fn record_routes(
         dtype.ids(bytes, NO_ID, &mut ids);
         let raw_rows = bytes.chunks_exact(row * dtype.size);
         for (ids, raw) in ids.chunks_exact(row).zip(raw_rows) {
-            let place = Place::Array { sequence, position };
+            let place = RoutePosition::Array { sequence, position };
             let at = u32::try_from(position).unwrap_or(u32::MAX);
             recorder.push(place, at, ids, |n| {
                 dtype.integer(&raw[n * dtype.size..][..dtype.size]).to_string()

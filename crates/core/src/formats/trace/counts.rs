@@ -6,7 +6,9 @@ use crate::formats::trace::Declared;
 use crate::formats::trace::error::{Flaws, TraceError};
 use crate::formats::trace::stored::{CountsWriter, Scratch};
 use crate::trace::checks::ranges;
-use crate::trace::{Kind, MAX_CELLS, MAX_COUNT, MAX_EXPERTS, MAX_LAYERS, MAX_TOP_K, TraceHeader};
+use crate::trace::{
+    MAX_CELLS, MAX_COUNT, MAX_EXPERTS, MAX_LAYERS, MAX_TOP_K, TraceHeader, TraceKind,
+};
 
 /// What is known when all counts have been read.
 pub(super) struct Counted<'a> {
@@ -53,7 +55,7 @@ impl Counted<'_> {
             ));
         }
         Ok(TraceHeader {
-            kind: Kind::Counts,
+            kind: TraceKind::Counts,
             digest,
             tokens: 0,
             sequences: 0,

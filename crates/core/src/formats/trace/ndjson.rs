@@ -7,7 +7,7 @@ use std::io::{BufRead, Read};
 use crate::formats::trace::error::{Flaws, TraceError};
 use crate::formats::trace::ndjson_line::Line;
 use crate::formats::trace::ndjson_sort::{Record, Sorter};
-use crate::formats::trace::routes::{Place, RouteRecorder, check_shape};
+use crate::formats::trace::routes::{RoutePosition, RouteRecorder, check_shape};
 use crate::formats::trace::stored::Scratch;
 use crate::formats::trace::{Declared, shorten};
 use crate::trace::MAX_EXPERTS;
@@ -64,7 +64,7 @@ pub fn convert(
             _ => {}
         }
         last = Some((record.sequence, record.position, record.line));
-        let place = Place::Line(record.line);
+        let place = RoutePosition::Line(record.line);
         recorder.push(place, record.position, &record.ids, |n| record.ids[n].to_string())?;
         if all_ids { recorder.push_token_id(record.token_id) } else { Ok(()) }
     })?;
@@ -180,7 +180,7 @@ impl Reader {
                     "expert id {text} at line {number}, layer {layer}; ids must be from 0 to {}",
                     bound.saturating_sub(1)
                 );
-                (Place::Line(number).pointer(layer, Some(slot)), detail)
+                (RoutePosition::Line(number).pointer(layer, Some(slot)), detail)
             });
         }
         self.max_id = self.max_id.max(line.ids.iter().copied().max().unwrap_or(0));
@@ -209,7 +209,7 @@ fn ragged_flaw(
 ) -> (String, String) {
     match ragged {
         Some(layer) if line.widths.len() == n_layers => (
-            Place::Line(number).pointer(layer, None),
+            RoutePosition::Line(number).pointer(layer, None),
             format!(
                 "line {number}, layer {layer} has {} experts; the first layer of the first token has {top_k}",
                 line.widths[layer]

@@ -6,21 +6,21 @@ use crate::formats::trace::Declared;
 use crate::formats::trace::error::{Flaws, TraceError};
 use crate::formats::trace::stored::{RouteWriter, Scratch};
 use crate::trace::checks::ranges;
-use crate::trace::{Kind, MAX_EXPERTS, MAX_LAYERS, MAX_TOP_K, TraceHeader};
+use crate::trace::{MAX_EXPERTS, MAX_LAYERS, MAX_TOP_K, TraceHeader, TraceKind};
 
 /// An id that no layer can have; readers put it where a number is not an id at all.
 pub(super) const NO_ID: u16 = u16::MAX;
 
 /// Where a row stands in its file.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Place {
+pub(super) enum RoutePosition {
     /// In an array.
     Array { sequence: u64, position: u64 },
     /// On a line, from 1.
     Line(u64),
 }
 
-impl Place {
+impl RoutePosition {
     /// JSON pointer to a layer of the row, or to one id.
     pub(super) fn pointer(self, layer: usize, slot: Option<usize>) -> String {
         let slot = slot.map_or(String::new(), |slot| format!("/{slot}"));
@@ -54,7 +54,7 @@ pub(super) struct RouteRecorder {
     max_id: u16,
     tokens: u64,
     /// Tokens of a layer whose ids are all zero, and the first of them.
-    empty: Vec<(u64, Place)>,
+    empty: Vec<(u64, RoutePosition)>,
     previous: Vec<u16>,
     repeated: u64,
     run: u64,
@@ -115,7 +115,7 @@ impl RouteRecorder {
             bound: u16::try_from(bound).unwrap_or(NO_ID),
             max_id: 0,
             tokens: 0,
-            empty: vec![(0, Place::Line(0)); n_layers],
+            empty: vec![(0, RoutePosition::Line(0)); n_layers],
             previous: Vec::new(),
             repeated: 0,
             run: 0,
@@ -134,7 +134,7 @@ impl RouteRecorder {
     /// of the row.
     pub(super) fn push(
         &mut self,
-        place: Place,
+        place: RoutePosition,
         position: u32,
         row: &[u16],
         raw: impl Fn(usize) -> String,
@@ -184,7 +184,7 @@ impl RouteRecorder {
     }
 
     #[cold]
-    fn out_of_range(&mut self, place: Place, row: &[u16], raw: impl Fn(usize) -> String) {
+    fn out_of_range(&mut self, place: RoutePosition, row: &[u16], raw: impl Fn(usize) -> String) {
         let limit = self.bound;
         let most = match self.declared {
             Some(_) => format!("ids must be from 0 to {}", limit.saturating_sub(1)),
@@ -200,7 +200,7 @@ impl RouteRecorder {
     }
 
     #[cold]
-    fn twins(&mut self, place: Place, layer: usize, ids: &[u16]) {
+    fn twins(&mut self, place: RoutePosition, layer: usize, ids: &[u16]) {
         // A dense layer of a recording that has a row for every layer: distinguished at the end.
         if ids.iter().all(|id| *id == 0) {
             let (n, first) = &mut self.empty[layer];
@@ -251,7 +251,7 @@ impl RouteRecorder {
             ));
         }
         let header = TraceHeader {
-            kind: Kind::Routes,
+            kind: TraceKind::Routes,
             digest,
             tokens: 0,
             sequences: 0,
@@ -272,7 +272,7 @@ impl RouteRecorder {
     }
 }
 
-fn twin_flaw(place: Place, layer: usize, ids: &[u16]) -> (String, String) {
+fn twin_flaw(place: RoutePosition, layer: usize, ids: &[u16]) -> (String, String) {
     let detail = format!(
         "experts {ids:?} at {}; the experts of a token must be distinct",
         place.words(layer)

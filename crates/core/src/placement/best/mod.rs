@@ -15,7 +15,7 @@ mod several;
 mod single;
 mod small_instance;
 
-pub use objective::{Case, Combine, DeviceCost, Tokens};
+pub use objective::{Combine, DeviceCost, PlannedLoad, Tokens};
 
 use crate::placement::balance::Balance;
 use crate::placement::{Groups, PlacementError, Shape, SlotMap};
@@ -82,7 +82,7 @@ impl Default for Options<'_> {
 /// ```
 pub fn plan(load: &[f64], shape: Shape, options: &Options) -> Result<SlotMap, PlacementError> {
     if options.current.is_some() {
-        let cases = [Case { load, weight: 1.0 }];
+        let cases = [PlannedLoad { load, weight: 1.0 }];
         return plan_for(&cases, Combine::Worst, &Tokens, shape, options);
     }
     shape.check_load(load)?;
@@ -96,7 +96,7 @@ pub fn plan(load: &[f64], shape: Shape, options: &Options) -> Result<SlotMap, Pl
 /// piece of the cost has a fixed part (weights to read), so the slots of a plan for decode
 /// fill with experts nobody asks for; the number of slots is the caller's to search.
 pub fn plan_for(
-    cases: &[Case],
+    cases: &[PlannedLoad],
     combine: Combine,
     cost: &dyn DeviceCost,
     shape: Shape,

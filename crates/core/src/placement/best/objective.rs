@@ -30,7 +30,7 @@ impl DeviceCost for Tokens {
 
 /// One load a plan must carry.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Case<'a> {
+pub struct PlannedLoad<'a> {
     /// Tokens per expert.
     pub load: &'a [f64],
     /// Its part in a weighted mean; positive.
@@ -50,7 +50,7 @@ pub enum Combine {
 /// when everything is spread evenly (for [`Tokens`]: the imbalance r).
 #[derive(Clone, Copy)]
 pub(super) struct Objective<'a> {
-    pub(super) cases: &'a [Case<'a>],
+    pub(super) cases: &'a [PlannedLoad<'a>],
     pub(super) combine: Combine,
     pub(super) cost: &'a dyn DeviceCost,
 }
@@ -64,7 +64,7 @@ impl Objective<'_> {
     }
 
     /// Cost of a device when every expert's work, once, is spread evenly over all.
-    fn ideal(&self, case: &Case, shape: Shape) -> f64 {
+    fn ideal(&self, case: &PlannedLoad, shape: Shape) -> f64 {
         let n = f64::from(shape.n_devices());
         let sums = case.load.iter().map(|&x| self.cost.piece(x)).fold([0.0; 2], plus);
         let ideal = self.cost.close(sums.map(|x| x / n));
@@ -274,7 +274,7 @@ mod tests {
     #[test]
     fn tokens_alone_give_the_imbalance() {
         let map = SlotMap::contiguous(4, 2).unwrap();
-        let case = |load| Case { load, weight: 1.0 };
+        let case = |load| PlannedLoad { load, weight: 1.0 };
         let cases = [case(&[3.0, 3.0, 1.0, 1.0][..]), case(&[1.0, 1.0, 1.0, 1.0][..])];
         let value = |combine| Objective { cases: &cases, combine, cost: &Tokens }.value(&map);
         assert_eq!((value(Combine::Worst), value(Combine::Mean)), (1.5, 1.25));
@@ -284,7 +284,7 @@ mod tests {
     fn a_look_changes_nothing() {
         let shape = Shape::new(3, 2, 4).unwrap();
         let load = [4.0, 2.0, 1.0];
-        let cases = [Case { load: &load, weight: 1.0 }];
+        let cases = [PlannedLoad { load: &load, weight: 1.0 }];
         let objective = Objective { cases: &cases, combine: Combine::Worst, cost: &Tokens };
         let mut board = Board::new(objective, Packing::new(shape, vec![0, 2, 1, 2], &load));
         let before = board.score();

@@ -14,7 +14,7 @@ use std::collections::binary_heap::PeekMut;
 /// the replicas of every expert.
 ///
 /// Minimises the largest share among all counts with this sum and cap. Slots left when all
-/// experts are at their cap stay undealt.
+/// experts are at their cap stay unplaced.
 pub(super) fn replicate(load: &[f64], n_slots: usize, cap: u32) -> (Vec<u32>, Vec<u32>) {
     let mut held: Vec<u32> = (0..).take(load.len()).collect();
     let mut replicas = vec![1_u32; load.len()];

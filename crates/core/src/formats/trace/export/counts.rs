@@ -5,7 +5,7 @@ use std::io::Write;
 use crate::formats::trace::export::{ExportError, places};
 use crate::formats::trace::npy;
 use crate::formats::trace::stored::StoredTrace;
-use crate::trace::Kind;
+use crate::trace::TraceKind;
 use crate::trace::counts::ExpertCounts;
 use crate::trace::steps::{StepOrder, StepPlan};
 
@@ -17,9 +17,9 @@ fn for_each_step(
 ) -> Result<(), ExportError> {
     let range = 0..trace.header().extent();
     let order = match (trace.header().kind, tokens_per_step) {
-        (Kind::Counts, _) => StepOrder::Recorded,
-        (Kind::Routes, Some(tokens_per_step)) => StepOrder::Prefill { tokens_per_step },
-        (Kind::Routes, None) => return take(0, &trace.count(range)?),
+        (TraceKind::Counts, _) => StepOrder::Recorded,
+        (TraceKind::Routes, Some(tokens_per_step)) => StepOrder::Prefill { tokens_per_step },
+        (TraceKind::Routes, None) => return take(0, &trace.count(range)?),
     };
     let mut steps = trace.steps(&StepPlan { order, range, with_routes: false });
     let mut nth = 0;

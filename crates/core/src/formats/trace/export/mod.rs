@@ -9,7 +9,7 @@ mod npz;
 use std::io::{self, Write};
 
 use crate::formats::trace::stored::StoredTrace;
-use crate::trace::Kind;
+use crate::trace::TraceKind;
 
 /// A format a trace can be written in.
 #[derive(Debug, Clone, Copy)]
@@ -83,7 +83,7 @@ pub fn by_id(id: &str) -> Result<&'static Writer, ExportError> {
 /// Fails for traces of counts.
 fn routes_of(trace: &StoredTrace) -> Result<usize, ExportError> {
     match (trace.header().kind, trace.header().top_k) {
-        (Kind::Routes, Some(top_k)) => Ok(top_k as usize),
+        (TraceKind::Routes, Some(top_k)) => Ok(top_k as usize),
         _ => Err(ExportError::NoRoutes),
     }
 }
@@ -93,7 +93,7 @@ fn routes_of(trace: &StoredTrace) -> Result<usize, ExportError> {
 /// With one expert a token zeros would read as expert 0, so no layer is added there.
 fn places(trace: &StoredTrace) -> Vec<Option<usize>> {
     let layers = &trace.header().layers;
-    if trace.header().top_k == Some(1) && trace.header().kind == Kind::Routes {
+    if trace.header().top_k == Some(1) && trace.header().kind == TraceKind::Routes {
         return (0..layers.len()).map(Some).collect();
     }
     let last = layers.last().copied().unwrap_or(0);

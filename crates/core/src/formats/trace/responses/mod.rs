@@ -19,7 +19,7 @@ use self::body::Response;
 use self::rows::{Rows, rows_of};
 use crate::formats::trace::bounded_json::BoundedJson;
 use crate::formats::trace::error::{Flaws, TraceError};
-use crate::formats::trace::routes::{NO_ID, Place, RouteRecorder, check_shape};
+use crate::formats::trace::routes::{NO_ID, RoutePosition, RouteRecorder, check_shape};
 use crate::formats::trace::{Input, shorten};
 use crate::trace::MAX_EXPERTS;
 
@@ -188,7 +188,8 @@ impl Taker<'_> {
         }
         for (position, row) in rows.ids.chunks_exact(rows.n_layers * rows.top_k).enumerate() {
             let position = u32::try_from(position).unwrap_or(u32::MAX);
-            let place = Place::Array { sequence: self.sequences, position: position.into() };
+            let place =
+                RoutePosition::Array { sequence: self.sequences, position: position.into() };
             recorder.push(place, position, row, |n| {
                 if row[n] == NO_ID { "out of range".to_owned() } else { row[n].to_string() }
             })?;

@@ -11,7 +11,7 @@ use crate::formats::trace::Input;
 use crate::formats::trace::error::{Flaws, TraceError};
 use crate::formats::trace::ndjson_sort::{Record, Sorter};
 use crate::formats::trace::pickle::{Tensor, Value};
-use crate::formats::trace::routes::{NO_ID, Place, RouteRecorder, check_shape};
+use crate::formats::trace::routes::{NO_ID, RoutePosition, RouteRecorder, check_shape};
 use crate::formats::trace::sglang_pt::SlotNames;
 use crate::formats::trace::sglang_pt::dump::{Dump, Dumps};
 use crate::formats::trace::sglang_pt::ranks::Ranks;
@@ -71,7 +71,8 @@ pub(super) fn convert(
             recorder.end_sequence()?;
         }
         last = Some(record.sequence);
-        let place = Place::Array { sequence: record.sequence, position: record.position.into() };
+        let place =
+            RoutePosition::Array { sequence: record.sequence, position: record.position.into() };
         recorder.push(place, record.position, &record.ids, |n| record.ids[n].to_string())?;
         if all_ids { recorder.push_token_id(record.token_id) } else { Ok(()) }
     })?;

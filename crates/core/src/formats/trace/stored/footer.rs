@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::formats::trace::stored::{MAGIC, corrupt, crc};
-use crate::trace::{Kind, MAX_CELLS, MAX_EXPERTS, MAX_LAYERS, MAX_TOP_K, TraceHeader};
+use crate::trace::{MAX_CELLS, MAX_EXPERTS, MAX_LAYERS, MAX_TOP_K, TraceHeader, TraceKind};
 
 /// Bytes of the trailer: length of the footer, its checksum, magic.
 pub(super) const TRAILER: usize = 16;
@@ -36,8 +36,8 @@ pub(super) struct Layout {
 pub(super) fn encode(header: &TraceHeader, layout: &Layout) -> Vec<u8> {
     let mut out = Vec::with_capacity(512);
     out.push(match header.kind {
-        Kind::Routes => 0,
-        Kind::Counts => 1,
+        TraceKind::Routes => 0,
+        TraceKind::Counts => 1,
     });
     out.push(layout.width);
     out.push(
@@ -104,8 +104,8 @@ pub(super) fn decode(footer: &[u8], checksum: u32) -> io::Result<(TraceHeader, L
     }
     let mut bytes = Bytes(footer);
     let kind = match bytes.u8()? {
-        0 => Kind::Routes,
-        1 => Kind::Counts,
+        0 => TraceKind::Routes,
+        1 => TraceKind::Counts,
         _ => return Err(corrupt("kind")),
     };
     let width = bytes.u8()?;
@@ -161,7 +161,7 @@ fn check(header: &TraceHeader, layout: &Layout) -> io::Result<()> {
         && n_layers * header.n_experts() <= MAX_CELLS * 16
         && header.top_k.is_none_or(|k| k as usize <= MAX_TOP_K)
         && match header.kind {
-            Kind::Routes => {
+            TraceKind::Routes => {
                 header.top_k.is_some()
                     && layout.block_tokens > 0
                     && u64::from(layout.block_tokens)
@@ -169,7 +169,7 @@ fn check(header: &TraceHeader, layout: &Layout) -> io::Result<()> {
                     && matches!(layout.width, 1 | 2)
                     && (layout.width == 2 || header.experts <= 256)
             }
-            Kind::Counts => matches!(layout.width, 4 | 8),
+            TraceKind::Counts => matches!(layout.width, 4 | 8),
         };
     if sound { Ok(()) } else { Err(corrupt("shape")) }
 }

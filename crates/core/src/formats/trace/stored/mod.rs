@@ -29,7 +29,7 @@ mod tokens;
 mod write;
 
 pub use read::StoredTrace;
-pub use steps::{Step, Steps};
+pub use steps::{StoredStep, StoredSteps};
 pub use write::{CountsWriter, RouteWriter, Scratch};
 
 use std::io;

@@ -9,12 +9,12 @@ use crate::cancel::Cancel;
 use crate::formats::trace::stored::block::{Block, Blocks};
 use crate::formats::trace::stored::column::{self, ColumnReader};
 use crate::formats::trace::stored::footer::{Layout, TRAILER, decode, decode_trailer};
-use crate::formats::trace::stored::steps::Steps;
+use crate::formats::trace::stored::steps::StoredSteps;
 use crate::formats::trace::stored::{MAGIC, corrupt, crc, tally};
 use crate::trace::counts::ExpertCounts;
 use crate::trace::stats::TraceStatistics;
 use crate::trace::steps::{StepOrder, StepPlan, decode_steps, split_point};
-use crate::trace::{Kind, TraceHeader};
+use crate::trace::{TraceHeader, TraceKind};
 
 /// A stored trace, open for reading; may be shared between threads.
 ///
@@ -58,8 +58,8 @@ impl StoredTrace {
         let (header, layout) = (&self.header, &self.layout);
         let present = |flag: bool, n: u64| if flag { column::size(n) } else { Some(0) };
         let body = match header.kind {
-            Kind::Routes => self.blocks().size()?,
-            Kind::Counts => header.steps.checked_mul(self.step_bytes() as u64 + 4)?,
+            TraceKind::Routes => self.blocks().size()?,
+            TraceKind::Counts => header.steps.checked_mul(self.step_bytes() as u64 + 4)?,
         };
         let token_ids_at = body.checked_add(MAGIC.len() as u64)?;
         let positions_at =
@@ -161,8 +161,8 @@ impl StoredTrace {
     /// beginning of a sequence of routes.
     pub fn split(&self, fraction: f64) -> io::Result<u64> {
         match self.header.kind {
-            Kind::Routes => self.split_between_sequences(fraction),
-            Kind::Counts => Ok(split_point(self.header.steps, fraction)),
+            TraceKind::Routes => self.split_between_sequences(fraction),
+            TraceKind::Counts => Ok(split_point(self.header.steps, fraction)),
         }
     }
 
@@ -183,8 +183,8 @@ impl StoredTrace {
     ) -> io::Result<Option<ExpertCounts>> {
         let range = self.clip(range);
         match self.header.kind {
-            Kind::Routes => tally::count_routes(self, range, cancel),
-            Kind::Counts => {
+            TraceKind::Routes => tally::count_routes(self, range, cancel),
+            TraceKind::Counts => {
                 let mut sum = self.no_counts();
                 let mut step = sum.clone();
                 let mut buffer = Vec::new();
@@ -214,19 +214,19 @@ impl StoredTrace {
 
     /// Reads the steps of a plan one after the other.
     #[must_use]
-    pub fn steps(&self, plan: &StepPlan) -> Steps<'_> {
-        Steps::new(self, plan)
+    pub fn steps(&self, plan: &StepPlan) -> StoredSteps<'_> {
+        StoredSteps::new(self, plan)
     }
 
     /// How many steps a plan gives.
     pub fn n_steps(&self, plan: &StepPlan) -> io::Result<u64> {
         let range = self.clip(plan.range.clone());
         Ok(match (self.header.kind, plan.order) {
-            (Kind::Counts, _) => range.end - range.start,
-            (Kind::Routes, StepOrder::Prefill { tokens_per_step }) => {
+            (TraceKind::Counts, _) => range.end - range.start,
+            (TraceKind::Routes, StepOrder::Prefill { tokens_per_step }) => {
                 (range.end - range.start) / tokens_per_step.max(1)
             }
-            (Kind::Routes, StepOrder::Decode { sequences }) => {
+            (TraceKind::Routes, StepOrder::Decode { sequences }) => {
                 let mut damage = None;
                 let lengths = self.sequences_in(range).map_while(|tokens| match tokens {
                     Ok(tokens) => Some(tokens.end - tokens.start),
@@ -238,7 +238,7 @@ impl StoredTrace {
                 let steps = decode_steps(lengths, sequences);
                 damage.map_or(Ok(steps), Err)?
             }
-            (Kind::Routes, StepOrder::Recorded) => 0,
+            (TraceKind::Routes, StepOrder::Recorded) => 0,
         })
     }
 

@@ -7,13 +7,13 @@ use crate::formats::trace::stored::block::Block;
 use crate::formats::trace::stored::corrupt;
 use crate::formats::trace::stored::lanes::Lanes;
 use crate::formats::trace::stored::read::StoredTrace;
-use crate::trace::Kind;
+use crate::trace::TraceKind;
 use crate::trace::counts::ExpertCounts;
 use crate::trace::steps::{StepOrder, StepPlan, StepRoutes};
 
 /// One step of the trace.
 #[derive(Debug)]
-pub struct Step {
+pub struct StoredStep {
     /// Tokens per expert and layer.
     pub counts: ExpertCounts,
     /// The experts of each token; empty unless the plan asked for them and the trace has them.
@@ -24,19 +24,19 @@ pub struct Step {
 
 /// The steps of a plan; a step is overwritten by the next one.
 #[derive(Debug)]
-pub struct Steps<'a> {
+pub struct StoredSteps<'a> {
     trace: &'a StoredTrace,
     plan: StepPlan,
     /// The next token or recorded step.
     next: u64,
-    step: Step,
+    step: StoredStep,
     routes: StepRoutes,
     block: Block,
     buffer: Vec<u8>,
     lanes: Option<Lanes<'a>>,
 }
 
-impl<'a> Steps<'a> {
+impl<'a> StoredSteps<'a> {
     pub(super) fn new(trace: &'a StoredTrace, plan: &StepPlan) -> Self {
         let header = trace.header();
         let plan = StepPlan { range: trace.clip(plan.range.clone()), ..*plan };
@@ -44,7 +44,7 @@ impl<'a> Steps<'a> {
             trace,
             next: plan.range.start,
             plan,
-            step: Step {
+            step: StoredStep {
                 counts: ExpertCounts::zeros(header.n_layers(), header.n_experts()),
                 routes: StepRoutes::default(),
                 token_ids: Vec::new(),
@@ -57,14 +57,14 @@ impl<'a> Steps<'a> {
     }
 
     /// The next step; `None` after the last.
-    pub fn next_step(&mut self) -> io::Result<Option<&Step>> {
+    pub fn next_step(&mut self) -> io::Result<Option<&StoredStep>> {
         let more = match (self.trace.header().kind, self.plan.order) {
-            (Kind::Counts, _) => self.recorded()?,
-            (Kind::Routes, StepOrder::Prefill { tokens_per_step }) => {
+            (TraceKind::Counts, _) => self.recorded()?,
+            (TraceKind::Routes, StepOrder::Prefill { tokens_per_step }) => {
                 self.prefill(tokens_per_step.max(1))?
             }
-            (Kind::Routes, StepOrder::Decode { sequences }) => self.decode(sequences)?,
-            (Kind::Routes, StepOrder::Recorded) => false,
+            (TraceKind::Routes, StepOrder::Decode { sequences }) => self.decode(sequences)?,
+            (TraceKind::Routes, StepOrder::Recorded) => false,
         };
         Ok(more.then_some(&self.step))
     }
@@ -74,7 +74,7 @@ impl<'a> Steps<'a> {
     pub fn places(&self) -> Vec<u64> {
         match (&self.lanes, self.trace.header().kind, self.plan.order) {
             (Some(lanes), ..) => lanes.places().collect(),
-            (None, Kind::Routes, StepOrder::Prefill { tokens_per_step }) => {
+            (None, TraceKind::Routes, StepOrder::Prefill { tokens_per_step }) => {
                 (self.next.saturating_sub(tokens_per_step)..self.next).collect()
             }
             _ => Vec::new(),
@@ -84,12 +84,14 @@ impl<'a> Steps<'a> {
     /// Passes over steps, such as those that plan.
     pub fn skip_steps(&mut self, n: u64) -> io::Result<()> {
         match (self.trace.header().kind, self.plan.order) {
-            (Kind::Counts, _) => self.next = self.next.saturating_add(n).min(self.plan.range.end),
-            (Kind::Routes, StepOrder::Prefill { tokens_per_step }) => {
+            (TraceKind::Counts, _) => {
+                self.next = self.next.saturating_add(n).min(self.plan.range.end);
+            }
+            (TraceKind::Routes, StepOrder::Prefill { tokens_per_step }) => {
                 let tokens = tokens_per_step.max(1).saturating_mul(n);
                 self.next = self.next.saturating_add(tokens).min(self.plan.range.end);
             }
-            (Kind::Routes, _) => {
+            (TraceKind::Routes, _) => {
                 for _ in 0..n {
                     if self.next_step()?.is_none() {
                         break;

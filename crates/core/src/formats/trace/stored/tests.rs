@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use crate::cancel::Cancel;
 use crate::formats::trace::stored::*;
 use crate::trace::steps::{StepOrder, StepPlan};
-use crate::trace::{Kind, TraceHeader};
+use crate::trace::{TraceHeader, TraceKind};
 
 fn scratch() -> io::Result<File> {
     tempfile::tempfile()
@@ -14,7 +14,7 @@ fn scratch() -> io::Result<File> {
 
 pub(super) fn header(experts: u32, layers: &[u16]) -> TraceHeader {
     TraceHeader {
-        kind: Kind::Routes,
+        kind: TraceKind::Routes,
         digest: [7; 32],
         tokens: 0,
         sequences: 0,

@@ -108,7 +108,7 @@ mod tests {
     use super::*;
     use crate::formats::trace::stored::{RouteWriter, StoredTrace};
     use crate::trace::steps::{StepOrder, StepPlan};
-    use crate::trace::{Kind, TraceHeader};
+    use crate::trace::{TraceHeader, TraceKind};
 
     /// Two layers of one of nine experts; token t of the trace goes to t mod 9 and t mod 7.
     fn stored(lengths: &[u32]) -> StoredTrace {
@@ -124,7 +124,7 @@ mod tests {
             writer.end_sequence().unwrap();
         }
         let header = TraceHeader {
-            kind: Kind::Routes,
+            kind: TraceKind::Routes,
             digest: [0; 32],
             tokens: 0,
             sequences: 0,

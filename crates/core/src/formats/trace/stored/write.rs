@@ -7,7 +7,7 @@ use crate::formats::trace::stored::block::block_tokens;
 use crate::formats::trace::stored::column::ColumnWriter;
 use crate::formats::trace::stored::footer::{Layout, encode};
 use crate::formats::trace::stored::{MAGIC, crc};
-use crate::trace::{Kind, TraceHeader};
+use crate::trace::{TraceHeader, TraceKind};
 
 /// Gives empty files that vanish when they are closed.
 pub type Scratch<'a> = &'a dyn Fn() -> io::Result<File>;
@@ -143,7 +143,7 @@ impl RouteWriter {
         if self.filled > 0 {
             self.flush_block()?;
         }
-        header.kind = Kind::Routes;
+        header.kind = TraceKind::Routes;
         header.tokens = self.tokens;
         header.sequences = self.sequences;
         header.steps = 0;
@@ -210,7 +210,7 @@ impl CountsWriter {
     /// Ends the trace; `header` says what the writer cannot know, `stored_layers` how many
     /// rows make a step.
     pub fn finish(self, mut header: TraceHeader, stored_layers: usize) -> io::Result<File> {
-        header.kind = Kind::Counts;
+        header.kind = TraceKind::Counts;
         header.steps = self.n_rows / stored_layers.max(1) as u64;
         header.tokens = 0;
         header.sequences = 0;

@@ -1,0 +1,63 @@
+//! What `place LOADS --json` prints.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+use crate::wire::answer::EnginePlanBody;
+
+/// A plan made without a question, what it is worth, and how engines load it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PlacedBody {
+    /// The algorithm that made it.
+    pub algorithm: Cow<'static, str>,
+    /// Expert-parallel size (EP).
+    pub devices: u32,
+    /// Slots of every device.
+    pub slots_per_device: u32,
+    /// Slots per layer beyond one of every expert.
+    pub redundant_experts: u32,
+    /// The layers' indices in the model.
+    pub layers: Vec<u32>,
+    /// The slot map of every layer.
+    pub physical_to_logical: Vec<Vec<u32>>,
+    /// Max/mean GPU load, mean over the layers.
+    pub balance_mean: f64,
+    /// The same of the worst layer.
+    pub balance_worst: f64,
+    /// The mean without a plan; null where experts do not fill the devices evenly.
+    pub balance_without: Option<f64>,
+    /// Max/mean GPU load of every layer.
+    pub balance_per_layer: Vec<f64>,
+    /// The same without a plan.
+    pub balance_without_per_layer: Option<Vec<f64>>,
+    /// Slots that repeat an expert their device holds already.
+    pub same_device_duplicates: usize,
+    /// Copies that enter devices, against the maps in force or the static placement.
+    pub moves: u64,
+    /// Time to plan all layers one after the other, seconds.
+    pub plan_s: f64,
+    /// How to run the plan in every engine.
+    pub engines: Vec<EnginePlanBody>,
+    /// What it is worth on held-out loads.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub holdout: Option<HeldOutBalance>,
+    /// Copies outside the node of their group, where there are groups.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cross_node_replicas: Option<usize>,
+}
+
+/// Max/mean GPU load on loads that the plan was not made for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct HeldOutBalance {
+    /// Mean over the layers.
+    pub balance_mean: f64,
+    /// Of the worst layer.
+    pub balance_worst: f64,
+    /// The mean without a plan; null where experts do not fill the devices evenly.
+    pub balance_without: Option<f64>,
+    /// The mean with the plan that EPLB makes of the same loads.
+    pub eplb_balance_mean: f64,
+    /// The same of the worst layer.
+    pub eplb_balance_worst: f64,
+}

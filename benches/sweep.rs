@@ -11,6 +11,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use moe_gps::app::references::References;
 use moe_gps::app::sweep::{compute, read};
 use moe_gps_core::cancel::Cancel;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 const PAPER: &str = include_str!("../examples/questions/paper-mixtral-a100.json");
@@ -26,15 +27,16 @@ fn calibrated() -> Value {
     })
 }
 
-fn axis(parameter: &str, at: impl Fn(f64) -> f64) -> Value {
-    let values: Vec<f64> = (0..100).map(|step| at(f64::from(step) / 99.0)).collect();
+fn axis<V: Serialize>(parameter: &str, at: impl Fn(f64) -> V) -> Value {
+    let values: Vec<V> = (0..100).map(|step| at(f64::from(step) / 99.0)).collect();
     json!({"parameter": parameter, "values": values})
 }
 
 fn maps(c: &mut Criterion) {
     let skewness = axis("skewness", |share| 1.0 + 2.0 * share);
     let link = axis("link_bandwidth_bytes_per_s", |share| 1e9 * 1000.0_f64.powf(share));
-    let tokens = axis("tokens_per_step", |share| (16.0 * 1000.0_f64.powf(share)).round());
+    let whole = |value: f64| format!("{value:.0}").parse::<u64>().expect("a whole number");
+    let tokens = axis("tokens_per_step", |share| whole(16.0 * 1000.0_f64.powf(share)));
     let accuracy = axis("predictor_accuracy", |share| share);
     let paper: Value = serde_json::from_str(PAPER).expect("JSON");
     let mut group = c.benchmark_group("sweep");

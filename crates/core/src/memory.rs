@@ -60,40 +60,58 @@ pub struct MemoryBudget {
     pub max_concurrent_sequences_after: u64,
 }
 
-impl MemoryBudget {
-    /// The budget of `system` on devices of `capacity` bytes under `plan`.
+/// What of a budget no plan changes.
+#[derive(Debug, Clone, Copy)]
+pub struct SystemMemory {
+    capacity: Bytes,
+    reserve: Bytes,
+    weights: Bytes,
+    /// A routed expert of one layer.
+    expert: Bytes,
+    moe_layers: f64,
+    base_slots: f64,
+    kv_per_sequence: Bytes,
+    kv_needed: Bytes,
+    kv_bytes_per_token: Bytes,
+    attention_data: f64,
+}
+
+impl SystemMemory {
+    /// The memory of `system` on devices of `capacity` bytes.
     #[must_use]
-    pub fn new(system: &System, capacity: Bytes, plan: MemoryPlan) -> Self {
-        let reserve = capacity * RESERVE;
+    pub fn new(system: &System, capacity: Bytes) -> Self {
         let counts = system.model.parameters();
-        let expert = bytes_of_expert(system, &counts);
-        let weights = weights(system, &counts);
-        let extra = extra_slots(system, plan.slots_per_device);
-        let one_layer = expert * extra;
-        let replicas = one_layer * moe_layers_per_device(system);
+        let kv_per_sequence = kv_bytes_per_sequence(system);
+        Self {
+            capacity,
+            reserve: capacity * RESERVE,
+            weights: weights(system, &counts),
+            expert: bytes_of_expert(system, &counts),
+            moe_layers: moe_layers_per_device(system),
+            base_slots: base_slots(system),
+            kv_per_sequence,
+            kv_needed: kv_per_sequence * sequences_per_device(system),
+            kv_bytes_per_token: kv_per_sequence / (system.workload.context.max(1) as f64),
+            attention_data: f64::from(system.parallelism.attention_data),
+        }
+    }
+
+    /// The budget under `plan`.
+    #[must_use]
+    pub fn under(&self, plan: MemoryPlan) -> MemoryBudget {
+        let Self { capacity, reserve, weights, kv_needed, kv_bytes_per_token, .. } = *self;
+        let extra_slots = (f64::from(plan.slots_per_device) - self.base_slots).max(0.0);
+        let one_layer = self.expert * extra_slots;
+        let replicas = one_layer * self.moe_layers;
         let double_buffer = if plan.double_buffer { one_layer } else { Bytes::ZERO };
-        let per_sequence = kv_bytes_per_sequence(system);
-        let local = sequences_per_device(system);
-        let kv_needed = per_sequence * local;
         let without = capacity - reserve - weights;
         let with = without - replicas - double_buffer;
-        let kv_bytes_per_token = per_sequence / (system.workload.context.max(1) as f64);
-        let tokens = |free: Bytes| {
-            if kv_bytes_per_token.get() > 0.0 {
-                (free.max(Bytes::ZERO) / kv_bytes_per_token).floor()
-            } else {
-                0.0
-            }
+        let fit = |free: Bytes, each: Bytes| {
+            if each.get() > 0.0 { (free.max(Bytes::ZERO) / each).floor() } else { 0.0 }
         };
-        let sequences = |free: Bytes| {
-            let fit = if per_sequence.get() > 0.0 {
-                (free.max(Bytes::ZERO) / per_sequence).floor()
-            } else {
-                0.0
-            };
-            whole(fit * f64::from(system.parallelism.attention_data))
-        };
-        Self {
+        let tokens = |free: Bytes| fit(free, kv_bytes_per_token);
+        let sequences = |free: Bytes| whole(fit(free, self.kv_per_sequence) * self.attention_data);
+        MemoryBudget {
             capacity,
             reserve,
             weights,
@@ -108,7 +126,9 @@ impl MemoryBudget {
             max_concurrent_sequences_after: sequences(with),
         }
     }
+}
 
+impl MemoryBudget {
     /// Whether everything fits.
     #[must_use]
     pub fn fits(&self) -> bool {
@@ -182,10 +202,6 @@ fn base_slots(system: &System) -> f64 {
     f64::from(system.model.experts.routed.div_ceil(system.parallelism.expert_parallel))
 }
 
-fn extra_slots(system: &System, slots_per_device: u32) -> f64 {
-    (f64::from(slots_per_device) - base_slots(system)).max(0.0)
-}
-
 fn moe_layers_per_device(system: &System) -> f64 {
     f64::from(system.model.moe_layers) / f64::from(system.parallelism.pipeline)
 }
@@ -209,7 +225,7 @@ mod tests {
 
     fn budget(slots: u32, double_buffer: bool) -> MemoryBudget {
         let plan = MemoryPlan { slots_per_device: slots, double_buffer };
-        MemoryBudget::new(&system(4, 4, 512), Bytes::new(80e9), plan)
+        SystemMemory::new(&system(4, 4, 512), Bytes::new(80e9)).under(plan)
     }
 
     #[test]
@@ -235,7 +251,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_says_what_is_missing() {
         let plan = MemoryPlan { slots_per_device: 2, double_buffer: false };
-        let small = MemoryBudget::new(&system(4, 4, 512), Bytes::new(20e9), plan);
+        let small = SystemMemory::new(&system(4, 4, 512), Bytes::new(20e9)).under(plan);
         let lacking = small.weights + small.kv_needed - Bytes::new(18e9);
         assert!((small.missing.get() - lacking.get()).abs() < 1.0);
         assert_eq!(small.max_concurrent_sequences_after, 0);

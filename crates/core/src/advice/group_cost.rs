@@ -77,7 +77,7 @@ pub(crate) fn cost(
     let imbalance = |plan: usize| {
         let mut sum = 0.0;
         let of = |step: &LayerStep| step.placed(plan).imbalance(step.counts);
-        steps().each(of, |_, layers| layers.iter().flatten().for_each(|one| sum += one));
+        steps().every(of, |one| sum += one);
         sum / drawn.n_steps() as f64
     };
     let (with, without) = (terms(0), terms(1));

@@ -75,16 +75,23 @@ pub trait Steps {
         price: impl Fn(&LayerStep) -> O + Sync,
         see: impl FnMut(&[usize], &[Vec<O>]),
     );
+
+    /// Shows `see` what `price` makes of every layer of every step, one after the other.
+    fn every<O: Copy + Send>(
+        &mut self,
+        price: impl Fn(&LayerStep) -> O + Sync,
+        mut see: impl FnMut(O),
+    ) {
+        self.each(price, |_, layers| layers.iter().flatten().for_each(|priced| see(*priced)));
+    }
 }
 
 /// The mean of a price over layers and steps.
 pub(crate) fn mean(steps: &mut impl Steps, price: impl Fn(&LayerStep) -> Routed + Sync) -> Routed {
     let (mut sum, mut n) = (Routed::default(), 0.0);
-    steps.each(price, |_, layers| {
-        for priced in layers.iter().flatten() {
-            sum += *priced;
-            n += 1.0;
-        }
+    steps.every(price, |priced| {
+        sum += priced;
+        n += 1.0;
     });
     sum.scaled(1.0 / n)
 }

@@ -163,8 +163,7 @@ impl SampledSteps {
             };
             for layer in self.layers.iter().enumerate() {
                 let mut rng = stream(self.seed, Purpose::Misprediction, layer.0 as u64);
-                let made = sampled.of_layer(layer, 0, |step| forecast(step, &mut rng));
-                forecasts.extend(made);
+                sampled.of_layer(layer, 0, |step| forecasts.push(forecast(step, &mut rng)));
             }
             forecasts.into()
         })
@@ -181,13 +180,13 @@ pub(crate) struct Sampled<'a> {
 }
 
 impl Sampled<'_> {
-    /// What `price` makes of every step of one layer, the first of which is the `first` of all.
-    fn of_layer<O>(
+    /// Shows `see` every step of one layer, the first of which is the `first` of all.
+    fn of_layer(
         &self,
         (layer, sampled): (usize, &SampledLayer),
         first: usize,
-        mut price: impl FnMut(&LayerStep) -> O,
-    ) -> Vec<O> {
+        mut see: impl FnMut(&LayerStep),
+    ) {
         let placed = |plan: usize| &self.placements.all[plan].layers[layer];
         let counts = sampled.counts.chunks_exact(self.drawn.n_experts);
         let loads = sampled.loads.chunks_exact(self.drawn.n_placements);
@@ -201,7 +200,7 @@ impl Sampled<'_> {
             placed: &placed,
             renewal: &renewal,
         };
-        steps.map(step).map(|step| price(&step)).collect()
+        steps.map(step).for_each(|step| see(&step));
     }
 }
 
@@ -211,11 +210,23 @@ impl Steps for Sampled<'_> {
         price: impl Fn(&LayerStep) -> O + Sync,
         mut see: impl FnMut(&[usize], &[Vec<O>]),
     ) {
-        let mut at = 0;
+        let per_layer = self.drawn.n_steps() / self.drawn.layers.len().max(1);
+        let one_load = vec![0; per_layer];
         for layer in self.drawn.layers.iter().enumerate() {
-            let priced = self.of_layer(layer, at, &price);
-            at += priced.len();
-            see(&vec![0; priced.len()], &[priced]);
+            let mut priced = Vec::with_capacity(per_layer);
+            self.of_layer(layer, layer.0 * per_layer, |step| priced.push(price(step)));
+            see(&one_load, &[priced]);
+        }
+    }
+
+    fn every<O: Copy + Send>(
+        &mut self,
+        price: impl Fn(&LayerStep) -> O + Sync,
+        mut see: impl FnMut(O),
+    ) {
+        let per_layer = self.drawn.n_steps() / self.drawn.layers.len().max(1);
+        for layer in self.drawn.layers.iter().enumerate() {
+            self.of_layer(layer, layer.0 * per_layer, |step| see(price(step)));
         }
     }
 }

@@ -85,6 +85,7 @@ mod tests {
     use super::*;
     use crate::comm::fixtures::system;
     use crate::memory::MemoryPlan;
+    use crate::memory::SystemMemory;
     use crate::price::Basis;
     use crate::pricing::entry::Band;
     use crate::question::{Rebalance, RebalanceMode};
@@ -103,7 +104,7 @@ mod tests {
             strategy: crate::strategies::DISTRIBUTION_ONLY,
             slots_per_device,
             terms: Terms { expert_ffn, ..Terms::default() },
-            memory: MemoryBudget::new(&system, capacity, plan),
+            memory: SystemMemory::new(&system, capacity).under(plan),
             first_moves: 0,
             renewal: RebalanceCost::new(&system, rebalance, 0.0, 4 * slots_per_device),
         }

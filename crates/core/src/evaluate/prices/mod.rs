@@ -8,7 +8,7 @@ pub(crate) mod plans;
 
 use crate::evaluate::sampled_steps::{Sampled, SampledSteps};
 use crate::evaluate::{LayerStep, Steps, mean};
-use crate::memory::{MemoryBudget, MemoryPlan};
+use crate::memory::{MemoryBudget, MemoryPlan, SystemMemory};
 use crate::pricing::candidates::{IN_USE, Placements};
 use crate::pricing::entry::{Bands, Entry, PricedPredictor};
 use crate::pricing::layer::{LayerCosts, Routed};
@@ -30,6 +30,7 @@ pub(crate) struct SampledPrices<'a> {
     costs: &'a LayerCosts,
     placements: &'a Placements,
     drawn: &'a SampledSteps,
+    memory: SystemMemory,
     stepwise: Stepwise<'a>,
 }
 
@@ -73,7 +74,9 @@ impl<'a> SampledPrices<'a> {
         drawn: &'a SampledSteps,
     ) -> Self {
         let stepwise = Stepwise::new(question, planner);
-        Self { question, costs, placements, drawn, stepwise }
+        let system = &question.system;
+        let memory = SystemMemory::new(system, system.cluster.device.memory);
+        Self { question, costs, placements, drawn, memory, stepwise }
     }
 
     /// Prices every strategy.
@@ -180,9 +183,7 @@ impl<'a> SampledPrices<'a> {
     }
 
     fn memory_of(&self, slots_per_device: u32, double_buffer: bool) -> MemoryBudget {
-        let system = &self.question.system;
-        let plan = MemoryPlan { slots_per_device, double_buffer };
-        MemoryBudget::new(system, system.cluster.device.memory, plan)
+        self.memory.under(MemoryPlan { slots_per_device, double_buffer })
     }
 
     fn entry(&self, index: usize, terms: Terms) -> Entry {
@@ -261,11 +262,9 @@ impl<'a> SampledPrices<'a> {
             };
             self.stepwise.step(self.costs, &told, replanned)
         };
-        self.steps().each(price, |_, layers| {
-            for stepped in layers.iter().flatten() {
-                copying += stepped.moved.time;
-                sum += stepped.routed;
-            }
+        self.steps().every(price, |stepped| {
+            copying += stepped.moved.time;
+            sum += stepped.routed;
         });
         let n = forecasts.len() as f64;
         let rebalance = rebalance + copying / n;

@@ -74,6 +74,8 @@ async fn a_full_queue_answers_503_and_takes_questions_again_later() {
     let app = TestApp::start_with(&["--workers", "1", "--queue-limit", "2"]).await;
     let gate = app.gate("go");
     let mut ids = vec![app.submit(&json!({"do": "wait", "until": gate})).await];
+    // Until a worker has it, it takes a place of the queue.
+    app.until(&ids[0], "running").await;
     for n in 0..2 {
         ids.push(app.submit(&json!({"do": "answer", "n": n})).await);
     }

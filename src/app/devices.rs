@@ -57,7 +57,7 @@ pub async fn register(app: &App, document: Value) -> Result<Registered, AppError
     let Some(entry) = entry.filter(|_| violations.is_empty()) else {
         return Err(AppError::Refused(violations.into_vec()));
     };
-    if catalog()?.device(&entry.id).is_ok() {
+    if catalog()?.ships_device(&entry.id) {
         return Err(AppError::Conflict(format!(
             "device {} is shipped with this version; give the profile another id",
             entry.id
@@ -89,14 +89,12 @@ pub async fn register(app: &App, document: Value) -> Result<Registered, AppError
 /// The shipped or registered device with this id.
 pub async fn fetch(app: &App, id: &str) -> Result<DeviceBody, AppError> {
     let catalog = catalog()?;
-    let unknown = match catalog.device(id) {
-        Ok(entry) => return Ok(device_body(catalog, entry)),
-        Err(unknown) => unknown,
-    };
-    match app.store.find_device(id).await? {
-        Some(record) => shown(&read(&record)?, &record),
-        None => Err(AppError::Unknown(unknown)),
+    if !catalog.ships_device(id)
+        && let Some(record) = app.store.find_device(id).await?
+    {
+        return shown(&read(&record)?, &record);
     }
+    Ok(device_body(catalog, catalog.device(id)?))
 }
 
 /// All devices, shipped and registered, by id.
@@ -112,13 +110,18 @@ pub async fn list(app: &App) -> Result<DeviceList, AppError> {
 
 /// Deletes a registered device that no queued or running recommendation needs.
 pub async fn delete(app: &App, id: &str) -> Result<(), AppError> {
-    let Err(unknown) = catalog()?.device(id) else {
-        let detail = format!("device {id} is shipped with this version and stays");
-        return Err(AppError::Conflict(detail));
-    };
+    let shipped =
+        || AppError::Conflict(format!("device {id} is shipped with this version and stays"));
+    let catalog = catalog()?;
+    if catalog.ships_device(id) {
+        return Err(shipped());
+    }
     match app.store.delete_device(id).await? {
         DeviceDeletion::Done => Ok(()),
-        DeviceDeletion::Absent => Err(AppError::Unknown(unknown)),
+        DeviceDeletion::Absent => {
+            catalog.device(id)?;
+            Err(shipped())
+        }
         DeviceDeletion::Needed(n) => Err(AppError::Conflict(format!(
             "device {id} is needed by {n} queued or running recommendation(s); cancel them or \
              wait for their end"

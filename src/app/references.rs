@@ -21,7 +21,7 @@ use moe_gps_core::hardware::Device;
 pub struct References {
     /// The traces it names that are stored.
     pub traces: KnownTraces,
-    /// The registered device it names, where the catalog has none of that id.
+    /// The registered device it names, where the catalog ships none of that id.
     pub device: Option<Device>,
 }
 
@@ -40,7 +40,7 @@ pub async fn look_up(app: &App, asked: &Question) -> Result<LookedUp, AppError> 
         traces.extend(app.store.find_trace(id).await?);
     }
     let device = match device_id(asked) {
-        Some(id) if catalog().map_err(refusal)?.device(id).is_err() => {
+        Some(id) if !catalog().map_err(refusal)?.ships_device(id) => {
             app.store.find_device(id).await?
         }
         _ => None,

@@ -2,9 +2,9 @@
 
 use std::fs::File;
 use std::io::{IsTerminal, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
@@ -14,9 +14,9 @@ use crate::app::advisor::{AdviceError, KnownTraces, Progress};
 use crate::app::ingest::TraceDirectory;
 use crate::app::question;
 use crate::app::references::References;
+use crate::cli::refused::Refused;
 use crate::cli::{answer_table, trace};
-use crate::wire::violation::Violation;
-use moe_gps_core::formats::trace::Limits;
+use moe_gps_core::formats::trace::{Declared, Limits};
 use moe_gps_lab::calibrate::run::device_document;
 
 /// Answers a question without a server.
@@ -102,8 +102,7 @@ pub fn run(command: &Advise, out: &mut dyn Write) -> Result<()> {
     let advice = match answered {
         Ok(advice) => advice,
         Err(AdviceError::Refused(violations)) => {
-            write_violations(&violations, out)?;
-            bail!("the question breaks {} rule(s)", violations.len());
+            return Err(Refused::new("the question", violations).into());
         }
         Err(error) => return Err(error.into()),
     };
@@ -126,14 +125,6 @@ pub fn run(command: &Advise, out: &mut dyn Write) -> Result<()> {
     Ok(())
 }
 
-/// Says what a request is refused for, one violation a line.
-pub(super) fn write_violations(violations: &[Violation], out: &mut dyn Write) -> Result<()> {
-    for Violation { pointer, detail, rule } in violations {
-        writeln!(out, "{pointer}: {detail} ({rule})")?;
-    }
-    Ok(())
-}
-
 /// A question from a file, or from standard input for `-`.
 pub(super) fn read(path: &PathBuf) -> Result<Value> {
     let mut text = String::new();
@@ -148,12 +139,8 @@ pub(super) fn read(path: &PathBuf) -> Result<Value> {
 }
 
 /// Takes a recording in and says what a question may know of it.
-fn take_in(directory: &TraceDirectory, path: &PathBuf, traces: &mut KnownTraces) -> Result<String> {
-    let upload = trace::upload_of(path)?;
-    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
-    let ingested = directory
-        .ingest(file, &upload, &Limits::default())
-        .with_context(|| path.display().to_string())?;
+fn take_in(directory: &TraceDirectory, path: &Path, traces: &mut KnownTraces) -> Result<String> {
+    let ingested = trace::ingest(directory, path, Declared::default())?;
     let id = ingested.summary.id;
     traces.insert(id.clone(), directory.facts(&id, None)?);
     Ok(id)

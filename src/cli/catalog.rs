@@ -11,7 +11,7 @@ use crate::app::catalog::{
 };
 use crate::wire::catalog::{DeviceBody, LinkBody, ModelBody};
 use moe_gps_core::catalog::check::check;
-use moe_gps_core::catalog::{Catalog, UnknownId, nearest};
+use moe_gps_core::catalog::{Catalog, UnknownId, names};
 use moe_gps_lab::calibrate::run::check_file;
 
 /// Why an entry could not be shown.
@@ -178,10 +178,7 @@ fn unknown(catalog: &Catalog, id: &str) -> UnknownId {
     let devices = catalog.devices().iter().map(|entry| entry.id.as_str());
     let links = catalog.links().iter().map(|entry| entry.id.as_str());
     let ids: Vec<_> = models.chain(devices).chain(links).collect();
-    let hint = match nearest(id, &ids) {
-        Some(near) => format!("did you mean \"{near}\"?"),
-        None => "`catalog list` shows all ids".to_owned(),
-    };
+    let hint = names::hint(id, &ids, "`catalog list` shows all ids");
     UnknownId { kind: "catalog entry", id: id.chars().take(80).collect(), hint }
 }
 

@@ -33,7 +33,7 @@ pub struct Convert {
 pub fn run(command: &Convert, out: &mut dyn Write) -> Result<()> {
     let writer = export::by_id(&command.to)?;
     let declared = Declared { experts: command.num_experts, top_k: None };
-    let taken = trace::take_in(&command.file, declared, out)?;
+    let taken = trace::take_in(&command.file, declared)?;
     let stored = taken.open()?;
     let path = &command.out;
     let cannot = || format!("cannot write {}", path.display());

@@ -8,6 +8,7 @@ pub mod convert;
 mod demo;
 mod openapi;
 pub mod place;
+mod refused;
 pub mod reproduce;
 pub mod serve;
 pub mod sweep;
@@ -25,6 +26,7 @@ use std::sync::Arc;
 use clap::{Parser, Subcommand};
 
 use crate::app::advise::CostModel;
+use crate::cli::refused::Refused;
 use crate::config::{Settings, Storage};
 use crate::store::{DataDir, Store};
 use moe_gps_core::catalog::Catalog;
@@ -107,7 +109,9 @@ enum CatalogCommand {
     },
 }
 
-/// Runs the program; an error is one line on standard error and a status that is not 0.
+/// Runs the program; errors are told on standard error. The status is 0 where it did what it was
+/// told, 1 after an error, 2 for a command line that means nothing, 3 for a question or a recording
+/// that is refused.
 #[must_use]
 pub fn main() -> ExitCode {
     let command = Line::parse().command;
@@ -126,6 +130,7 @@ pub fn main() -> ExitCode {
             };
             match no_folder {
                 Some(ValidateError::NoFolder(_)) => ExitCode::from(2),
+                _ if error.is::<Refused>() => ExitCode::from(3),
                 _ => ExitCode::FAILURE,
             }
         }

@@ -71,7 +71,7 @@ pub fn run(command: &Place, out: &mut dyn Write) -> Result<()> {
     })?;
     let groups = command.groups.as_deref().map(|text| groups(text, command.nodes)).transpose()?;
     let current = command.current.as_ref().map(read_current).transpose()?.unwrap_or_default();
-    let taken = trace::take_in(&command.loads, Declared::default(), out)?;
+    let taken = trace::take_in(&command.loads, Declared::default())?;
     let stored = taken.open()?;
     let extent = stored.header().extent();
     let split = command.train_fraction.map(|share| stored.split(share)).transpose()?;

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::app::advisor::AdviceError;
 use crate::app::references::References;
 use crate::app::sweep;
+use crate::cli::refused::Refused;
 use crate::cli::{advise, sweep_table};
 use crate::wire::sweep::SweepAnswer;
 use moe_gps_core::cancel::Cancel;
@@ -54,8 +55,7 @@ pub fn run(command: &Sweep, out: &mut dyn Write) -> Result<()> {
     {
         Ok(swept) => swept,
         Err(AdviceError::Refused(violations)) => {
-            advise::write_violations(&violations, out)?;
-            bail!("the sweep breaks {} rule(s)", violations.len());
+            return Err(Refused::new("the sweep", violations).into());
         }
         Err(error) => return Err(error.into()),
     };

@@ -9,8 +9,8 @@ use clap::Args;
 use comfy_table::{Table, presets};
 
 use crate::app::ingest::{Ingested, TraceDirectory, Upload};
+use crate::cli::refused::Refused;
 use crate::wire::trace::TraceSummary;
-use moe_gps_core::formats::trace::error::MAX_LISTED;
 use moe_gps_core::formats::trace::stored::StoredTrace;
 use moe_gps_core::formats::trace::{Declared, Limits, TraceError, readers};
 
@@ -41,32 +41,35 @@ impl TakenIn {
     }
 }
 
-/// Takes a recording in; what makes it meaningless is written to `out`.
-pub(super) fn take_in(path: &Path, declared: Declared, out: &mut dyn Write) -> Result<TakenIn> {
-    let upload = Upload { declared, ..upload_of(path)? };
-    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+/// Takes a recording in.
+pub(super) fn take_in(path: &Path, declared: Declared) -> Result<TakenIn> {
     let scratch = tempfile::tempdir().context("cannot make a temporary directory")?;
     let directory = TraceDirectory::open(scratch.path())?;
-    let ingested = match directory.ingest(file, &upload, &Limits::default()) {
-        Ok(ingested) => ingested,
-        Err(TraceError::Invalid { listed, unlisted }) => {
-            for flaw in &listed {
-                writeln!(out, "{}: {} ({})", flaw.pointer, flaw.detail, flaw.rule)?;
-            }
-            if unlisted > 0 {
-                writeln!(out, "… and {unlisted} more after the first {MAX_LISTED}")?;
-            }
-            bail!("{} breaks {} rule(s)", path.display(), listed.len() as u64 + unlisted);
-        }
-        Err(error) => return Err(error).with_context(|| path.display().to_string()),
-    };
+    let ingested = ingest(&directory, path, declared)?;
     Ok(TakenIn { ingested, directory, _scratch: scratch })
+}
+
+/// Takes a recording into a directory.
+pub(super) fn ingest(
+    directory: &TraceDirectory,
+    path: &Path,
+    declared: Declared,
+) -> Result<Ingested> {
+    let upload = Upload { declared, ..upload_of(path)? };
+    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    match directory.ingest(file, &upload, &Limits::default()) {
+        Ok(ingested) => Ok(ingested),
+        Err(TraceError::Invalid { listed, unlisted }) => {
+            Err(Refused::new(path.display().to_string(), listed).and(unlisted).into())
+        }
+        Err(error) => Err(error).with_context(|| path.display().to_string()),
+    }
 }
 
 /// Runs `trace inspect` and writes the result to `out`.
 pub fn inspect(command: &Inspect, out: &mut dyn Write) -> Result<()> {
     let declared = Declared { experts: command.num_experts, top_k: None };
-    let ingested = take_in(&command.file, declared, out)?.ingested;
+    let ingested = take_in(&command.file, declared)?.ingested;
     if command.json {
         serde_json::to_writer_pretty(&mut *out, &ingested.summary)?;
         writeln!(out)?;

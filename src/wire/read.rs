@@ -75,6 +75,25 @@ fn shown(number: f64) -> String {
     }
 }
 
+/// A number as a whole number, if it is one that floating point holds exactly.
+fn whole(number: f64) -> Option<u64> {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked first")]
+    let whole = || number as u64;
+    (number.fract() == 0.0 && (0.0..=9e15).contains(&number)).then(whole)
+}
+
+/// Other words for names of number formats.
+const SYNONYMS: [(&str, &str); 4] =
+    [("bfloat16", "bf16"), ("float8", "fp8"), ("float8e4m3", "fp8"), ("fp8e4m3", "fp8")];
+
+/// A name in lower-case letters and digits, a synonym replaced.
+fn plain(name: &str) -> String {
+    let name: String =
+        name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect();
+    let synonym = SYNONYMS.iter().find(|(synonym, _)| *synonym == name);
+    synonym.map_or(name, |(_, meant)| (*meant).to_owned())
+}
+
 /// The kind of a JSON value, as a person would name it.
 const fn kind(value: &Value) -> &'static str {
     match value {
@@ -140,7 +159,8 @@ impl<'a> Located<'a> {
         let Value::Number(number) = self.value else { return self.wrong_type("a whole number") };
         let low = range.start().to_string();
         let high = range.end().to_string();
-        match number.as_u64() {
+        // JSON has one kind of number: 16.0 is a whole one.
+        match number.as_u64().or_else(|| whole(number.as_f64()?)) {
             Some(integer) if range.contains(&integer) => Some(integer),
             None if number.as_f64().is_some_and(|n| n.fract() != 0.0) => {
                 self.wrong_type("a whole number")
@@ -174,10 +194,13 @@ impl<'a> Located<'a> {
         self.value.as_bool().or_else(|| self.wrong_type("true or false"))
     }
 
-    /// One of a list of names.
+    /// One of a list of names, in any case and with any marks between letters.
     pub fn one_of<T: Copy>(&self, names: &[(T, &'static str)]) -> Option<T> {
         let text = self.text()?;
-        let found = names.iter().find(|(_, name)| *name == text).map(|(value, _)| *value);
+        let wanted = plain(text);
+        let exact = names.iter().find(|(_, name)| *name == text);
+        let found = exact.or_else(|| names.iter().find(|(_, name)| plain(name) == wanted));
+        let found = found.map(|(value, _)| *value);
         if found.is_none() {
             let list: Vec<&str> = names.iter().map(|(_, name)| *name).collect();
             self.note("choice", format!("{text:?} is not one of: {}", list.join(", ")));

@@ -110,16 +110,16 @@ fn a_profile_in_a_question_is_read_whole_or_refused_with_its_rule() {
     let (fine, out, aside) = ask(&device);
     assert!(fine, "{out}{aside}");
     device["bandwidth_bytes_per_s"] = json!(1.0);
-    let (fine, out, _) = ask(&device);
+    let (fine, _, out) = ask(&device);
     assert!(!fine && out.contains("/cluster/device: memory bandwidth is 1 B/s"), "{out}");
     device["gemm"]["pytorch-2-11-cublas"]["constants"]["compute"] = json!(7.0);
-    let (fine, out, _) = ask(&device);
+    let (fine, _, out) = ask(&device);
     let place = "/cluster/device/gemm/pytorch-2-11-cublas: compute is 7";
     assert!(!fine && out.contains(place), "{out}");
     // Everything that is wrong is said at once.
     device["l2_bytes"] = json!("big");
     device["colour"] = json!("green");
-    let (fine, out, _) = ask(&device);
+    let (fine, _, out) = ask(&device);
     assert!(!fine && out.contains("/cluster/device/l2_bytes: invalid type"), "{out}");
     assert!(out.contains("/cluster/device/colour: unknown field `colour`"), "{out}");
 }

@@ -181,3 +181,17 @@ async fn a_sweep_names_it_as_a_question_does() {
     let inline = app.post_json("/v1/sweeps", &sweep(profile("mine")), &[]).await;
     assert_eq!((named.status.as_u16(), named.json()), (200, inline.json()));
 }
+
+#[tokio::test]
+async fn a_registered_device_goes_before_an_alias() {
+    let app = TestApp::start_advising().await;
+    let asked = question(&json!("h100-sxm5"));
+    app.call("DELETE", "/v1/devices/h100-sxm5").await.problem(409, "conflict");
+    let shipped = app.ask_and_wait(&asked).await.json();
+    assert_eq!(keep(&app, &profile("h100-sxm5")).await.status, 201);
+    let registered = app.ask_and_wait(&asked).await.json();
+    assert_ne!(registered["id"], shipped["id"]);
+    assert!(app.get("/v1/devices/h100-sxm5").await.json()["registered_at"].is_string());
+    assert_eq!(app.call("DELETE", "/v1/devices/h100-sxm5").await.status, 204);
+    assert_eq!(app.ask_and_wait(&asked).await.json()["id"], shipped["id"]);
+}

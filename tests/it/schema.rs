@@ -96,7 +96,7 @@ impl Api {
             Some("string") if schema["enum"].is_array() => {
                 probes.allowed.clone_from(schema["enum"].as_array().unwrap());
                 let near = probes.allowed[0].as_str().unwrap();
-                probes.refused = vec![json!(format!("{near}x")), json!(near.to_uppercase())];
+                probes.refused = vec![json!(format!("{near}x")), json!("?")];
             }
             Some("string") => {
                 let text = |length| json!("é".repeat(length));

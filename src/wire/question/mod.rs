@@ -411,7 +411,8 @@ struct EngineId;
 
 impl FieldKind<&'static engines::Engine> for EngineId {
     fn read(&self, place: &Located) -> Option<&'static engines::Engine> {
-        OneOf(&engines::names()).read(place)
+        let known = place.value().as_str().and_then(engines::by_framework);
+        known.or_else(|| OneOf(&engines::names()).read(place))
     }
 
     fn schema(&self) -> RefOr<Schema> {

@@ -3,9 +3,10 @@
 //! The files stand in `catalog/` at the top of the repository, one per thing, each
 //! number with its source; `files` lists them. They are read once, on first use.
 
+mod aliases;
 pub mod check;
 mod files;
-mod nearest;
+pub mod names;
 pub mod sources;
 
 use std::collections::BTreeMap;
@@ -18,8 +19,6 @@ use crate::formats::catalog_entry::{self, CatalogEntry, CatalogFileError};
 use crate::formats::model_toml::ModelSheet;
 use crate::formats::{device_toml, link_toml, model_toml};
 use crate::hardware::{Device, Link};
-
-pub use nearest::nearest;
 
 /// All entries of the catalog, each kind in the order of its ids.
 #[derive(Debug, Clone)]
@@ -102,12 +101,18 @@ impl Catalog {
         &self.links
     }
 
-    /// The model of this id.
+    /// The model of this name: its id or an alias.
     pub fn model(&self, id: &str) -> Result<&CatalogEntry<ModelSheet>, UnknownId> {
         find("model", &self.models, id)
     }
 
-    /// The device of this id.
+    /// Whether a device has exactly this id.
+    #[must_use]
+    pub fn ships_device(&self, id: &str) -> bool {
+        self.devices.iter().any(|entry| entry.id == id)
+    }
+
+    /// The device of this name: its id or an alias.
     pub fn device(&self, id: &str) -> Result<&CatalogEntry<Device>, UnknownId> {
         find("device", &self.devices, id)
     }
@@ -118,7 +123,7 @@ impl Catalog {
         self.device_documents.get(id)
     }
 
-    /// The link of this id.
+    /// The link of this name: its id or an alias.
     pub fn link(&self, id: &str) -> Result<&CatalogEntry<Link>, UnknownId> {
         find("link", &self.links, id)
     }
@@ -151,15 +156,13 @@ fn entries<T>(
 fn find<'a, T>(
     kind: &'static str,
     entries: &'a [CatalogEntry<T>],
-    id: &str,
+    name: &str,
 ) -> Result<&'a CatalogEntry<T>, UnknownId> {
-    entries.iter().find(|entry| entry.id == id).ok_or_else(|| {
-        let ids: Vec<&str> = entries.iter().map(|entry| entry.id.as_str()).collect();
-        let hint = match nearest(id, &ids) {
-            Some(near) => format!("did you mean \"{near}\"?"),
-            None => format!("the catalog has {}", ids.join(", ")),
-        };
-        UnknownId { kind, id: id.chars().take(80).collect(), hint }
+    let ids: Vec<&str> = entries.iter().map(|entry| entry.id.as_str()).collect();
+    let found = names::resolve(name, &ids);
+    entries.iter().find(|entry| Some(entry.id.as_str()) == found).ok_or_else(|| {
+        let all = format!("the catalog has {}", ids.join(", "));
+        UnknownId { kind, id: name.chars().take(80).collect(), hint: names::hint(name, &ids, &all) }
     })
 }
 

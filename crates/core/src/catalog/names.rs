@@ -1,40 +1,135 @@
-//! The id that a mistyped one probably meant.
+//! Names as people write them: which entry one stands for, and which an unknown one may mean.
+//!
+//! A name is an id, or one of its aliases. Case does not matter, underscores and blanks stand for
+//! hyphens, and the organisation in front of a repository's name is left out.
 
-/// Ids longer than this are no typing mistakes; it also bounds the work.
+use crate::catalog::aliases;
+
+/// Names longer than this are no typing mistakes; it also bounds the work.
 const MAX_LENGTH: usize = 64;
 
-/// The known id nearest to `id`, if it is near enough to be a typing mistake.
-///
-/// Distance is the number of characters to insert, delete, replace or swap, without
-/// regard to case or to underscores for hyphens; up to a third may differ.
+/// Ids that are suggested at most.
+const MOST_SUGGESTED: usize = 4;
+
+/// The one of these ids that a name stands for, itself or by an alias.
 #[must_use]
-pub fn nearest<'a>(id: &str, known: &[&'a str]) -> Option<&'a str> {
-    if id.len() > MAX_LENGTH {
-        return None;
+pub fn resolve<'a>(name: &str, ids: &[&'a str]) -> Option<&'a str> {
+    let wanted = spelled(name)?;
+    let stands_for = |id: &&&str| **id == wanted || aliases::of(id).contains(&wanted.as_str());
+    ids.iter().find(stands_for).copied()
+}
+
+/// What to say of a name that stands for none of these ids: those it may mean, or all of them.
+#[must_use]
+pub fn hint(name: &str, ids: &[&str], all: &str) -> String {
+    let quoted: Vec<String> = meant(name, ids).iter().map(|id| format!("\"{id}\"")).collect();
+    if quoted.is_empty() {
+        all.to_owned()
+    } else {
+        format!("did you mean {}?", quoted.join(" or "))
     }
-    let wanted = id.trim().to_lowercase().replace('_', "-");
-    let distances = known.iter().map(|id| (strsim::osa_distance(&wanted, id), *id));
+}
+
+/// The ids that an unknown name may mean: those that begin with it; else the one it begins with;
+/// else the nearest by typing mistakes, none of which is in a number, for another number is
+/// another generation.
+fn meant<'a>(name: &str, ids: &[&'a str]) -> Vec<&'a str> {
+    let Some(wanted) = spelled(name) else { return Vec::new() };
+    let begins = |id: &str| {
+        id.starts_with(&wanted) || aliases::of(id).iter().any(|name| name.starts_with(&wanted))
+    };
+    let mut found: Vec<&str> = ids.iter().copied().filter(|id| begins(id)).collect();
+    if found.is_empty() {
+        let continues = |id: &&str| {
+            wanted.strip_prefix(id).is_some_and(|rest| rest.starts_with(['-', '.', ':']))
+        };
+        let longest = ids.iter().copied().filter(continues).max_by_key(|id| id.len());
+        found.extend(longest.or_else(|| nearest(&wanted, ids)));
+    }
+    found.truncate(MOST_SUGGESTED);
+    found
+}
+
+/// The id with the fewest characters to insert, delete, replace or swap, up to a third of them.
+fn nearest<'a>(wanted: &str, ids: &[&'a str]) -> Option<&'a str> {
+    let same_numbers = ids.iter().filter(|id| numbers(id).eq(numbers(wanted)));
+    let distances = same_numbers.map(|id| (strsim::osa_distance(wanted, id), *id));
     let (distance, near) = distances.min()?;
     (distance * 3 <= wanted.chars().count()).then_some(near)
+}
+
+fn numbers(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !c.is_ascii_digit()).filter(|digits| !digits.is_empty())
+}
+
+/// A name in the spelling of ids; `None` for what can be none.
+fn spelled(name: &str) -> Option<String> {
+    let name = name.trim().rsplit('/').next().unwrap_or_default();
+    if name.is_empty() || name.len() > MAX_LENGTH {
+        return None;
+    }
+    Some(name.to_lowercase().replace(['_', ' '], "-"))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const MODELS: [&str; 5] =
+        ["deepseek-v2-lite", "deepseek-v3", "kimi-k2", "mixtral-8x22b", "mixtral-8x7b"];
+    const DEVICES: [&str; 5] = ["a100-sxm4-40gb", "a100-sxm4-80gb", "h100-sxm", "h20", "h200-sxm"];
+    const LINKS: [&str; 5] = ["ib200", "ib400", "nvlink3", "nvlink4", "pcie4"];
+
     #[test]
-    fn a_typing_mistake_is_forgiven() {
-        let known = ["mixtral-8x7b", "mixtral-8x22b", "kimi-k2"];
-        assert_eq!(nearest("mixtral-8x7", &known), Some("mixtral-8x7b"));
-        assert_eq!(nearest("Kimi_K2", &known), Some("kimi-k2"));
-        assert_eq!(nearest("mixtral-8x22", &known), Some("mixtral-8x22b"));
+    fn an_entry_is_found_by_every_name_people_use() {
+        for (name, ids, id) in [
+            ("Kimi_K2", &MODELS, "kimi-k2"),
+            ("mistralai/Mixtral-8x7B-Instruct-v0.1", &MODELS, "mixtral-8x7b"),
+            ("deepseek-ai/DeepSeek-R1", &MODELS, "deepseek-v3"),
+            ("H100-SXM5-80GB", &DEVICES, "h100-sxm"),
+            ("NVIDIA A100-SXM4-80GB", &DEVICES, "a100-sxm4-80gb"),
+            ("NVIDIA H200", &DEVICES, "h200-sxm"),
+            ("InfiniBand NDR", &LINKS, "ib400"),
+        ] {
+            assert_eq!(resolve(name, ids), Some(id), "{name}");
+        }
+        assert_eq!(resolve("deepseek-v4", &MODELS), None);
+        assert_eq!(resolve("", &MODELS), None);
     }
 
     #[test]
-    fn something_else_altogether_is_not() {
-        assert_eq!(nearest("bloom", &["mixtral-8x7b"]), None);
-        assert_eq!(nearest("", &["mixtral-8x7b"]), None);
-        assert_eq!(nearest(&"a".repeat(1_000_000), &["mixtral-8x7b"]), None);
-        assert_eq!(nearest("x", &[]), None);
+    fn an_unknown_name_is_answered_by_meaning() {
+        for (name, ids, expected) in [
+            ("mixtral", &MODELS, &["mixtral-8x22b", "mixtral-8x7b"][..]),
+            ("mixtral-8x7", &MODELS, &["mixtral-8x7b"]),
+            ("mixtral-8x7b:latest", &MODELS, &["mixtral-8x7b"]),
+            ("mxitral-8x7b", &MODELS, &["mixtral-8x7b"]),
+            ("h100", &DEVICES, &["h100-sxm"]),
+            ("A100", &DEVICES, &["a100-sxm4-40gb", "a100-sxm4-80gb"]),
+            ("nvlink", &LINKS, &["nvlink3", "nvlink4"]),
+            ("nvlink-3", &LINKS, &["nvlink3"]),
+            ("infiniband", &LINKS, &["ib200", "ib400"]),
+        ] {
+            assert_eq!(meant(name, ids), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn another_generation_or_something_else_is_never_suggested() {
+        for (name, ids) in [
+            ("deepseek-v4", &MODELS),
+            ("h800-sxm", &DEVICES),
+            ("nvlink6", &LINKS),
+            ("bloom", &MODELS),
+            ("", &MODELS),
+            (&"a".repeat(1_000_000), &MODELS),
+        ] {
+            assert_eq!(meant(name, ids), [""; 0], "{}", &name[..name.len().min(20)]);
+        }
+        assert_eq!(hint("bloom", &["x"], "the catalog has x"), "the catalog has x");
+        assert_eq!(
+            hint("mixtral", &MODELS, ""),
+            "did you mean \"mixtral-8x22b\" or \"mixtral-8x7b\"?"
+        );
     }
 }

@@ -4,7 +4,8 @@
 /// An id with its other names, in the spelling of ids and without the organisation of a
 /// repository (see [`names`](super::names)).
 pub(super) const ALIASES: &[(&str, &[&str])] = &[
-    // Models: published checkpoints whose shape is that of the entry.
+    // Models: published checkpoints whose shape is that of the entry. Those whose name is that of a
+    // number format are left out: a question states its formats.
     ("deepseek-v2-lite", &["deepseek-v2-lite-chat"]),
     (
         "deepseek-v3",
@@ -18,30 +19,15 @@ pub(super) const ALIASES: &[(&str, &[&str])] = &[
             "deepseek-v3.1-terminus",
         ],
     ),
-    ("kimi-k2", &["kimi-k2-base", "kimi-k2-instruct", "kimi-k2-instruct-0905", "kimi-k2-thinking"]),
-    (
-        "llama-4-maverick",
-        &[
-            "llama-4-maverick-17b-128e",
-            "llama-4-maverick-17b-128e-instruct",
-            "llama-4-maverick-17b-128e-instruct-fp8",
-        ],
-    ),
+    ("kimi-k2", &["kimi-k2-base", "kimi-k2-instruct", "kimi-k2-instruct-0905"]),
+    ("llama-4-maverick", &["llama-4-maverick-17b-128e", "llama-4-maverick-17b-128e-instruct"]),
     ("llama-4-scout", &["llama-4-scout-17b-16e", "llama-4-scout-17b-16e-instruct"]),
     ("mixtral-8x22b", &["mixtral-8x22b-v0.1"]),
     ("mixtral-8x7b", &["mixtral-8x7b-instruct", "mixtral-8x7b-instruct-v0.1", "mixtral-8x7b-v0.1"]),
     ("olmoe-1b-7b", &["olmoe-1b-7b-0125", "olmoe-1b-7b-0924", "olmoe-1b-7b-0924-instruct"]),
     ("phi-3.5-moe", &["phi-3.5-moe-instruct"]),
     ("qwen1.5-moe-a2.7b", &["qwen1.5-moe-a2.7b-chat"]),
-    (
-        "qwen3-235b-a22b",
-        &[
-            "qwen3-235b-a22b-fp8",
-            "qwen3-235b-a22b-instruct-2507",
-            "qwen3-235b-a22b-instruct-2507-fp8",
-            "qwen3-235b-a22b-thinking-2507",
-        ],
-    ),
+    ("qwen3-235b-a22b", &["qwen3-235b-a22b-instruct-2507", "qwen3-235b-a22b-thinking-2507"]),
     (
         "qwen3-30b-a3b",
         &["qwen3-30b-a3b-base", "qwen3-30b-a3b-instruct-2507", "qwen3-30b-a3b-thinking-2507"],

@@ -289,3 +289,20 @@ fn every_engine_finds_its_stack_on_every_device() {
         .collect();
     assert_eq!(found, STACKS);
 }
+
+#[test]
+fn every_alias_leads_to_one_entry() {
+    let catalog = catalog();
+    let models = catalog.models().iter().map(|entry| entry.id.as_str());
+    let devices = catalog.devices().iter().map(|entry| entry.id.as_str());
+    let links = catalog.links().iter().map(|entry| entry.id.as_str());
+    let ids: Vec<&str> = models.chain(devices).chain(links).collect();
+    let mut seen: BTreeSet<&str> = ids.iter().copied().collect();
+    for (id, aliases) in aliases::ALIASES {
+        assert!(ids.contains(id), "{id}");
+        for alias in *aliases {
+            assert!(seen.insert(alias), "{alias} is another name already");
+            assert_eq!(names::resolve(alias, &ids), Some(*id), "{alias}");
+        }
+    }
+}

@@ -4,8 +4,8 @@
 /// An id with its other names, in the spelling of ids and without the organisation of a
 /// repository (see [`names`](super::names)).
 pub(super) const ALIASES: &[(&str, &[&str])] = &[
-    // Models: published checkpoints whose shape is that of the entry. Those whose name is that of a
-    // number format are left out: a question states its formats.
+    // Models: published checkpoints of the same shape. Those that name a number format (`-fp8`) are
+    // left out: a question states its formats.
     ("deepseek-v2-lite", &["deepseek-v2-lite-chat"]),
     (
         "deepseek-v3",

@@ -180,6 +180,11 @@ pub(crate) struct Sampled<'a> {
 }
 
 impl Sampled<'_> {
+    /// Steps of every layer; all have as many.
+    fn per_layer(&self) -> usize {
+        self.drawn.n_steps() / self.drawn.layers.len().max(1)
+    }
+
     /// Shows `see` every step of one layer, the first of which is the `first` of all.
     fn of_layer(
         &self,
@@ -210,7 +215,7 @@ impl Steps for Sampled<'_> {
         price: impl Fn(&LayerStep) -> O + Sync,
         mut see: impl FnMut(&[usize], &[Vec<O>]),
     ) {
-        let per_layer = self.drawn.n_steps() / self.drawn.layers.len().max(1);
+        let per_layer = self.per_layer();
         let one_load = vec![0; per_layer];
         for layer in self.drawn.layers.iter().enumerate() {
             let mut priced = Vec::with_capacity(per_layer);
@@ -224,7 +229,7 @@ impl Steps for Sampled<'_> {
         price: impl Fn(&LayerStep) -> O + Sync,
         mut see: impl FnMut(O),
     ) {
-        let per_layer = self.drawn.n_steps() / self.drawn.layers.len().max(1);
+        let per_layer = self.per_layer();
         for layer in self.drawn.layers.iter().enumerate() {
             self.of_layer(layer, layer.0 * per_layer, |step| see(price(step)));
         }

@@ -3,7 +3,7 @@
 use crate::app::advisor::{AdviceError, Progress};
 use crate::app::fit_predictors::Fits;
 use crate::app::question::{Answerable, AskedRouting, TraceUse};
-use crate::app::routing_evidence::{ENOUGH_STEPS, LoadedRouting};
+use crate::app::routing_evidence::LoadedRouting;
 use crate::app::trace_steps::{Part, Recorded, held_out};
 use crate::wire::question::Method;
 use crate::wire::violation::Violation;
@@ -100,23 +100,13 @@ impl advice::Recorded for HeldOutSteps<'_> {
     }
 
     fn missing_evidence(&self) -> Vec<String> {
-        let short = self.parts.iter().filter(|part| part.n_steps < ENOUGH_STEPS);
-        let mut missing_evidence: Vec<String> = short
-            .map(|part| {
-                format!(
-                    "a longer trace than {}: only {} steps were held out, {ENOUGH_STEPS} are needed",
-                    part.id(),
-                    part.n_steps
-                )
-            })
-            .collect();
-        if self.scaled {
-            missing_evidence.push(format!(
+        let scaled = || {
+            format!(
                 "steps of this size: the recorded steps do not have {} tokens and were scaled, \
                  which hides how finite batches scatter",
                 self.question.system.workload.tokens_per_step
-            ));
-        }
-        missing_evidence
+            )
+        };
+        self.scaled.then(scaled).into_iter().collect()
     }
 }

@@ -21,9 +21,6 @@ use moe_gps_core::trace::counts::ExpertCounts;
 use moe_gps_core::trace::stats::TraceStatistics;
 use moe_gps_core::trace::steps::{StepOrder, split_point};
 
-/// Held-out steps below which a replay is weak evidence.
-pub(super) const ENOUGH_STEPS: u64 = 20;
-
 /// What is known of the routing, and what speaks against relying on it.
 pub(crate) struct LoadedRouting {
     pub(crate) known: RoutingEvidence,

@@ -39,6 +39,9 @@ pub struct Advise {
     /// question's `cluster.device`.
     #[arg(long, value_name = "FILE")]
     pub device: Option<PathBuf>,
+    /// Shows every strategy, also those that no engine runs.
+    #[arg(long)]
+    pub all: bool,
     /// Prints the result as JSON.
     #[arg(long)]
     pub json: bool,
@@ -120,7 +123,7 @@ pub fn run(command: &Advise, out: &mut dyn Write) -> Result<()> {
             }
             writeln!(out)?;
         }
-        answer_table::write(out, &serde_json::from_str(advice.result.get())?)?;
+        answer_table::write(out, &serde_json::from_str(advice.result.get())?, command.all)?;
     }
     Ok(())
 }

@@ -32,7 +32,11 @@ pub(super) fn write(
     }
     let ties = cells.iter().filter(|cell| cell.tie).count();
     if 0 < ties {
-        writeln!(out, "  small letters: equal within the error band, {:.1} %", of(ties))?;
+        writeln!(
+            out,
+            "  small letters: the fastest is not known to be faster than the baseline, {:.1} %",
+            of(ties)
+        )?;
     }
     if cells.iter().any(|cell| cell.winner.is_none()) {
         writeln!(out, "  -: nothing can be run")?;

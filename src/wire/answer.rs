@@ -56,15 +56,32 @@ pub struct Recommendation {
     pub strategy: Option<Cow<'static, str>>,
     /// The predictor of `token_to_expert`.
     pub predictor: Option<PredictorBody>,
-    /// `recommended`, `tie` or `insufficient_evidence`.
+    /// How sure it is that the strategy is right against `baseline`: `recommended`, `keep` (what
+    /// runs now), `tie`, `insufficient_evidence` or `cannot_run`.
     pub verdict: Cow<'static, str>,
+    /// What the verdict is against: `current` where the question gives it, else `none`.
+    #[serde(default)]
+    pub baseline: Cow<'static, str>,
+    /// What the strategy gains over `baseline`; 1 where it is the baseline.
+    #[serde(default)]
+    pub gain: Option<GainBody>,
+    /// What `runner_up` gains over `baseline`.
+    #[serde(default)]
+    pub runner_up_gain: Option<GainBody>,
+    /// Strategies that can be run and are not known to be faster or slower than this one.
+    #[serde(default)]
+    pub equivalent: Vec<Cow<'static, str>>,
+    /// What may make the gain another one, the widest first; of the runner-up where the strategy
+    /// is the baseline.
+    #[serde(default)]
+    pub doubts: Vec<DoubtBody>,
     /// Layer latency of `none` over that of the strategy.
     pub speedup_over_none: Option<f64>,
     /// The same over the current placement, where one is given.
     pub speedup_over_current: Option<f64>,
-    /// Second fastest strategy over the fastest, minus 1.
+    /// Second fastest strategy over the fastest, minus 1, of those that can be run.
     pub margin_over_runner_up: Option<f64>,
-    /// Relative error band of that margin.
+    /// How much less that margin may be.
     pub margin_error_band: Option<f64>,
     /// The best other strategy.
     pub runner_up: Option<Cow<'static, str>>,
@@ -74,6 +91,28 @@ pub struct Recommendation {
     pub missing: Vec<String>,
     /// Why, in plain words.
     pub reason: String,
+}
+
+/// A ratio of costs, above 1 where the strategy is the faster, as an interval from priced doubts.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct GainBody {
+    /// The least it may be.
+    pub low: f64,
+    /// As priced.
+    pub mid: f64,
+    /// The most it may be.
+    pub high: f64,
+}
+
+/// Something that a price rests on and that may be otherwise.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct DoubtBody {
+    /// What it is, such as `expert_memory_traffic`, `forecast_error` or `other_expert_kernel`.
+    pub id: Cow<'static, str>,
+    /// The least the gain may be for this reason alone.
+    pub low: f64,
+    /// The most it may be for this reason alone.
+    pub high: f64,
 }
 
 /// A strategy with its price.
@@ -95,6 +134,10 @@ pub struct StrategyBody {
     pub model_latency_s: Option<f64>,
     /// Layer latency of `none` over this one's.
     pub speedup_over_none: Option<f64>,
+    /// What it gains over the baseline of the recommendation; null where it has no price, or rests
+    /// on a predictor whose figures are assumed.
+    #[serde(default)]
+    pub gain: Option<GainBody>,
     /// Where the time goes; adds up to `layer_latency_s`.
     pub terms: Option<TermsBody>,
     /// What it serves at the step of `none` (objective `throughput_at_tpot`).
@@ -103,7 +146,8 @@ pub struct StrategyBody {
     /// Seconds a step takes, over replayed steps (simulated).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub step_latency_s: Option<StepLatency>,
-    /// 95 % bootstrap interval of the speed-up over `none` (simulated).
+    /// 95 % interval of the speed-up over `none`, over the replayed steps: sampling alone, with no
+    /// doubt of the laws in it (simulated).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub speedup_interval_95: Option<[f64; 2]>,
     /// Device imbalance (max/mean) per layer without the strategy (simulated).
@@ -237,8 +281,13 @@ pub struct CeilingBody {
 pub struct FlipPoint {
     /// The quantity that is varied.
     pub parameter: Cow<'static, str>,
-    /// Where the strategy changes; null if it does not in `range`, or for `communication`.
+    /// Where the strategy changes, in two or three digits; null if it does not in `range`, or for
+    /// `communication`.
     pub value: Option<f64>,
+    /// The change lies between these; asked with a value beyond either end, the service answers
+    /// what is said here. Null where `value` is.
+    #[serde(default)]
+    pub interval: Option<[f64; 2]>,
     /// The strategy it changes to.
     pub becomes: Option<Cow<'static, str>>,
     /// The range searched; null for `communication`.

@@ -33,9 +33,10 @@ pub enum SweptParameter {
 
 impl SweptParameter {
     /// Every quantity with its name.
-    pub const ALL: [(Self, &'static str); 6] = [
+    pub const ALL: [(Self, &'static str); 7] = [
         (Self::Varied(Parameter::Skewness), Parameter::Skewness.id()),
         (Self::Varied(Parameter::LinkBandwidth), Parameter::LinkBandwidth.id()),
+        (Self::Varied(Parameter::InterNodeBandwidth), Parameter::InterNodeBandwidth.id()),
         (Self::Varied(Parameter::TokensPerStep), Parameter::TokensPerStep.id()),
         (Self::Devices, "devices"),
         (Self::Varied(Parameter::PredictorAccuracy), Parameter::PredictorAccuracy.id()),
@@ -64,7 +65,9 @@ impl SweptParameter {
             }
             Some(Self::Varied(Parameter::TokensPerStep)) => return whole(TOKENS),
             Some(Self::Varied(Parameter::Skewness)) => SKEWNESS,
-            Some(Self::Varied(Parameter::LinkBandwidth)) => BANDWIDTH,
+            Some(Self::Varied(Parameter::LinkBandwidth | Parameter::InterNodeBandwidth)) => {
+                BANDWIDTH
+            }
             Some(Self::Varied(Parameter::PredictorAccuracy)) => ACCURACY,
             Some(Self::Varied(Parameter::PredictorOverhead)) => SECONDS,
             None => f64::MIN..=f64::MAX,
@@ -128,12 +131,13 @@ impl PartialSchema for SweepAxis {
 pub struct SweepAnswer {
     /// The axes as asked for.
     pub axes: Vec<AnsweredAxis>,
-    /// The strategy recommended in each cell; null where none can be run.
+    /// The strategy advised in each cell if every one could be run; null where none can.
     pub winner: Vec<Vec<Option<Cow<'static, str>>>>,
+    /// The strategy advised of those that can be run, as a recommendation would name it.
+    pub winner_runnable: Vec<Vec<Option<Cow<'static, str>>>>,
     /// Second fastest strategy over fastest, minus 1.
     pub margin_over_runner_up: Vec<Vec<f64>>,
-    /// Whether that margin is within its error band, so that the simplest of the equals is
-    /// the winner.
+    /// Whether the fastest is not known to be faster than `none` (`current`, where given).
     pub tie: Vec<Vec<bool>>,
     /// Latency of a layer under each strategy, with its fastest predictor; null where it
     /// cannot be run.

@@ -55,3 +55,4 @@ mod snapshots_api;
 mod support;
 mod sweeps;
 mod traces;
+mod verdicts;

@@ -156,10 +156,6 @@ fn every_trace_is_scored_on_its_recorded_steps() {
     assert!(latencies[0] > latencies[1]);
     near(pooled["step_latency_s"]["p50"].as_f64().unwrap() / (32.0 * latencies[1]), 1.0);
     near(pooled["step_latency_s"]["p95"].as_f64().unwrap() / (32.0 * latencies[0]), 1.0);
-    // Four steps are few, and it is said of which trace.
-    let missing = result["recommendation"]["missing"].to_string();
-    let few = |trace: &TraceFacts| missing.contains(&format!("longer trace than {}", trace.id));
-    assert!(few(traces[1]) && !few(traces[0]), "{missing}");
     // Formulas draw steps from the shares, and say so by silence.
     let mut drawn = asked.clone();
     drawn["method"] = json!("analytic");

@@ -23,6 +23,10 @@ pub struct Question {
     pub current: Option<Current>,
     /// Strategies the recommendation is taken from; not empty.
     pub allowed: Vec<Strategy>,
+    /// Whether the question itself names them: the asker runs what no engine does.
+    pub names_allowed: bool,
+    /// Whether values are searched at which the answer changes.
+    pub flip_points: bool,
     /// Throughput at the same time per output token, instead of step latency.
     pub throughput_at_tpot: bool,
     /// Measured time of a whole step without any strategy.
@@ -52,6 +56,8 @@ impl Question {
             rebalance: engines::unnamed::ENGINE.rebalance,
             current: None,
             allowed: strategies::LIST.to_vec(),
+            names_allowed: false,
+            flip_points: true,
             throughput_at_tpot: false,
             measured_step: None,
             seed: 0,

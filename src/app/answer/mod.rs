@@ -2,13 +2,17 @@
 
 mod provenance;
 
+use std::borrow::Cow;
+
 use crate::app::fit_predictors::Fits;
 use crate::app::question::{Answerable, AskedRouting};
 use crate::app::{duplication_search, transfer};
 use crate::wire::answer as wire;
 use crate::wire::interval_search::IntervalSearch;
+use moe_gps_core::advice::choose::Verdict;
 use moe_gps_core::advice::explain;
 use moe_gps_core::advice::group_cost::GroupCost;
+use moe_gps_core::advice::uncertainty::Gain;
 use moe_gps_core::advice::{Advised, Entry, PlanSummary, PricedPredictor};
 use moe_gps_core::catalog::Catalog;
 use moe_gps_core::engines;
@@ -108,7 +112,12 @@ fn recommendation(
         return wire::Recommendation {
             strategy: None,
             predictor: None,
-            verdict: "insufficient_evidence".into(),
+            verdict: Verdict::CannotRun.id().into(),
+            baseline: baseline_id(question).into(),
+            gain: None,
+            runner_up_gain: None,
+            equivalent: Vec::new(),
+            doubts: Vec::new(),
             speedup_over_none: None,
             speedup_over_current: None,
             margin_over_runner_up: None,
@@ -120,10 +129,35 @@ fn recommendation(
         };
     };
     let chosen = &advised.entries[choice.chosen];
+    let compared =
+        if choice.chosen == choice.baseline { choice.runner_up } else { Some(choice.chosen) };
+    let runner_up_gain = choice
+        .runner_up
+        .and_then(|index| advised.uncertainty.gain(&advised.entries, index, choice.baseline));
+    let parts =
+        compared.map(|index| advised.uncertainty.parts(&advised.entries, index, choice.baseline));
+    let doubts = parts
+        .unwrap_or_default()
+        .into_iter()
+        .filter(|(_, gain)| gain.high > gain.low)
+        .map(|(id, gain)| wire::DoubtBody { id: id.into(), low: gain.low, high: gain.high })
+        .collect();
+    let mut equivalent: Vec<Cow<'static, str>> = Vec::new();
+    for index in &choice.equivalent {
+        let id = advised.entries[*index].strategy.id();
+        if id != chosen.strategy.id() && !equivalent.contains(&Cow::Borrowed(id)) {
+            equivalent.push(id.into());
+        }
+    }
     wire::Recommendation {
         strategy: Some(chosen.strategy.id().into()),
         predictor: chosen.predictor.as_ref().map(|priced| predictor(priced, fits)),
         verdict: choice.verdict.id().into(),
+        baseline: baseline_id(question).into(),
+        gain: Some(gain(choice.gain)),
+        runner_up_gain: runner_up_gain.map(gain),
+        equivalent,
+        doubts,
         speedup_over_none: speedup(advised.none(), chosen),
         speedup_over_current: speedup(advised.current(question), chosen),
         margin_over_runner_up: Some(choice.margin),
@@ -133,6 +167,15 @@ fn recommendation(
         missing: choice.missing.clone(),
         reason,
     }
+}
+
+/// What the verdict is against.
+const fn baseline_id(question: &Question) -> &'static str {
+    if question.current.is_some() { "current" } else { "none" }
+}
+
+const fn gain(gain: Gain) -> wire::GainBody {
+    wire::GainBody { low: gain.low, mid: gain.mid, high: gain.high }
 }
 
 fn speedup(over: Option<&Entry>, entry: &Entry) -> Option<f64> {
@@ -183,6 +226,7 @@ fn strategy(
         layer_latency_s: entry.latency().map(Seconds::get),
         model_latency_s: advised.model_latency(question, entry).map(Seconds::get),
         speedup_over_none: speedup(advised.none(), entry),
+        gain: advised.gain(question, index).map(gain),
         terms: entry.terms.as_ref().map(terms),
         serving: entry.served.map(|served| wire::ServingBody {
             sequences: served.sequences,
@@ -227,8 +271,9 @@ fn flip_points(advised: &Advised) -> Vec<wire::FlipPoint> {
         .iter()
         .map(|flip| wire::FlipPoint {
             parameter: flip.parameter.id().into(),
-            value: flip.at.map(|(value, _)| value),
-            becomes: flip.at.map(|(_, strategy)| strategy.id().into()),
+            value: flip.at.map(|change| change.value),
+            interval: flip.at.map(|change| change.interval),
+            becomes: flip.at.map(|change| change.becomes.id().into()),
             range: Some([flip.range.0, flip.range.1]),
             communication: None,
         })
@@ -236,6 +281,7 @@ fn flip_points(advised: &Advised) -> Vec<wire::FlipPoint> {
     points.extend(advised.other_communication.map(|(pattern, winner)| wire::FlipPoint {
         parameter: "communication".into(),
         value: None,
+        interval: None,
         becomes: Some(winner.id().into()),
         range: None,
         communication: Some(name_of(&pattern, &Communication::ALL).into()),

@@ -9,7 +9,7 @@ use crate::app::answer::name_of;
 use crate::app::question::Answerable;
 use crate::wire::answer as wire;
 use crate::wire::question::Method;
-use moe_gps_core::advice::{Advised, Bands};
+use moe_gps_core::advice::Advised;
 use moe_gps_core::catalog::Catalog;
 use moe_gps_core::engines;
 use moe_gps_core::price::Basis;
@@ -28,8 +28,7 @@ pub(super) fn provenance(
     let question = &asked.question;
     let paper = question.system.assumptions.preset == Preset::Paper;
     let terms = advised
-        .none()
-        .map_or(Bands::EXACT, |none| none.bands)
+        .bands
         .named()
         .map(|(name, band)| {
             let basis = if paper {

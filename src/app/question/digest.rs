@@ -169,6 +169,7 @@ mod tests {
         );
         for (pointer, value) in [
             ("/seed", json!(0)),
+            ("/flip_points", json!(true)),
             ("/method", json!("simulated")),
             ("/objective", json!("step_latency")),
             ("/predictors", json!([])),
@@ -239,6 +240,7 @@ mod tests {
             vec![("/allowed_strategies", json!(["none"]))],
             vec![("/objective", json!("throughput_at_tpot"))],
             vec![("/measured_step_s", json!(0.01))],
+            vec![("/flip_points", json!(false))],
             vec![("/assumptions", json!({"overlap": "two_batch"}))],
             vec![("/assumptions", json!({"launch_s": 1e-6}))],
             vec![("/seed", json!(1))],

@@ -145,6 +145,9 @@ fn check(
                 .allowed_strategies
                 .clone()
                 .unwrap_or_else(|| Strategy::ALL.map(|(strategy, _)| strategy).to_vec()),
+            names_allowed: asked.allowed_strategies.is_some()
+                && asked.predictors.as_ref().is_some_and(|stated| !stated.is_empty()),
+            flip_points: asked.flip_points.unwrap_or(true),
             throughput_at_tpot: asked.objective == Some(Objective::ThroughputAtTpot),
             measured_step: asked.measured_step_s.map(Seconds::new),
             seed: seed?,

@@ -65,6 +65,8 @@ impl From<Computed> for SweepAnswer {
         let latency = |strategy| map.matrix(|cell| cell.latency(strategy).map(Seconds::get));
         Self {
             winner: map.matrix(|cell| cell.winner.map(|winner| winner.id().into())),
+            winner_runnable: map
+                .matrix(|cell| cell.winner_runnable.map(|winner| winner.id().into())),
             margin_over_runner_up: map.matrix(|cell| cell.margin),
             tie: map.matrix(|cell| cell.tie),
             layer_latency_s: LatencyMatrices(

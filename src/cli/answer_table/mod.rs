@@ -27,13 +27,16 @@ const TERMS: [Term; 10] = [
 
 /// Writes the result of a recommendation: verdict and reason, strategies with their
 /// terms, where the advice changes, and what it rests on.
-pub(super) fn write(out: &mut dyn Write, result: &ResultBody) -> io::Result<()> {
+///
+/// Of the strategies that no engine runs only the best is shown, unless `all` are asked for.
+pub(super) fn write(out: &mut dyn Write, result: &ResultBody, all: bool) -> io::Result<()> {
     let advice = &result.recommendation;
     let strategy = advice.strategy.as_deref().unwrap_or("nothing can be run");
     writeln!(out, "{}: {strategy}", advice.verdict.replace('_', " "))?;
     writeln!(out, "\n{}\n", wrapped(&advice.reason))?;
-    strategies(out, result)?;
-    terms(out, result)?;
+    let shown = shown(result, all);
+    strategies(out, result, &shown)?;
+    terms(out, result, &shown)?;
     flips(out, &result.flip_points)?;
     plan::write(out, result)?;
     for warning in &result.warnings {
@@ -42,21 +45,41 @@ pub(super) fn write(out: &mut dyn Write, result: &ResultBody) -> io::Result<()> 
     writeln!(out, "to confirm: {}", wrapped(&result.confirm))
 }
 
-fn strategies(out: &mut dyn Write, result: &ResultBody) -> io::Result<()> {
-    let mut table = table(&["strategy", "layer µs", "step ms", "speed-up", "95 %", "runs on"]);
-    for entry in &result.strategies {
+/// The strategies that some engine runs, the one advised, and the fastest of the others.
+fn shown(result: &ResultBody, all: bool) -> Vec<&StrategyBody> {
+    let advised = result.recommendation.strategy.as_ref();
+    let is_listed = |entry: &StrategyBody| {
+        Some(&entry.strategy) == advised || entry.engine_support.iter().any(|one| one.runnable)
+    };
+    let latency = |entry: &&StrategyBody| entry.layer_latency_s.unwrap_or(f64::INFINITY);
+    let others = result.strategies.iter().filter(|entry| !is_listed(entry));
+    let best = others.min_by(|a, b| latency(a).total_cmp(&latency(b)));
+    let is_shown = |entry: &&StrategyBody| {
+        all || is_listed(entry) || best.is_some_and(|best| std::ptr::eq(*entry, best))
+    };
+    result.strategies.iter().filter(is_shown).collect()
+}
+
+fn strategies(out: &mut dyn Write, result: &ResultBody, shown: &[&StrategyBody]) -> io::Result<()> {
+    let against = format!("over {}", result.recommendation.baseline);
+    let mut table = table(&["strategy", "layer µs", "step ms", &against, "interval", "runs on"]);
+    for entry in shown {
         let runnable = entry.engine_support.iter().filter(|support| support.runnable);
         let runs_on: Vec<&str> = runnable.map(|support| &*support.engine).collect();
-        let interval = entry.speedup_interval_95;
         table.add_row(vec![
             name(entry),
             scaled(entry.layer_latency_s, 1e6, 1),
             scaled(entry.model_latency_s, 1e3, 3),
             match entry.infeasible_reason {
                 Some(_) => "not feasible".to_owned(),
-                None => scaled(entry.speedup_over_none, 1.0, 4),
+                None => scaled(entry.gain.map(|gain| gain.mid).or(entry.speedup_over_none), 1.0, 4),
             },
-            interval.map_or_else(String::new, |[low, high]| format!("{low:.3} to {high:.3}")),
+            match entry.gain {
+                Some(gain) if gain.high > gain.low * (1.0 + 1e-6) => {
+                    format!("{:.3} to {:.3}", gain.low, gain.high)
+                }
+                _ => String::new(),
+            },
             if runs_on.is_empty() { "no engine today".to_owned() } else { runs_on.join(", ") },
         ]);
     }
@@ -70,7 +93,11 @@ fn strategies(out: &mut dyn Write, result: &ResultBody) -> io::Result<()> {
     ]);
     right_align(&mut table, 1..5);
     writeln!(out, "{}\n", table.trim_fmt())?;
-    for entry in &result.strategies {
+    let hidden = result.strategies.len() - shown.len();
+    if hidden > 0 {
+        writeln!(out, "{hidden} more that no engine runs: --all\n")?;
+    }
+    for entry in shown {
         if let Some(reason) = &entry.infeasible_reason {
             writeln!(out, "{} is not feasible: {}", name(entry), wrapped(reason))?;
         }
@@ -79,9 +106,9 @@ fn strategies(out: &mut dyn Write, result: &ResultBody) -> io::Result<()> {
 }
 
 /// Microseconds of every term, one column a strategy.
-fn terms(out: &mut dyn Write, result: &ResultBody) -> io::Result<()> {
+fn terms(out: &mut dyn Write, result: &ResultBody, shown: &[&StrategyBody]) -> io::Result<()> {
     let priced: Vec<(&StrategyBody, &TermsBody)> =
-        result.strategies.iter().filter_map(|entry| Some((entry, entry.terms.as_ref()?))).collect();
+        shown.iter().filter_map(|entry| Some((*entry, entry.terms.as_ref()?))).collect();
     let names: Vec<String> = priced.iter().map(|(entry, _)| name(entry)).collect();
     let mut head = vec!["µs per layer"];
     head.extend(names.iter().map(String::as_str));
@@ -115,12 +142,19 @@ fn terms(out: &mut dyn Write, result: &ResultBody) -> io::Result<()> {
 }
 
 fn flips(out: &mut dyn Write, flips: &[FlipPoint]) -> io::Result<()> {
-    writeln!(out, "The advice changes")?;
+    if flips.is_empty() {
+        return Ok(());
+    }
+    writeln!(out, "The advice changes (to what gains 2 % or more)")?;
     for flip in flips {
         let (name, written) = quantity(&flip.parameter);
         match (flip.value, &flip.becomes) {
             (Some(value), Some(becomes)) => {
-                writeln!(out, "  to {becomes} at {name} {}", written(value))?;
+                let [low, high] = flip.interval.unwrap_or([value, value]).map(written);
+                let value = written(value);
+                let interval =
+                    if low == high { String::new() } else { format!(" ({low} to {high})") };
+                writeln!(out, "  to {becomes} at {name} {value}{interval}")?;
             }
             (None, Some(becomes)) => {
                 let other = flip.communication.as_deref().unwrap_or("");
@@ -151,14 +185,19 @@ fn scaled(value: impl Into<Option<f64>>, factor: f64, digits: usize) -> String {
 /// A flip point's parameter and how its values are written for a person.
 fn quantity(parameter: &str) -> (&str, fn(f64) -> String) {
     match parameter {
-        "link_bandwidth_bytes_per_s" => {
-            ("link bandwidth", |value| format!("{:.3} GB/s", value * 1e-9))
-        }
+        "link_bandwidth_bytes_per_s" => ("link bandwidth", gigabytes_per_s),
+        "inter_node_bandwidth_bytes_per_s" => ("bandwidth between nodes", gigabytes_per_s),
         "tokens_per_step" => ("tokens per step", |value| format!("{value:.0}")),
         "predictor_accuracy" => ("predictor accuracy", |value| format!("{value:.3}")),
         "predictor_overhead_s" => ("predictor overhead", |value| format!("{:.1} µs", value * 1e6)),
-        other => (other, |value| format!("{value:.4}")),
+        other => (other, |value| format!("{value:.3}")),
     }
+}
+
+fn gigabytes_per_s(value: f64) -> String {
+    let gigabytes = value * 1e-9;
+    let digits = if gigabytes < 100.0 { 2 } else { 0 };
+    format!("{gigabytes:.digits$} GB/s")
 }
 
 fn table(head: &[&str]) -> Table {

@@ -84,6 +84,9 @@ object! {
             optional(List(1..=Strategy::ALL.len(), OneOf(&Strategy::ALL))),
         /// What is made small: step latency, or throughput at a time per output token.
         pub objective: Option<Objective> = optional(OneOf(&Objective::ALL)),
+        /// Whether values are searched at which the advice changes, true if left out; false
+        /// answers sooner.
+        pub flip_points: Option<bool> = optional(Flag),
         /// Profiled times of one layer that replace the laws.
         pub measured_layer: Option<MeasuredLayer> = optional(Itself),
         /// Measured time of a whole step without any strategy, to check the model by.

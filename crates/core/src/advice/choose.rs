@@ -1,33 +1,48 @@
 //! Which strategy to run, and how sure that is.
+//!
+//! The verdict judges one thing: the chosen entry against the baseline, which is what runs now
+//! where the question says so, else `none`. Chosen is the simplest strategy that is surely faster
+//! than the baseline and not surely slower than the fastest. Where none is, the baseline stays,
+//! unless another is ahead that costs nothing.
 
+use crate::advice::uncertainty::{EQUAL, Gain, Uncertainty, is_assumed};
 use crate::engines;
 use crate::pricing::entry::Entry;
-use crate::pricing::margin::resolution;
-use crate::question::{PredictorSource, Question};
-use crate::strategies::Strategy;
+use crate::question::Question;
+use crate::strategies::{NONE, Strategy};
 use crate::system::Preset;
 use crate::units::Seconds;
 
 /// How sure a recommendation is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// The margin is larger than its error band.
+    /// The chosen strategy is faster than the baseline, or the baseline than all others, whatever
+    /// the doubts.
     Recommended,
-    /// It is not: the simplest of the equals is named.
+    /// What runs now is kept.
+    Keep,
+    /// Neither the baseline nor the strategy that is ahead of it is known to be the faster.
     Tie,
     /// Something is missing that could change the answer.
     InsufficientEvidence,
+    /// Nothing can be run.
+    CannotRun,
 }
 
 impl Verdict {
+    /// Every verdict with its name on the wire.
+    pub const ALL: [(Self, &'static str); 5] = [
+        (Self::Recommended, "recommended"),
+        (Self::Keep, "keep"),
+        (Self::Tie, "tie"),
+        (Self::InsufficientEvidence, "insufficient_evidence"),
+        (Self::CannotRun, "cannot_run"),
+    ];
+
     /// The verdict's name on the wire.
     #[must_use]
-    pub const fn id(self) -> &'static str {
-        match self {
-            Self::Recommended => "recommended",
-            Self::Tie => "tie",
-            Self::InsufficientEvidence => "insufficient_evidence",
-        }
+    pub fn id(self) -> &'static str {
+        Self::ALL.iter().find(|(verdict, _)| *verdict == self).map_or("", |(_, id)| id)
     }
 }
 
@@ -36,16 +51,25 @@ impl Verdict {
 pub struct Choice {
     /// Index of the chosen entry.
     pub chosen: usize,
-    /// Index of the fastest entry; differs from `chosen` under a tie.
+    /// Index of what it is judged against.
+    pub baseline: usize,
+    /// What the chosen entry gains over the baseline; exactly 1 where it is the baseline.
+    pub gain: Gain,
+    /// Index of the fastest entry of those that decide.
     pub fastest: usize,
     /// Index of the best entry of another strategy than the chosen one.
     pub runner_up: Option<usize>,
     /// Second fastest strategy over fastest, minus 1.
     pub margin: f64,
-    /// Error band of that margin.
+    /// How much less that margin may be.
     pub margin_band: f64,
     /// How sure.
     pub verdict: Verdict,
+    /// Whether some rival of the baseline is not known to be faster or slower than it, and none to
+    /// be faster.
+    pub is_open: bool,
+    /// Entries that can be run and are not known to be faster or slower than the chosen one.
+    pub equivalent: Vec<usize>,
     /// What is missing for a surer answer.
     pub missing: Vec<String>,
     /// The best strategy the stated engine (or, without one, any engine) can run.
@@ -62,156 +86,241 @@ impl Choice {
     }
 }
 
-/// The fastest entry of every strategy that may be chosen, fastest first.
-fn ranked(entries: &[Entry], allowed: &[Strategy]) -> Vec<(usize, Strategy, Seconds)> {
-    let mut best: Vec<(usize, Strategy, Seconds)> = Vec::new();
-    for (index, entry) in entries.iter().enumerate() {
-        let Some(latency) = entry.cost() else { continue };
-        if !allowed.contains(&entry.strategy) {
-            continue;
-        }
-        match best.iter_mut().find(|(_, strategy, _)| *strategy == entry.strategy) {
-            Some(known) if latency < known.2 => *known = (index, entry.strategy, latency),
-            Some(_) => {}
-            None => best.push((index, entry.strategy, latency)),
-        }
-    }
-    best.sort_by(|a, b| a.2.get().total_cmp(&b.2.get()).then(a.1.cmp(&b.1)));
-    best
+/// Which entries decide.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Deciding {
+    /// All that are allowed.
+    All,
+    /// Those that can be run: by the stated engine, else by any; or by the asker, who names a
+    /// strategy with a predictor he has measured. In the paper preset all.
+    Runnable,
 }
 
-/// The strategies in order, and the one among them that is taken.
+impl Deciding {
+    fn decides(self, question: &Question, entry: &Entry) -> bool {
+        question.allowed.contains(&entry.strategy)
+            && (self == Self::All
+                || question.system.assumptions.preset == Preset::Paper
+                || (!is_assumed(entry)
+                    && (runs_somewhere(entry.strategy, question)
+                        || question.names_allowed && entry.strategy.forecasts_tokens())))
+    }
+}
+
+/// Whether predictors can decide the answer; where they cannot, they need not be priced to find
+/// it.
+pub(crate) fn predictors_decide(question: &Question) -> bool {
+    question.system.assumptions.preset == Preset::Paper || question.names_allowed
+}
+
+/// The entry of what runs now where the question says so, else of `none`: `none` stands for the
+/// stated map as it is, else the fastest of the stated strategy.
+#[must_use]
+pub fn baseline(question: &Question, entries: &[Entry]) -> Option<usize> {
+    let stated = question.current.as_ref();
+    let strategy = stated
+        .filter(|current| current.physical_to_logical.is_none())
+        .and_then(|current| current.strategy)
+        .unwrap_or(NONE);
+    let of = |index: &usize| entries[*index].strategy == strategy;
+    (0..entries.len()).filter(of).min_by(|a, b| by_cost(entries, *a, *b))
+}
+
+fn cost(entries: &[Entry], index: usize) -> f64 {
+    entries[index].cost().map_or(f64::INFINITY, Seconds::get)
+}
+
+/// The faster first, and of equals the simpler.
+fn by_cost(entries: &[Entry], a: usize, b: usize) -> std::cmp::Ordering {
+    let order = cost(entries, a).total_cmp(&cost(entries, b));
+    order.then(entries[a].strategy.cmp(&entries[b].strategy)).then(a.cmp(&b))
+}
+
+/// What was chosen against what.
+#[derive(Debug, Clone, Copy, PartialEq)]
 struct Pick {
-    ranked: Vec<(usize, Strategy, Seconds)>,
-    /// How far each is inside the error band of the fastest; negative where it is distinguished.
-    inside: Vec<f64>,
     chosen: usize,
-    preset: Preset,
+    baseline: usize,
+    verdict: Verdict,
+    is_open: bool,
 }
 
-impl Pick {
-    /// Second fastest strategy over fastest, minus 1, and the error band of that margin.
-    fn margin(&self, entries: &[Entry]) -> (f64, f64) {
-        let [(fastest, _, least), (second, _, latency), ..] = self.ranked[..] else {
-            return (0.0, 0.0);
-        };
-        (relative(latency, least), band(entries, fastest, second, self.preset))
-    }
-
-    /// Whether the fastest strategy is not told from the second.
-    fn is_tie(&self, (margin, band): (f64, f64)) -> bool {
-        1 < self.ranked.len() && margin <= band
-    }
+/// Entries that decide, fastest first.
+fn ranked(question: &Question, entries: &[Entry], who: Deciding) -> Vec<usize> {
+    let decides =
+        |index: &usize| entries[*index].cost().is_some() && who.decides(question, &entries[*index]);
+    let mut ranked: Vec<usize> = (0..entries.len()).filter(decides).collect();
+    ranked.sort_by(|a, b| by_cost(entries, *a, *b));
+    ranked
 }
 
-fn pick(question: &Question, entries: &[Entry]) -> Option<Pick> {
-    let ranked = ranked(entries, &question.allowed);
-    let &(fastest, _, least) = ranked.first()?;
-    let preset = question.system.assumptions.preset;
-    let inside = |&(index, _, latency): &(usize, Strategy, Seconds)| {
-        band(entries, fastest, index, preset) - relative(latency, least)
-    };
-    let inside: Vec<f64> = ranked.iter().map(inside).collect();
-    let equals = ranked.iter().zip(&inside).filter(|(_, inside)| **inside >= 0.0);
-    let simplest = equals.map(|(one, _)| one).min_by_key(|(_, strategy, _)| *strategy);
-    let chosen = simplest.map_or(fastest, |(index, _, _)| *index);
-    Some(Pick { ranked, inside, chosen, preset })
-}
-
-/// The error band of the margin between two entries.
-fn band(entries: &[Entry], fastest: usize, other: usize, preset: Preset) -> f64 {
-    let terms_of = |index: usize| entries[index].terms.unwrap_or_default();
-    resolution(&terms_of(fastest), &terms_of(other), &entries[fastest].bands, preset)
-}
-
-/// The strategy chosen among entries and the fastest one; `None` if none can be run.
-#[must_use]
-pub fn winner(question: &Question, entries: &[Entry]) -> Option<(Strategy, Strategy)> {
-    let Pick { ranked, chosen, .. } = pick(question, entries)?;
-    Some((entries[chosen].strategy, ranked.first()?.1))
-}
-
-/// The strategy chosen among entries, and by how much `held` is: how far it is inside the
-/// error band of its margin, or a simpler one outside; negative where it is not chosen.
-#[must_use]
-pub fn chosen_by(
+fn pick(
     question: &Question,
     entries: &[Entry],
-    held: Strategy,
-) -> Option<(Strategy, f64)> {
-    let Pick { ranked, inside, chosen, .. } = pick(question, entries)?;
-    let mut lead = f64::INFINITY;
-    let mut runs = false;
-    for ((_, strategy, _), inside) in ranked.iter().zip(inside) {
-        if *strategy == held {
-            runs = true;
-            lead = lead.min(inside);
-        } else if *strategy < held {
-            lead = lead.min(-inside);
-        }
+    uncertainty: &Uncertainty,
+    who: Deciding,
+) -> Option<Pick> {
+    let ranked = ranked(question, entries, who);
+    let baseline = baseline(question, entries).filter(|index| entries[*index].cost().is_some());
+    let gain = |one: usize, over: usize| uncertainty.gain(entries, one, over);
+    let simplest = |of: &mut dyn Iterator<Item = usize>| {
+        of.min_by(|a, b| {
+            entries[*a].strategy.cmp(&entries[*b].strategy).then(by_cost(entries, *a, *b))
+        })
+    };
+    let Some(baseline) = baseline else {
+        // Nothing to judge against: the fastest runs.
+        let fastest = *ranked.first()?;
+        return Some(Pick { chosen: fastest, baseline: fastest, ..SURE });
+    };
+    let rivals: Vec<usize> = ranked.into_iter().filter(|index| *index != baseline).collect();
+    let may_stay =
+        question.current.is_some() || question.allowed.contains(&entries[baseline].strategy);
+    let stays = |is_open: bool| {
+        let verdict = match question.current {
+            Some(_) => Verdict::Keep,
+            None if is_open => Verdict::Tie,
+            None => Verdict::Recommended,
+        };
+        Some(Pick { chosen: baseline, baseline, verdict, is_open })
+    };
+    let Some(&fastest) = rivals.first() else {
+        return if may_stay { stays(false) } else { None };
+    };
+    let sure = |index: &usize| gain(*index, baseline).is_some_and(|gain| gain.is_sure());
+    let near = |index: &usize| gain(fastest, *index).is_none_or(|gain| !gain.is_sure());
+    let mut winners = rivals.iter().copied().filter(|index| sure(index) && near(index));
+    if let Some(chosen) = simplest(&mut winners) {
+        return Some(Pick { chosen, baseline, ..SURE });
     }
-    Some((entries[chosen].strategy, if runs { lead } else { f64::NEG_INFINITY }))
+    let ahead = |index: &usize| cost(entries, *index) * (1.0 + EQUAL) < cost(entries, baseline);
+    let free = |index: &usize| entries[*index].strategy.is_free(question);
+    let is_open = rivals.iter().any(|one| gain(*one, baseline).is_some_and(|gain| gain.is_open()));
+    let mut free = rivals.iter().copied().filter(|index| ahead(index) && free(index));
+    if let Some(chosen) = simplest(&mut free) {
+        return Some(Pick { chosen, baseline, verdict: Verdict::Tie, is_open });
+    }
+    if may_stay {
+        return stays(is_open);
+    }
+    let verdict = if is_open { Verdict::Tie } else { Verdict::Recommended };
+    Some(Pick { chosen: fastest, baseline, verdict, is_open })
 }
 
-/// The strategy chosen, its margin, and whether that is within its error band; `None` if no
-/// strategy can be run.
+/// What nothing speaks against, for either entry.
+const SURE: Pick = Pick { chosen: 0, baseline: 0, verdict: Verdict::Recommended, is_open: false };
+
+/// What a choice comes to.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Decided {
+    /// The strategy chosen.
+    pub strategy: Strategy,
+    /// Second fastest strategy over the fastest, minus 1.
+    pub margin: f64,
+    /// Whether that is a tie.
+    pub is_tie: bool,
+}
+
+/// The strategy chosen by those that decide; `None` if nothing can be run.
 #[must_use]
-pub fn decided(question: &Question, entries: &[Entry]) -> Option<(Strategy, f64, bool)> {
-    let pick = pick(question, entries)?;
-    let margin = pick.margin(entries);
-    Some((entries[pick.chosen].strategy, margin.0, pick.is_tie(margin)))
+pub fn decided(
+    question: &Question,
+    entries: &[Entry],
+    uncertainty: &Uncertainty,
+    who: Deciding,
+) -> Option<Decided> {
+    let pick = pick(question, entries, uncertainty, who)?;
+    Some(Decided {
+        strategy: entries[pick.chosen].strategy,
+        margin: margin(question, entries, uncertainty, who).0,
+        is_tie: pick.verdict == Verdict::Tie,
+    })
+}
+
+/// By how much, as ln of a ratio, `held` is chosen: negative where it is not, and continuous
+/// where prices are. It says where to look for the value at which it no longer is.
+#[must_use]
+pub fn lead(
+    question: &Question,
+    entries: &[Entry],
+    uncertainty: &Uncertainty,
+    held: Strategy,
+) -> f64 {
+    let Some(baseline) = baseline(question, entries) else { return f64::NAN };
+    let least = |index: usize| {
+        let gain = uncertainty.gain(entries, index, baseline);
+        gain.map_or(f64::NEG_INFINITY, |gain| gain.low.ln())
+    };
+    let ranked = ranked(question, entries, Deciding::Runnable);
+    let of = |held_ones: bool| {
+        let those = ranked.iter().filter(|index| (entries[**index].strategy == held) == held_ones);
+        those.map(|index| least(*index)).fold(f64::NEG_INFINITY, f64::max)
+    };
+    if held == entries[baseline].strategy { -of(false) } else { of(true) }
+}
+
+/// Second fastest strategy over fastest, minus 1, and how much less that may be.
+fn margin(
+    question: &Question,
+    entries: &[Entry],
+    uncertainty: &Uncertainty,
+    who: Deciding,
+) -> (f64, f64) {
+    let ranked = ranked(question, entries, who);
+    let Some(&fastest) = ranked.first() else { return (0.0, 0.0) };
+    let other = |index: &&usize| entries[**index].strategy != entries[fastest].strategy;
+    let gain =
+        ranked.iter().find(other).and_then(|second| uncertainty.gain(entries, fastest, *second));
+    gain.map_or((0.0, 0.0), |gain| (gain.mid - 1.0, gain.mid - gain.low))
 }
 
 /// Chooses among entries; `None` if none can be run.
 #[must_use]
-pub fn choose(question: &Question, entries: &[Entry]) -> Option<Choice> {
-    let pick = pick(question, entries)?;
-    let (margin, margin_band) = pick.margin(entries);
-    let tie = pick.is_tie((margin, margin_band));
-    let Pick { ranked, chosen, .. } = pick;
-    let fastest = ranked.first()?.0;
+pub fn choose(question: &Question, entries: &[Entry], uncertainty: &Uncertainty) -> Option<Choice> {
+    // Where nothing that is allowed can be run, what is allowed is judged all the same.
+    let picked = |who| Some((who, pick(question, entries, uncertainty, who)?));
+    let found = picked(Deciding::Runnable).or_else(|| picked(Deciding::All));
+    let (who, Pick { chosen, baseline, verdict, is_open }) = found?;
+    let ranked = ranked(question, entries, who);
     let strategy = entries[chosen].strategy;
-    let runner_up =
-        ranked.iter().find(|(_, other, _)| *other != strategy).map(|(index, _, _)| *index);
-    let mut missing = Vec::new();
-    if let Some(predictor) = &entries[chosen].predictor
-        && predictor.source == PredictorSource::Assumed
-    {
-        missing.push(format!(
-            "{} wins only with a predictor whose accuracy and cost are assumed; state `predictors` \
-             you have measured",
-            strategy.id()
-        ));
-    }
-    let verdict = if missing.is_empty() {
-        if tie { Verdict::Tie } else { Verdict::Recommended }
-    } else {
-        Verdict::InsufficientEvidence
-    };
-    let best_runnable = ranked
-        .iter()
-        .map(|(_, strategy, _)| *strategy)
-        .find(|strategy| runs_somewhere(*strategy, question));
-    Some(Choice {
+    let gain = |one: usize, over: usize| uncertainty.gain(entries, one, over);
+    let open =
+        |index: &usize| *index != chosen && gain(*index, chosen).is_some_and(|gain| gain.is_open());
+    let (margin, margin_band) = margin(question, entries, uncertainty, who);
+    let mut choice = Choice {
         chosen,
-        fastest,
-        runner_up,
+        baseline,
+        gain: gain(chosen, baseline)?,
+        fastest: ranked.first().copied().unwrap_or(chosen),
+        runner_up: ranked.iter().copied().find(|index| entries[*index].strategy != strategy),
         margin,
         margin_band,
         verdict,
-        missing,
-        best_runnable,
-    })
+        is_open,
+        equivalent: ranked.iter().copied().filter(open).collect(),
+        missing: Vec::new(),
+        best_runnable: ranked
+            .iter()
+            .map(|index| entries[*index].strategy)
+            .find(|strategy| runs_somewhere(*strategy, question)),
+    };
+    choice.weigh(is_assumed(&entries[chosen]).then(|| {
+        format!(
+            "{} wins only with a predictor whose accuracy and cost are assumed; state `predictors` \
+             you have measured",
+            strategy.id()
+        )
+    }).into_iter());
+    Some(choice)
 }
 
 /// Whether the stated engine, or without one any engine, can run a strategy.
 fn runs_somewhere(strategy: Strategy, question: &Question) -> bool {
-    let stated = question.system.engine.as_ref().map(|engine| engine.kind);
-    engines::support::support(strategy, &question.system)
-        .iter()
-        .any(|support| support.runnable && stated.is_none_or(|engine| engine == support.engine))
-}
-
-fn relative(latency: Seconds, least: Seconds) -> f64 {
-    if least > Seconds::ZERO { latency / least - 1.0 } else { 0.0 }
+    let system = &question.system;
+    match &system.engine {
+        Some(stated) => engines::support::runnable(strategy, stated.kind, system),
+        None => {
+            engines::LIST.iter().any(|engine| engines::support::runnable(strategy, engine, system))
+        }
+    }
 }

@@ -1,17 +1,17 @@
 //! What could change the answer, and so turns the verdict into `insufficient_evidence`.
 
-use crate::advice::pricing::Pricing;
+use crate::advice::uncertainty::ORDERS;
 use crate::pricing::entry::Entry;
-use crate::pricing::routing_evidence::RoutingEvidence;
+use crate::pricing::routing_evidence::{OrderRange, RoutingEvidence};
 use crate::question::Question;
-use crate::strategies::{NONE, Strategy};
+use crate::strategies::NONE;
 use crate::units::Seconds;
 
 /// Doubts about the routing the answer rests on.
 pub(crate) fn of_routing(
     known: &RoutingEvidence,
-    pricing: &Pricing,
-    chosen: Option<Strategy>,
+    orders: Option<&OrderRange>,
+    is_open: impl Fn(&[&str]) -> bool,
 ) -> Vec<String> {
     let mut doubts = Vec::new();
     if let RoutingEvidence::Balancedness { .. } = known {
@@ -20,18 +20,15 @@ pub(crate) fn of_routing(
                 .to_owned(),
         );
     }
-    if let (Some(orders), Some(chosen)) = (&pricing.orders, chosen) {
-        let changed = pricing.winners_at(orders, chosen);
-        if !changed.is_empty() {
-            let names: Vec<&str> = changed.iter().map(|strategy| strategy.id()).collect();
-            doubts.push(format!(
-                "counts per expert: a scalar skewness leaves device imbalance between {:.2} and \
-                 {:.2}, and inside that range {} wins as well",
-                orders.imbalance[0],
-                orders.imbalance[1],
-                names.join(" or ")
-            ));
-        }
+    if let Some(orders) = orders
+        && is_open(&[])
+        && !is_open(&[ORDERS])
+    {
+        doubts.push(format!(
+            "counts per expert: a scalar skewness leaves device imbalance between {:.2} and {:.2}, \
+             and inside that range balancing may pay or not",
+            orders.imbalance[0], orders.imbalance[1],
+        ));
     }
     doubts
 }

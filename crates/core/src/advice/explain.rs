@@ -2,10 +2,13 @@
 
 use crate::advice::Advised;
 use crate::advice::choose::{Choice, Verdict};
+use crate::advice::uncertainty::{Gain, is_assumed};
+use crate::engines;
+use crate::price::Basis;
 use crate::pricing::entry::Entry;
 use crate::pricing::routing_evidence::RoutingEvidence;
 use crate::question::Question;
-use crate::strategies;
+use crate::strategies::NONE;
 use crate::system::Preset;
 use crate::terms::Terms;
 use crate::units::Seconds;
@@ -13,20 +16,21 @@ use crate::units::Seconds;
 /// Share of launches in the layer above which the answer is about launches.
 const LAUNCH_SHARE: f64 = 1.0 / 3.0;
 
-/// One paragraph: what is better, what it costs, which terms decided, what to doubt.
+/// One paragraph: what is better and how sure that is, what else was looked at, which terms decided, what to doubt.
 #[must_use]
 pub fn reason(question: &Question, known: &RoutingEvidence, advised: &Advised) -> String {
     let Some(choice) = &advised.choice else {
         return "No allowed strategy can be run: see infeasible_reason of each.".to_owned();
     };
     let chosen = &advised.entries[choice.chosen];
-    let mut sentences = Vec::new();
-    sentences.extend(better_reference(advised, choice));
-    sentences.push(verdict_sentence(advised, choice));
+    let mut sentences = vec![verdict_sentence(question, advised, choice)];
+    sentences.extend(equivalent(advised, choice));
+    sentences.extend(undecided(question, advised, choice));
     sentences.extend(serving(advised, choice));
     sentences.extend(deciding_terms(advised, choice));
+    sentences.extend(gravest_doubt(advised, choice));
     if let Some(none) = advised.none()
-        && chosen.strategy == strategies::NONE
+        && chosen.strategy == NONE
         && let (Some(ceiling), Some(latency)) = (advised.ceiling, none.latency())
         && ceiling > Seconds::ZERO
     {
@@ -44,9 +48,15 @@ pub fn reason(question: &Question, known: &RoutingEvidence, advised: &Advised) -
             ));
         }
     }
-    if question.system.assumptions.preset == Preset::Calibrated
-        && let RoutingEvidence::Scalar { .. } = known
-    {
+    let calibrated = question.system.assumptions.preset == Preset::Calibrated;
+    if calibrated && advised.bands.expert_ffn.basis == Basis::Roofline {
+        sentences.push(format!(
+            "The experts' time was not measured on {} with this kernel and number format: it is the \
+             datasheet's rates with the efficiencies of other devices.",
+            question.system.cluster.device.name
+        ));
+    }
+    if calibrated && let RoutingEvidence::Scalar { .. } = known {
         sentences.push(
             "Only a scalar skewness is known: which experts are hot, and so the load of each \
              device, is assumed."
@@ -59,41 +69,106 @@ pub fn reason(question: &Question, known: &RoutingEvidence, advised: &Advised) -
     sentences.join(" ")
 }
 
-fn verdict_sentence(advised: &Advised, choice: &Choice) -> String {
-    let chosen = &advised.entries[choice.chosen];
-    let id = named(chosen);
-    let speedup = advised
-        .none()
-        .and_then(Entry::latency)
-        .zip(chosen.latency())
-        .map_or(1.0, |(none, latency)| none / latency);
-    let gain = if chosen.strategy == strategies::NONE {
-        "Run without balancing".to_owned()
-    } else if speedup >= 1.0 {
-        format!("{id} makes a layer {:.1} % faster than none", (speedup - 1.0) * 100.0)
+/// A gain in words: how much faster or slower, and its interval.
+fn in_words(gain: Gain) -> String {
+    let Gain { low, mid, high } = gain;
+    let (much, way) = if mid >= 1.0 { (mid - 1.0, "faster") } else { (1.0 / mid - 1.0, "slower") };
+    let interval =
+        if high - low > 1e-6 { format!(", {low:.3} to {high:.3}") } else { String::new() };
+    format!("{:.1} % {way} ({mid:.3}×{interval})", much * 100.0)
+}
+
+fn verdict_sentence(question: &Question, advised: &Advised, choice: &Choice) -> String {
+    let baseline = if question.current.is_some() {
+        "the current placement".to_owned()
     } else {
-        format!("{id} is {:.1} % slower than none", (1.0 / speedup - 1.0) * 100.0)
+        named(&advised.entries[choice.baseline])
     };
-    let runner_up = choice.runner_up.map(|index| &advised.entries[index]);
-    let against_none = runner_up.is_some_and(|entry| entry.strategy == strategies::NONE);
-    match (choice.verdict, runner_up.map(named)) {
-        (_, None) => format!("{gain}; nothing else can be run."),
-        (Verdict::Tie, Some(runner_up)) => format!(
-            "{gain}. {runner_up} is equal within the error band (margin {:.2} %, band {:.2} %), so \
-             the simplest is named.",
-            choice.margin * 100.0,
-            choice.margin_band * 100.0
-        ),
-        // The gain over `none` is the margin already.
-        (_, Some(_)) if against_none && choice.chosen == choice.fastest => {
-            format!("{gain} (error band {:.2} %).", choice.margin_band * 100.0)
-        }
-        (_, Some(runner_up)) => format!(
-            "{gain}, and {:.1} % ahead of {runner_up} (error band {:.2} %).",
-            choice.margin * 100.0,
-            choice.margin_band * 100.0
-        ),
+    let gain = |index: usize| advised.uncertainty.gain(&advised.entries, index, choice.baseline);
+    if choice.chosen != choice.baseline {
+        let id = named(&advised.entries[choice.chosen]);
+        let faster = format!("{id} makes a layer {} than {baseline}", in_words(choice.gain));
+        return match choice.verdict {
+            Verdict::Tie if advised.entries[choice.chosen].strategy.is_free(question) => format!(
+                "{faster}; that is not sure, but it costs neither memory nor a pause, so it is named."
+            ),
+            Verdict::Tie => format!("{faster}, which is not sure."),
+            _ => format!("{faster}."),
+        };
     }
+    let stay = if question.current.is_some() {
+        "Keep the current placement"
+    } else {
+        "Run without balancing"
+    };
+    let rival =
+        choice.runner_up.and_then(|index| Some((named(&advised.entries[index]), gain(index)?)));
+    let Some((rival, gain)) = rival else {
+        return format!("{stay}: nothing else can be run.");
+    };
+    let rival = format!("{rival} makes a layer {}", in_words(gain));
+    if gain.mid > 1.0 && gain.is_open() {
+        format!("{stay}: {rival}, which is not sure, and it is not free.")
+    } else if gain.is_open() {
+        format!("{stay}: {rival}, which is not sure.")
+    } else {
+        format!("{stay}: {rival}.")
+    }
+}
+
+/// What is not told apart from the choice.
+fn equivalent(advised: &Advised, choice: &Choice) -> Option<String> {
+    let names: Vec<String> = choice
+        .equivalent
+        .iter()
+        .filter(|index| {
+            **index != choice.baseline
+                && Some(**index) != choice.runner_up.filter(|_| choice.chosen == choice.baseline)
+        })
+        .map(|index| named(&advised.entries[*index]))
+        .collect();
+    (!names.is_empty()).then(|| format!("Not known to be faster or slower: {}.", names.join(", ")))
+}
+
+/// The fastest of those that do not decide, where it is faster than the choice.
+fn undecided(question: &Question, advised: &Advised, choice: &Choice) -> Option<String> {
+    let cost = |entry: &Entry| entry.cost().map_or(f64::INFINITY, Seconds::get);
+    let fastest = advised.entries.iter().min_by(|a, b| cost(a).total_cmp(&cost(b)))?;
+    let decider = &advised.entries[choice.fastest];
+    if cost(fastest) >= cost(decider).min(cost(&advised.entries[choice.chosen])) {
+        return None;
+    }
+    let support = engines::support::support(fastest.strategy, &question.system);
+    let stated = question.system.engine.as_ref().map(|engine| engine.kind);
+    let of_stated = support.iter().find(|one| Some(one.engine) == stated && !one.runnable);
+    let why = if !question.allowed.contains(&fastest.strategy) {
+        "is not allowed".to_owned()
+    } else if let Some(support) = of_stated {
+        format!("cannot be run by {}: {}", support.engine.name, support.because)
+    } else if support.iter().all(|one| !one.runnable) {
+        "is run by no engine today".to_owned()
+    } else if is_assumed(fastest) {
+        "rests on a predictor that is assumed".to_owned()
+    } else {
+        return None;
+    };
+    let ahead = cost(&advised.entries[choice.chosen]) / cost(fastest) - 1.0;
+    Some(format!("{} is priced {:.1} % faster still, but it {why}.", named(fastest), ahead * 100.0))
+}
+
+/// The doubt that leaves most open.
+fn gravest_doubt(advised: &Advised, choice: &Choice) -> Option<String> {
+    let other = if choice.chosen == choice.baseline { choice.runner_up? } else { choice.chosen };
+    let parts = advised.uncertainty.parts(&advised.entries, other, choice.baseline);
+    let (id, gain) = parts.first()?;
+    (gain.high / gain.low > 1.02).then(|| {
+        format!(
+            "The widest doubt is {}: {:.3}× to {:.3}×.",
+            id.replace('_', " "),
+            gain.low,
+            gain.high
+        )
+    })
 }
 
 /// What is served at the step of `none`, where that is the objective.
@@ -107,11 +182,12 @@ fn serving(advised: &Advised, choice: &Choice) -> Option<String> {
     ))
 }
 
-/// The two terms in which chosen and runner-up differ most.
+/// The two terms in which the choice and what it is compared with differ most.
 fn deciding_terms(advised: &Advised, choice: &Choice) -> Option<String> {
-    let runner_up = &advised.entries[choice.runner_up?];
+    let other = if choice.chosen == choice.baseline { choice.runner_up? } else { choice.baseline };
+    let other = &advised.entries[other];
     let chosen = &advised.entries[choice.chosen];
-    let (mine, theirs): (Terms, Terms) = (chosen.terms?, runner_up.terms?);
+    let (mine, theirs): (Terms, Terms) = (chosen.terms?, other.terms?);
     let mut differences: Vec<(&str, f64)> = mine
         .with(&theirs, |x, y| (x - y).get() * 1e6)
         .named()
@@ -129,22 +205,7 @@ fn deciding_terms(advised: &Advised, choice: &Choice) -> Option<String> {
             format!("{way} {:.1} µs of {name}", difference.abs())
         })
         .collect();
-    Some(format!("Against {} it {} per layer.", named(runner_up), words.join(" and ")))
-}
-
-/// A reference that beats every strategy by more than the error band.
-fn better_reference(advised: &Advised, choice: &Choice) -> Option<String> {
-    let fastest = advised.entries[choice.fastest].latency()?;
-    let reference = advised.references.iter().find(|r| r.id == "tensor_experts")?;
-    let gain = fastest / reference.layer_latency - 1.0;
-    (gain > choice.margin_band.max(0.02)).then(|| {
-        format!(
-            "Consider serving without expert parallelism first: with every expert sharded over \
-             all devices ({}) a layer would be {:.1} % faster than under any strategy here.",
-            reference.id,
-            gain * 100.0
-        )
-    })
+    Some(format!("Against {} it {} per layer.", named(other), words.join(" and ")))
 }
 
 /// Strategy with its predictor, for sentences.

@@ -11,6 +11,7 @@ pub mod explain;
 pub mod group_cost;
 pub(crate) mod pricing;
 pub mod sensitivity;
+pub mod uncertainty;
 
 use baselines::Reference;
 use choose::Choice;
@@ -18,6 +19,7 @@ use group_cost::GroupCost;
 use pricing::Pricing;
 use sensitivity::flip::Flip;
 use sensitivity::scenario::Scenario;
+use uncertainty::{Gain, Uncertainty, is_assumed};
 
 use crate::cancel::Cancel;
 use crate::engines;
@@ -33,7 +35,7 @@ use crate::pricing::layer::LayerCosts;
 use crate::pricing::routing_evidence::{OrderRange, RoutingEvidence};
 use crate::question::Question;
 use crate::strategies::{LIST, NONE, Strategy};
-use crate::system::Communication;
+use crate::system::{Communication, Preset};
 use crate::units::Seconds;
 
 pub use crate::evaluate::PlanSummary;
@@ -45,6 +47,10 @@ pub use pricing::Priced;
 pub struct Advised {
     /// Every strategy with its price.
     pub entries: Vec<Entry>,
+    /// How far each term can be trusted.
+    pub bands: Bands,
+    /// How far the comparison of two entries can be trusted.
+    pub uncertainty: Uncertainty,
     /// The choice, if anything can be run.
     pub choice: Option<Choice>,
     /// The plans behind the entries (calibrated mode).
@@ -90,20 +96,24 @@ impl Advised {
         self.entries.iter().find(|entry| entry.strategy == NONE)
     }
 
-    /// The entry of what runs now, where the question says: `none` stands for the stated map
-    /// as it is, else the fastest of the stated strategy.
+    /// The entry of what runs now, where the question says.
     #[must_use]
     pub fn current(&self, question: &Question) -> Option<&Entry> {
-        let current = question.current.as_ref()?;
-        if current.physical_to_logical.is_some() {
-            return self.none();
+        question.current.as_ref()?;
+        choose::baseline(question, &self.entries).map(|index| &self.entries[index])
+    }
+
+    /// What an entry gains over the baseline; `None` where it has no price, or rests on a predictor
+    /// that nobody has measured.
+    #[must_use]
+    pub fn gain(&self, question: &Question, entry: usize) -> Option<Gain> {
+        if question.system.assumptions.preset == Preset::Calibrated
+            && is_assumed(&self.entries[entry])
+        {
+            return None;
         }
-        let strategy = current.strategy?;
-        let cost = |entry: &&Entry| entry.cost().map_or(f64::INFINITY, Seconds::get);
-        self.entries
-            .iter()
-            .filter(|entry| entry.strategy == strategy)
-            .min_by(|a, b| cost(a).total_cmp(&cost(b)))
+        let baseline = choose::baseline(question, &self.entries)?;
+        self.uncertainty.gain(&self.entries, entry, baseline)
     }
 
     /// What the replay found of an entry.
@@ -177,30 +187,36 @@ pub fn advise<R: Recorded>(
     let mut sampled = pricing.whole()?;
     let scenario = Scenario::new(&pricing, &sampled.entries)?;
     sensitivity::serve(&scenario, question, &mut sampled.entries);
-    let on_samples = choose::choose(question, &sampled.entries)
-        .map(|choice| sampled.entries[choice.chosen].strategy);
-    let mut flips = match on_samples {
+    evidence::none_fits_or_nothing(&mut sampled.entries);
+    let uncertainty = sampled.uncertainty(&sampled.entries, &[]);
+    let choice = choose::choose(question, &sampled.entries, &uncertainty);
+    let on_samples = choice.map(|choice| sampled.entries[choice.chosen].strategy);
+    let mut flips = match on_samples.filter(|_| question.flip_points) {
         Some(chosen) => sensitivity::all_flips(&scenario, chosen)?,
         None => Vec::new(),
     };
     let mut missing_evidence = missing;
-    missing_evidence.extend(evidence::of_routing(known, &pricing, on_samples));
 
-    let mut entries = sampled.entries;
+    let mut entries = sampled.entries.clone();
     let mut replayed = Vec::new();
     if let Some(recorded) = recorded.as_deref_mut() {
-        evidence::none_fits_or_nothing(&mut entries);
         replayed = replay(question, pattern, &entries, &sampled.plans, recorded)?;
         for found in &replayed {
             entries[found.entry].reprice(found.terms);
         }
         missing_evidence.extend(recorded.missing_evidence());
     }
-    let mut choice = choose::choose(question, &entries);
+    let uncertainty = sampled.uncertainty(&entries, &replayed);
+    let mut choice = choose::choose(question, &entries, &uncertainty);
+    let is_open = |without: &[&str]| {
+        let uncertainty = uncertainty.without(without);
+        choose::choose(question, &entries, &uncertainty).is_some_and(|choice| choice.is_open)
+    };
+    missing_evidence.extend(evidence::of_routing(known, pricing.orders.as_ref(), is_open));
     let chosen = choice.as_ref().map(|choice| entries[choice.chosen].strategy);
-    // Where recorded steps confirm the choice, its flip points on sampled ones stay.
-    if let Some(chosen) = chosen.filter(|_| chosen != on_samples) {
-        flips = sensitivity::all_flips(&Scenario::new(&pricing, &entries)?, chosen)?;
+    // Values are searched on sampled steps: where recorded ones advise otherwise they say nothing.
+    if chosen != on_samples {
+        flips.clear();
     }
     let replayed_ceiling = ceiling(choice.as_ref(), &entries, &replayed);
     let ceiling = replayed_ceiling.or(sampled.ceiling);
@@ -217,7 +233,6 @@ pub fn advise<R: Recorded>(
     }
 
     let deployment = evidence::of_deployment(question, &entries, sampled.dense_layer);
-    evidence::none_fits_or_nothing(&mut entries);
     if let Some(choice) = &mut choice {
         choice.weigh(missing_evidence.iter().cloned().chain(deployment));
     }
@@ -227,6 +242,8 @@ pub fn advise<R: Recorded>(
         orders: pricing.orders.clone(),
         communication: (pattern, because),
         dense_layer: sampled.dense_layer,
+        bands: sampled.bands,
+        uncertainty,
         plans: sampled.plans,
         search: sampled.search,
         entries,

@@ -2,14 +2,16 @@
 
 use std::sync::{Arc, OnceLock};
 
-use crate::advice::choose::winner;
+use crate::advice::choose::{Decided, Deciding, choose, decided};
+use crate::advice::uncertainty::{self, Doubt, Ground, Uncertainty};
 use crate::cancel::Cancel;
 use crate::evaluate::PlanSummary;
 use crate::evaluate::prices::SampledPrices;
-use crate::evaluate::sampled_steps::{DRAWS, Effort, SampledSteps, draws};
+use crate::evaluate::replay::Replayed;
+use crate::evaluate::sampled_steps::{DRAWS, SampledSteps, draws};
 use crate::evaluate::slot_search::SlotSearch;
 use crate::pricing::candidates::{Care, Placements, placements};
-use crate::pricing::entry::Entry;
+use crate::pricing::entry::{Bands, Entry};
 use crate::pricing::error::PricingError;
 use crate::pricing::layer::LayerCosts;
 use crate::pricing::paper::Paper;
@@ -21,9 +23,6 @@ use crate::routing::LayerRouting;
 use crate::strategies::{self, Strategy};
 use crate::system::{Communication, Preset};
 use crate::units::Seconds;
-
-/// On this it is seen whether the answer would be another one in another case.
-const SIDE_DRAWS: Effort = Effort { steps: 32, per_layer: 2 };
 
 /// A question with what is known of its routing, ready to be priced.
 #[derive(Debug)]
@@ -53,6 +52,28 @@ pub struct Priced {
     pub ceiling: Option<Seconds>,
     /// Latency of one dense layer.
     pub dense_layer: Seconds,
+    /// How far each term can be trusted.
+    pub bands: Bands,
+    /// What the laws may be otherwise by.
+    pub(crate) doubts: Vec<Doubt>,
+    /// The laws of the layer; none in paper mode.
+    pub(crate) costs: Option<LayerCosts>,
+}
+
+impl Priced {
+    /// The strategy chosen among all that are allowed, whoever can run them, or among those that
+    /// can be run.
+    #[must_use]
+    pub fn decided(&self, question: &Question, who: Deciding) -> Option<Decided> {
+        decided(question, &self.entries, &self.uncertainty(&self.entries, &[]), who)
+    }
+
+    /// What the prices may be otherwise by: on sampled steps, or with what was replayed.
+    pub(crate) fn uncertainty(&self, entries: &[Entry], replayed: &[Replayed]) -> Uncertainty {
+        self.costs.as_ref().map_or_else(Uncertainty::none, |costs| {
+            Uncertainty::new(entries, costs, self.doubts.iter(), replayed)
+        })
+    }
 }
 
 impl<'a> Pricing<'a> {
@@ -82,12 +103,25 @@ impl<'a> Pricing<'a> {
         let drawn = SampledSteps::new(question, &draws, &self.layers, &costs, placements);
         let analytic = SampledPrices::new(question, planner, &costs, placements, &drawn);
         let analysis = analytic.analyse(&self.layers, self.known.loads());
+        let ground = Ground {
+            question,
+            pattern: self.pattern,
+            costs: &costs,
+            layers: &self.layers,
+            placements,
+            taken: &analysis.taken,
+            stop: self.stop,
+        };
+        let doubts = ground.doubts(self.orders.as_ref(), uncertainty::WHOLE)?;
         Ok(Priced {
             entries: self.priceable(analysis.entries),
             plans: analysis.plans,
             search: analysis.search,
             ceiling: Some(analysis.ceiling),
             dense_layer: costs.dense_layer,
+            bands: costs.bands,
+            doubts,
+            costs: Some(costs),
         })
     }
 
@@ -103,44 +137,14 @@ impl<'a> Pricing<'a> {
         Ok(self.placements.get_or_init(|| Arc::new(made)))
     }
 
-    /// The strategies chosen and fastest under another pattern or with other routing.
-    fn winner_if(
-        &self,
-        pattern: Communication,
-        layers: &[LayerRouting],
-    ) -> Result<Option<(Strategy, Strategy)>, PricingError> {
-        let question = self.question;
-        let costs = LayerCosts::of(question, pattern)?;
-        let planner = Planner::new(question);
-        let loads = self.known.loads();
-        let placements = placements(question, &planner, layers, loads, Care::Quick, self.stop)?;
-        let draws = draws(question.seed, layers, SIDE_DRAWS);
-        let drawn = SampledSteps::new(question, &draws, layers, &costs, &placements);
-        let prices = SampledPrices::new(question, planner, &costs, &placements, &drawn).price();
-        Ok(winner(question, &self.priceable(prices)))
-    }
-
     /// The strategy chosen under another communication pattern.
     pub(crate) fn winner_under(&self, pattern: Communication) -> Option<Strategy> {
         if paper(self.question) {
             return None;
         }
-        self.winner_if(pattern, &self.layers).ok().flatten().map(|(chosen, _)| chosen)
-    }
-
-    /// Strategies other than `chosen` that win by more than the error band at the ends of
-    /// the range of orders.
-    pub(crate) fn winners_at(&self, orders: &OrderRange, chosen: Strategy) -> Vec<Strategy> {
-        let mut winners = Vec::new();
-        for layer in &orders.layers {
-            let found = self.winner_if(self.pattern, std::slice::from_ref(layer));
-            let Ok(Some((winner, fastest))) = found else { continue };
-            // Where both are equals within the band, nothing contradicts the choice.
-            if winner != chosen && fastest != chosen && !winners.contains(&winner) {
-                winners.push(winner);
-            }
-        }
-        winners
+        let Self { question, known, stop, .. } = *self;
+        let other = Self::new(question, known, pattern, stop).whole().ok()?;
+        Some(other.decided(question, Deciding::Runnable)?.strategy)
     }
 
     /// The entries that may stand: without counts per expert only the static placement can
@@ -169,8 +173,18 @@ pub(crate) fn paper(question: &Question) -> bool {
 fn by_paper(question: &Question, known: &RoutingEvidence) -> Priced {
     let (model, dense_layer) = paper_model(question, known);
     let entries = model.entries(&question.predictors);
-    let ceiling = winner(question, &entries).map(|(_, fastest)| model.ceiling(fastest).total());
-    Priced { entries, plans: Vec::new(), search: None, ceiling, dense_layer }
+    let fastest = choose(question, &entries, &Uncertainty::none()).map(|choice| choice.fastest);
+    let ceiling = fastest.map(|fastest| model.ceiling(entries[fastest].strategy).total());
+    Priced {
+        entries,
+        plans: Vec::new(),
+        search: None,
+        ceiling,
+        dense_layer,
+        bands: Bands::EXACT,
+        doubts: Vec::new(),
+        costs: None,
+    }
 }
 
 /// The strategies priced by the paper's formulas.

@@ -209,6 +209,21 @@ impl ExpertLaw {
         Self { band, basis, ..self }
     }
 
+    /// The same law where memory takes `memory` times as long, and arithmetic `compute` times:
+    /// the number of tokens at which the one gives way to the other moves.
+    #[must_use]
+    pub fn slower(&self, memory: f64, compute: f64) -> Self {
+        Self {
+            weight_time: self.weight_time * memory,
+            row_time: self.row_time * memory,
+            seen_time: self.seen_time * memory,
+            moved_time: self.moved_time * memory,
+            block_time: self.block_time.map(|time| time * compute),
+            tile_time: self.tile_time.map(|times| times.map(|time| time * compute)),
+            ..*self
+        }
+    }
+
     /// The work of one expert with that many tokens; zero tokens, no work.
     #[must_use]
     pub fn piece(&self, tokens: f64) -> ExpertWork {

@@ -21,8 +21,6 @@ pub struct Entry {
     pub infeasible: Option<String>,
     /// Where one layer's time goes; `None` where there is no formula.
     pub terms: Option<Terms>,
-    /// How far each term can be trusted.
-    pub bands: Bands,
     /// What it serves at the step of `none`, where that is the objective.
     pub served: Option<Served>,
 }

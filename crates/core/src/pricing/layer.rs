@@ -17,6 +17,7 @@ use crate::comm::{exchange::Exchange, load::ExchangeLoad};
 use crate::cost::experts::{ExpertLaw, ExpertShape, ExpertWork, Seen};
 use crate::cost::{Laws, expert_law, launches};
 use crate::engines;
+use crate::hardware::Stack;
 use crate::price::{Basis, Price};
 use crate::pricing::attention_block::{attention_block, dense_block};
 use crate::pricing::device_load::DeviceLoad;
@@ -25,7 +26,7 @@ use crate::pricing::error::PricingError;
 use crate::question::{MeasuredLayer, Question};
 use crate::rebalance::STALL_BAND;
 use crate::system::{Communication, Overlap, System};
-use crate::terms::Terms;
+use crate::terms::{PerTerm, Terms};
 use crate::units::{Bytes, Seconds};
 
 /// The layer of one question, ready to be priced for any loads.
@@ -42,6 +43,8 @@ pub struct LayerCosts {
     pub(crate) works: Vec<ExpertWork>,
     /// Measured over modelled time of the balanced experts.
     expert_scale: f64,
+    /// Tokens of a slot and slots of a device for which the experts were measured.
+    measured_balanced: Option<(f64, u32)>,
     pub(crate) exchange: Exchange,
     /// One dense layer of the model, 0 where there is none.
     pub dense_layer: Seconds,
@@ -101,16 +104,58 @@ impl LayerCosts {
 
     /// Binds every law to the question's system.
     #[must_use]
-    #[expect(clippy::too_many_lines, reason = "one operator after another, in the order of a step")]
     pub fn new(
         system: &System,
         pattern: Communication,
         measured: Option<&MeasuredLayer>,
         tokens: f64,
     ) -> Option<Self> {
+        let stack = system.cluster.device.default_stack(system.engine_kind())?;
+        Some(Self::on_stack(stack, system, pattern, measured, tokens))
+    }
+
+    /// The same layer with every other kernel of the routed experts that the engine ships for the
+    /// device; none where the question names its kernel.
+    pub(crate) fn with_other_kernels(question: &Question, pattern: Communication) -> Vec<Self> {
+        let system = &question.system;
+        if system.engine.as_ref().is_some_and(|engine| engine.moe_kernel.is_some()) {
+            return Vec::new();
+        }
+        let (device, engine) = (&system.cluster.device, system.engine_kind());
+        let taken = device.default_stack(engine).map(|stack| &stack.name);
+        let shipped = |stack: &&Stack| {
+            let ships = |kernel: &String| engine.moe_kernels.contains(&kernel.as_str());
+            engine.moe_kernels.is_empty() || stack.kernels.iter().any(ships)
+        };
+        let others = device.stacks.iter().filter(|stack| Some(&stack.name) != taken);
+        let tokens = system.workload.tokens_per_step as f64;
+        let measured = question.measured_layer.as_ref();
+        let bound = |stack: &Stack| Self::on_stack(stack, system, pattern, measured, tokens);
+        others.filter(shipped).map(bound).collect()
+    }
+
+    /// The same layer where the experts' memory and arithmetic take so many times as long; what
+    /// was measured at balanced load stays.
+    pub(crate) fn with_experts_slower(&self, memory: f64, compute: f64) -> Self {
+        let experts = self.experts.slower(memory, compute);
+        let expert_scale = self.measured_balanced.map_or(self.expert_scale, |(tokens, slots)| {
+            let time = |law: &ExpertLaw| law.time((0..slots).map(|_| law.piece(tokens)).sum());
+            self.expert_scale * (time(&self.experts) / time(&experts))
+        });
+        Self { experts, expert_scale, works: Vec::new(), ..self.clone() }
+    }
+
+    /// Binds every law of one stack.
+    #[expect(clippy::too_many_lines, reason = "one operator after another, in the order of a step")]
+    fn on_stack(
+        stack: &Stack,
+        system: &System,
+        pattern: Communication,
+        measured: Option<&MeasuredLayer>,
+        tokens: f64,
+    ) -> Self {
         let device = &system.cluster.device;
         let engine = system.engine_kind();
-        let stack = device.default_stack(engine)?;
         let laws = Laws::bind(device, stack, &system.workload.dtypes);
         let halves = if system.assumptions.overlap == Overlap::TwoBatch { 2.0 } else { 1.0 };
         let part = tokens / halves;
@@ -164,6 +209,7 @@ impl LayerCosts {
         });
 
         let mut expert_scale = 1.0;
+        let mut measured_balanced = None;
         if let Some(measured) = measured {
             let stated = |time| Price { time, band: 0.0, basis: Basis::Measured };
             attention = stated(measured.attention);
@@ -172,6 +218,7 @@ impl LayerCosts {
             let per_device = experts.routed.div_ceil(system.parallelism.expert_parallel);
             let work: ExpertWork = (0..per_device).map(|_| expert.piece(mean)).sum();
             expert_scale = measured.expert_ffn_balanced / expert.time(work);
+            measured_balanced = Some((mean, per_device));
         }
 
         let exchanged = exchange.price(&exchange.balanced());
@@ -195,7 +242,7 @@ impl LayerCosts {
             overlap_hidden: of(exchanged.combine),
             other: band(LAUNCH_BAND, Basis::Fitted),
         };
-        Some(Self {
+        Self {
             fixed: Terms {
                 attention: attention.time,
                 all_reduce: all_reduce.time,
@@ -208,6 +255,7 @@ impl LayerCosts {
             experts: expert,
             works: Vec::new(),
             expert_scale,
+            measured_balanced,
             exchange,
             dense_layer: if model.dense_layers == 0 {
                 Seconds::ZERO
@@ -222,7 +270,7 @@ impl LayerCosts {
             tokens,
             halves,
             overlap: system.assumptions.overlap,
-        })
+        }
     }
 
     /// Whether placement changes dispatch and combine.
@@ -269,6 +317,13 @@ impl LayerCosts {
         terms.dispatch = routed.dispatch;
         terms.combine = routed.combine;
         terms.expert_ffn = routed.ffn + self.shared * self.halves;
+        terms.overlap_hidden = Seconds::ZERO - self.hidden(&terms);
+        terms
+    }
+
+    /// A layer whose terms take so many times as long, and hide of each other what they then can.
+    pub(crate) fn rescaled(&self, terms: &Terms, factors: &PerTerm<f64>) -> Terms {
+        let mut terms = terms.with(factors, |term, factor| term * factor);
         terms.overlap_hidden = Seconds::ZERO - self.hidden(&terms);
         terms
     }

@@ -12,7 +12,7 @@
 //! MoE-GPS (arXiv 2506.07366).
 
 use crate::comm;
-use crate::pricing::entry::{Bands, Entry, PricedPredictor};
+use crate::pricing::entry::{Entry, PricedPredictor};
 use crate::question::{Predictor, PredictorCost, PredictorPoint};
 use crate::strategies::token_to_expert::predictor_curve::optimum;
 use crate::strategies::{LIST, Strategy};
@@ -94,7 +94,6 @@ impl Paper<'_> {
             predictor: at.map(|(predictor, point)| PricedPredictor::at(predictor, point)),
             infeasible: terms.err().map(str::to_owned),
             terms: terms.ok(),
-            bands: Bands::EXACT,
             served: None,
         }
     }

@@ -70,6 +70,12 @@ pub trait Rules: Sync {
         "the engine's static placement"
     }
 
+    /// Whether it costs neither memory nor a pause, so that it may run though nobody knows that it
+    /// is faster.
+    fn is_free(&self, _question: &Question) -> bool {
+        false
+    }
+
     /// Whether tokens are where their experts are, so that nothing is dispatched.
     fn skips_dispatch(&self, _assumptions: &Assumptions) -> bool {
         false

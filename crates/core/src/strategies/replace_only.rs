@@ -2,9 +2,10 @@
 
 use super::{Colours, Placing, Rules, Strategy};
 use crate::engines::Engine;
+use crate::placement::PlacementError;
 use crate::pricing::paper::{Paper, PaperRouting};
 use crate::pricing::planner::Planner;
-use crate::question::{PredictorPoint, Question};
+use crate::question::{PredictorPoint, Question, RebalanceMode};
 use crate::system::System;
 use crate::terms::Terms;
 
@@ -30,8 +31,22 @@ impl Rules for ReplaceOnly {
         Placing::Planned
     }
 
-    fn slots(&self, planner: &Planner, _: &Question) -> Vec<u32> {
-        vec![planner.base_slots]
+    fn slots(&self, planner: &Planner, question: &Question) -> Vec<u32> {
+        // Where experts do not fill the devices, every full map holds copies.
+        match self.unsupported(&question.system) {
+            Some(_) => Vec::new(),
+            None => vec![planner.base_slots],
+        }
+    }
+
+    fn unplanned(&self, obstacle: Option<&PlacementError>) -> String {
+        let uneven = "experts do not fill the devices evenly, so that every plan holds copies: see \
+                      distribution_only";
+        obstacle.map_or_else(|| uneven.to_owned(), ToString::to_string)
+    }
+
+    fn is_free(&self, question: &Question) -> bool {
+        question.rebalance.mode == RebalanceMode::StartupMap
     }
 
     fn unsupported(&self, system: &System) -> Option<String> {

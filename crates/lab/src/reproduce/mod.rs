@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use moe_gps_core::advice;
 use moe_gps_core::advice::Entry;
-use moe_gps_core::advice::choose::choose;
+use moe_gps_core::advice::choose::Deciding;
 use moe_gps_core::advice::sensitivity::decision_map::{DecisionMap, MapAxis};
 use moe_gps_core::advice::sensitivity::flip::Parameter;
 use moe_gps_core::advice::sensitivity::sweep::{Axis, Sweep};
@@ -174,9 +174,9 @@ fn curve<E: From<PricingError>>(request: &Value, read: Read<E>) -> Result<Curves
 
 fn point<E: From<PricingError>>(request: &Value, at: Point, read: Read<E>) -> Result<Priced, E> {
     let (question, known) = read(request)?;
-    let entries = advice::price(&question, &known, Cancel::NEVER)?.entries;
-    let choice = choose(&question, &entries);
-    let winner = choice.as_ref().map_or(strategies::NONE, |choice| entries[choice.chosen].strategy);
+    let priced = advice::price(&question, &known, Cancel::NEVER)?;
+    let decided = priced.decided(&question, Deciding::All);
+    let entries = priced.entries;
     let latency = |strategy| {
         let of = entries.iter().filter(|entry| entry.strategy == strategy);
         of.filter_map(Entry::latency).reduce(Seconds::min).map(Seconds::get)
@@ -184,8 +184,8 @@ fn point<E: From<PricingError>>(request: &Value, at: Point, read: Read<E>) -> Re
     Ok(Priced {
         data_set: at.data_set,
         link: at.link,
-        winner,
-        tie: choice.is_some_and(|choice| choice.margin <= choice.margin_band),
+        winner: decided.map_or(strategies::NONE, |decided| decided.strategy),
+        tie: decided.is_some_and(|decided| decided.is_tie),
         latencies: Strategy::ALL.map(|(strategy, _)| latency(strategy)),
     })
 }

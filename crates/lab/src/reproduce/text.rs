@@ -94,7 +94,7 @@ fn contradictions(page: &mut String, paper: &Computed, calibrated: &Computed) {
         LINKS[0].1,
         against(found.latency(none), found.latency(duplicated)),
         found.winner.id(),
-        if found.tie { ", within the error band of the next" } else { "" },
+        if found.tie { ", not known to be faster than `none`" } else { "" },
         DATA_SETS[0].skewness,
         DATA_SETS[2].skewness,
         gain(paper.points[2].latency(none), claimed.latency(none)),
@@ -154,9 +154,7 @@ fn contradictions(page: &mut String, paper: &Computed, calibrated: &Computed) {
     let _ = writeln!(
         page,
         "- **Ties.** Formulas taken at their word always have a winner. Calibrated, {:.1} % of the map \
-         is hatched: the two fastest are equal within the error band of their difference, and the \
-         simpler one is named. Where the map is striped, margins lie at the edge of that band: little \
-         is between the two.",
+         is hatched: the fastest is not known to be faster than `none`, which is then named.",
         tied(&calibrated.map)
     );
     let _ = writeln!(
@@ -183,7 +181,7 @@ fn section(page: &mut String, case: &PaperCase, paper: &Computed, calibrated: &C
          ![{title}: difference of savings](reproduction/{id}-difference.svg)\n\n\
          ![{title}: latency over accuracy](reproduction/{id}-accuracy.svg)\n\n\
          Time of a layer in µs with the predictor of accuracy {}, and the strategy advised (in \
-         brackets: equal within the error band):\n\n| data set, link | preset | none | replace_only | \
+         brackets: not known to be faster than `none`):\n\n| data set, link | preset | none | replace_only | \
          distribution_only | token_to_expert | advised |\n| --- | --- | --- | --- | --- | --- | --- |\n",
         FFN.0
     );

@@ -7,6 +7,8 @@ pub enum Parameter {
     Skewness,
     /// Link bandwidth per direction, bytes per second.
     LinkBandwidth,
+    /// Bandwidth of the link between nodes per direction, bytes per second.
+    InterNodeBandwidth,
     /// New tokens per step, T.
     TokensPerStep,
     /// Accuracy of the token-to-expert predictor.
@@ -18,9 +20,10 @@ pub enum Parameter {
 impl Parameter {
     /// Every parameter with its name on the wire, the range searched and whether the
     /// range is searched in ratios (`api` contract: flip points).
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Skewness,
         Self::LinkBandwidth,
+        Self::InterNodeBandwidth,
         Self::TokensPerStep,
         Self::PredictorAccuracy,
         Self::PredictorOverhead,
@@ -32,6 +35,7 @@ impl Parameter {
         match self {
             Self::Skewness => "skewness",
             Self::LinkBandwidth => "link_bandwidth_bytes_per_s",
+            Self::InterNodeBandwidth => "inter_node_bandwidth_bytes_per_s",
             Self::TokensPerStep => "tokens_per_step",
             Self::PredictorAccuracy => "predictor_accuracy",
             Self::PredictorOverhead => "predictor_overhead_s",
@@ -43,7 +47,7 @@ impl Parameter {
     pub const fn range(self, most_skewed: f64) -> (f64, f64) {
         match self {
             Self::Skewness => (1.0, most_skewed),
-            Self::LinkBandwidth => (1e9, 2e12),
+            Self::LinkBandwidth | Self::InterNodeBandwidth => (1e9, 2e12),
             Self::TokensPerStep => (1.0, 1e6),
             Self::PredictorAccuracy => (0.0, 1.0),
             Self::PredictorOverhead => (0.0, 0.01),
@@ -52,28 +56,43 @@ impl Parameter {
 
     /// Whether equal ratios rather than equal differences are equally far apart.
     const fn in_ratios(self) -> bool {
-        matches!(self, Self::LinkBandwidth | Self::TokensPerStep)
+        matches!(self, Self::LinkBandwidth | Self::InterNodeBandwidth | Self::TokensPerStep)
     }
 }
 
-/// A value at which the answer changes.
+/// A quantity along which the answer was searched for changes.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Flip<T> {
     /// The parameter.
     pub parameter: Parameter,
-    /// Where the answer changes and what it changes to; `None` if it does not.
-    pub at: Option<(f64, T)>,
+    /// Where the answer changes; `None` if it does not.
+    pub at: Option<Change<T>>,
     /// The range searched.
     pub range: (f64, f64),
 }
 
+/// A value at which the answer changes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Change<T> {
+    /// The value, in two or three digits.
+    pub value: f64,
+    /// The answer changes between these: asked beyond either, it is what is said.
+    pub interval: [f64; 2],
+    /// What it changes to.
+    pub becomes: T,
+}
+
 /// How finely a parameter is searched.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Effort {
     /// Values tried over the range.
     pub grid: usize,
     /// Halvings after which the bracket of a change is narrow enough.
     pub halvings: u32,
+    /// How far from a change that was found both sides are asked, nearest first, relatively.
+    pub aside: &'static [f64],
+    /// Digits of what is asked and shown.
+    pub digits: Option<i32>,
 }
 
 /// The answer at one value.
@@ -86,16 +105,19 @@ pub struct Answer<T> {
     pub lead: f64,
 }
 
-/// The nearest values below and above `now` at which `answer` is not `held`, the nearer first; one flip
-/// without a value if there is none.
+/// The nearest changes below and above `now`, where the answer is `held`, the nearer first; one
+/// flip without a change if there is none.
 ///
-/// A change between two neighbouring grid values that changes back in between is missed.
+/// `answer` is cheap and only shows where to look. `ask` takes a value to one near it that can be
+/// asked, and answers that question as it would be; a change that it does not confirm is none. A change between two
+/// neighbouring grid values that changes back in between is missed.
 pub fn flips<T: PartialEq + Copy>(
     parameter: Parameter,
     range: (f64, f64),
     (now, held): (f64, T),
     effort: Effort,
     mut answer: impl FnMut(f64) -> Answer<T>,
+    mut ask: impl FnMut(f64) -> Option<(f64, T)>,
 ) -> Vec<Flip<T>> {
     let ratios = parameter.in_ratios();
     let to = |x: f64| if ratios { x.ln() } else { x };
@@ -103,38 +125,106 @@ pub fn flips<T: PartialEq + Copy>(
     let (low, high) = (to(range.0), to(range.1));
     let start = to(now.clamp(range.0, range.1));
     let step = (high - low) / effort.grid as f64;
-    let mut search = |direction: f64, end: f64| -> Option<(f64, T)> {
+    let mut search = |direction: f64, end: f64| -> Option<Change<T>> {
         // What is held at the start leads there; by how much is not asked.
         let mut near = (start, f64::NAN);
         let n_steps = ((end - start).abs() / step).ceil();
-        let mut index = 1.0;
+        let (mut index, mut mistaken) = (1.0, 0);
         while index <= n_steps {
             let far = if index < n_steps { start + direction * step * index } else { end };
             let found = answer(from(far));
             if found.chosen != held {
                 let mut between = |share: f64| answer(from(near.0 + (far - near.0) * share));
                 let leads = (near.1, found.lead);
-                let (share, becomes) =
+                let (share, _) =
                     narrowed(leads, (held, found.chosen), effort.halvings, &mut between);
-                return Some((near.0 + (far - near.0) * share, becomes));
+                let at = from(near.0 + (far - near.0) * share);
+                let change = confirmed(range, (now, held), at, effort, &mut ask);
+                mistaken += 1;
+                if change.is_some() || mistaken == MOST_MISTAKEN {
+                    return change;
+                }
             }
             near = (far, found.lead);
             index += 1.0;
         }
         None
     };
-    let mut found: Vec<(f64, T)> =
+    let mut changes: Vec<Change<T>> =
         [search(-1.0, low), search(1.0, high)].into_iter().flatten().collect();
-    found.sort_by(|a, b| (a.0 - start).abs().total_cmp(&(b.0 - start).abs()));
-    if found.is_empty() {
+    let distance = |change: &Change<T>| (to(change.value) - start).abs();
+    changes.sort_by(|a, b| distance(a).total_cmp(&distance(b)));
+    if changes.is_empty() {
         return vec![Flip { parameter, at: None, range }];
     }
-    // Tokens are whole; the bracket's changed end lies less than a token beyond the change.
-    let shown = |value: f64| {
-        if parameter == Parameter::TokensPerStep { value.round() } else { value }
-    };
-    let flip = |(at, becomes)| Flip { parameter, at: Some((shown(from(at)), becomes)), range };
-    found.into_iter().map(flip).collect()
+    changes.into_iter().map(|at| Flip { parameter, at: Some(at), range }).collect()
+}
+
+/// How many changes that are not confirmed are looked at in one direction.
+const MOST_MISTAKEN: u32 = 2;
+
+/// The ratio of both sides of a change below which they are near enough.
+const NEAR_ENOUGH: f64 = 1.06;
+
+/// The change near `at`, between a value that answers `held` and one that does not.
+fn confirmed<T: PartialEq + Copy>(
+    range: (f64, f64),
+    (now, held): (f64, T),
+    at: f64,
+    effort: Effort,
+    ask: &mut impl FnMut(f64) -> Option<(f64, T)>,
+) -> Option<Change<T>> {
+    let up = at > now;
+    let digits = |value, up| effort.digits.map_or(value, |n| digits(value, n, up));
+    let aside = |by: f64, on: bool| if up == on { at * (1.0 + by) } else { at / (1.0 + by) };
+    let mut near = now;
+    for by in effort.aside {
+        let value = digits(aside(*by, false), !up);
+        if if up { value <= now } else { value >= now } {
+            break;
+        }
+        let (value, answer) = ask(value)?;
+        if answer == held {
+            near = value;
+            break;
+        }
+    }
+    let (mut far, mut becomes) = effort.aside.iter().find_map(|by| {
+        let (value, becomes) = ask(digits(aside(*by, true), up).clamp(range.0, range.1))?;
+        (becomes != held).then_some((value, becomes))
+    })?;
+    for _ in 0..effort.halvings {
+        let middle = if near > 0.0 { (near * far).sqrt() } else { f64::midpoint(near, far) };
+        if near.max(far) <= NEAR_ENOUGH * near.min(far) {
+            break;
+        }
+        let (value, answer) = ask(digits(middle, up))?;
+        if value <= near.min(far) || near.max(far) <= value {
+            break;
+        }
+        if answer == held {
+            near = value;
+        } else {
+            (far, becomes) = (value, answer);
+        }
+    }
+    let middle = f64::midpoint(near, far);
+    let rounded = digits(middle, up);
+    let inside = near.min(far)..=near.max(far);
+    let value = if inside.contains(&rounded) { rounded } else { middle };
+    Some(Change { value, interval: [near.min(far), near.max(far)], becomes })
+}
+
+/// A value in so many digits, rounded up or down.
+fn digits(value: f64, n: i32, up: bool) -> f64 {
+    if value <= 0.0 {
+        return value;
+    }
+    // A whole power of ten is exact on either side of the point.
+    let power = 10_f64.powf(f64::from(n - 1) - value.log10().floor());
+    let scaled = value * power;
+    let rounded = if up { (scaled - 1e-9).ceil() } else { (scaled + 1e-9).floor() };
+    rounded / power
 }
 
 /// How far a guess is moved towards the middle, over the square of the bracket.
@@ -191,7 +281,8 @@ fn narrowed<T: PartialEq + Copy>(
 mod tests {
     use super::*;
 
-    const EFFORT: Effort = Effort { grid: 32, halvings: 40 };
+    const EFFORT: Effort =
+        Effort { grid: 32, halvings: 40, aside: &[0.015, 0.04, 0.1], digits: Some(3) };
 
     #[test]
     fn changes_on_both_sides_are_found_nearest_first() {
@@ -205,18 +296,31 @@ mod tests {
             };
             Answer { chosen, lead: (x - 1.2).min(2.5 - x) }
         };
-        let found = flips(Parameter::Skewness, (1.0, 4.0), (1.4, 1), EFFORT, answer);
-        let values: Vec<(f64, i32)> = found.iter().filter_map(|flip| flip.at).collect();
-        assert!((values[0].0 - 1.2).abs() < 1e-9 && values[0].1 == 0);
-        assert!((values[1].0 - 2.5).abs() < 1e-9 && values[1].1 == 2);
+        // Asked in earnest, the first change lies at 1.22, and the second is none.
+        let ask = |x: f64| Some((x, i32::from(x >= 1.22)));
+        let found = flips(Parameter::Skewness, (1.0, 4.0), (1.4, 1), EFFORT, answer, ask);
+        let changes: Vec<Change<i32>> = found.iter().filter_map(|flip| flip.at).collect();
+        let [Change { value, interval: [low, high], becomes: 0 }] = changes[..] else {
+            panic!("{changes:?}")
+        };
+        assert!(low < 1.22 && 1.22 <= high && high < 1.05 * low, "{low} to {high}");
+        assert!((low..=high).contains(&value));
+    }
+
+    #[test]
+    fn values_are_shown_in_three_digits() {
+        let both = |value| [false, true].map(|up| digits(value, 3, up).to_string());
+        assert_eq!(both(1.2345), ["1.23", "1.24"]);
+        assert_eq!(both(4.537e10), ["45300000000", "45400000000"]);
+        assert_eq!(both(1.23e-5), ["0.0000123"; 2]);
+        assert_eq!(both(0.0), ["0"; 2]);
     }
 
     #[test]
     fn no_change_is_said_with_its_range() {
-        let found = flips(Parameter::LinkBandwidth, (1e9, 2e12), (3e11, 7), EFFORT, |_| Answer {
-            chosen: 7,
-            lead: 1.0,
-        });
+        let same = |_| Answer { chosen: 7, lead: 1.0 };
+        let start = (3e11, 7);
+        let found = flips(Parameter::LinkBandwidth, (1e9, 2e12), start, EFFORT, same, |_| None);
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].at, None);
     }

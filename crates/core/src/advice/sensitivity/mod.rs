@@ -5,7 +5,8 @@ pub mod flip;
 pub(crate) mod scenario;
 pub mod sweep;
 
-use crate::advice::sensitivity::flip::{Answer, Effort, Flip, Parameter, flips};
+use crate::advice::choose::predictors_decide;
+use crate::advice::sensitivity::flip::{Answer, Change, Effort, Flip, Parameter, flips};
 use crate::advice::sensitivity::scenario::Scenario;
 use crate::pricing::entry::Entry;
 use crate::pricing::error::PricingError;
@@ -13,15 +14,21 @@ use crate::question::Question;
 use crate::strategies::{self, Strategy};
 
 /// Searched by formulas, a value costs next to nothing.
-const BY_FORMULAS: Effort = Effort { grid: 64, halvings: 40 };
+const BY_FORMULAS: Effort =
+    Effort { grid: 64, halvings: 40, aside: &[1e-9, 1e-7, 1e-5, 1e-3], digits: None };
 /// Searched on drawn loads.
-const DRAWN: Effort = Effort { grid: 12, halvings: 8 };
+const DRAWN: Effort = Effort { grid: 12, halvings: 5, aside: &[0.03, 0.12, 0.5], digits: Some(3) };
 
 /// Where the strategy `held` is no longer chosen, one quantity at a time.
 pub(crate) fn all_flips(
     scenario: &Scenario,
     held: Strategy,
 ) -> Result<Vec<Flip<Strategy>>, PricingError> {
+    let mut scenario = scenario.clone();
+    if !predictors_decide(&scenario.question) {
+        scenario.forget_predictors();
+    }
+    let scenario = &scenario;
     let found: Vec<_> =
         Parameter::ALL.into_iter().flat_map(|one| along(scenario, one, held)).collect();
     // What was searched since the pricing was stopped found nothing.
@@ -29,12 +36,15 @@ pub(crate) fn all_flips(
     Ok(found)
 }
 
+/// A change is worth telling if the new strategy gains so much not far beyond it; formulas are
+/// taken at their word.
+const WORTH_TELLING: f64 = 1.02;
+
 /// Where the strategy `held` is no longer chosen, along one quantity.
 fn along(scenario: &Scenario, parameter: Parameter, held: Strategy) -> Vec<Flip<Strategy>> {
     let range = scenario.range(parameter);
-    let Some(now) = scenario.value(parameter) else {
-        return vec![Flip { parameter, at: None, range }];
-    };
+    // A quantity that the question has not changes nothing.
+    let Some(now) = scenario.value(parameter) else { return Vec::new() };
     let effort = if scenario.by_formulas() { BY_FORMULAS } else { DRAWN };
     let mut changed = scenario.clone();
     let answer = |value| {
@@ -42,7 +52,29 @@ fn along(scenario: &Scenario, parameter: Parameter, held: Strategy) -> Vec<Flip<
         let (chosen, lead) = found.unwrap_or((strategies::NONE, f64::NAN));
         Answer { chosen, lead }
     };
-    flips(parameter, range, (now, held), effort, answer)
+    let ask = |value| {
+        let value = scenario.askable(parameter, value);
+        Some((value, scenario.answered(parameter, value)?))
+    };
+    let mut found = flips(parameter, range, (now, held), effort, answer, ask);
+    let mut beyond = scenario.clone();
+    for flip in &mut found {
+        let Some(Change { value, interval, becomes }) = flip.at else { continue };
+        let (from, to) = if value > now { (interval[1], 2.0) } else { (interval[0], 0.5) };
+        let gains = [1.0, 1.0 / 3.0, 2.0 / 3.0].into_iter().any(|share: f64| {
+            let at = (from * f64::powf(to, share)).clamp(range.0, range.1);
+            beyond.set(parameter, at).is_ok() && beyond.gain(becomes, held) > WORTH_TELLING
+        });
+        if !gains && !scenario.by_formulas() {
+            flip.at = None;
+        }
+    }
+    if found.iter().any(|flip| flip.at.is_some()) {
+        found.retain(|flip| flip.at.is_some());
+    } else {
+        found.truncate(1);
+    }
+    found
 }
 
 /// Adds to entries what they serve, where that is the objective.

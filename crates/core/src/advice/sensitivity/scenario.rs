@@ -7,7 +7,7 @@
 //! | --- | --- | --- | --- | --- | --- | --- |
 //! | skewness | yes | yes | | yes | yes | yes |
 //! | tokens per step | | if plans count tokens | yes | yes | yes | yes |
-//! | link bandwidth | | | yes | | yes | yes |
+//! | bandwidth of a link | | | yes | | yes | yes |
 //! | predictor accuracy, overhead | | | | | | yes |
 //!
 //! Changes add up: whoever prices a plane of two quantities sets the dearer one once per
@@ -16,9 +16,11 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::advice::choose::chosen_by;
+use crate::advice::choose::{Deciding, decided, lead};
 use crate::advice::pricing::{Pricing, paper, paper_entries};
 use crate::advice::sensitivity::flip::Parameter;
+use crate::advice::uncertainty::{self, Doubt, Ground, Uncertainty};
+use crate::advice::{communication, evidence};
 use crate::cancel::Cancel;
 use crate::evaluate::prices::{SampledPrices, Standing, whole_tokens};
 use crate::evaluate::sampled_steps::{Effort, SampledSteps, draws};
@@ -27,12 +29,13 @@ use crate::pricing::entry::{Entry, PricedPredictor};
 use crate::pricing::error::PricingError;
 use crate::pricing::layer::LayerCosts;
 use crate::pricing::planner::Planner;
-use crate::pricing::routing_evidence::RoutingEvidence;
+use crate::pricing::routing_evidence::{OrderRange, RoutingEvidence};
 use crate::pricing::serving::{Batch, served};
 use crate::question::{PredictorCost, PredictorPoint, Question};
 use crate::routing::LayerRouting;
 use crate::routing::sample::Draws;
 use crate::strategies::{self, Strategy};
+use crate::system::Phase;
 use crate::units::{BytesPerSecond, Seconds};
 
 /// What a changed question is priced on.
@@ -83,8 +86,12 @@ struct ScenarioParts {
     /// Random numbers, common to all values of all quantities.
     draws: Arc<[Draws]>,
     drawn: Arc<SampledSteps>,
+    /// Other orders of the experts, where only a scalar is known.
+    orders: Option<OrderRange>,
     /// Prices before predictors' own figures, once they are asked for.
     standing: Option<Arc<Standing>>,
+    /// What these may be otherwise by, once it is asked for.
+    doubts: Option<Arc<[Doubt]>>,
 }
 
 impl<'a> Scenario<'a> {
@@ -108,6 +115,12 @@ impl<'a> Scenario<'a> {
         })
     }
 
+    /// Prices no predictors from now on: nothing that they change is asked for.
+    pub(crate) fn forget_predictors(&mut self) {
+        self.predictor = None;
+        self.question.predictors.clear();
+    }
+
     /// What may end the pricing.
     pub(crate) const fn stop(&self) -> &'a Cancel {
         self.pricing.stop
@@ -127,6 +140,9 @@ impl<'a> Scenario<'a> {
                 Some(skewness.iter().sum::<f64>() / skewness.len() as f64)
             }
             Parameter::LinkBandwidth => Some(system.cluster.link.bandwidth.get()),
+            Parameter::InterNodeBandwidth => {
+                system.cluster.inter_node_link.as_ref().map(|link| link.bandwidth.get())
+            }
             Parameter::TokensPerStep => Some(system.workload.tokens_per_step as f64),
             Parameter::PredictorAccuracy => self.predictor.map(|(_, point)| point.accuracy),
             Parameter::PredictorOverhead => self.predictor.map(|(_, point)| point.overhead.get()),
@@ -139,33 +155,72 @@ impl<'a> Scenario<'a> {
         parameter.range(f64::from(experts.routed) / f64::from(experts.top_k))
     }
 
+    /// The nearest value of a quantity that can be asked: steps hold whole sequences of the
+    /// question's length, or one shorter one.
+    pub(crate) fn askable(&self, parameter: Parameter, value: f64) -> f64 {
+        if parameter != Parameter::TokensPerStep {
+            return value;
+        }
+        let length = self.tokens_per_sequence();
+        if value < length { value.round().max(1.0) } else { (value / length).round() * length }
+    }
+
+    fn tokens_per_sequence(&self) -> f64 {
+        let workload = &self.pricing.question.system.workload;
+        workload.tokens_per_step as f64 / workload.sequences.max(1) as f64
+    }
+
     /// Changes one quantity and makes anew what depends on it.
     ///
     /// After an error, such as when the pricing is stopped, the scenario is of no use until the
     /// quantity is set again.
     pub(crate) fn set(&mut self, parameter: Parameter, value: f64) -> Result<(), PricingError> {
-        let (question, pricing) = (&mut self.question, self.pricing);
-        pricing.stop.check()?;
+        self.pricing.stop.check()?;
+        self.change(parameter, value);
+        let (question, pricing) = (&self.question, self.pricing);
+        let Some(parts) = &mut self.parts else { return Ok(()) };
         match parameter {
             Parameter::Skewness => {
-                let top_k = question.system.model.experts.top_k;
-                self.known = Cow::Owned(pricing.known.tempered(value, top_k));
-                let Some(parts) = &mut self.parts else { return Ok(()) };
-                parts.layers = self.known.median_layers(question, &pricing.tried).into();
+                let (layers, orders) = self.known.layers(question, &pricing.tried);
+                (parts.layers, parts.orders) = (layers.into(), orders);
                 parts.plan(question, pricing.stop)?;
                 parts.draw(question);
             }
-            Parameter::LinkBandwidth => {
-                question.system.cluster.link.bandwidth = BytesPerSecond::new(value);
-                let Some(parts) = &mut self.parts else { return Ok(()) };
+            Parameter::LinkBandwidth | Parameter::InterNodeBandwidth => {
                 parts.bind(question, pricing)?;
             }
+            Parameter::TokensPerStep => self.rebatched()?,
+            Parameter::PredictorAccuracy | Parameter::PredictorOverhead => {}
+        }
+        Ok(())
+    }
+
+    /// Changes one quantity of the question, and nothing that depends on it.
+    fn change(&mut self, parameter: Parameter, value: f64) {
+        let question = &mut self.question;
+        match parameter {
+            Parameter::Skewness => {
+                let top_k = question.system.model.experts.top_k;
+                self.known = Cow::Owned(self.pricing.known.tempered(value, top_k));
+            }
+            Parameter::LinkBandwidth => {
+                question.system.cluster.link.bandwidth = BytesPerSecond::new(value);
+            }
+            Parameter::InterNodeBandwidth => {
+                if let Some(link) = &mut question.system.cluster.inter_node_link {
+                    link.bandwidth = BytesPerSecond::new(value);
+                }
+            }
             Parameter::TokensPerStep => {
-                // More or fewer sequences of the same length, or shorter ones below one.
-                let before = &pricing.question.system.workload;
-                let length = before.tokens_per_step as f64 / before.sequences.max(1) as f64;
+                // More or fewer sequences of the same length, or a shorter one.
+                let length = self.tokens_per_sequence();
                 let tokens = whole_tokens(value);
-                self.set_batch(whole_tokens(tokens as f64 / length), tokens)?;
+                let workload = &mut self.question.system.workload;
+                workload.sequences = whole_tokens(tokens as f64 / length);
+                workload.tokens_per_step = tokens;
+                if workload.phase == Phase::Prefill && value < length {
+                    workload.context = tokens;
+                }
             }
             Parameter::PredictorAccuracy | Parameter::PredictorOverhead => {
                 if let Some((index, point)) = &mut self.predictor {
@@ -177,14 +232,11 @@ impl<'a> Scenario<'a> {
                 }
             }
         }
-        Ok(())
     }
 
-    /// Changes the sequences and tokens of a step.
-    fn set_batch(&mut self, sequences: u64, tokens: u64) -> Result<(), PricingError> {
-        let question = &mut self.question;
-        question.system.workload.sequences = sequences;
-        question.system.workload.tokens_per_step = tokens;
+    /// Makes anew what depends on the tokens of a step.
+    fn rebatched(&mut self) -> Result<(), PricingError> {
+        let question = &self.question;
         let Some(parts) = &mut self.parts else { return Ok(()) };
         parts.bind(question, self.pricing)?;
         parts.planner = Planner::new(question);
@@ -197,8 +249,68 @@ impl<'a> Scenario<'a> {
 
     /// The strategy chosen, and by how much `held` is; `None` if nothing can be run.
     pub(crate) fn chosen_by(&mut self, held: Strategy) -> Option<(Strategy, f64)> {
+        let (entries, uncertainty) = self.priced_with_doubts().ok()?;
+        let found = decided(&self.question, &entries, &uncertainty, Deciding::Runnable)?;
+        Some((found.strategy, lead(&self.question, &entries, &uncertainty, held)))
+    }
+
+    /// The answer to the question with that value, at the effort of an answer.
+    pub(crate) fn answered(&self, parameter: Parameter, value: f64) -> Option<Strategy> {
+        let mut changed = Scenario {
+            question: self.question.clone(),
+            known: self.known.clone(),
+            parts: None,
+            ..*self
+        };
+        changed.change(parameter, value);
+        let Scenario { question, known, .. } = &changed;
+        let pattern = communication(question).0;
+        let pricing = Pricing::new(question, known, pattern, self.pricing.stop);
+        let mut priced = pricing.whole().ok()?;
+        if question.throughput_at_tpot && !self.by_formulas() {
+            let scenario = Scenario::new(&pricing, &priced.entries).ok()?;
+            super::serve(&scenario, question, &mut priced.entries);
+        }
+        evidence::none_fits_or_nothing(&mut priced.entries);
+        Some(priced.decided(question, Deciding::Runnable)?.strategy)
+    }
+
+    /// By how much the strategy `becomes` is ahead of `held`.
+    pub(crate) fn gain(&mut self, becomes: Strategy, held: Strategy) -> f64 {
         let entries = self.entries();
-        chosen_by(&self.question, &entries, held)
+        let cost = |strategy: Strategy| {
+            let of = entries.iter().filter(|entry| entry.strategy == strategy);
+            of.filter_map(Entry::cost).reduce(Seconds::min)
+        };
+        match (cost(held), cost(becomes)) {
+            (Some(held), Some(becomes)) => held / becomes,
+            (None, Some(_)) => f64::INFINITY,
+            _ => 0.0,
+        }
+    }
+
+    /// The priced strategies, and how far their comparison can be trusted.
+    pub(crate) fn priced_with_doubts(&mut self) -> Result<(Vec<Entry>, Uncertainty), PricingError> {
+        let mut entries = self.entries();
+        evidence::none_fits_or_nothing(&mut entries);
+        let Some(parts) = &mut self.parts else { return Ok((entries, Uncertainty::none())) };
+        if parts.doubts.is_none() {
+            let taken = parts.standing.as_ref().map_or(&[][..], |standing| &standing.taken);
+            let ground = Ground {
+                question: &self.question,
+                pattern: self.pricing.pattern,
+                costs: &parts.costs,
+                layers: &parts.layers,
+                placements: &parts.placements,
+                taken,
+                stop: self.pricing.stop,
+            };
+            let doubts = ground.doubts(parts.orders.as_ref(), uncertainty::PASSING)?;
+            parts.doubts = Some(doubts.into());
+        }
+        let doubts = parts.doubts.iter().flat_map(|doubts| doubts.iter());
+        let uncertainty = Uncertainty::new(&entries, &parts.costs, doubts, &[]);
+        Ok((entries, uncertainty))
     }
 
     /// The priced strategies, with what they serve where that is the objective.
@@ -242,7 +354,9 @@ impl<'a> Scenario<'a> {
         let mut asked = self.clone();
         let steps = |sequences: u64| {
             let tokens = whole_tokens(sequences as f64 * tokens_per_sequence);
-            let priced = asked.set_batch(sequences, tokens).ok().and_then(|()| asked.priced());
+            asked.question.system.workload.sequences = sequences;
+            asked.question.system.workload.tokens_per_step = tokens;
+            let priced = asked.rebatched().ok().and_then(|()| asked.priced());
             let Some((entries, dense)) = priced else { return Vec::new() };
             let fits = |entry: &Entry| entry.infeasible.is_none();
             entries.iter().map(|entry| step(entry, dense).filter(|_| fits(entry))).collect()
@@ -279,14 +393,16 @@ impl ScenarioParts {
             costs,
             draws,
             drawn: Arc::new(drawn),
+            orders: pricing.orders.clone(),
             standing: None,
+            doubts: None,
         })
     }
 
     /// Binds the laws.
     fn bind(&mut self, question: &Question, pricing: &Pricing) -> Result<(), PricingError> {
         self.costs = LayerCosts::of(question, pricing.pattern)?;
-        self.standing = None;
+        (self.standing, self.doubts) = (None, None);
         Ok(())
     }
 
@@ -302,6 +418,6 @@ impl ScenarioParts {
     fn draw(&mut self, question: &Question) {
         let Self { draws, layers, costs, placements, .. } = self;
         self.drawn = Arc::new(SampledSteps::new(question, draws, layers, costs, placements));
-        self.standing = None;
+        (self.standing, self.doubts) = (None, None);
     }
 }

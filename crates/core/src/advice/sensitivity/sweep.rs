@@ -6,7 +6,7 @@
 
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
-use crate::advice::choose::decided;
+use crate::advice::choose::{Deciding, decided};
 use crate::advice::communication;
 use crate::advice::pricing::Pricing;
 use crate::advice::sensitivity::flip::Parameter;
@@ -50,11 +50,13 @@ pub struct Axis<'a> {
 /// The choice under one pair of values.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Cell {
-    /// The strategy chosen, if any can be run.
+    /// The strategy chosen if every one could be run.
     pub winner: Option<Strategy>,
+    /// The strategy chosen of those that can be run.
+    pub winner_runnable: Option<Strategy>,
     /// Second fastest strategy over fastest, minus 1.
     pub margin: f64,
-    /// Whether that margin is within its error band.
+    /// Whether the strategy ahead is not known to be faster than the baseline.
     pub tie: bool,
     /// Latency of a layer under every strategy, in their order; `None` where infeasible.
     pub layer_latency: [Option<Seconds>; Strategy::ALL.len()],
@@ -68,7 +70,7 @@ impl Sweep<'_> {
         let pricing = Pricing::new(self.question, self.known, pattern, self.stop);
         let scenario = Scenario::around(&pricing, self.predictor)?;
         let (outer, inner, turned) = match *axes {
-            [] => return Ok(vec![Cell::of(&mut scenario.clone())]),
+            [] => return Ok(vec![Cell::of(&mut scenario.clone())?]),
             [only] => (only, None, false),
             [first, second, ..] if cost(second.parameter) < cost(first.parameter) => {
                 (second, Some(first), true)
@@ -89,11 +91,11 @@ impl Sweep<'_> {
     ) -> Result<Vec<Cell>, PricingError> {
         let mut row = scenario.clone();
         self.set(&mut row, parameter, value)?;
-        let Some(inner) = inner else { return Ok(vec![Cell::of(&mut row)]) };
+        let Some(inner) = inner else { return Ok(vec![Cell::of(&mut row)?]) };
         let mut cells = Vec::with_capacity(inner.values.len());
         for value in inner.values {
             self.set(&mut row, inner.parameter, *value)?;
-            cells.push(Cell::of(&mut row));
+            cells.push(Cell::of(&mut row)?);
         }
         Ok(cells)
     }
@@ -122,19 +124,21 @@ impl Cell {
         self.layer_latency[place]
     }
 
-    fn of(scenario: &mut Scenario) -> Self {
-        let entries = scenario.entries();
-        let decided = decided(&scenario.question, &entries);
+    fn of(scenario: &mut Scenario) -> Result<Self, PricingError> {
+        let (entries, uncertainty) = scenario.priced_with_doubts()?;
+        let decide = |who| decided(&scenario.question, &entries, &uncertainty, who);
+        let (all, runnable) = (decide(Deciding::All), decide(Deciding::Runnable));
         let latency = |strategy| {
             let of = entries.iter().filter(|entry| entry.strategy == strategy);
             of.filter_map(Entry::feasible_latency).reduce(Seconds::min)
         };
-        Self {
-            winner: decided.map(|(winner, _, _)| winner),
-            margin: decided.map_or(0.0, |(_, margin, _)| margin),
-            tie: decided.is_some_and(|(_, _, tie)| tie),
+        Ok(Self {
+            winner: all.map(|decided| decided.strategy),
+            winner_runnable: runnable.map(|decided| decided.strategy),
+            margin: all.map_or(0.0, |decided| decided.margin),
+            tie: all.is_some_and(|decided| decided.is_tie),
             layer_latency: Strategy::ALL.map(|(strategy, _)| latency(strategy)),
-        }
+        })
     }
 }
 
@@ -150,7 +154,7 @@ const fn cost(parameter: Parameter) -> u8 {
     match parameter {
         Parameter::Skewness => 0,
         Parameter::TokensPerStep => 1,
-        Parameter::LinkBandwidth => 2,
+        Parameter::LinkBandwidth | Parameter::InterNodeBandwidth => 2,
         Parameter::PredictorAccuracy | Parameter::PredictorOverhead => 3,
     }
 }

@@ -10,7 +10,7 @@ use crate::evaluate::sampled_steps::{Sampled, SampledSteps};
 use crate::evaluate::{LayerStep, Steps, mean};
 use crate::memory::{MemoryBudget, MemoryPlan, SystemMemory};
 use crate::pricing::candidates::{IN_USE, Placements};
-use crate::pricing::entry::{Bands, Entry, PricedPredictor};
+use crate::pricing::entry::{Entry, PricedPredictor};
 use crate::pricing::layer::{LayerCosts, Routed};
 use crate::pricing::planner::Planner;
 use crate::question::{Predictor, PredictorCost, PredictorPoint, Question};
@@ -40,7 +40,7 @@ pub(crate) struct Standing {
     /// The strategies without predictors.
     entries: Vec<Entry>,
     /// The placement each of them takes, if it has any.
-    taken: Vec<(Strategy, usize)>,
+    pub(crate) taken: Vec<(Strategy, usize)>,
     /// The strategies with predictors, or why they cannot be planned.
     predicted: Vec<(Strategy, Result<Predicted, String>)>,
 }
@@ -77,11 +77,6 @@ impl<'a> SampledPrices<'a> {
         let system = &question.system;
         let memory = SystemMemory::new(system, system.cluster.device.memory);
         Self { question, costs, placements, drawn, memory, stepwise }
-    }
-
-    /// Prices every strategy.
-    pub(crate) fn price(&self) -> Vec<Entry> {
-        self.with_predictors(&self.standing())
     }
 
     /// Prices what no predictor's own figures change.
@@ -192,7 +187,6 @@ impl<'a> SampledPrices<'a> {
             predictor: None,
             infeasible: lacking(&self.memory(index)),
             terms: Some(terms),
-            bands: self.costs.bands,
             served: None,
         }
     }
@@ -211,7 +205,6 @@ impl<'a> SampledPrices<'a> {
             predictor: Some(PricedPredictor::at(predictor, point)),
             infeasible: infeasible.clone(),
             terms: Some(self.predicted(by_accuracy, point)),
-            bands: self.costs.bands,
             served: None,
         }
     }
@@ -274,14 +267,7 @@ impl<'a> SampledPrices<'a> {
 
 /// A strategy that cannot be planned.
 fn impossible(strategy: Strategy, predictor: Option<PricedPredictor>, why: String) -> Entry {
-    Entry {
-        strategy,
-        predictor,
-        infeasible: Some(why),
-        terms: None,
-        bands: Bands::EXACT,
-        served: None,
-    }
+    Entry { strategy, predictor, infeasible: Some(why), terms: None, served: None }
 }
 
 /// Says what memory lacks, if it does.

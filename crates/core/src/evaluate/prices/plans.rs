@@ -57,6 +57,8 @@ pub(crate) struct Analysis {
     pub(crate) ceiling: Seconds,
     /// The search for the number of slots, where it was left to us.
     pub(crate) search: Option<SlotSearch>,
+    /// The placement behind the price of every strategy that has one.
+    pub(crate) taken: Vec<(Strategy, usize)>,
 }
 
 /// The plan that a strategy loads.
@@ -99,6 +101,7 @@ impl SampledPrices<'_> {
                 .collect(),
             search: if stated { None } else { self.search(&tried) },
             entries,
+            taken: standing.taken,
         }
     }
 

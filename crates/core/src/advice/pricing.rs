@@ -125,6 +125,13 @@ impl<'a> Pricing<'a> {
         })
     }
 
+    /// Takes over the placements of a pricing that differs in nothing they depend on.
+    pub(crate) fn keep_placements(&self, other: &Self) {
+        if let Some(made) = other.placements.get() {
+            self.placements.get_or_init(|| Arc::clone(made));
+        }
+    }
+
     /// The placements of the question as it is.
     pub(crate) fn placements(&self) -> Result<&Arc<Placements>, PricingError> {
         if let Some(made) = self.placements.get() {

@@ -317,8 +317,13 @@ impl<'a> Ground<'a> {
         part: &Part,
     ) -> Result<Case, PricingError> {
         let layers = std::slice::from_ref(layer);
-        let planner = Planner::new(self.question);
-        let made = placements(self.question, &planner, layers, 1, Care::Quick, self.stop)?;
+        // Only the numbers of slots that are priced.
+        let copied =
+            self.taken.last().map(|(_, index)| self.placements.all[*index].slots_per_device);
+        let mut question = self.question.clone();
+        question.duplication.slots_per_device = copied;
+        let planner = Planner::new(&question);
+        let made = placements(&question, &planner, layers, 1, Care::Quick, self.stop)?;
         let like = |(strategy, index): &(Strategy, usize)| {
             let slots = self.placements.all[*index].slots_per_device;
             let fits =

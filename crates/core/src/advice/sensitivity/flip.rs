@@ -108,7 +108,8 @@ pub struct Answer<T> {
 /// The nearest changes below and above `now`, where the answer is `held`, the nearer first; one
 /// flip without a change if there is none.
 ///
-/// `answer` is cheap and only shows where to look. `ask` takes a value to one near it that can be
+/// `answer` is cheap and only shows where to look, and `worth` whether what it found beyond a value
+/// is worth telling. `ask` takes a value to one near it that can be
 /// asked, and answers that question as it would be; a change that it does not confirm is none. A change between two
 /// neighbouring grid values that changes back in between is missed.
 pub fn flips<T: PartialEq + Copy>(
@@ -117,6 +118,7 @@ pub fn flips<T: PartialEq + Copy>(
     (now, held): (f64, T),
     effort: Effort,
     mut answer: impl FnMut(f64) -> Answer<T>,
+    mut worth: impl FnMut(f64, T) -> bool,
     mut ask: impl FnMut(f64) -> Option<(f64, T)>,
 ) -> Vec<Flip<T>> {
     let ratios = parameter.in_ratios();
@@ -129,22 +131,23 @@ pub fn flips<T: PartialEq + Copy>(
         // What is held at the start leads there; by how much is not asked.
         let mut near = (start, f64::NAN);
         let n_steps = ((end - start).abs() / step).ceil();
-        let (mut index, mut mistaken) = (1.0, 0);
+        let (mut index, mut seen) = (1.0, held);
         while index <= n_steps {
             let far = if index < n_steps { start + direction * step * index } else { end };
             let found = answer(from(far));
-            if found.chosen != held {
+            if found.chosen != held && found.chosen != seen {
                 let mut between = |share: f64| answer(from(near.0 + (far - near.0) * share));
                 let leads = (near.1, found.lead);
-                let (share, _) =
+                let (share, becomes) =
                     narrowed(leads, (held, found.chosen), effort.halvings, &mut between);
                 let at = from(near.0 + (far - near.0) * share);
-                let change = confirmed(range, (now, held), at, effort, &mut ask);
-                mistaken += 1;
-                if change.is_some() || mistaken == MOST_MISTAKEN {
-                    return change;
+                if worth(at, becomes)
+                    && let Some(change) = confirmed(range, (now, held), at, effort, &mut ask)
+                {
+                    return Some(change);
                 }
             }
+            seen = found.chosen;
             near = (far, found.lead);
             index += 1.0;
         }
@@ -160,9 +163,6 @@ pub fn flips<T: PartialEq + Copy>(
     changes.into_iter().map(|at| Flip { parameter, at: Some(at), range }).collect()
 }
 
-/// How many changes that are not confirmed are looked at in one direction.
-const MOST_MISTAKEN: u32 = 2;
-
 /// The ratio of both sides of a change below which they are near enough.
 const NEAR_ENOUGH: f64 = 1.06;
 
@@ -177,6 +177,10 @@ fn confirmed<T: PartialEq + Copy>(
     let up = at > now;
     let digits = |value, up| effort.digits.map_or(value, |n| digits(value, n, up));
     let aside = |by: f64, on: bool| if up == on { at * (1.0 + by) } else { at / (1.0 + by) };
+    let (mut far, mut becomes) = effort.aside.iter().find_map(|by| {
+        let (value, becomes) = ask(digits(aside(*by, true), up).clamp(range.0, range.1))?;
+        (becomes != held).then_some((value, becomes))
+    })?;
     let mut near = now;
     for by in effort.aside {
         let value = digits(aside(*by, false), !up);
@@ -189,10 +193,6 @@ fn confirmed<T: PartialEq + Copy>(
             break;
         }
     }
-    let (mut far, mut becomes) = effort.aside.iter().find_map(|by| {
-        let (value, becomes) = ask(digits(aside(*by, true), up).clamp(range.0, range.1))?;
-        (becomes != held).then_some((value, becomes))
-    })?;
     for _ in 0..effort.halvings {
         let middle = if near > 0.0 { (near * far).sqrt() } else { f64::midpoint(near, far) };
         if near.max(far) <= NEAR_ENOUGH * near.min(far) {
@@ -298,7 +298,8 @@ mod tests {
         };
         // Asked in earnest, the first change lies at 1.22, and the second is none.
         let ask = |x: f64| Some((x, i32::from(x >= 1.22)));
-        let found = flips(Parameter::Skewness, (1.0, 4.0), (1.4, 1), EFFORT, answer, ask);
+        let found =
+            flips(Parameter::Skewness, (1.0, 4.0), (1.4, 1), EFFORT, answer, |_, _| true, ask);
         let changes: Vec<Change<i32>> = found.iter().filter_map(|flip| flip.at).collect();
         let [Change { value, interval: [low, high], becomes: 0 }] = changes[..] else {
             panic!("{changes:?}")
@@ -320,7 +321,15 @@ mod tests {
     fn no_change_is_said_with_its_range() {
         let same = |_| Answer { chosen: 7, lead: 1.0 };
         let start = (3e11, 7);
-        let found = flips(Parameter::LinkBandwidth, (1e9, 2e12), start, EFFORT, same, |_| None);
+        let found = flips(
+            Parameter::LinkBandwidth,
+            (1e9, 2e12),
+            start,
+            EFFORT,
+            same,
+            |_, _| true,
+            |_| None,
+        );
         assert_eq!(found.len(), 1);
         assert_eq!(found[0].at, None);
     }

@@ -6,7 +6,7 @@ pub(crate) mod scenario;
 pub mod sweep;
 
 use crate::advice::choose::predictors_decide;
-use crate::advice::sensitivity::flip::{Answer, Change, Effort, Flip, Parameter, flips};
+use crate::advice::sensitivity::flip::{Answer, Effort, Flip, Parameter, flips};
 use crate::advice::sensitivity::scenario::Scenario;
 use crate::pricing::entry::Entry;
 use crate::pricing::error::PricingError;
@@ -52,29 +52,20 @@ fn along(scenario: &Scenario, parameter: Parameter, held: Strategy) -> Vec<Flip<
         let (chosen, lead) = found.unwrap_or((strategies::NONE, f64::NAN));
         Answer { chosen, lead }
     };
+    let mut beyond = scenario.clone();
+    let worth = |value: f64, becomes: Strategy| {
+        let factor: f64 = if value > now { 2.0 } else { 0.5 };
+        let mut gains = |share: f64| {
+            let at = (value * factor.powf(share)).clamp(range.0, range.1);
+            beyond.set(parameter, at).is_ok() && beyond.gain(becomes, held) > WORTH_TELLING
+        };
+        scenario.by_formulas() || [1.0, 0.3, 0.6].into_iter().any(&mut gains)
+    };
     let ask = |value| {
         let value = scenario.askable(parameter, value);
         Some((value, scenario.answered(parameter, value)?))
     };
-    let mut found = flips(parameter, range, (now, held), effort, answer, ask);
-    let mut beyond = scenario.clone();
-    for flip in &mut found {
-        let Some(Change { value, interval, becomes }) = flip.at else { continue };
-        let (from, to) = if value > now { (interval[1], 2.0) } else { (interval[0], 0.5) };
-        let gains = [1.0, 1.0 / 3.0, 2.0 / 3.0].into_iter().any(|share: f64| {
-            let at = (from * f64::powf(to, share)).clamp(range.0, range.1);
-            beyond.set(parameter, at).is_ok() && beyond.gain(becomes, held) > WORTH_TELLING
-        });
-        if !gains && !scenario.by_formulas() {
-            flip.at = None;
-        }
-    }
-    if found.iter().any(|flip| flip.at.is_some()) {
-        found.retain(|flip| flip.at.is_some());
-    } else {
-        found.truncate(1);
-    }
-    found
+    flips(parameter, range, (now, held), effort, answer, worth, ask)
 }
 
 /// Adds to entries what they serve, where that is the objective.

@@ -266,6 +266,10 @@ impl<'a> Scenario<'a> {
         let Scenario { question, known, .. } = &changed;
         let pattern = communication(question).0;
         let pricing = Pricing::new(question, known, pattern, self.pricing.stop);
+        // Plans know no link.
+        if matches!(parameter, Parameter::LinkBandwidth | Parameter::InterNodeBandwidth) {
+            pricing.keep_placements(self.pricing);
+        }
         let mut priced = pricing.whole().ok()?;
         if question.throughput_at_tpot && !self.by_formulas() {
             let scenario = Scenario::new(&pricing, &priced.entries).ok()?;

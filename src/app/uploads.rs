@@ -159,6 +159,7 @@ fn record(
     if let Some(before) = before {
         summary.name = summary.name.or(before.name);
         summary.model = summary.model.or(before.model);
+        summary.has_embedding |= before.embedding_digest.is_some();
         record.embedding_digest = before.embedding_digest;
         record.created_ms = before.created_ms;
     }

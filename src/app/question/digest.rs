@@ -132,7 +132,11 @@ mod tests {
 
     fn checked(question: &Value, trace: TraceFacts, device: Option<&str>) -> Answerable {
         let device = device.map(|id| catalog().device(id).unwrap().value.clone());
-        let references = References { traces: [(trace.id.clone(), trace)].into(), device };
+        let references = References {
+            traces: [(trace.id.clone(), trace)].into(),
+            device,
+            ..References::default()
+        };
         let checked = read(question.clone()).answerable(catalog(), &references);
         checked.unwrap_or_else(|error| panic!("{question}: {error:?}"))
     }

@@ -5,6 +5,7 @@ mod plan;
 use std::io::{self, Write};
 
 use comfy_table::{CellAlignment, Table, presets};
+use indexmap::IndexMap;
 
 use crate::wire::answer::{FlipPoint, ResultBody, StrategyBody, TermsBody};
 
@@ -70,10 +71,16 @@ fn strategies(out: &mut dyn Write, result: &ResultBody) -> io::Result<()> {
     ]);
     right_align(&mut table, 1..5);
     writeln!(out, "{}\n", table.trim_fmt())?;
+    let mut reasons: IndexMap<&str, Vec<String>> = IndexMap::new();
     for entry in &result.strategies {
         if let Some(reason) = &entry.infeasible_reason {
-            writeln!(out, "{} is not feasible: {}", name(entry), wrapped(reason))?;
+            reasons.entry(reason).or_default().push(name(entry));
         }
+    }
+    for (reason, names) in &reasons {
+        let is = if names.len() == 1 { "is" } else { "are" };
+        let told = format!("{} {is} not feasible: {reason}", names.join(", "));
+        writeln!(out, "{}\n", wrapped(&told))?;
     }
     Ok(())
 }

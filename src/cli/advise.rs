@@ -145,7 +145,7 @@ pub(super) fn read(path: &PathBuf) -> Result<Value> {
             .with_context(|| format!("cannot read {}", path.display()))?;
     }
     serde_json::from_slice(&text).with_context(|| {
-        format!("{} is not JSON; a question is, and names a recording by --trace", path.display())
+        format!("{} is not JSON, as a question is (a recording goes with --trace)", path.display())
     })
 }
 

@@ -164,6 +164,11 @@ async fn a_profile_that_a_later_version_cannot_read_is_said_and_the_others_are_l
     let refused = app.ask(&question(&json!("mine")), &[]).await;
     let refused = refused.problem(422, "invalid-question");
     assert_eq!(refused["violations"][0]["pointer"], "/cluster/device");
+    let axes = json!([{"parameter": "skewness", "values": [1.2, 2.0]}]);
+    let sweep = json!({"question": question(&json!("mine")), "axes": axes});
+    let refused = app.post_json("/v1/sweeps", &sweep, &[]).await;
+    let refused = refused.problem(422, "invalid-question");
+    assert_eq!(refused["violations"][0]["pointer"], "/question/cluster/device");
     keep(&app, &profile("mine")).await.problem(409, "conflict");
     assert_eq!(app.call("DELETE", "/v1/devices/mine").await.status, 204);
     assert_eq!(keep(&app, &profile("mine")).await.status, 201);

@@ -186,6 +186,25 @@ async fn a_number_of_experts_that_is_declared_later_fails_nothing() {
 }
 
 #[tokio::test]
+async fn declarations_that_race_leave_the_row_with_its_own_file() {
+    let app = TestApp::start().await;
+    for _ in 0..5 {
+        let declared = [64, 65, 66, 67].map(|n| format!("?num_experts={n}"));
+        let uploads = declared
+            .iter()
+            .map(|query| upload(&app, query, "application/x-ndjson", None, classes(4, true)));
+        let answers = join_all(uploads).await;
+        let kept = answers.iter().find(|answer| answer.status.is_success()).unwrap().json();
+        let id = kept["id"].as_str().unwrap();
+        let row = app.get(&format!("/v1/traces/{id}")).await.json();
+        assert_eq!(row["experts"], app.app.traces.facts(id, None).unwrap().experts);
+        for refused in answers.iter().filter(|answer| !answer.status.is_success()) {
+            refused.problem(409, "conflict");
+        }
+    }
+}
+
+#[tokio::test]
 async fn what_jobs_need_survives_a_restart_and_what_none_needs_goes() {
     let app = held().await;
     let trace = upload_classes(&app, "").await["id"].as_str().unwrap().to_owned();

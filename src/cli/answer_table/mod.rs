@@ -38,9 +38,9 @@ pub(super) fn write(out: &mut dyn Write, result: &ResultBody) -> io::Result<()> 
     flips(out, &result.flip_points)?;
     plan::write(out, result)?;
     for warning in &result.warnings {
-        writeln!(out, "warning: {}", wrapped(warning))?;
+        writeln!(out, "{}", wrapped(&format!("warning: {warning}")))?;
     }
-    writeln!(out, "to confirm: {}", wrapped(&result.confirm))
+    writeln!(out, "{}", wrapped(&format!("to confirm: {}", result.confirm)))
 }
 
 fn strategies(out: &mut dyn Write, result: &ResultBody) -> io::Result<()> {

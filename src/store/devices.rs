@@ -1,4 +1,4 @@
-//! Registered device profiles: what is kept of each, and how it goes.
+//! Registered device profiles: kept, found, listed and deleted.
 
 use crate::store::row::record_from_row;
 use crate::store::{Store, StoreError};

@@ -317,6 +317,25 @@ mod tests {
     use crate::wire::field::{FieldKind as _, List};
 
     #[test]
+    fn names_are_read_as_people_write_them() {
+        let names =
+            ["bf16", "fp16", "fp8", "fp32", "vllm", "tensorrt-llm"].map(|name| (name, name));
+        for (written, meant) in [
+            ("bfloat16", "bf16"),
+            ("BF16", "bf16"),
+            ("float16", "fp16"),
+            ("FP8", "fp8"),
+            ("fp8_e4m3", "fp8"),
+            ("vLLM", "vllm"),
+            ("TensorRT LLM", "tensorrt-llm"),
+            ("TRT-LLM", "tensorrt-llm"),
+        ] {
+            let (value, violations) = (json!(written), Violations::default());
+            assert_eq!(Located::root(&value, &violations).one_of(&names), Some(meant), "{written}");
+        }
+    }
+
+    #[test]
     fn every_violation_is_noted_with_its_place() {
         let value = json!({"a": "x", "b": 7.5, "c": -1, "d": [1, "y", 3], "zz": 0});
         let violations = Violations::default();

@@ -35,3 +35,15 @@ impl Violation {
         Self { pointer: format!("{pointer}{}", self.pointer), ..self }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_place_is_said_unless_it_is_the_whole_document() {
+        let missing = Violation::new("", "required", "`routing` is missing");
+        assert_eq!(missing.to_string(), "`routing` is missing");
+        assert_eq!(missing.under("/question").to_string(), "/question: `routing` is missing");
+    }
+}

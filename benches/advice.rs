@@ -167,7 +167,7 @@ fn replay(c: &mut Criterion) {
         // Made only where the case is run.
         let references = LazyCell::new(|| {
             let facts = stored(directory.path(), routing, n_tokens);
-            References { traces: [(facts.id.clone(), facts)].into(), device: None }
+            References { traces: [(facts.id.clone(), facts)].into(), ..References::default() }
         });
         let routed =
             u64::from(n_tokens / 4 * 3) * u64::from(routing.n_layers) * u64::from(routing.top_k);

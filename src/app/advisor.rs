@@ -184,6 +184,19 @@ pub enum AdviceError {
     },
 }
 
+impl AdviceError {
+    /// The same, seen from a request in which the question stands at `pointer`.
+    #[must_use]
+    pub(super) fn under(self, pointer: &str) -> Self {
+        match self {
+            Self::Refused(found) => {
+                Self::Refused(found.into_iter().map(|one| one.under(pointer)).collect())
+            }
+            other => other,
+        }
+    }
+}
+
 impl From<Canceled> for AdviceError {
     fn from(_: Canceled) -> Self {
         Self::Canceled

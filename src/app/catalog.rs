@@ -34,7 +34,7 @@ pub fn list_links(catalog: &Catalog) -> LinkList {
 #[must_use]
 pub fn list_devices(catalog: &Catalog) -> DeviceList {
     let items = catalog.devices().iter().map(|entry| device_body(catalog, entry)).collect();
-    DeviceList { items }
+    DeviceList { items, unreadable: Vec::new() }
 }
 
 /// One model.

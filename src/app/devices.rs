@@ -14,11 +14,11 @@ use crate::app::clock::now_ms;
 use crate::app::context::App;
 use crate::app::error::AppError;
 use crate::app::question::profile;
-use crate::store::StoreError;
-use crate::store::devices::{DeviceDeletion, DeviceRecord, Registration};
-use crate::wire::catalog::{DeviceBody, DeviceList};
+use crate::store::devices::{DeviceRecord, Registration};
+use crate::wire::catalog::{DeviceBody, DeviceList, UnreadableDevice};
 use crate::wire::read::Violations;
 use crate::wire::time::Moment;
+use crate::wire::violation::Violation;
 use moe_gps_core::catalog::Catalog;
 use moe_gps_core::formats::catalog_entry::CatalogEntry;
 use moe_gps_core::hardware::Device;
@@ -71,9 +71,9 @@ pub async fn register(app: &App, document: Value) -> Result<Registered, AppError
         document: text,
     };
     match app.store.insert_device(&record, MOST_DEVICES).await? {
-        Registration::New => Ok(Registered { body: shown(&entry, &record)?, created: true }),
+        Registration::New => Ok(Registered { body: body(&record)?, created: true }),
         Registration::Taken(kept) if kept.digest == record.digest => {
-            Ok(Registered { body: shown(&entry, &kept)?, created: false })
+            Ok(Registered { body: body(&kept)?, created: false })
         }
         Registration::Taken(kept) => Err(AppError::Conflict(format!(
             "device {} is registered with other content; delete it first, or give the profile \
@@ -92,23 +92,34 @@ pub async fn fetch(app: &App, id: &str) -> Result<DeviceBody, AppError> {
     if !catalog.ships_device(id)
         && let Some(record) = app.store.find_device(id).await?
     {
-        return shown(&read(&record)?, &record);
+        return body(&record);
     }
     Ok(device_body(catalog, catalog.device(id)?))
+}
+
+fn body(record: &DeviceRecord) -> Result<DeviceBody, AppError> {
+    shown(record).map_err(|UnreadableDevice { id, detail, .. }| {
+        AppError::Conflict(format!(
+            "registered device {id} cannot be read by this version: {detail}"
+        ))
+    })
 }
 
 /// All devices, shipped and registered, by id.
 pub async fn list(app: &App) -> Result<DeviceList, AppError> {
     let catalog = catalog()?;
-    let mut items = list_devices(catalog).items;
+    let mut listed = list_devices(catalog);
     for record in app.store.list_devices().await? {
-        items.push(shown(&read(&record)?, &record)?);
+        match shown(&record) {
+            Ok(body) => listed.items.push(body),
+            Err(unreadable) => listed.unreadable.push(unreadable),
+        }
     }
-    items.sort_by(|a, b| a.id.cmp(&b.id));
-    Ok(DeviceList { items })
+    listed.items.sort_by(|a, b| a.id.cmp(&b.id));
+    Ok(listed)
 }
 
-/// Deletes a registered device that no queued or running recommendation needs.
+/// Deletes a registered device; accepted questions are answered with what it was.
 pub async fn delete(app: &App, id: &str) -> Result<(), AppError> {
     let shipped =
         || AppError::Conflict(format!("device {id} is shipped with this version and stays"));
@@ -116,40 +127,42 @@ pub async fn delete(app: &App, id: &str) -> Result<(), AppError> {
     if catalog.ships_device(id) {
         return Err(shipped());
     }
-    match app.store.delete_device(id).await? {
-        DeviceDeletion::Done => Ok(()),
-        DeviceDeletion::Absent => {
-            catalog.device(id)?;
-            Err(shipped())
+    if !app.store.delete_device(id).await? {
+        catalog.device(id)?;
+        return Err(shipped());
+    }
+    Ok(())
+}
+
+/// The device of a registered profile, as it is stored.
+pub(super) fn registered(document: &str) -> Result<Device, AdviceError> {
+    read(document).map(|(entry, _)| entry.value).map_err(|reason| {
+        let detail = format!("the registered profile cannot be read by this version: {reason}");
+        AdviceError::Refused(vec![Violation::new("/cluster/device", "profile", detail)])
+    })
+}
+
+fn shown(record: &DeviceRecord) -> Result<DeviceBody, UnreadableDevice> {
+    let registered_at = Moment(record.created_ms);
+    match read(&record.document) {
+        Ok((entry, document)) => {
+            Ok(DeviceBody { registered_at: Some(registered_at), ..described(&entry, &document) })
         }
-        DeviceDeletion::Needed(n) => Err(AppError::Conflict(format!(
-            "device {id} is needed by {n} queued or running recommendation(s); cancel them or \
-             wait for their end"
-        ))),
+        Err(detail) => Err(UnreadableDevice { id: record.id.clone(), registered_at, detail }),
     }
 }
 
-/// The device of a registered profile.
-pub(super) fn profile_of(record: &DeviceRecord) -> Result<Device, AdviceError> {
-    let unreadable = || AdviceError::Catalog(format!("registered device {} is damaged", record.id));
-    read(record).map(|entry| entry.value).map_err(|_| unreadable())
-}
-
-fn shown(entry: &CatalogEntry<Device>, record: &DeviceRecord) -> Result<DeviceBody, AppError> {
-    let body = described(entry, &document(record)?);
-    Ok(DeviceBody { registered_at: Some(Moment(record.created_ms)), ..body })
-}
-
-fn document(record: &DeviceRecord) -> Result<Value, AppError> {
-    serde_json::from_str(&record.document).map_err(|_| corrupt())
-}
-
-fn read(record: &DeviceRecord) -> Result<CatalogEntry<Device>, AppError> {
-    profile(&document(record)?, "", &Violations::default()).ok_or_else(corrupt)
-}
-
-fn corrupt() -> AppError {
-    StoreError::Corrupt { what: "profile of a device" }.into()
+/// The profile in a stored document, or what this version finds wrong with it.
+fn read(document: &str) -> Result<(CatalogEntry<Device>, Value), String> {
+    let again = "delete it and register it again";
+    let document = serde_json::from_str(document)
+        .map_err(|error| format!("it is not JSON any more ({error}); {again}"))?;
+    let violations = Violations::default();
+    profile(&document, "", &violations).map(|entry| (entry, document)).ok_or_else(|| {
+        let found = violations.into_vec();
+        let told: Vec<String> = found.iter().map(ToString::to_string).collect();
+        format!("{}; {again}", told.join("; "))
+    })
 }
 
 fn is_id(id: &str) -> bool {

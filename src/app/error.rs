@@ -49,3 +49,14 @@ pub enum AppError {
     #[error("{0}")]
     Internal(String),
 }
+
+impl AppError {
+    /// That a stored trace could not be read: where its file is gone, it has just been deleted.
+    pub(super) fn trace(id: String, source: std::io::Error) -> Self {
+        if source.kind() == std::io::ErrorKind::NotFound {
+            let detail = format!("trace {id} was deleted while it was asked for; upload it again");
+            return Self::Conflict(detail);
+        }
+        Self::Trace { id, source }
+    }
+}

@@ -9,6 +9,7 @@ use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
+use crate::app::advise::catalog;
 use crate::app::advisor::{AdviceError, CheckedQuestion};
 use crate::app::clock::now_ms;
 use crate::app::context::App;
@@ -16,13 +17,14 @@ use crate::app::error::AppError;
 use crate::app::{question, references};
 use crate::store::StoreError;
 use crate::store::jobs::{Inserted, JobRecord, Lease};
-use crate::store::keys::KeyUse;
+use crate::store::keys::Key;
 use crate::store::listing::Listed;
 use crate::telemetry::metrics as names;
 use crate::wire::job::Status;
 use crate::wire::listing::{CheckedListQuery, RecommendationItem, RecommendationPage};
 use crate::wire::time::Moment;
 use crate::wire::violation::Violation;
+use moe_gps_core::system::Preset;
 
 /// A question as a client asks it.
 #[derive(Debug)]
@@ -38,30 +40,21 @@ pub struct Asked {
 /// Stores a question, or finds the equal one, and waits for its end if asked to.
 pub async fn submit(app: &App, asked: Asked) -> Result<Arc<JobRecord>, AppError> {
     if let Some((key, body_digest)) = &asked.key
-        && let Some(used) = app.store.find_key(key).await?
+        && let Some(job) = replay(app, Key { key, body_digest }).await?
     {
-        let job = replay(app, key, body_digest, &used).await?;
         return wait_for_end(app, job, asked.wait).await;
     }
-    let question = checked(app, asked.request).await?;
+    let (question, inputs) = checked(app, asked.request).await?;
     // A question that is probably new is not looked for first: storing it tells.
     let mut known = None;
     if app.board.recent.seen(question.digest) {
         known = find_equal(app, &question.digest).await?;
     }
+    let key = asked.key.as_ref().map(|(key, body_digest)| Key { key, body_digest });
     let (job, ended) = match known {
-        Some(job) => (job, None),
-        None => store_question(app, question, asked.wait.is_some()).await?,
+        Some(job) => (bind(app, key, job).await?, None),
+        None => store_question(app, question, inputs, key, asked.wait.is_some()).await?,
     };
-    if let Some((key, body_digest)) = asked.key {
-        let used = KeyUse { body_digest: body_digest.to_vec(), recommendation_id: job.id.clone() };
-        if !app.store.insert_key(&key, &used, now_ms()).await?
-            && let Some(earlier) = app.store.find_key(&key).await?
-        {
-            // The same key came twice at once; the first one stands.
-            replay(app, &key, &body_digest, &earlier).await?;
-        }
-    }
     match (ended, asked.wait) {
         (Some(ended), Some(wait)) => {
             let job = Arc::new(job);
@@ -71,8 +64,9 @@ pub async fn submit(app: &App, asked: Asked) -> Result<Arc<JobRecord>, AppError>
     }
 }
 
-/// Reads a question, looks up what it names, and checks it where threads may block.
-async fn checked(app: &App, request: Value) -> Result<CheckedQuestion, AppError> {
+/// Reads a question, looks up what it names, and checks it where threads may block; with what a
+/// job keeps of what it names.
+async fn checked(app: &App, request: Value) -> Result<(CheckedQuestion, Option<String>), AppError> {
     let question = question::read(request);
     let named = references::look_up(app, &question.asked).await?;
     let advisor = Arc::clone(&app.advisor);
@@ -80,7 +74,8 @@ async fn checked(app: &App, request: Value) -> Result<CheckedQuestion, AppError>
     let check = move || {
         // Held to the end of the check, even where nobody waits for it any more.
         let _turn = turn;
-        advisor.check(question, &named.open()?)
+        let references = named.open()?;
+        Ok((advisor.check(question, &references)?, references.inputs()?))
     };
     let checked = tokio::task::spawn_blocking(check).await;
     checked
@@ -103,6 +98,8 @@ type Ended = tokio::sync::oneshot::Receiver<Arc<JobRecord>>;
 async fn store_question(
     app: &App,
     question: CheckedQuestion,
+    inputs: Option<String>,
+    key: Option<Key<'_>>,
     wants_end: bool,
 ) -> Result<(JobRecord, Option<Ended>), AppError> {
     let now = now_ms();
@@ -126,9 +123,11 @@ async fn store_question(
         problem: None,
         request: question.request.to_string(),
         result: None,
+        inputs,
     };
     let ended = wants_end.then(|| app.board.wait_for(&job.id));
-    let inserted = app.store.insert_job(&job, &question.trace_ids, lease, app.queue.limit).await;
+    let inserted =
+        app.store.insert_job(&job, &question.trace_ids, key, lease, app.queue.limit).await;
     match inserted {
         Ok(Inserted::New) => {
             metrics::counter!(names::QUESTIONS, "outcome" => "new").increment(1);
@@ -138,15 +137,21 @@ async fn store_question(
             }
             return Ok((job, ended));
         }
-        Ok(Inserted::Not | Inserted::TraceGone) | Err(_) => {
+        Ok(Inserted::Not | Inserted::TraceGone | Inserted::KeyUsed) | Err(_) => {
             drop(ended);
             app.board.forget_waiters(&job.id);
         }
     }
+    // The same key came twice at once; the first one stands.
+    if let (Ok(Inserted::KeyUsed), Some(key)) = (&inserted, key)
+        && let Some(job) = replay(app, key).await?
+    {
+        return Ok((job, None));
+    }
     // An equal question is there already; what is known is told even when nothing new
     // can be stored.
     if let Some(job) = find_equal(app, &job.digest).await? {
-        return Ok((job, None));
+        return Ok((bind(app, key, job).await?, None));
     }
     if inserted? == Inserted::TraceGone {
         let detail = "a trace the question names was deleted while it was asked";
@@ -187,17 +192,27 @@ async fn first_of(app: &App, ended: Ended, wait: Duration) -> Option<Arc<JobReco
     }
 }
 
-async fn replay(
-    app: &App,
-    key: &str,
-    body_digest: &[u8; 32],
-    used: &KeyUse,
-) -> Result<JobRecord, AppError> {
-    if used.body_digest != body_digest {
-        let detail = format!("Idempotency-Key {key} came before with another body");
+/// The job that a key leads to: this one, unless the key was used before.
+async fn bind(app: &App, key: Option<Key<'_>>, job: JobRecord) -> Result<JobRecord, AppError> {
+    if let Some(key) = key
+        && !app.store.insert_key(key, &job.id, now_ms()).await?
+        && let Some(earlier) = replay(app, key).await?
+    {
+        return Ok(earlier);
+    }
+    Ok(job)
+}
+
+/// The job that a key led to before, which it may do again for the same body.
+async fn replay(app: &App, key: Key<'_>) -> Result<Option<JobRecord>, AppError> {
+    let Some(used) = app.store.find_key(key.key).await? else {
+        return Ok(None);
+    };
+    if used.body_digest != key.body_digest {
+        let detail = format!("Idempotency-Key {} came before with another body", key.key);
         return Err(AppError::Refused(vec![Violation::new("", "idempotency_key", detail)]));
     }
-    fetch(app, &used.recommendation_id).await
+    fetch(app, &used.recommendation_id).await.map(Some)
 }
 
 /// Digest of a body, to tell whether a key comes with the same one.
@@ -210,7 +225,7 @@ pub fn body_digest(body: &[u8]) -> [u8; 32] {
 pub(super) fn refusal(error: AdviceError) -> AppError {
     match error {
         AdviceError::Refused(violations) => AppError::Refused(violations),
-        AdviceError::Trace { id, source } => AppError::Trace { id, source },
+        AdviceError::Trace { id, source } => AppError::trace(id, source),
         other => AppError::Internal(other.to_string()),
     }
 }
@@ -229,7 +244,17 @@ pub async fn fetch(app: &App, id: &str) -> Result<JobRecord, AppError> {
 }
 
 /// Past recommendations, newest first.
-pub async fn list(app: &App, query: CheckedListQuery) -> Result<RecommendationPage, AppError> {
+pub async fn list(app: &App, mut query: CheckedListQuery) -> Result<RecommendationPage, AppError> {
+    let catalog = catalog().map_err(refusal)?;
+    if let Some(entry) = query.model.as_deref().and_then(|name| catalog.model(name).ok()) {
+        query.model = Some(entry.id.clone());
+    }
+    // A registered device goes before an alias.
+    if let Some(entry) = query.device.as_deref().and_then(|name| catalog.device(name).ok())
+        && app.store.find_device(query.device.as_deref().unwrap_or_default()).await?.is_none()
+    {
+        query.device = Some(entry.id.clone());
+    }
     let mut listed = app.store.list_jobs(&query).await?;
     let more = (query.limit as usize) < listed.len();
     listed.truncate(query.limit as usize);
@@ -287,15 +312,26 @@ async fn stored_plan(app: &App, id: &str) -> Result<String, AppError> {
     match app.store.find_placement(id).await? {
         None => Err(not_found(id)),
         Some((Status::Succeeded, Some(plan))) => Ok(plan),
-        Some((Status::Succeeded, None)) => Err(AppError::NotFound {
-            what: "placement plan, because the recommended strategy moves no experts, for",
-            id: id.to_owned(),
-        }),
+        Some((Status::Succeeded, None)) => {
+            let asked = question::read(read_back(&fetch(app, id).await?.request)?).asked;
+            let what = if asked.assumptions.preset == Some(Preset::Paper) {
+                "placement plan, because the formulas of the paper preset place no experts, for"
+            } else {
+                "placement plan, because no strategy can be run, for"
+            };
+            Err(AppError::NotFound { what, id: id.to_owned() })
+        }
         Some((status, _)) => Err(AppError::Conflict(format!(
             "recommendation {id} is {}; a plan exists once it has succeeded",
             status.as_str()
         ))),
     }
+}
+
+/// A question as it is stored.
+pub(crate) fn read_back(request: &str) -> Result<Value, StoreError> {
+    serde_json::from_str(request)
+        .map_err(|_| StoreError::Corrupt { what: "request of a recommendation" })
 }
 
 fn not_found(id: &str) -> AppError {

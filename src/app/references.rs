@@ -2,17 +2,19 @@
 //!
 //! The rows are looked up in the database; what they lead to is opened where threads may block.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
 
 use crate::app::advise::catalog;
 use crate::app::advisor::{AdviceError, KnownTraces};
 use crate::app::context::App;
 use crate::app::devices;
 use crate::app::error::AppError;
-use crate::app::ingest::TraceDirectory;
+use crate::app::ingest::{TraceDirectory, hex};
 use crate::app::recommendations::refusal;
-use crate::store::devices::DeviceRecord;
-use crate::store::traces::TraceRecord;
+use crate::store::StoreError;
+use crate::store::jobs::JobRecord;
 use crate::wire::question::{IdOrObject, Question};
 use moe_gps_core::hardware::Device;
 
@@ -23,45 +25,109 @@ pub struct References {
     pub traces: KnownTraces,
     /// The registered device it names, where the catalog ships none of that id.
     pub device: Option<Device>,
+    /// The same, as an accepted job keeps it.
+    pub inputs: Inputs,
 }
 
-/// The rows of what a question names.
+/// What the names of a question led to when they were looked up.
+///
+/// An accepted job keeps it to its end, so that nothing registered, uploaded or declared later
+/// changes its answer.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Inputs {
+    /// The profile of the registered device, as it is stored.
+    device: Option<String>,
+    /// The stored traces, by id.
+    traces: BTreeMap<String, Pinned>,
+}
+
+/// A trace as it was looked up.
+#[derive(Debug, Serialize, Deserialize)]
+struct Pinned {
+    /// Which stored form; that in force until it is opened.
+    version: Option<String>,
+    /// SHA-256 of the embedding put beside it.
+    embedding: Option<Vec<u8>>,
+}
+
+/// What was looked up, to be opened.
 #[derive(Debug)]
 pub struct LookedUp {
     directory: TraceDirectory,
-    traces: Vec<TraceRecord>,
-    device: Option<DeviceRecord>,
+    inputs: Inputs,
 }
 
 /// Looks up what a question names, as far as it is stored.
 pub async fn look_up(app: &App, asked: &Question) -> Result<LookedUp, AppError> {
-    let mut traces = Vec::new();
+    let mut inputs = Inputs::default();
     for id in trace_ids(asked) {
-        traces.extend(app.store.find_trace(id).await?);
-    }
-    let device = match device_id(asked) {
-        Some(id) if !catalog().map_err(refusal)?.ships_device(id) => {
-            app.store.find_device(id).await?
+        if let Some(trace) = app.store.find_trace(id).await? {
+            let pinned = Pinned { version: None, embedding: trace.embedding_digest };
+            inputs.traces.insert(trace.id, pinned);
         }
-        _ => None,
+    }
+    if let Some(id) = device_id(asked)
+        && !catalog().map_err(refusal)?.ships_device(id)
+    {
+        inputs.device = app.store.find_device(id).await?.map(|device| device.document);
+    }
+    Ok(LookedUp { directory: app.traces.clone(), inputs })
+}
+
+/// What the names of a job's question led to when it was accepted.
+pub async fn of_job(app: &App, job: &JobRecord, asked: &Question) -> Result<LookedUp, AppError> {
+    let Some(text) = &job.inputs else {
+        // It names nothing, or was accepted by a version that kept none.
+        return look_up(app, asked).await;
     };
-    Ok(LookedUp { directory: app.traces.clone(), traces, device })
+    Ok(LookedUp { directory: app.traces.clone(), inputs: read(text)? })
+}
+
+/// Removes what superseded uploads have left and no job needs; for when nobody is asking.
+pub async fn forget_superseded(app: &App) -> Result<(), StoreError> {
+    let mut needed: BTreeSet<(String, String)> = BTreeSet::new();
+    for text in app.store.needed_inputs().await? {
+        for (id, Pinned { version, embedding }) in read(&text)?.traces {
+            let digest = embedding.map(|digest| hex(&digest));
+            needed.extend(version.into_iter().chain(digest).map(|name| (id.clone(), name)));
+        }
+    }
+    let embeddings = app.store.list_embeddings().await?;
+    needed.extend(embeddings.into_iter().map(|(id, digest)| (id, hex(&digest))));
+    app.traces.forget_versions(&needed).unwrap_or_else(|error| {
+        tracing::warn!(%error, "superseded files of traces stay behind");
+    });
+    Ok(())
+}
+
+fn read(text: &str) -> Result<Inputs, StoreError> {
+    serde_json::from_str(text)
+        .map_err(|_| StoreError::Corrupt { what: "inputs of a recommendation" })
 }
 
 impl LookedUp {
     /// Opens what was looked up; blocks.
     pub fn open(self) -> Result<References, AdviceError> {
+        let LookedUp { directory, mut inputs } = self;
         let mut traces = KnownTraces::new();
-        for TraceRecord { id, embedding_digest, .. } in self.traces {
-            match self.directory.facts(&id, embedding_digest.as_deref()) {
-                Ok(facts) => traces.insert(id, facts),
-                Err(source) => return Err(AdviceError::Trace { id, source }),
-            };
+        for (id, pinned) in &mut inputs.traces {
+            let (version, embedding) = (pinned.version.as_deref(), pinned.embedding.as_deref());
+            let opened = directory.pinned(id, version, embedding);
+            let (facts, version) =
+                opened.map_err(|source| AdviceError::Trace { id: id.clone(), source })?;
+            pinned.version = Some(version);
+            traces.insert(id.clone(), facts);
         }
-        Ok(References {
-            traces,
-            device: self.device.as_ref().map(devices::profile_of).transpose()?,
-        })
+        let device = inputs.device.as_deref().map(devices::registered).transpose()?;
+        Ok(References { traces, device, inputs })
+    }
+}
+
+impl References {
+    /// What an accepted job keeps, JSON; nothing where the question names nothing stored.
+    pub fn inputs(&self) -> Result<Option<String>, AdviceError> {
+        let names_nothing = self.inputs.device.is_none() && self.inputs.traces.is_empty();
+        Ok((!names_nothing).then(|| serde_json::to_string(&self.inputs)).transpose()?)
     }
 }
 

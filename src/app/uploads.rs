@@ -63,9 +63,17 @@ pub async fn take_trace(app: &Arc<App>, labels: Labels, pieces: Pieces) -> Resul
     };
     let _keeping = app.uploads.keeping.lock().await;
     let id = &ingested.summary.id;
-    if !app.traces.trace_path(id).is_some_and(|path| path.exists()) {
-        let detail = format!("trace {id} was deleted while it was uploaded; upload it again");
-        return Err(AppError::Conflict(detail));
+    let conflict = |what| {
+        let detail = format!("trace {id} was {what} while it was uploaded; upload it again");
+        Err(AppError::Conflict(detail))
+    };
+    // The row that is written last is that of the stored form in force.
+    match app.traces.open_trace(id) {
+        Ok(trace)
+            if (trace.header().experts, trace.header().top_k)
+                == (ingested.summary.experts, ingested.summary.top_k) => {}
+        Ok(_) => return conflict("declared with another number of experts"),
+        Err(_) => return conflict("deleted"),
     }
     let before = app.store.find_trace(id).await?;
     let created = before.is_none();
@@ -159,6 +167,7 @@ fn record(
     if let Some(before) = before {
         summary.name = summary.name.or(before.name);
         summary.model = summary.model.or(before.model);
+        summary.has_embedding |= before.embedding_digest.is_some();
         record.embedding_digest = before.embedding_digest;
         record.created_ms = before.created_ms;
     }

@@ -16,6 +16,7 @@ use crate::app::question;
 use crate::app::references::References;
 use crate::cli::refused::Refused;
 use crate::cli::{answer_table, trace};
+use crate::wire::answer::{Recommendation, ResultBody};
 use moe_gps_core::formats::trace::{Declared, Limits};
 use moe_gps_lab::calibrate::run::device_document;
 
@@ -48,7 +49,13 @@ pub struct Advise {
     /// Prints the placement plan as JSON instead.
     #[arg(long, conflicts_with = "json")]
     pub placement: bool,
+    /// Ends with status 4 where nothing can be run, or the evidence is insufficient.
+    #[arg(long)]
+    pub exit_code: bool,
 }
+
+/// Verdicts that no deployment should follow by itself.
+const OPEN_VERDICTS: [&str; 2] = ["insufficient_evidence", "cannot_run"];
 
 /// Shows a bar on a terminal.
 struct Bar(ProgressBar);
@@ -61,8 +68,8 @@ impl Progress for Bar {
     }
 }
 
-/// Runs `advise` and writes the answer to `out`.
-pub fn run(command: &Advise, out: &mut dyn Write) -> Result<()> {
+/// Runs `advise` and writes the answer to `out`; whether it may be followed as it stands.
+pub fn run(command: &Advise, out: &mut dyn Write) -> Result<bool> {
     let mut request = read(&command.file)?;
     let scratch = tempfile::tempdir().context("cannot make a temporary directory")?;
     let directory = TraceDirectory::open(scratch.path())?;
@@ -98,7 +105,7 @@ pub fn run(command: &Advise, out: &mut dyn Write) -> Result<()> {
         cluster.insert("device".to_owned(), device_document(file)?);
     }
     let bar = Bar(bar());
-    let references = References { traces, device: None };
+    let references = References { traces, ..References::default() };
     let answered = advise::check(question::read(request), &references)
         .and_then(|question| (question.work)(&bar));
     bar.0.finish_and_clear();
@@ -109,6 +116,7 @@ pub fn run(command: &Advise, out: &mut dyn Write) -> Result<()> {
         }
         Err(error) => return Err(error.into()),
     };
+    let result: ResultBody = serde_json::from_str(advice.result.get())?;
     if command.placement {
         let plan = advice.placement.context("the recommended strategy has no placement plan")?;
         serde_json::to_writer_pretty(&mut *out, &plan)?;
@@ -123,22 +131,25 @@ pub fn run(command: &Advise, out: &mut dyn Write) -> Result<()> {
             }
             writeln!(out)?;
         }
-        answer_table::write(out, &serde_json::from_str(advice.result.get())?, command.all)?;
+        answer_table::write(out, &result, command.all)?;
     }
-    Ok(())
+    let Recommendation { verdict, strategy, .. } = &result.recommendation;
+    Ok(strategy.is_some() && !OPEN_VERDICTS.contains(&&**verdict))
 }
 
 /// A question from a file, or from standard input for `-`.
 pub(super) fn read(path: &PathBuf) -> Result<Value> {
-    let mut text = String::new();
+    let mut text = Vec::new();
     if path.as_os_str() == "-" {
-        std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
+        std::io::stdin().read_to_end(&mut text).context("cannot read standard input")?;
     } else {
         File::open(path)
-            .and_then(|mut file| file.read_to_string(&mut text))
+            .and_then(|mut file| file.read_to_end(&mut text))
             .with_context(|| format!("cannot read {}", path.display()))?;
     }
-    serde_json::from_str(&text).with_context(|| format!("{} is not JSON", path.display()))
+    serde_json::from_slice(&text).with_context(|| {
+        format!("{} is not JSON, as a question is (a recording goes with --trace)", path.display())
+    })
 }
 
 /// Takes a recording in and says what a question may know of it.

@@ -220,10 +220,10 @@ mod tests {
     #[test]
     fn an_unknown_entry_is_named_with_its_neighbour() {
         let catalog = Catalog::embedded().unwrap();
-        let error = show(&mut Vec::new(), catalog, "nvlink-3").unwrap_err();
+        let error = show(&mut Vec::new(), catalog, "nvlnik3").unwrap_err();
         assert_eq!(
             error.to_string(),
-            "no catalog entry has the id \"nvlink-3\"; did you mean \"nvlink3\"?"
+            "no catalog entry has the id \"nvlnik3\"; did you mean \"nvlink3\"?"
         );
     }
 }

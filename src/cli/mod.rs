@@ -111,13 +111,13 @@ enum CatalogCommand {
 
 /// Runs the program; errors are told on standard error. The status is 0 where it did what it was
 /// told, 1 after an error, 2 for a command line that means nothing, 3 for a question or a recording
-/// that is refused.
+/// that is refused, and with `advise --exit-code` 4 for an answer that is no advice to follow.
 #[must_use]
 pub fn main() -> ExitCode {
     let command = Line::parse().command;
     let prints = !matches!(command, Command::Serve(_));
     match run(command) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         // Who reads no further, such as `head`, has what it wanted.
         Err(error) if prints && is_unread(&error) => ExitCode::SUCCESS,
         Err(error) => {
@@ -146,14 +146,17 @@ fn is_unread(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| kind(cause) == Some(ErrorKind::BrokenPipe))
 }
 
-fn run(command: Command) -> anyhow::Result<()> {
+fn run(command: Command) -> anyhow::Result<ExitCode> {
     let mut out = std::io::stdout();
-    match command {
+    let done = match command {
         Command::Serve(serve) => {
             let ready = serve.demo.then_some(demo::start as fn(std::net::SocketAddr));
             serve::run(&serve.settings, Arc::new(CostModel), ready)
         }
-        Command::Advise(command) => advise::run(&command, &mut out),
+        Command::Advise(command) => {
+            let is_advice = advise::run(&command, &mut out)?;
+            return Ok(ExitCode::from(if command.exit_code && !is_advice { 4 } else { 0 }));
+        }
         Command::Reproduce(command) => reproduce::run(&command, &mut out),
         Command::Sweep(command) => sweep::run(&command, &mut out),
         Command::Place(command) => place::run(&command, &mut out),
@@ -165,7 +168,8 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Calibrate(command) => calibrate::run(&command, &mut out),
         Command::Validate(command) => validate::run(&command, &mut out),
         Command::Migrate(storage) => migrate(&storage),
-    }
+    };
+    done.map(|()| ExitCode::SUCCESS)
 }
 
 fn show_catalog(command: &CatalogCommand, out: &mut impl Write) -> anyhow::Result<()> {

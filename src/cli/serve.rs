@@ -135,6 +135,7 @@ pub async fn start(
         sweeps: Semaphore::new(crate::app::sweep::AT_ONCE),
         queue: queue(&settings.jobs),
     });
+    crate::app::references::forget_superseded(&app).await?;
     let runner = Runner::start(&app, handovers).await?;
     Ok((app, runner))
 }

@@ -10,7 +10,7 @@ use crate::app::clock::now_ms;
 use crate::app::context::App;
 use crate::app::error::AppError;
 use crate::app::live_jobs::{LiveJob, Slot};
-use crate::app::{question, references};
+use crate::app::{question, recommendations, references};
 use crate::jobs::outcome::{self, End};
 use crate::store::StoreError;
 use crate::store::jobs::{JobRecord, Lease, Outcome};
@@ -92,10 +92,8 @@ async fn run(app: &Arc<App>, job: JobRecord, read: Option<Work>) {
 
 /// The question of a job from what is stored, to be checked again and answered.
 async fn read_again(app: &App, job: &JobRecord) -> Result<Work, AppError> {
-    let request = serde_json::from_str(&job.request)
-        .map_err(|_| StoreError::Corrupt { what: "request of a recommendation" })?;
-    let question = question::read(request);
-    let named = references::look_up(app, &question.asked).await?;
+    let question = question::read(recommendations::read_back(&job.request)?);
+    let named = references::of_job(app, job, &question.asked).await?;
     let advisor = Arc::clone(&app.advisor);
     Ok(Box::new(move |progress| {
         let checked = advisor.check(question, &named.open()?)?;

@@ -1,4 +1,4 @@
-//! Registered device profiles: what is kept of each, and when one may go.
+//! Registered device profiles: kept, found, listed and deleted.
 
 use crate::store::row::record_from_row;
 use crate::store::{Store, StoreError};
@@ -27,17 +27,6 @@ pub enum Registration {
     Taken(DeviceRecord),
     /// As many are kept as may be.
     Full,
-}
-
-/// What became of the wish to delete a profile.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DeviceDeletion {
-    /// It is gone.
-    Done,
-    /// There is none.
-    Absent,
-    /// So many queued or running recommendations need it.
-    Needed(i64),
 }
 
 impl Store {
@@ -86,27 +75,10 @@ impl Store {
         Ok(sqlx::query_as("select * from device order by id").fetch_all(&self.readers).await?)
     }
 
-    /// Deletes a profile unless a queued or running recommendation needs it.
-    pub async fn delete_device(&self, id: &str) -> Result<DeviceDeletion, StoreError> {
-        let mut transaction = self.writer.begin_with("begin immediate").await?;
-        let needed: i64 = sqlx::query_scalar(
-            "select count(*) from recommendation
-             where device = $1 and status in ('queued', 'running')",
-        )
-        .bind(id)
-        .fetch_one(&mut *transaction)
-        .await?;
-        if 0 < needed {
-            return Ok(DeviceDeletion::Needed(needed));
-        }
-        let deleted = sqlx::query("delete from device where id = $1")
-            .bind(id)
-            .execute(&mut *transaction)
-            .await?;
-        transaction.commit().await?;
-        Ok(match deleted.rows_affected() {
-            0 => DeviceDeletion::Absent,
-            _ => DeviceDeletion::Done,
-        })
+    /// Deletes a profile, of which accepted jobs have a copy; false when there is none.
+    pub async fn delete_device(&self, id: &str) -> Result<bool, StoreError> {
+        let deleted =
+            sqlx::query("delete from device where id = $1").bind(id).execute(&self.writer).await?;
+        Ok(0 < deleted.rows_affected())
     }
 }

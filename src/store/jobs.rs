@@ -7,6 +7,7 @@
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Executor, FromRow, Row, Sqlite};
 
+use crate::store::keys::{self, Key};
 use crate::store::{Store, StoreError};
 use crate::wire::job::Status;
 
@@ -43,6 +44,8 @@ pub struct JobRecord {
     pub request: String,
     /// The answer, JSON.
     pub result: Option<String>,
+    /// What its names led to when it was accepted, JSON, until it ends.
+    pub inputs: Option<String>,
 }
 
 impl FromRow<'_, SqliteRow> for JobRecord {
@@ -63,6 +66,7 @@ impl FromRow<'_, SqliteRow> for JobRecord {
             problem: row.try_get("problem")?,
             request: row.try_get("request")?,
             result: row.try_get("result")?,
+            inputs: row.try_get("inputs")?,
         })
     }
 }
@@ -102,14 +106,16 @@ pub enum Inserted {
     Not,
     /// A trace it needs has gone.
     TraceGone,
+    /// Its key came with another request before.
+    KeyUsed,
 }
 
 const INSERT: &str = "insert into recommendation
     (id, digest, status, model, device, attempt, lease_owner, lease_until_ms,
-     created_ms, started_ms, trace_ids, request)
-    select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12
+     created_ms, started_ms, trace_ids, request, inputs)
+    select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13
     where $3 = 'running'
-       or (select count(*) from recommendation where status = 'queued') < $13
+       or (select count(*) from recommendation where status = 'queued') < $14
     on conflict (digest) where status in ('queued', 'running', 'succeeded') do nothing";
 
 const CLAIM: &str = "update recommendation
@@ -119,15 +125,16 @@ const CLAIM: &str = "update recommendation
     returning *";
 
 impl Store {
-    /// Stores a new job, queued or, with a lease, already running.
+    /// Stores a new job, queued or, with a lease, already running, together with its key.
     pub async fn insert_job(
         &self,
         job: &JobRecord,
         trace_ids: &[String],
+        key: Option<Key<'_>>,
         lease: Option<Lease<'_>>,
         queue_limit: u32,
     ) -> Result<Inserted, StoreError> {
-        if trace_ids.is_empty() {
+        if trace_ids.is_empty() && key.is_none() {
             return Ok(insert(&self.writer, job, lease, queue_limit).await?);
         }
         let mut transaction = self.writer.begin_with("begin immediate").await?;
@@ -147,6 +154,12 @@ impl Store {
                     transaction.rollback().await?;
                     return Ok(Inserted::TraceGone);
                 }
+            }
+            if let Some(key) = key
+                && !keys::insert(&mut *transaction, key, &job.id, job.created_ms).await?
+            {
+                transaction.rollback().await?;
+                return Ok(Inserted::KeyUsed);
             }
         }
         transaction.commit().await?;
@@ -187,6 +200,16 @@ impl Store {
                 Some((Status::from_stored(row.try_get("status")?), row.try_get("placement")?))
             }
         })
+    }
+
+    /// What the names of all queued and running jobs led to.
+    pub async fn needed_inputs(&self) -> Result<Vec<String>, StoreError> {
+        Ok(sqlx::query_scalar(
+            "select inputs from recommendation
+             where status in ('queued', 'running') and inputs is not null",
+        )
+        .fetch_all(&self.readers)
+        .await?)
     }
 
     /// Takes the oldest queued job under a lease.
@@ -237,7 +260,7 @@ impl Store {
         let finished = sqlx::query(
             "update recommendation
              set status = $4, strategy = $5, recommendation = $6, result = $7, placement = $8,
-                 problem = $9, finished_ms = $10, progress = 1, phase = null,
+                 problem = $9, finished_ms = $10, progress = 1, phase = null, inputs = null,
                  lease_owner = null, lease_until_ms = null
              where id = $1 and lease_owner = $2 and attempt = $3 and status = 'running'",
         )
@@ -274,7 +297,7 @@ impl Store {
     pub async fn cancel_job(&self, id: &str, now_ms: i64) -> Result<bool, StoreError> {
         let canceled = sqlx::query(
             "update recommendation
-             set status = 'canceled', finished_ms = $2, phase = null,
+             set status = 'canceled', finished_ms = $2, phase = null, inputs = null,
                  lease_owner = null, lease_until_ms = null
              where id = $1 and status in ('queued', 'running')",
         )
@@ -317,6 +340,7 @@ async fn insert<'c>(
         .bind(job.started_ms)
         .bind(&job.trace_ids)
         .bind(&job.request)
+        .bind(&job.inputs)
         .bind(queue_limit)
         .execute(executor)
         .await?;

@@ -1,6 +1,6 @@
 //! Idempotency keys: which recommendation answered a request that is sent again.
 
-use sqlx::Row;
+use sqlx::{Executor, Row, Sqlite};
 
 use crate::store::{Store, StoreError};
 
@@ -11,6 +11,15 @@ pub struct KeyUse {
     pub body_digest: Vec<u8>,
     /// The recommendation it led to.
     pub recommendation_id: String,
+}
+
+/// A client's own name for a request.
+#[derive(Debug, Clone, Copy)]
+pub struct Key<'a> {
+    /// The name.
+    pub key: &'a str,
+    /// Digest of the body it came with.
+    pub body_digest: &'a [u8; 32],
 }
 
 impl Store {
@@ -28,25 +37,14 @@ impl Store {
         .transpose()
     }
 
-    /// Notes what a key is used for, unless it has been used before.
+    /// Notes that a key led to a job that was there; false if it has been used before.
     pub async fn insert_key(
         &self,
-        key: &str,
-        used: &KeyUse,
+        key: Key<'_>,
+        id: &str,
         now_ms: i64,
     ) -> Result<bool, StoreError> {
-        let inserted = sqlx::query(
-            "insert into idempotency_key (key, body_digest, recommendation_id, created_ms)
-             select $1, $2, id, $4 from recommendation where id = $3
-             on conflict (key) do nothing",
-        )
-        .bind(key)
-        .bind(&used.body_digest)
-        .bind(&used.recommendation_id)
-        .bind(now_ms)
-        .execute(&self.writer)
-        .await?;
-        Ok(0 < inserted.rows_affected())
+        Ok(insert(&self.writer, key, id, now_ms).await?)
     }
 
     /// Forgets the keys that are older than their keep.
@@ -57,4 +55,25 @@ impl Store {
             .await?;
         Ok(())
     }
+}
+
+/// Notes which job a key leads to; false if it has been used before.
+pub(super) async fn insert<'c>(
+    executor: impl Executor<'c, Database = Sqlite>,
+    Key { key, body_digest }: Key<'_>,
+    id: &str,
+    now_ms: i64,
+) -> Result<bool, sqlx::Error> {
+    let inserted = sqlx::query(
+        "insert into idempotency_key (key, body_digest, recommendation_id, created_ms)
+         select $1, $2, id, $4 from recommendation where id = $3
+         on conflict (key) do nothing",
+    )
+    .bind(key)
+    .bind(&body_digest[..])
+    .bind(id)
+    .bind(now_ms)
+    .execute(executor)
+    .await?;
+    Ok(0 < inserted.rows_affected())
 }

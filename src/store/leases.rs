@@ -60,7 +60,7 @@ impl Store {
     ) -> Result<Recovered, StoreError> {
         let given_up = sqlx::query(
             "update recommendation
-             set status = 'failed', problem = $4, finished_ms = $5, phase = null,
+             set status = 'failed', problem = $4, finished_ms = $5, phase = null, inputs = null,
                  lease_owner = null, lease_until_ms = null
              where status = 'running' and (lease_until_ms < $1 or lease_owner <> $2)
                and $3 <= attempt",

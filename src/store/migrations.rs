@@ -4,13 +4,14 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{SqlSafeStr, SqlStr};
 
 /// Number, description and text of every step, as their files are named.
-const STEPS: [(i64, &str, &str); 2] = [
+const STEPS: [(i64, &str, &str); 3] = [
     (
         1,
         "recommendations and traces",
         include_str!("../../migrations/sqlite/0001_recommendations_and_traces.sql"),
     ),
     (2, "devices", include_str!("../../migrations/sqlite/0002_devices.sql")),
+    (3, "inputs of jobs", include_str!("../../migrations/sqlite/0003_inputs_of_jobs.sql")),
 ];
 
 /// What brings a database to the schema of this program.

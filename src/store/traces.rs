@@ -111,6 +111,15 @@ impl Store {
             .await?)
     }
 
+    /// The digests of the embeddings that were put beside traces, with the traces' ids.
+    pub async fn list_embeddings(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
+        Ok(sqlx::query_as(
+            "select id, embedding_digest from trace where embedding_digest is not null",
+        )
+        .fetch_all(&self.readers)
+        .await?)
+    }
+
     /// Traces by id, from just after `after`.
     pub async fn list_traces(
         &self,

@@ -150,6 +150,21 @@ pub struct ParametersBody {
 pub struct DeviceList {
     /// The devices, by id.
     pub items: Vec<DeviceBody>,
+    /// Registered profiles that this version cannot read; absent where there is none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unreadable: Vec<UnreadableDevice>,
+}
+
+/// A registered profile that this version cannot read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct UnreadableDevice {
+    /// The id under which it was registered.
+    pub id: String,
+    /// When it was registered.
+    #[schema(value_type = String, format = DateTime)]
+    pub registered_at: Moment,
+    /// What is wrong with it, and what to do.
+    pub detail: String,
 }
 
 /// One device of the catalog.

@@ -89,9 +89,9 @@ impl PageQuery {
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct ListQuery {
-    /// Catalog id or name of the model.
+    /// Catalog id, alias or name of the model.
     pub model: Option<String>,
-    /// Catalog id or name of the device.
+    /// Catalog id, alias or name of the device.
     pub device: Option<String>,
     /// The recommended strategy.
     pub strategy: Option<String>,

@@ -5,11 +5,12 @@
 //! pointer for what could not, so that reading always goes on.
 
 use std::cell::RefCell;
-use std::fmt::Display;
+use std::fmt::{Display, Write};
 use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
 
+use crate::wire::question::BANDWIDTH;
 use crate::wire::violation::Violation;
 
 /// The violations found so far, in the order of reading.
@@ -82,9 +83,18 @@ fn whole(number: f64) -> Option<u64> {
     (number.fract() == 0.0 && (0.0..=9e15).contains(&number)).then(whole)
 }
 
-/// Other words for names of number formats.
-const SYNONYMS: [(&str, &str); 4] =
-    [("bfloat16", "bf16"), ("float8", "fp8"), ("float8e4m3", "fp8"), ("fp8e4m3", "fp8")];
+/// Other words for names of number formats and engines.
+const SYNONYMS: [(&str, &str); 9] = [
+    ("bfloat16", "bf16"),
+    ("float16", "fp16"),
+    ("half", "fp16"),
+    ("float32", "fp32"),
+    ("float8", "fp8"),
+    ("float8e4m3", "fp8"),
+    ("fp8e4m3", "fp8"),
+    ("e4m3", "fp8"),
+    ("trtllm", "tensorrtllm"),
+];
 
 /// A name in lower-case letters and digits, a synonym replaced.
 fn plain(name: &str) -> String {
@@ -147,10 +157,16 @@ impl<'a> Located<'a> {
     pub fn number(&self, range: RangeInclusive<f64>) -> Option<f64> {
         let Some(number) = self.value.as_f64() else { return self.wrong_type("a number") };
         if range.contains(&number) {
-            Some(number)
-        } else {
-            self.out_of_range(shown(number), &shown(*range.start()), &shown(*range.end()))
+            return Some(number);
         }
+        let mut high = shown(*range.end());
+        // Bandwidths are written on datasheets in GB/s.
+        let is_bandwidth = range == BANDWIDTH || self.pointer.ends_with("_bytes_per_s");
+        if is_bandwidth && (1.0..1e5).contains(&number) {
+            let number = shown(number);
+            let _ = write!(high, " bytes per second; {number} GB/s is {number}e9");
+        }
+        self.out_of_range(shown(number), &shown(*range.start()), &high)
     }
 
     /// A whole number in `range`.
@@ -283,6 +299,7 @@ impl<'a> Fields<'a> {
             let escaped = name.replace('~', "~0").replace('/', "~1");
             let mut names = known.clone();
             names.sort_unstable();
+            names.dedup();
             self.violations.note(
                 format!("{}/{escaped}", self.pointer),
                 "unknown_field",
@@ -298,6 +315,25 @@ mod tests {
 
     use super::*;
     use crate::wire::field::{FieldKind as _, List};
+
+    #[test]
+    fn names_are_read_as_people_write_them() {
+        let names =
+            ["bf16", "fp16", "fp8", "fp32", "vllm", "tensorrt-llm"].map(|name| (name, name));
+        for (written, meant) in [
+            ("bfloat16", "bf16"),
+            ("BF16", "bf16"),
+            ("float16", "fp16"),
+            ("FP8", "fp8"),
+            ("fp8_e4m3", "fp8"),
+            ("vLLM", "vllm"),
+            ("TensorRT LLM", "tensorrt-llm"),
+            ("TRT-LLM", "tensorrt-llm"),
+        ] {
+            let (value, violations) = (json!(written), Violations::default());
+            assert_eq!(Located::root(&value, &violations).one_of(&names), Some(meant), "{written}");
+        }
+    }
 
     #[test]
     fn every_violation_is_noted_with_its_place() {

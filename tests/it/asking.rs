@@ -28,7 +28,7 @@ pub(crate) fn check(
     question: &Value,
     traces: &KnownTraces,
 ) -> Result<CheckedQuestion, AdviceError> {
-    let references = References { traces: traces.clone(), device: None };
+    let references = References { traces: traces.clone(), ..References::default() };
     advise::check(question::read(question.clone()), &references)
 }
 

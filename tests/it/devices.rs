@@ -4,13 +4,14 @@ use std::path::Path;
 
 use axum::body::Body;
 use axum::http::Request;
+use moe_gps::store::devices::DeviceRecord;
 use moe_gps_lab::calibrate::run::device_document;
 use serde_json::{Value, json};
 
 use crate::support::{Answer, TestApp};
 
 /// The profile of a shipped device under another id.
-fn profile(id: &str) -> Value {
+pub(crate) fn profile(id: &str) -> Value {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("catalog/devices");
     let mut document = device_document(&folder.join("h200-sxm.toml")).unwrap();
     document["id"] = json!(id);
@@ -22,11 +23,11 @@ async fn register(app: &TestApp, media_type: &str, body: String) -> Answer {
     app.send(request.body(Body::from(body)).unwrap()).await
 }
 
-async fn keep(app: &TestApp, document: &Value) -> Answer {
+pub(crate) async fn keep(app: &TestApp, document: &Value) -> Answer {
     register(app, "application/json", document.to_string()).await
 }
 
-fn question(device: &Value) -> Value {
+pub(crate) fn question(device: &Value) -> Value {
     json!({
         "model": "mixtral-8x7b",
         "cluster": {"device": device, "devices": 4, "link": "nvlink4"},
@@ -137,6 +138,40 @@ async fn a_question_names_it_and_is_answered_with_its_content() {
     assert_ne!(second["id"], first["id"]);
     let latency = |job: &Value| job["result"]["strategies"][0]["layer_latency_s"].as_f64().unwrap();
     assert!(latency(&first) < latency(&second));
+}
+
+#[tokio::test]
+async fn a_profile_that_a_later_version_cannot_read_is_said_and_the_others_are_listed() {
+    let app = TestApp::start_advising().await;
+    keep(&app, &profile("readable")).await;
+    let mut document = profile("mine");
+    document.as_object_mut().unwrap().remove("l2_bytes");
+    let kept = |id: &str, document: String| DeviceRecord {
+        id: id.to_owned(),
+        digest: Vec::new(),
+        created_ms: 0,
+        document,
+    };
+    for record in [kept("mine", document.to_string()), kept("torn", "{".to_owned())] {
+        app.app.store.insert_device(&record, 9).await.unwrap();
+    }
+    let listed = app.get("/v1/devices").await;
+    assert_eq!(listed.status, 200);
+    let listed = listed.json();
+    assert_eq!(listed["items"].as_array().unwrap().len(), 10);
+    insta::assert_json_snapshot!(listed["unreadable"]);
+    app.get("/v1/devices/mine").await.problem(409, "conflict");
+    let refused = app.ask(&question(&json!("mine")), &[]).await;
+    let refused = refused.problem(422, "invalid-question");
+    assert_eq!(refused["violations"][0]["pointer"], "/cluster/device");
+    let axes = json!([{"parameter": "skewness", "values": [1.2, 2.0]}]);
+    let sweep = json!({"question": question(&json!("mine")), "axes": axes});
+    let refused = app.post_json("/v1/sweeps", &sweep, &[]).await;
+    let refused = refused.problem(422, "invalid-question");
+    assert_eq!(refused["violations"][0]["pointer"], "/question/cluster/device");
+    keep(&app, &profile("mine")).await.problem(409, "conflict");
+    assert_eq!(app.call("DELETE", "/v1/devices/mine").await.status, 204);
+    assert_eq!(keep(&app, &profile("mine")).await.status, 201);
 }
 
 #[tokio::test]

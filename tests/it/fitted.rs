@@ -16,7 +16,7 @@ use crate::support::TestApp;
 /// Sequences of 256 tokens of a vocabulary of 72, in 24 classes; the class decides the eight
 /// experts of a token, and for sixteen sequences one class is liked, so that no static plan
 /// is even in every step.
-fn classes(n_sequences: u32, with_ids: bool) -> String {
+pub(crate) fn classes(n_sequences: u32, with_ids: bool) -> String {
     let mut rng = stream(11, Purpose::LoadSample, 0);
     let mut lines = String::new();
     let mut liked: u32 = 0;
@@ -48,7 +48,7 @@ fn kept(directory: &Path, n_sequences: u32, with_ids: bool) -> TraceFacts {
     keep(directory, "application/x-ndjson", classes(n_sequences, with_ids).as_bytes())
 }
 
-fn question(trace: &str, predictors: &Value) -> Value {
+pub(crate) fn question(trace: &str, predictors: &Value) -> Value {
     json!({
         "model": "olmoe-1b-7b",
         "cluster": {"device": "h200-sxm", "devices": 8, "link": "nvlink4"},

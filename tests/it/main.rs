@@ -43,6 +43,7 @@ mod plan_files;
 mod predictors;
 mod process;
 mod questions;
+mod races;
 mod recommendations;
 mod recording;
 mod reports;

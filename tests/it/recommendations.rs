@@ -185,6 +185,14 @@ async fn a_plan_is_fetched_or_the_reason_why_there_is_none() {
 }
 
 #[tokio::test]
+async fn the_formulas_of_the_paper_place_no_experts() {
+    let app = TestApp::start_advising().await;
+    let path = app.ask_and_wait(&of_the_paper()).await.header("location").to_owned();
+    let problem = app.get(&format!("{path}/placement")).await.problem(404, "not-found");
+    assert!(problem["detail"].as_str().unwrap().contains("paper preset"), "{problem}");
+}
+
+#[tokio::test]
 async fn finished_recommendations_are_deleted() {
     let app = TestApp::start_advising().await;
     let path = app.ask_and_wait(&of_the_paper()).await.header("location").to_owned();

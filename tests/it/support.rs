@@ -64,6 +64,22 @@ impl Advisor for Scripted {
     }
 }
 
+/// Does what is scripted, and asks the cost model everything else.
+struct Either(Arc<Scripted>);
+
+impl Advisor for Either {
+    fn check(
+        &self,
+        question: ReadQuestion,
+        references: &References,
+    ) -> Result<CheckedQuestion, AdviceError> {
+        match question.request.get("do") {
+            Some(_) => self.0.check(question, references),
+            None => CostModel.check(question, references),
+        }
+    }
+}
+
 /// Does what the question says.
 fn act(question: &Value, progress: &dyn Progress) -> Result<Advice, AdviceError> {
     match question["do"].as_str() {
@@ -178,8 +194,15 @@ impl TestApp {
 
     /// The service as it is, with the cost model for an advisor.
     pub(crate) async fn start_advising() -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        Self::start_advised(dir, &[], Arc::default(), Arc::new(CostModel)).await
+        Self::start_advising_in(tempfile::tempdir().unwrap(), &[]).await
+    }
+
+    /// The same in a directory that an earlier one may have used, with these flags; it also does
+    /// what is scripted.
+    pub(crate) async fn start_advising_in(dir: tempfile::TempDir, flags: &[&str]) -> Self {
+        let scripted = Arc::new(Scripted::default());
+        let either = Arc::new(Either(Arc::clone(&scripted)));
+        Self::start_advised(dir, flags, scripted, either).await
     }
 
     async fn start_advised(
@@ -257,6 +280,12 @@ impl TestApp {
             }
         };
         tokio::time::timeout(PATIENCE, looking).await.unwrap_or_else(|_| panic!("not {status}"))
+    }
+
+    /// Keeps a worker busy until the gate of this name is opened.
+    pub(crate) async fn hold_worker(&self, gate: &str) {
+        let id = self.submit(&json!({"do": "wait", "until": self.gate(gate)})).await;
+        self.until(&id, "running").await;
     }
 
     /// A path whose creation lets `{"do": "wait", "until": path}` go on.

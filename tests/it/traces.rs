@@ -12,7 +12,7 @@ fn counts(n: u64) -> String {
     json!({"counts": [[[n, 2, 3, 4], [1, 1, 1, 1]], [[4, 3, 2, 1], [2, 2, 2, 2]]]}).to_string()
 }
 
-async fn upload(
+pub(crate) async fn upload(
     app: &TestApp,
     query: &str,
     content_type: &str,

@@ -1,5 +1,7 @@
 //! One reason why a request, a profile, a configuration or a trace was refused.
 
+use std::fmt;
+
 /// What is wrong with one place, and how to mend it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Violation {
@@ -9,6 +11,16 @@ pub struct Violation {
     pub rule: String,
     /// What was found and what would be accepted, for people.
     pub detail: String,
+}
+
+impl fmt::Display for Violation {
+    /// The place, unless it is the whole document, and what is wrong with it.
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        match &*self.pointer {
+            "" => f.write_str(&self.detail),
+            pointer => write!(f, "{pointer}: {}", self.detail),
+        }
+    }
 }
 
 impl Violation {
@@ -21,5 +33,17 @@ impl Violation {
     #[must_use]
     pub fn under(self, pointer: &str) -> Self {
         Self { pointer: format!("{pointer}{}", self.pointer), ..self }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_place_is_said_unless_it_is_the_whole_document() {
+        let missing = Violation::new("", "required", "`routing` is missing");
+        assert_eq!(missing.to_string(), "`routing` is missing");
+        assert_eq!(missing.under("/question").to_string(), "/question: `routing` is missing");
     }
 }

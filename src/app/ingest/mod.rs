@@ -3,6 +3,8 @@
 //! A trace is named by the SHA-256 of what was uploaded, so the same bytes are kept once.
 //! A file appears under its name only when it is complete and on disk.
 
+mod versions;
+
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
@@ -99,20 +101,12 @@ impl TraceDirectory {
     /// What a question may know of a trace, by the header of its stored form; the digest is that
     /// of the embedding put beside it.
     pub fn facts(&self, id: &str, embedding_digest: Option<&[u8]>) -> io::Result<TraceFacts> {
-        let path = self.trace_path(id).ok_or(io::ErrorKind::NotFound)?;
-        let trace = self.open_trace(id)?;
-        Ok(TraceFacts::new(id, trace.header(), path, self.kept_embedding(id), embedding_digest))
+        self.pinned(id, None, embedding_digest).map(|(facts, _)| facts)
     }
 
-    /// Forgets a trace and its embedding; fine if it is not kept.
+    /// Forgets a trace with all its versions and embeddings; fine if it is not kept.
     pub fn remove(&self, id: &str) -> io::Result<()> {
-        for path in [self.trace_path(id), self.embedding_path(id)].into_iter().flatten() {
-            match fs::remove_file(path) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-                _ => {}
-            }
-        }
-        Ok(())
+        self.remove_where(|name| name.starts_with(&format!("{id}.")))
     }
 
     /// Takes an upload in; blocks, and reads `body` to its end.
@@ -133,6 +127,7 @@ impl TraceDirectory {
         if decoded_bytes == 0 {
             return Err(TraceError::Unreadable("the body is empty".to_owned()));
         }
+        readers::check_beginning(&raw, reader)?;
         let id = hex(&digest);
         let before = self.open_trace(&id).ok().map(|trace| trace.header().clone());
         let fits = |header: &TraceHeader| {
@@ -169,8 +164,7 @@ impl TraceDirectory {
         raw.rewind().map_err(TraceError::storage)?;
         let mut to = self.partial().map_err(TraceError::storage)?;
         convert_embedding(&mut BufReader::new(raw), to.as_file_mut(), limits)?;
-        let path = self.embedding_path(id).unwrap_or_default();
-        self.keep(to, &path).map_err(TraceError::storage)?;
+        self.keep(to, &self.embedding_version(id, &digest)).map_err(TraceError::storage)?;
         Ok(digest)
     }
 
@@ -275,7 +269,7 @@ fn is_id(id: &str) -> bool {
 }
 
 /// Bytes in hexadecimal.
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
     bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
         // Writing to a string cannot fail.

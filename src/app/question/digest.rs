@@ -12,6 +12,9 @@ use moe_gps_core::formats::catalog_entry::CatalogEntry;
 use moe_gps_core::hardware::Device;
 use moe_gps_core::revision::REVISION;
 
+/// Digest of the sources that decide an answer (`build.rs`).
+const SOURCES: &str = env!("MOE_GPS_SOURCES");
+
 /// Hashes the text that is written to it.
 struct Hashed(Sha256);
 
@@ -36,7 +39,8 @@ fn shipped<'a>(device: &Device, catalog: &'a Catalog) -> Option<&'a str> {
 }
 
 impl Answerable {
-    /// SHA-256 over version, revision of the cost model, catalog, and the checked question.
+    /// SHA-256 over version, revision and sources of the cost model, catalog, and the checked
+    /// question.
     ///
     /// Its defaults are filled in by then, so a written default is the same question. `Debug`
     /// prints every field, and a float so that no other reads back the same; a trace is taken by
@@ -60,7 +64,7 @@ impl Answerable {
             // Writing to a digest cannot fail.
             let _ = writeln!(hashed, "{part:?}");
         };
-        add(&(env!("CARGO_PKG_VERSION"), REVISION, catalog.digest()));
+        add(&(env!("CARGO_PKG_VERSION"), REVISION, SOURCES, catalog.digest()));
         let mut question = question.clone();
         let device_of = &mut question.system.cluster.device;
         let constants_of = shipped(device_of, catalog);
@@ -132,7 +136,11 @@ mod tests {
 
     fn checked(question: &Value, trace: TraceFacts, device: Option<&str>) -> Answerable {
         let device = device.map(|id| catalog().device(id).unwrap().value.clone());
-        let references = References { traces: [(trace.id.clone(), trace)].into(), device };
+        let references = References {
+            traces: [(trace.id.clone(), trace)].into(),
+            device,
+            ..References::default()
+        };
         let checked = read(question.clone()).answerable(catalog(), &references);
         checked.unwrap_or_else(|error| panic!("{question}: {error:?}"))
     }

@@ -2,7 +2,7 @@
 
 use crate::wire::question::{self as wire, IdOrObject};
 use crate::wire::read::Violations;
-use moe_gps_core::catalog::{Catalog, UnknownId};
+use moe_gps_core::catalog::{Catalog, UnknownId, names};
 use moe_gps_core::engines;
 use moe_gps_core::formats::hf_config;
 use moe_gps_core::hardware::{Device, Link};
@@ -104,11 +104,12 @@ pub(super) fn cluster(
         }
         None => None,
     };
-    let found_link = |asked: Option<&wire::Link>, name: &str| -> Option<Link> {
-        link(asked?, &format!("/cluster/{name}"), catalog, violations)
+    let own = device.as_ref().and_then(|device| Some(&*device.collectives.as_ref()?.link));
+    let found_link = |asked: Option<&wire::Link>, name: &str, own: Option<&str>| -> Option<Link> {
+        link(asked?, &format!("/cluster/{name}"), own, catalog, violations)
     };
-    let inner = found_link(asked.link.as_ref(), "link");
-    let outer = found_link(asked.inter_node_link.as_ref(), "inter_node_link");
+    let inner = found_link(asked.link.as_ref(), "link", own);
+    let outer = found_link(asked.inter_node_link.as_ref(), "inter_node_link", None);
     let n_devices = asked.devices?;
     let devices_per_node = per_node(asked, n_devices, violations)?;
     if devices_per_node < n_devices && asked.inter_node_link.is_none() {
@@ -164,15 +165,22 @@ fn per_node(asked: &wire::Cluster, n_devices: u32, violations: &Violations) -> O
     }
 }
 
+/// The link of a name or of its numbers; a name that may mean several is answered with the
+/// device's own.
 fn link(
     asked: &wire::Link,
     pointer: &str,
+    own: Option<&str>,
     catalog: &Catalog,
     violations: &Violations,
 ) -> Option<Link> {
     match asked {
         wire::Link::Id(id) => {
-            known(catalog.link(id), pointer, violations).map(|entry| entry.value.clone())
+            let found = catalog.link(id).map_err(|unknown| match own {
+                Some(own) => UnknownId { hint: names::hint(id, &[own], &unknown.hint), ..unknown },
+                None => unknown,
+            });
+            known(found, pointer, violations).map(|entry| entry.value.clone())
         }
         wire::Link::Numbers(numbers) => Some(Link {
             name: "inline".to_owned(),

@@ -84,7 +84,7 @@ pub async fn report(app: &App, id: &str, asked: Asked) -> Result<TraceReport, Ap
         return Err(AppError::Refused(violations));
     }
     let record = crate::app::traces::fetch(app, id).await?;
-    let fail = |source| AppError::Trace { id: id.to_owned(), source };
+    let fail = |source| AppError::trace(id.to_owned(), source);
     let _place = app.uploads.at_once.acquire().await;
     let id = id.to_owned();
     let cancel = Cancel::default();

@@ -43,7 +43,8 @@ pub async fn sweep(app: &App, request: Value) -> Result<SweepAnswer, AppError> {
     let _turn = app.sweeps.acquire().await;
     let cancel = Cancel::default();
     let _when_dropped = cancel.on_drop();
-    let compute = move || compute(&asked, &named.open()?, &cancel);
+    let open = move || named.open().map_err(|error| error.under("/question"));
+    let compute = move || compute(&asked, &open()?, &cancel);
     let made = tokio::task::spawn_blocking(compute).await;
     let made = made.map_err(|error| AppError::Internal(format!("a sweep panicked: {error}")))?;
     made.map(SweepAnswer::from).map_err(refusal)

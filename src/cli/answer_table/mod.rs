@@ -5,6 +5,7 @@ mod plan;
 use std::io::{self, Write};
 
 use comfy_table::{CellAlignment, Table, presets};
+use indexmap::IndexMap;
 
 use crate::wire::answer::{FlipPoint, ResultBody, StrategyBody, TermsBody};
 
@@ -40,9 +41,9 @@ pub(super) fn write(out: &mut dyn Write, result: &ResultBody, all: bool) -> io::
     flips(out, &result.flip_points)?;
     plan::write(out, result)?;
     for warning in &result.warnings {
-        writeln!(out, "warning: {}", wrapped(warning))?;
+        writeln!(out, "{}", wrapped(&format!("warning: {warning}")))?;
     }
-    writeln!(out, "to confirm: {}", wrapped(&result.confirm))
+    writeln!(out, "{}", wrapped(&format!("to confirm: {}", result.confirm)))
 }
 
 /// The strategies that some engine runs, the one advised, and the fastest of the others.
@@ -97,10 +98,16 @@ fn strategies(out: &mut dyn Write, result: &ResultBody, shown: &[&StrategyBody])
     if hidden > 0 {
         writeln!(out, "{hidden} more that no engine runs: --all\n")?;
     }
+    let mut reasons: IndexMap<&str, Vec<String>> = IndexMap::new();
     for entry in shown {
         if let Some(reason) = &entry.infeasible_reason {
-            writeln!(out, "{} is not feasible: {}", name(entry), wrapped(reason))?;
+            reasons.entry(reason).or_default().push(name(entry));
         }
+    }
+    for (reason, names) in &reasons {
+        let is = if names.len() == 1 { "is" } else { "are" };
+        let told = format!("{} {is} not feasible: {reason}", names.join(", "));
+        writeln!(out, "{}\n", wrapped(&told))?;
     }
     Ok(())
 }

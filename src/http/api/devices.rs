@@ -66,6 +66,8 @@ pub async fn register_device(
         (status = 200, description = "The device", body = DeviceBody),
         (status = 404, description = "There is none", body = Problem,
          content_type = "application/problem+json"),
+        (status = 409, description = "It was registered, and this version cannot read it",
+         body = Problem, content_type = "application/problem+json"),
     ))]
 pub async fn get_device(
     State(service): State<Service>,
@@ -74,15 +76,15 @@ pub async fn get_device(
     Ok(Json(app::fetch(&service.app, &id).await?))
 }
 
-/// Deletes a registered device that no queued or running recommendation needs.
+/// Deletes a registered device; accepted questions are answered with what it was.
 #[utoipa::path(delete, path = "/v1/devices/{id}", tag = "catalog",
     params(("id" = String, Path, description = "That of a registered profile")),
     responses(
         (status = 204, description = "Deleted"),
         (status = 404, description = "There is none", body = Problem,
          content_type = "application/problem+json"),
-        (status = 409, description = "It is shipped, or a queued or running recommendation \
-         needs it", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "It is shipped", body = Problem,
+         content_type = "application/problem+json"),
     ))]
 pub async fn delete_device(
     State(service): State<Service>,

@@ -102,7 +102,9 @@ pub fn check_device(entry: &CatalogEntry<Device>, document: &Value) -> EntryChec
         ("launch time", "s", device.eager_launch.get(), 1e-7..=1e-3),
     ] {
         if !range.contains(&value) {
-            problems.push(format!("{what} is {value} {unit}, outside {range:?}"));
+            let (least, most) = range.into_inner();
+            problems
+                .push(format!("{what} is {value} {unit}; it must be from {least:e} to {most:e}"));
         }
     }
     let numbers = sources_of_numbers(document, &entry.sources);

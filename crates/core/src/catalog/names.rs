@@ -30,13 +30,16 @@ pub fn hint(name: &str, ids: &[&str], all: &str) -> String {
     }
 }
 
-/// The ids that an unknown name may mean: those that begin with it; else the one it begins with;
-/// else the nearest by typing mistakes, none of which is in a number, for another number is
+/// The ids that an unknown name may mean: those that begin with it, or have all its parts; else the
+/// one it begins with; else the nearest by typing mistakes, none of which is in a number, for another number is
 /// another generation.
 fn meant<'a>(name: &str, ids: &[&'a str]) -> Vec<&'a str> {
     let Some(wanted) = spelled(name) else { return Vec::new() };
+    let has_part = |id: &str, part: &str| id.split('-').any(|other| other == part);
     let begins = |id: &str| {
-        id.starts_with(&wanted) || aliases::of(id).iter().any(|name| name.starts_with(&wanted))
+        id.starts_with(&wanted)
+            || aliases::of(id).iter().any(|name| name.starts_with(&wanted))
+            || wanted.contains('-') && wanted.split('-').all(|part| has_part(id, part))
     };
     let mut found: Vec<&str> = ids.iter().copied().filter(|id| begins(id)).collect();
     if found.is_empty() {
@@ -90,6 +93,7 @@ mod tests {
             ("NVIDIA A100-SXM4-80GB", &DEVICES, "a100-sxm4-80gb"),
             ("NVIDIA H200", &DEVICES, "h200-sxm"),
             ("InfiniBand NDR", &LINKS, "ib400"),
+            ("NVLink 4.0", &LINKS, "nvlink4"),
         ] {
             assert_eq!(resolve(name, ids), Some(id), "{name}");
         }
@@ -107,7 +111,8 @@ mod tests {
             ("h100", &DEVICES, &["h100-sxm"]),
             ("A100", &DEVICES, &["a100-sxm4-40gb", "a100-sxm4-80gb"]),
             ("nvlink", &LINKS, &["nvlink3", "nvlink4"]),
-            ("nvlink-3", &LINKS, &["nvlink3"]),
+            ("A100-80GB", &DEVICES, &["a100-sxm4-80gb"]),
+            ("deepseek-lite", &MODELS, &["deepseek-v2-lite"]),
             ("infiniband", &LINKS, &["ib200", "ib400"]),
         ] {
             assert_eq!(meant(name, ids), expected, "{name}");

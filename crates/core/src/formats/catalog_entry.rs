@@ -48,6 +48,5 @@ pub fn document(text: &str) -> Result<CatalogEntry<Value>, CatalogFileError> {
 }
 
 fn list(problems: &[Violation]) -> String {
-    let line = |one: &Violation| format!("{}: {}", one.pointer, one.detail);
-    problems.iter().map(line).collect::<Vec<_>>().join("; ")
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }

@@ -140,9 +140,9 @@ fn embeddings_are_checked_and_kept() {
     let array = |descr: &str, shape: &str, data: &[u8]| npz::npy(descr, false, shape, data);
     let good = array("<f2", "(2, 2)", &[0, 0x3c, 0, 0, 1, 0, 0, 0xbc]);
     let put = |bytes: &[u8]| shelf.traces.ingest_embedding(&id, bytes, None, &Limits::default());
-    put(&good).unwrap();
-    assert!(shelf.traces.summarize(&id, &upload("json")).unwrap().has_embedding);
-    let kept = fs::read(shelf.traces.embedding_path(&id).unwrap()).unwrap();
+    let digest = put(&good).unwrap();
+    let facts = shelf.traces.facts(&id, Some(&digest)).unwrap();
+    let kept = fs::read(facts.embedding.unwrap()).unwrap();
     assert_eq!(kept[kept.len() - 8..], good[good.len() - 8..]);
     put(&kept).unwrap();
     for (bad, is_invalid) in [

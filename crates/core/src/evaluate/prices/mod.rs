@@ -275,9 +275,9 @@ fn lacking(memory: &MemoryBudget) -> Option<String> {
     (!memory.fits()).then(|| {
         let gigabytes = |bytes: Bytes| bytes.get() / 1e9;
         format!(
-            "does not fit: {:.0} missing bytes on every device ({:.1} GB of weights, {:.1} GB of \
+            "does not fit: {:.1} GB are missing on every device ({:.1} GB of weights, {:.1} GB of \
              replicas and copies, {:.1} GB of KV cache, {:.1} GB reserve, of {:.1} GB)",
-            memory.missing.get(),
+            gigabytes(memory.missing),
             gigabytes(memory.weights),
             gigabytes(memory.replicas + memory.double_buffer),
             gigabytes(memory.kv_needed),

@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::BufReader;
+use std::os::unix::fs::FileExt;
 
 use crate::formats::trace::archive::Folder;
 use crate::formats::trace::error::TraceError;
@@ -133,6 +134,39 @@ pub fn by_content_type(content_type: &str) -> Result<&'static Reader, TraceError
         .ok_or_else(|| TraceError::UnknownFormat(shorten(content_type)))
 }
 
+/// How files begin, what they are, and as what they are to be sent.
+const BEGINNINGS: [(&[u8], &str, &[&str]); 4] = [
+    (b"\x1f\x8b", "gzip", &[]),
+    (b"\x28\xb5\x2f\xfd", "zstd", &[]),
+    (b"\x93NUMPY", "a NumPy array", &["application/x-npy"]),
+    (
+        b"PK\x03\x04",
+        "a zip archive",
+        &["application/x-npz", "application/x-pytorch", "application/zip"],
+    ),
+];
+
+/// Refuses bytes that are plainly something else than the reader's format.
+pub fn check_beginning(raw: &File, reader: &Reader) -> Result<(), TraceError> {
+    let mut head = [0; 6];
+    let n = raw.read_at(&mut head, 0).map_err(TraceError::storage)?;
+    let begins = |(beginning, ..): &&(&[u8], &str, &[&str])| head[..n].starts_with(beginning);
+    match BEGINNINGS.iter().find(begins) {
+        Some((_, what, [])) => Err(TraceError::unreadable(format_args!(
+            "it is compressed; send it with `Content-Encoding: {what}`, or give the file a name \
+             that ends in .gz or .zst"
+        ))),
+        Some((_, what, types)) if !types.contains(&reader.media_type) => {
+            let readers = READERS.iter().filter(|reader| types.contains(&reader.media_type));
+            let names = readers.map(|one| format!("{} (.{})", one.media_type, one.extensions[0]));
+            let names: Vec<String> = names.collect();
+            let names = listed(&names.iter().map(String::as_str).collect::<Vec<_>>());
+            Err(TraceError::unreadable(format_args!("it is {what}; send it as {names}")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The reader for a file name's last part, without the dot.
 #[must_use]
 pub fn by_extension(extension: &str) -> Option<&'static Reader> {
@@ -177,6 +211,23 @@ mod tests {
         assert_eq!(of("application/x-npz"), Some("application/x-npz"));
         assert_eq!(of("text/plain"), None);
         assert_eq!(of(""), None);
+    }
+
+    #[test]
+    fn bytes_that_are_plainly_something_else_are_told_what_they_are() {
+        let told = |bytes: &[u8], media_type: &str| {
+            let raw = tempfile::tempfile().unwrap();
+            raw.write_all_at(bytes, 0).unwrap();
+            let refused = check_beginning(&raw, by_content_type(media_type).unwrap());
+            refused.err().map(|error| error.to_string())
+        };
+        let gzip = told(b"\x1f\x8b\x08\0\0\0\0", "application/x-npz").unwrap();
+        assert!(gzip.contains("`Content-Encoding: gzip`"), "{gzip}");
+        let npy = told(b"\x93NUMPY\x01\0", "text/csv").unwrap();
+        assert!(npy.ends_with("it is a NumPy array; send it as application/x-npy (.npy)"), "{npy}");
+        assert_eq!(told(b"PK\x03\x04", "application/x-pytorch"), None);
+        assert_eq!(told(b"{}", "application/json"), None);
+        assert_eq!(told(b"", "application/zip"), None);
     }
 
     #[test]

@@ -20,6 +20,7 @@ use crate::store::jobs::{Inserted, JobRecord, Lease};
 use crate::store::keys::Key;
 use crate::store::listing::Listed;
 use crate::telemetry::metrics as names;
+use crate::wire::answer::LaunchBody;
 use crate::wire::job::Status;
 use crate::wire::listing::{CheckedListQuery, RecommendationItem, RecommendationPage};
 use crate::wire::time::Moment;
@@ -306,6 +307,19 @@ pub async fn placement(
     })?;
     let plan = stored_plan(app, id).await?;
     Ok((format.media_type, crate::app::plan_file::written(&plan, format)?))
+}
+
+/// How to start an engine so that it follows a finished recommendation; without a name that of the
+/// question.
+pub async fn launch(
+    app: &App,
+    id: &str,
+    engine: Option<&str>,
+    path: &str,
+) -> Result<LaunchBody, AppError> {
+    let plan = stored_plan(app, id).await?;
+    let url = format!("/v1/recommendations/{id}/placement");
+    crate::app::plan_file::launch(&plan, engine, &url, path)
 }
 
 async fn stored_plan(app: &App, id: &str) -> Result<String, AppError> {

@@ -10,7 +10,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::app::advise;
-use crate::app::advisor::{AdviceError, KnownTraces, Progress};
+use crate::app::advisor::{Advice, AdviceError, KnownTraces, Progress};
 use crate::app::ingest::TraceDirectory;
 use crate::app::question;
 use crate::app::references::References;
@@ -20,9 +20,9 @@ use crate::wire::answer::{Recommendation, ResultBody};
 use moe_gps_core::formats::trace::{Declared, Limits};
 use moe_gps_lab::calibrate::run::device_document;
 
-/// Answers a question without a server.
+/// A question in a file, with what it is about.
 #[derive(Debug, Clone, Args)]
-pub struct Advise {
+pub struct Asked {
     /// The question as JSON, as it would be posted; `-` reads standard input.
     pub file: PathBuf,
     /// A recording that plans and scores; it becomes the question's `routing.trace_id`. Given
@@ -40,6 +40,13 @@ pub struct Advise {
     /// question's `cluster.device`.
     #[arg(long, value_name = "FILE")]
     pub device: Option<PathBuf>,
+}
+
+/// Answers a question without a server.
+#[derive(Debug, Clone, Args)]
+pub struct Advise {
+    #[command(flatten)]
+    asked: Asked,
     /// Shows every strategy, also those that no engine runs.
     #[arg(long)]
     pub all: bool,
@@ -68,54 +75,62 @@ impl Progress for Bar {
     }
 }
 
+impl Asked {
+    /// The answer, and the ids that the recordings got.
+    pub(super) fn answer(&self) -> Result<(Advice, Vec<String>)> {
+        let mut request = read(&self.file)?;
+        let scratch = tempfile::tempdir().context("cannot make a temporary directory")?;
+        let directory = TraceDirectory::open(scratch.path())?;
+        let mut traces = KnownTraces::new();
+        let mut ids = Vec::with_capacity(self.trace.len());
+        for path in &self.trace {
+            ids.push(take_in(&directory, path, &mut traces)?);
+        }
+        if let Some(table) = &self.embedding {
+            for id in &ids {
+                let file = File::open(table)
+                    .with_context(|| format!("cannot open {}", table.display()))?;
+                let digest = directory
+                    .ingest_embedding(id, file, None, &Limits::default())
+                    .with_context(|| table.display().to_string())?;
+                traces.insert(id.clone(), directory.facts(id, Some(&digest))?);
+            }
+        }
+        let routing = match &ids[..] {
+            [] => None,
+            [id] => Some(json!({"trace_id": id})),
+            several => Some(json!({"trace_ids": several})),
+        };
+        if let (Some(mut routing), Some(fields)) = (routing, request.as_object_mut()) {
+            if let Some(path) = &self.holdout {
+                routing["holdout_trace_id"] = take_in(&directory, path, &mut traces)?.into();
+            }
+            fields.insert("routing".to_owned(), routing);
+        }
+        if let Some(file) = &self.device {
+            let cluster = request.get_mut("cluster").and_then(Value::as_object_mut);
+            let cluster = cluster.context("the question has no cluster to put the device into")?;
+            cluster.insert("device".to_owned(), device_document(file)?);
+        }
+        let bar = Bar(bar());
+        let references = References { traces, ..References::default() };
+        let answered = advise::check(question::read(request), &references)
+            .and_then(|question| (question.work)(&bar));
+        bar.0.finish_and_clear();
+        let advice = match answered {
+            Ok(advice) => advice,
+            Err(AdviceError::Refused(violations)) => {
+                return Err(Refused::new("the question", violations).into());
+            }
+            Err(error) => return Err(error.into()),
+        };
+        Ok((advice, ids))
+    }
+}
+
 /// Runs `advise` and writes the answer to `out`; whether it may be followed as it stands.
 pub fn run(command: &Advise, out: &mut dyn Write) -> Result<bool> {
-    let mut request = read(&command.file)?;
-    let scratch = tempfile::tempdir().context("cannot make a temporary directory")?;
-    let directory = TraceDirectory::open(scratch.path())?;
-    let mut traces = KnownTraces::new();
-    let mut ids = Vec::with_capacity(command.trace.len());
-    for path in &command.trace {
-        ids.push(take_in(&directory, path, &mut traces)?);
-    }
-    if let Some(table) = &command.embedding {
-        for id in &ids {
-            let file =
-                File::open(table).with_context(|| format!("cannot open {}", table.display()))?;
-            let digest = directory
-                .ingest_embedding(id, file, None, &Limits::default())
-                .with_context(|| table.display().to_string())?;
-            traces.insert(id.clone(), directory.facts(id, Some(&digest))?);
-        }
-    }
-    let routing = match &ids[..] {
-        [] => None,
-        [id] => Some(json!({"trace_id": id})),
-        several => Some(json!({"trace_ids": several})),
-    };
-    if let (Some(mut routing), Some(fields)) = (routing, request.as_object_mut()) {
-        if let Some(path) = &command.holdout {
-            routing["holdout_trace_id"] = take_in(&directory, path, &mut traces)?.into();
-        }
-        fields.insert("routing".to_owned(), routing);
-    }
-    if let Some(file) = &command.device {
-        let cluster = request.get_mut("cluster").and_then(Value::as_object_mut);
-        let cluster = cluster.context("the question has no cluster to put the device into")?;
-        cluster.insert("device".to_owned(), device_document(file)?);
-    }
-    let bar = Bar(bar());
-    let references = References { traces, ..References::default() };
-    let answered = advise::check(question::read(request), &references)
-        .and_then(|question| (question.work)(&bar));
-    bar.0.finish_and_clear();
-    let advice = match answered {
-        Ok(advice) => advice,
-        Err(AdviceError::Refused(violations)) => {
-            return Err(Refused::new("the question", violations).into());
-        }
-        Err(error) => return Err(error.into()),
-    };
+    let (advice, ids) = command.asked.answer()?;
     let result: ResultBody = serde_json::from_str(advice.result.get())?;
     if command.placement {
         let plan = advice.placement.context("the recommended strategy has no placement plan")?;
@@ -126,7 +141,7 @@ pub fn run(command: &Advise, out: &mut dyn Write) -> Result<bool> {
         writeln!(out)?;
     } else {
         if ids.len() > 1 {
-            for (id, path) in ids.iter().zip(&command.trace) {
+            for (id, path) in ids.iter().zip(&command.asked.trace) {
                 writeln!(out, "trace {id}: {}", path.display())?;
             }
             writeln!(out)?;

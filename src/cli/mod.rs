@@ -6,6 +6,7 @@ pub mod calibrate;
 pub mod catalog;
 pub mod convert;
 mod demo;
+pub mod launch;
 mod openapi;
 pub mod place;
 mod refused;
@@ -47,6 +48,8 @@ enum Command {
     Serve(Serve),
     /// Answer a question in a file, without a server.
     Advise(advise::Advise),
+    /// Say how to start an engine so that it follows the answer to a question.
+    Launch(launch::Launch),
     /// Say which strategy wins over a grid of one or two quantities of a question.
     Sweep(sweep::Sweep),
     /// Plan where experts go for a load, and write the file an engine loads.
@@ -158,6 +161,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(if command.exit_code && !is_advice { 4 } else { 0 }));
         }
         Command::Reproduce(command) => reproduce::run(&command, &mut out),
+        Command::Launch(command) => launch::run(&command, &mut out),
         Command::Sweep(command) => sweep::run(&command, &mut out),
         Command::Place(command) => place::run(&command, &mut out),
         Command::Openapi { operations } => openapi::print(&mut out, operations),

@@ -10,7 +10,7 @@ use crate::app::place::{self, Balances, GroupsAsked, PlaceRequest, Placed};
 use crate::cli::trace;
 use crate::wire::answer::EnginePlanBody;
 use crate::wire::placed::{HeldOutBalance, PlacedBody};
-use moe_gps_core::engines::settings::{Deployment, EngineSettings, settings};
+use moe_gps_core::engines::settings::{Balancing, Deployment, EngineSettings, settings};
 use moe_gps_core::formats::placement::{self, PlannedLayer};
 use moe_gps_core::formats::trace::Declared;
 
@@ -96,6 +96,9 @@ pub fn run(command: &Place, out: &mut dyn Write) -> Result<()> {
         placed.plan = placement::PlanFile::new(placed.plan.shape(), n, layers)?;
     }
     let engines = settings(&Deployment {
+        balancing: Balancing::Plan,
+        has_map: true,
+        renew_below: None,
         shape: placed.plan.shape(),
         groups: groups.and_then(|groups| groups.n_groups),
         interval_steps: command.rebalance_interval,
@@ -239,7 +242,7 @@ fn summarize(placed: &Placed, engines: &[EngineSettings], out: &mut dyn Write) -
 
 /// How to run the plan in one engine.
 fn advise(engine: &EngineSettings, out: &mut dyn Write) -> Result<()> {
-    writeln!(out, "\n{}: {}", engine.engine, engine.set.join("  "))?;
+    writeln!(out, "\n{}: {}", engine.engine, engine.launch.lines().join("  "))?;
     writeln!(out, "  note: {}", engine.ignores)?;
     for limit in &engine.limits {
         writeln!(out, "  limit: {limit}")?;

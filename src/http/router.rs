@@ -20,6 +20,7 @@ fn quick() -> OpenApiRouter<Service> {
             recommendations::delete_recommendation
         ))
         .routes(routes!(recommendations::get_placement))
+        .routes(routes!(recommendations::get_launch))
         .routes(routes!(sweeps::sweep))
         .routes(routes!(traces::get_trace, traces::delete_trace))
         .routes(routes!(catalog::list_models))

@@ -451,6 +451,12 @@ pub struct PlacementBody {
     pub format: Cow<'static, str>,
     /// The strategy the plan belongs to.
     pub strategy: Cow<'static, str>,
+    /// The verdict of the recommendation.
+    #[serde(default)]
+    pub verdict: Cow<'static, str>,
+    /// The engine of the question, where it names one.
+    #[serde(default)]
+    pub engine: Option<Cow<'static, str>>,
     /// Routed experts per layer.
     pub n_logical_experts: u32,
     /// Slots per layer over all devices.
@@ -479,8 +485,17 @@ pub struct EnginePlanBody {
     pub engine: Cow<'static, str>,
     /// `format=` of the file it loads; null where it loads none.
     pub format: Option<Cow<'static, str>>,
-    /// Flags, variables and configuration keys; `FILE` stands for the plan.
+    /// Flags, variables and configuration keys as a person types them; `FILE` stands for the plan.
     pub set: Vec<String>,
+    /// The same as arguments of the engine's command line, each on its own.
+    #[serde(default)]
+    pub argv: Vec<String>,
+    /// Environment variables.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// The same as lines of the engine's YAML configuration.
+    #[serde(default)]
+    pub yaml: Vec<String>,
     /// What it ignores or does otherwise.
     pub ignores: Cow<'static, str>,
     /// Limits of the engine the plan comes close to or breaks.
@@ -489,15 +504,51 @@ pub struct EnginePlanBody {
 
 impl From<EngineSettings> for EnginePlanBody {
     fn from(settings: EngineSettings) -> Self {
-        let EngineSettings { engine, format, set, ignores, limits } = settings;
+        let EngineSettings { engine, format, launch, ignores, limits } = settings;
         Self {
             engine: engine.into(),
             format: format.map(Into::into),
-            set,
+            set: launch.lines(),
+            argv: launch.args,
+            env: launch.env,
+            yaml: launch.yaml,
             ignores: ignores.into(),
             limits,
         }
     }
+}
+
+/// How to start an engine so that it follows a recommendation.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[schema(title = "Launch")]
+pub struct LaunchBody {
+    /// The engine.
+    pub engine: Cow<'static, str>,
+    /// The strategy that is followed.
+    pub strategy: Cow<'static, str>,
+    /// The verdict of the recommendation: follow `insufficient_evidence` with care.
+    pub verdict: Cow<'static, str>,
+    /// Arguments of the engine's command line, each on its own; empty where nothing changes.
+    pub argv: Vec<String>,
+    /// The same, with `env` before them, as one quoted line for a shell.
+    pub shell: String,
+    /// Environment variables.
+    pub env: BTreeMap<String, String>,
+    /// A fragment of the engine's YAML configuration, where it is configured so.
+    pub yaml: Option<String>,
+    /// The file that is loaded, and from where; null where none is.
+    pub placement: Option<MountedPlacement>,
+    /// What the engine ignores, and limits that the plan comes close to.
+    pub notes: Vec<String>,
+}
+
+/// A placement file to mount.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct MountedPlacement {
+    /// Where the service answers the file.
+    pub url: String,
+    /// Where the arguments expect it.
+    pub path: String,
 }
 
 /// The plan of one layer.

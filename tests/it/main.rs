@@ -33,6 +33,7 @@ mod hostile;
 mod hostile_entry;
 mod interval_search;
 mod jobs;
+mod launches;
 mod names;
 mod operations;
 mod paper_mode;

@@ -4,12 +4,14 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use utoipa::IntoParams;
+use utoipa::{IntoParams, ToSchema};
 
+use crate::app::error::AppError;
+use crate::app::plan_file::MOUNT;
 use crate::app::recommendations::{self as app, Asked};
 use crate::http::etag::{etag, is_known};
 use crate::http::extract::{JsonBody, QueryOf};
@@ -17,6 +19,7 @@ use crate::http::prefer::{IdempotencyKey, PREFERENCE_APPLIED, Wait};
 use crate::http::problem::Failure;
 use crate::http::state::Service;
 use crate::store::jobs::JobRecord;
+use crate::wire::answer::LaunchBody;
 use crate::wire::field::{OneOf, named};
 use crate::wire::job::{JobView, Status};
 use crate::wire::listing::{ListQuery, RecommendationPage};
@@ -174,6 +177,77 @@ pub async fn get_placement(
     let (media_type, plan) = app::placement(&service.app, &id, format).await?;
     Ok(([(header::CONTENT_TYPE, media_type)], plan).into_response())
 }
+
+/// What a launch is asked for.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct LaunchQuery {
+    /// `vllm`, `sglang`, `tensorrt-llm` or `vllm-ascend`; the question's own if left out.
+    pub engine: Option<String>,
+    /// `argv` (JSON with everything, the default), `shell` (one quoted line) or `yaml` (the fragment
+    /// of an engine that is configured so).
+    #[param(inline)]
+    pub format: Option<LaunchFormat>,
+    /// Where the engine finds its placement file; `/etc/moe-gps/placement` if left out.
+    pub path: Option<String>,
+}
+
+/// How a launch is written.
+#[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LaunchFormat {
+    /// JSON with the arguments one by one, and all beside them.
+    #[default]
+    Argv,
+    /// One quoted line.
+    Shell,
+    /// YAML.
+    Yaml,
+}
+
+/// Says how to start an engine so that it follows a finished recommendation.
+///
+/// Only what concerns the balance of experts: arguments to add to those the engine has. Where the
+/// advice is `none` they switch its balancer off; where the map in force is kept they load it, and
+/// change nothing else.
+#[utoipa::path(get, path = "/v1/recommendations/{id}/launch", tag = "recommendations",
+    params(("id" = String, Path, description = "As the answer to the question names it"),
+           LaunchQuery),
+    responses(
+        (status = 200, description = "The arguments", content(
+            (LaunchBody = "application/json"), (String = "text/plain"),
+            (String = "application/yaml"))),
+        (status = 404, description = "There is no such recommendation, or it has no plan",
+         body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "It has not succeeded (yet), or the engine has no YAML \
+         configuration", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "Unknown engine, or none named by the question either",
+         body = Problem, content_type = "application/problem+json"),
+    ))]
+pub async fn get_launch(
+    State(service): State<Service>,
+    Path(id): Path<String>,
+    QueryOf(query): QueryOf<LaunchQuery>,
+) -> Result<Response, Failure> {
+    let path = query.path.as_deref().unwrap_or(MOUNT);
+    let launch = app::launch(&service.app, &id, query.engine.as_deref(), path).await?;
+    Ok(match query.format.unwrap_or_default() {
+        LaunchFormat::Argv => Json(launch).into_response(),
+        LaunchFormat::Shell => (TEXT, launch.shell + "\n").into_response(),
+        LaunchFormat::Yaml => {
+            let yaml = launch.yaml.ok_or_else(|| {
+                AppError::Conflict(format!(
+                    "{} takes no YAML for this; ask with format=argv or format=shell",
+                    launch.engine
+                ))
+            })?;
+            ([(header::CONTENT_TYPE, "application/yaml")], yaml).into_response()
+        }
+    })
+}
+
+const TEXT: [(HeaderName, &str); 1] = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
 
 fn json(body: Vec<u8>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "application/json")], body)

@@ -5,7 +5,7 @@
 //! than the baseline and not surely slower than the fastest. Where none is, the baseline stays,
 //! unless another is ahead that costs nothing.
 
-use crate::advice::uncertainty::{EQUAL, Gain, Uncertainty, is_assumed};
+use crate::advice::uncertainty::{Gain, Uncertainty, is_assumed};
 use crate::engines;
 use crate::pricing::entry::Entry;
 use crate::question::Question;
@@ -193,7 +193,7 @@ fn pick(
     if let Some(chosen) = simplest(&mut winners) {
         return Some(Pick { chosen, baseline, ..SURE });
     }
-    let ahead = |index: &usize| cost(entries, *index) * (1.0 + EQUAL) < cost(entries, baseline);
+    let ahead = |index: &usize| cost(entries, *index) * WORTH_LOADING < cost(entries, baseline);
     let free = |index: &usize| entries[*index].strategy.is_free(question);
     let is_open = rivals.iter().any(|one| gain(*one, baseline).is_some_and(|gain| gain.is_open()));
     let mut free = rivals.iter().copied().filter(|index| ahead(index) && free(index));
@@ -206,6 +206,9 @@ fn pick(
     let verdict = if is_open { Verdict::Tie } else { Verdict::Recommended };
     Some(Pick { chosen: fastest, baseline, verdict, is_open })
 }
+
+/// A map that costs nothing to run is still to be loaded: what gains less is not worth it.
+const WORTH_LOADING: f64 = 1.001;
 
 /// What nothing speaks against, for either entry.
 const SURE: Pick = Pick { chosen: 0, baseline: 0, verdict: Verdict::Recommended, is_open: false };

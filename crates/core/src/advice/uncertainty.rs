@@ -41,7 +41,7 @@ use crate::terms::{PerTerm, Terms};
 const UNMODELLED: f64 = 0.02;
 
 /// Gains up to this are none where formulas are taken at their word.
-pub(crate) const EQUAL: f64 = 1e-9;
+const EQUAL: f64 = 1e-9;
 
 /// A ratio of costs with its interval: above 1, one strategy is faster than the other.
 #[derive(Debug, Clone, Copy, PartialEq)]

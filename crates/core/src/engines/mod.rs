@@ -25,7 +25,7 @@ use crate::system::{Dtype, ReplicaSplit, System};
 use crate::units::Seconds;
 use backends::BackendPattern;
 use defaults::CommunicationChoice;
-use settings::Deployment;
+use settings::{Deployment, Launch};
 use support::GroupLimit;
 
 /// Every engine, in the order shown to users.
@@ -75,8 +75,8 @@ pub struct Engine {
     pub group_limit: Option<GroupLimit>,
     /// The format of the placement file it loads; `None` where it loads none.
     pub plan_format: Option<&'static str>,
-    /// Flags, variables and configuration keys of a plan; `FILE` stands for the plan.
-    pub launch: fn(&Deployment) -> Vec<String>,
+    /// What it is told at its start.
+    pub launch: fn(&Deployment) -> Launch,
     /// What it ignores of a plan or does otherwise.
     pub ignores: &'static str,
     /// How the run with forced balance is started.

@@ -4,7 +4,7 @@ use crate::comm::profile::CollectiveKernel;
 use crate::engines::Engine;
 use crate::engines::backends::BackendPattern;
 use crate::engines::defaults::gathered;
-use crate::engines::settings::Deployment;
+use crate::engines::settings::{Balancing, Deployment, Launch};
 use crate::question::{Rebalance, RebalanceMode};
 use crate::system::{Dtype, ReplicaSplit};
 use crate::units::Seconds;
@@ -33,7 +33,11 @@ pub static ENGINE: Engine = Engine {
     // Static dispatch prefers a replica on the same device, then node.
     replica_split: ReplicaSplit::NearestFirst,
     // --eplb-rebalance-num-iterations 1000, blocking.
-    rebalance: Rebalance { mode: RebalanceMode::Sync, interval_steps: 1000, window_steps: None },
+    rebalance: Rebalance {
+        mode: RebalanceMode::Sync,
+        interval_steps: INTERVAL_STEPS,
+        window_steps: None,
+    },
     // Measured.
     planning: Seconds::new(48e-3),
     graphed_prefill_tokens: 0,
@@ -50,19 +54,41 @@ pub static ENGINE: Engine = Engine {
     confirm: "run SGLang with --ep-dispatch-algorithm fake",
 };
 
-fn launch(at: &Deployment) -> Vec<String> {
-    let mut set = vec![
-        "--init-expert-location FILE".to_owned(),
-        format!("--ep-num-redundant-experts {}", at.shape.redundant()),
-        format!("--ep-size {}", at.shape.n_devices()),
-    ];
-    if let Some(interval) = at.interval_steps {
-        set.push(format!(
-            "--enable-eplb --eplb-rebalance-num-iterations {interval} \
-             --expert-distribution-recorder-buffer-size {}",
-            // SGLang wants a buffer no longer than the interval.
-            at.window().min(interval)
-        ));
+fn launch(at: &Deployment) -> Launch {
+    let size = at.shape.n_devices().to_string();
+    let redundant = at.shape.redundant().to_string();
+    let launch = match at.balancing {
+        Balancing::Off => {
+            return Launch::default()
+                .flag(["--ep-size", &size])
+                .flag(["--init-expert-location", "trivial"])
+                .flag(["--ep-num-redundant-experts", "0"]);
+        }
+        Balancing::Keep if !at.has_map => return Launch::default(),
+        _ if at.has_map => Launch::default().flag(["--init-expert-location", "FILE"]),
+        _ => Launch::default(),
+    };
+    let launch = launch.flag(["--ep-num-redundant-experts", &redundant]).flag(["--ep-size", &size]);
+    // Without a map to load its own balancer makes one.
+    let interval = at.interval_steps.or((!at.has_map).then_some(INTERVAL_STEPS));
+    let Some(interval) = interval.filter(|_| at.balancing == Balancing::Plan) else {
+        return launch;
+    };
+    // SGLang wants a buffer no longer than the interval.
+    let window = at.window().min(interval).to_string();
+    let launch = launch
+        .flag(["--enable-eplb"])
+        .flag(["--eplb-rebalance-num-iterations", &interval.to_string()])
+        .flag(["--expert-distribution-recorder-buffer-size", &window]);
+    match at.renew_below {
+        // Rounded down: a renewal that only breaks even is left out.
+        Some(below) => {
+            let below = format!("{:.3}", (below.clamp(0.0, 1.0) * 1e3).floor() / 1e3);
+            launch.flag(["--eplb-min-rebalancing-utilization-threshold", &below])
+        }
+        None => launch,
     }
-    set
 }
+
+/// Steps between renewals where nobody says otherwise.
+const INTERVAL_STEPS: u64 = 1000;

@@ -4,7 +4,7 @@ use crate::comm::profile::CollectiveKernel;
 use crate::engines::Engine;
 use crate::engines::backends::BackendPattern;
 use crate::engines::defaults::{CommunicationChoice, gathered, routed};
-use crate::engines::settings::Deployment;
+use crate::engines::settings::{Balancing, Deployment, Launch};
 use crate::engines::sglang;
 use crate::engines::support::GroupLimit;
 use crate::question::{Rebalance, RebalanceMode};
@@ -67,14 +67,28 @@ fn communication(system: &System) -> CommunicationChoice {
     }
 }
 
-fn launch(at: &Deployment) -> Vec<String> {
-    let mut set = vec![
-        "moe_config: {load_balancer: FILE}".to_owned(),
-        format!("moe_expert_parallel_size: {}", at.shape.n_devices()),
-        "enable_attention_dp: true".to_owned(),
-    ];
-    if at.interval_steps.is_some() {
-        set.push("layer_updates_per_iter above 0 in FILE, for its online balancer".to_owned());
-    }
-    set
+fn launch(at: &Deployment) -> Launch {
+    let yaml = |lines: &[&str]| lines.iter().map(|line| (*line).to_owned()).collect();
+    let size = format!("moe_expert_parallel_size: {}", at.shape.n_devices());
+    let (yaml, notes) = match at.balancing {
+        Balancing::Off => (yaml(&["moe_config:", "  load_balancer: null", &size]), Vec::new()),
+        Balancing::Keep if !at.has_map => (Vec::new(), Vec::new()),
+        Balancing::Keep => (yaml(&["moe_config:", "  load_balancer: FILE", &size]), Vec::new()),
+        Balancing::Plan if !at.has_map => {
+            let slots = format!("    num_slots: {}", at.shape.n_slots());
+            let lines =
+                ["moe_config:", "  load_balancer:", &slots, "    layer_updates_per_iter: 1"];
+            (yaml(&[&lines[..], &[&size, DATA_PARALLEL]].concat()), Vec::new())
+        }
+        Balancing::Plan => {
+            let renewed = at.interval_steps.is_some();
+            let note = "layer_updates_per_iter above 0 in FILE, for its online balancer".to_owned();
+            let lines = ["moe_config:", "  load_balancer: FILE", &size, DATA_PARALLEL];
+            (yaml(&lines), renewed.then_some(note).into_iter().collect())
+        }
+    };
+    Launch { yaml, notes, ..Launch::default() }
 }
+
+/// Without it the load balancer is ignored.
+const DATA_PARALLEL: &str = "enable_attention_dp: true";

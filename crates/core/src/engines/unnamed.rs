@@ -3,6 +3,7 @@
 use crate::comm::profile::CollectiveKernel;
 use crate::engines::Engine;
 use crate::engines::defaults::{CommunicationChoice, gathered};
+use crate::engines::settings::Launch;
 use crate::engines::sglang;
 use crate::question::{Rebalance, RebalanceMode};
 use crate::system::{Communication, Dtype, ReplicaSplit};
@@ -38,7 +39,7 @@ pub static ENGINE: Engine = Engine {
     duplicates: "the engine's expert balancer with copies",
     group_limit: None,
     plan_format: None,
-    launch: |_| Vec::new(),
+    launch: |_| Launch::default(),
     ignores: "",
     confirm: "force uniform routing in your engine",
 };

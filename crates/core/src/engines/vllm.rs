@@ -4,7 +4,7 @@ use crate::comm::profile::CollectiveKernel;
 use crate::engines::Engine;
 use crate::engines::backends::BackendPattern;
 use crate::engines::defaults::gathered;
-use crate::engines::settings::Deployment;
+use crate::engines::settings::{Balancing, Deployment, Launch};
 use crate::engines::sglang;
 use crate::question::{Rebalance, RebalanceMode};
 use crate::system::{Dtype, ReplicaSplit};
@@ -58,15 +58,25 @@ pub static ENGINE: Engine = Engine {
 /// Steps between renewals where nobody says otherwise.
 const INTERVAL_STEPS: u64 = 3000;
 
-fn launch(at: &Deployment) -> Vec<String> {
-    let redundant = at.shape.redundant();
-    let interval = at.interval_steps.unwrap_or(INTERVAL_STEPS);
-    vec![
-        "--enable-expert-parallel --enable-eplb".to_owned(),
-        format!(
-            "--eplb-config '{{\"num_redundant_experts\":{redundant},\
-             \"step_interval\":{interval},\"window_size\":{}}}'",
-            at.window()
-        ),
-    ]
+fn launch(at: &Deployment) -> Launch {
+    let parallel = if at.shape.n_devices() > 1 {
+        Launch::default().flag(["--enable-expert-parallel"])
+    } else {
+        Launch::default()
+    };
+    match at.balancing {
+        Balancing::Off => parallel.flag(["--no-enable-eplb"]),
+        // It loads no map: what it does now stays.
+        Balancing::Keep => Launch::default(),
+        Balancing::Plan => {
+            let redundant = at.shape.redundant();
+            let interval = at.interval_steps.unwrap_or(INTERVAL_STEPS);
+            let config = format!(
+                "{{\"num_redundant_experts\":{redundant},\"step_interval\":{interval},\
+                 \"window_size\":{}}}",
+                at.window()
+            );
+            parallel.flag(["--enable-eplb"]).flag(["--eplb-config", &config])
+        }
+    }
 }

@@ -4,7 +4,7 @@ use crate::comm::profile::CollectiveKernel;
 use crate::engines::Engine;
 use crate::engines::backends::BackendPattern;
 use crate::engines::defaults::routed;
-use crate::engines::settings::Deployment;
+use crate::engines::settings::{Balancing, Deployment, Launch};
 use crate::engines::sglang;
 use crate::question::{Rebalance, RebalanceMode};
 use crate::system::{Dtype, ReplicaSplit};
@@ -44,17 +44,33 @@ pub static ENGINE: Engine = Engine {
 
 const BALANCER: &str = "eplb_config with expert_map_path, or dynamic_eplb";
 
-fn launch(at: &Deployment) -> Vec<String> {
+fn launch(at: &Deployment) -> Launch {
     let redundant = at.shape.redundant();
-    let mut set = vec![format!(
-        "--additional-config '{{\"eplb_config\":{{\"expert_map_path\":\"FILE\",\
-         \"num_redundant_experts\":{redundant}}}}}'"
-    )];
-    if let Some(interval) = at.interval_steps {
-        set.push(format!(
-            "DYNAMIC_EPLB=true, and in eplb_config \"dynamic_eplb\":true,\
-             \"expert_heat_collection_interval\":{interval}"
-        ));
+    let config = |eplb: String| {
+        let config = format!("{{\"eplb_config\":{{{eplb}}}}}");
+        Launch::default().flag(["--additional-config", &config])
+    };
+    let map = if at.has_map { "\"expert_map_path\":\"FILE\"," } else { "" };
+    match at.balancing {
+        Balancing::Off => Launch {
+            env: [("DYNAMIC_EPLB".to_owned(), "false".to_owned())].into(),
+            ..config("\"dynamic_eplb\":false,\"num_redundant_experts\":0".to_owned())
+        },
+        Balancing::Keep if !at.has_map => Launch::default(),
+        Balancing::Keep => config(format!("{map}\"num_redundant_experts\":{redundant}")),
+        Balancing::Plan => {
+            let interval = at.interval_steps.or((!at.has_map).then_some(INTERVAL_STEPS));
+            let Some(interval) = interval else {
+                return config(format!("{map}\"num_redundant_experts\":{redundant}"));
+            };
+            let eplb = format!(
+                "{map}\"num_redundant_experts\":{redundant},\"dynamic_eplb\":true,\
+                 \"expert_heat_collection_interval\":{interval}"
+            );
+            Launch { env: [("DYNAMIC_EPLB".to_owned(), "true".to_owned())].into(), ..config(eplb) }
+        }
     }
-    set
 }
+
+/// Steps of load that are looked at before the plan is made anew.
+const INTERVAL_STEPS: u64 = 600;

@@ -31,6 +31,9 @@ pub struct Advise {
     /// A second recording that scores what the first has planned.
     #[arg(long, requires = "trace")]
     pub holdout: Option<PathBuf>,
+    /// What is left out of the recordings.
+    #[command(flatten)]
+    pub left_out: trace::LeftOut,
     /// A token embedding (.npy, `[vocabulary, dim]`) of the recording's model, for learned
     /// predictors to fit.
     #[arg(long, requires = "trace")]
@@ -66,7 +69,7 @@ pub fn run(command: &Advise, out: &mut dyn Write) -> Result<()> {
     let mut traces = KnownTraces::new();
     let mut ids = Vec::with_capacity(command.trace.len());
     for path in &command.trace {
-        ids.push(take_in(&directory, path, &mut traces)?);
+        ids.push(take_in(&directory, path, command.left_out, &mut traces)?);
     }
     if let Some(table) = &command.embedding {
         for id in &ids {
@@ -85,7 +88,8 @@ pub fn run(command: &Advise, out: &mut dyn Write) -> Result<()> {
     };
     if let (Some(mut routing), Some(fields)) = (routing, request.as_object_mut()) {
         if let Some(path) = &command.holdout {
-            routing["holdout_trace_id"] = take_in(&directory, path, &mut traces)?.into();
+            routing["holdout_trace_id"] =
+                take_in(&directory, path, command.left_out, &mut traces)?.into();
         }
         fields.insert("routing".to_owned(), routing);
     }
@@ -139,8 +143,14 @@ pub(super) fn read(path: &PathBuf) -> Result<Value> {
 }
 
 /// Takes a recording in and says what a question may know of it.
-fn take_in(directory: &TraceDirectory, path: &Path, traces: &mut KnownTraces) -> Result<String> {
-    let ingested = trace::ingest(directory, path, Declared::default())?;
+fn take_in(
+    directory: &TraceDirectory,
+    path: &Path,
+    left_out: trace::LeftOut,
+    traces: &mut KnownTraces,
+) -> Result<String> {
+    let declared = Declared { cut: left_out.into(), ..Declared::default() };
+    let ingested = trace::ingest(directory, path, declared)?;
     let id = ingested.summary.id;
     traces.insert(id.clone(), directory.facts(&id, None)?);
     Ok(id)

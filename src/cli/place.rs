@@ -12,13 +12,15 @@ use crate::wire::answer::EnginePlanBody;
 use crate::wire::placed::{HeldOutBalance, PlacedBody};
 use moe_gps_core::engines::settings::{Deployment, EngineSettings, settings};
 use moe_gps_core::formats::placement::{self, PlannedLayer};
-use moe_gps_core::formats::trace::Declared;
 
 /// Plans where experts go for a load, and writes the file an engine loads.
 #[derive(Debug, Clone, Args)]
 pub struct Place {
     /// Tokens per layer and expert: a NumPy array [layers, experts], or any recording.
     pub loads: PathBuf,
+    /// What is known beside it.
+    #[command(flatten)]
+    pub known: trace::Known,
     /// Expert-parallel size (EP): devices that share the routed experts.
     #[arg(long)]
     pub devices: u32,
@@ -71,7 +73,7 @@ pub fn run(command: &Place, out: &mut dyn Write) -> Result<()> {
     })?;
     let groups = command.groups.as_deref().map(|text| groups(text, command.nodes)).transpose()?;
     let current = command.current.as_ref().map(read_current).transpose()?.unwrap_or_default();
-    let taken = trace::take_in(&command.loads, Declared::default())?;
+    let taken = trace::take_in(&command.loads, command.known.into())?;
     let stored = taken.open()?;
     let extent = stored.header().extent();
     let split = command.train_fraction.map(|share| stored.split(share)).transpose()?;
@@ -112,10 +114,8 @@ pub fn run(command: &Place, out: &mut dyn Write) -> Result<()> {
             advise(engine, &mut beside)?;
         }
     } else {
+        trace::warn(&taken.ingested.summary.warnings, out)?;
         summarize(&placed, &engines, out)?;
-        for warning in &taken.ingested.summary.warnings {
-            writeln!(out, "warning: {warning}")?;
-        }
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! `trace inspect FILE`: what a recording holds, as a readable table, without a server.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -12,19 +12,57 @@ use crate::app::ingest::{Ingested, TraceDirectory, Upload};
 use crate::cli::refused::Refused;
 use crate::wire::trace::TraceSummary;
 use moe_gps_core::formats::trace::stored::StoredTrace;
-use moe_gps_core::formats::trace::{Declared, Limits, TraceError, readers};
+use moe_gps_core::formats::trace::{Cut, Declared, Limits, TraceError, readers};
 
 /// Shows what a recording holds.
 #[derive(Debug, Clone, Args)]
 pub struct Inspect {
     /// The recording in any of the formats taken in, perhaps with .gz or .zst behind.
     pub file: PathBuf,
-    /// Experts of a layer; without it, 1 + the largest id.
-    #[arg(long)]
-    pub num_experts: Option<u32>,
+    /// What is known beside it.
+    #[command(flatten)]
+    pub known: Known,
     /// Prints the summary as JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// What is known of a recording beside its bytes.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct Known {
+    /// Experts of a layer; without it, 1 + the largest id.
+    #[arg(long)]
+    pub num_experts: Option<u32>,
+    /// Experts of a token, where the recording does not say: counts that no router of so many
+    /// gives are refused, and router logits become routes.
+    #[arg(long)]
+    pub top_k: Option<u32>,
+    /// What is left out of it.
+    #[command(flatten)]
+    pub left_out: LeftOut,
+}
+
+/// Which rows of a recording are left out.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct LeftOut {
+    /// Leaves out so many rows from the beginning: tokens of routes, steps of counts.
+    #[arg(long, value_name = "ROWS", default_value_t = 0)]
+    pub skip: u64,
+    /// Leaves out every row that repeats the one before in all layers, as warm-up batches do.
+    #[arg(long)]
+    pub drop_repeats: bool,
+}
+
+impl From<LeftOut> for Cut {
+    fn from(LeftOut { skip, drop_repeats }: LeftOut) -> Self {
+        Self { skip, drop_repeats }
+    }
+}
+
+impl From<Known> for Declared {
+    fn from(known: Known) -> Self {
+        Self { experts: known.num_experts, top_k: known.top_k, cut: known.left_out.into() }
+    }
 }
 
 /// A recording taken in without a server; its directory vanishes with it.
@@ -68,8 +106,7 @@ pub(super) fn ingest(
 
 /// Runs `trace inspect` and writes the result to `out`.
 pub fn inspect(command: &Inspect, out: &mut dyn Write) -> Result<()> {
-    let declared = Declared { experts: command.num_experts, top_k: None };
-    let ingested = take_in(&command.file, declared)?.ingested;
+    let ingested = take_in(&command.file, command.known.into())?.ingested;
     if command.json {
         serde_json::to_writer_pretty(&mut *out, &ingested.summary)?;
         writeln!(out)?;
@@ -101,6 +138,7 @@ pub(super) fn upload_of(path: &Path) -> Result<Upload> {
 
 fn write_tables(ingested: &Ingested, out: &mut dyn Write) -> Result<()> {
     let summary = &ingested.summary;
+    warn(&summary.warnings, out)?;
     let mut facts = Table::new();
     facts.load_style(presets::UTF8_BORDERS_ONLY);
     for (name, value) in facts_of(summary) {
@@ -116,10 +154,12 @@ fn write_tables(ingested: &Ingested, out: &mut dyn Write) -> Result<()> {
         layers.add_row([layer.to_string(), format!("{skewness:.3}"), bar(*skewness, summary)]);
     }
     writeln!(out, "{layers}")?;
-    for warning in &summary.warnings {
-        writeln!(out, "warning: {warning}")?;
-    }
     Ok(())
+}
+
+/// What is doubtful, before any figure.
+pub(super) fn warn(warnings: &[String], out: &mut dyn Write) -> io::Result<()> {
+    warnings.iter().try_for_each(|warning| writeln!(out, "warning: {warning}"))
 }
 
 /// One line per fact.

@@ -322,7 +322,7 @@ fn statistics_that_lie_about_their_size_are_refused() {
     let long = zipped(&[("meta_info.json", meta.as_slice()), ("rank0.safetensors", &long)]);
     assert!(refused("x.zip", &long).contains("its head claims"));
     assert!(refused("x.zip", &zipped(&[("a.txt", b"")])).contains("no meta_info.json"));
-    let other = Declared { experts: Some(4), top_k: Some(1) };
+    let other = Declared { experts: Some(4), top_k: Some(1), ..Declared::default() };
     assert!(refused_for("x.zip", &good, other).contains("there are 4 experts"));
 }
 
@@ -428,7 +428,7 @@ fn converted(name: &str, flags: &[&str], out: &Path) -> Result<Vec<u8>, String> 
 #[test]
 fn a_recording_survives_its_way_through_every_format() {
     let folder = tempfile::tempdir().unwrap();
-    let declared = Declared { experts: Some(8), top_k: None };
+    let declared = Declared { experts: Some(8), top_k: None, ..Declared::default() };
     for (name, to, end) in [
         ("sglang_per_token.pt", "ndjson", "ndjson"),
         ("vllm_routes.json", "npz", "npz"),

@@ -133,6 +133,7 @@ impl TraceDirectory {
         if decoded_bytes == 0 {
             return Err(TraceError::Unreadable("the body is empty".to_owned()));
         }
+        let digest = upload.declared.cut.name(digest);
         let id = hex(&digest);
         let before = self.open_trace(&id).ok().map(|trace| trace.header().clone());
         let fits = |header: &TraceHeader| {

@@ -76,5 +76,5 @@ fn stored(bytes: &[u8]) {
 
 /// Bytes as a placement in force.
 fn plan_file(bytes: &[u8]) {
-    let _ = placement::read_any(&String::from_utf8_lossy(bytes));
+    let _ = placement::read_any(bytes, placement::Deployed { experts: 8, devices: 2 });
 }

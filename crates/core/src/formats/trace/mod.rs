@@ -20,7 +20,7 @@ pub mod inflate;
 pub mod ndjson;
 mod ndjson_line;
 mod ndjson_sort;
-mod npy;
+pub(in crate::formats) mod npy;
 mod npy_file;
 pub mod npz;
 mod pickle;

@@ -1,7 +1,7 @@
 //! `trace inspect FILE`: what a recording holds, as a readable table, without a server.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -17,7 +17,8 @@ use moe_gps_core::formats::trace::{Cut, Declared, Limits, TraceError, readers};
 /// Shows what a recording holds.
 #[derive(Debug, Clone, Args)]
 pub struct Inspect {
-    /// The recording in any of the formats taken in, perhaps with .gz or .zst behind.
+    /// The recording in any of the formats taken in, perhaps with .gz or .zst behind; or a folder
+    /// with the files of all ranks.
     pub file: PathBuf,
     /// What is known beside it.
     #[command(flatten)]
@@ -94,7 +95,8 @@ pub(super) fn ingest(
     declared: Declared,
 ) -> Result<Ingested> {
     let upload = Upload { declared, ..upload_of(path)? };
-    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let file = if path.is_dir() { folder(path) } else { Ok(File::open(path)?) };
+    let file = file.with_context(|| format!("cannot open {}", path.display()))?;
     match directory.ingest(file, &upload, &Limits::default()) {
         Ok(ingested) => Ok(ingested),
         Err(TraceError::Invalid { listed, unlisted }) => {
@@ -115,9 +117,42 @@ pub fn inspect(command: &Inspect, out: &mut dyn Write) -> Result<()> {
     write_tables(&ingested, out)
 }
 
+/// Ends of the names of files that recordings of several ranks consist of.
+const OF_RANKS: [&str; 5] = ["csv", "json", "pt", "pth", "safetensors"];
+
+/// The files of all ranks in a folder, as the archive of them that could be uploaded.
+fn folder(path: &Path) -> Result<File> {
+    let mut files: Vec<PathBuf> = std::fs::read_dir(path)?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<io::Result<_>>()?;
+    files.retain(|file| {
+        let extension = file.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+        file.is_file() && OF_RANKS.contains(&extension.as_str())
+    });
+    files.sort();
+    if files.is_empty() {
+        bail!("the folder holds no file whose name ends in .{}", OF_RANKS.join(", ."));
+    }
+    let mut zip = zip::ZipWriter::new(tempfile::tempfile()?);
+    let stored = zip::write::SimpleFileOptions::default()
+        .compression_method(zip::CompressionMethod::Stored)
+        .large_file(true);
+    for file in files {
+        zip.start_file(file.file_name().unwrap_or_default().to_string_lossy(), stored)?;
+        io::copy(&mut File::open(file)?, &mut zip)?;
+    }
+    let mut file = zip.finish()?;
+    file.rewind()?;
+    Ok(file)
+}
+
 /// The media type a file name stands for; there is no server to be told it.
 pub(super) fn upload_of(path: &Path) -> Result<Upload> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    if path.is_dir() {
+        let content_type = "application/zip".to_owned();
+        return Ok(Upload { content_type, name: Some(name), ..Upload::default() });
+    }
     let lower = name.to_lowercase();
     let (stem, content_encoding) = match lower.rsplit_once('.') {
         Some((stem, "gz")) => (stem, Some("gzip")),

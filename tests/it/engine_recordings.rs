@@ -390,6 +390,7 @@ async fn every_format_is_taken_in_over_http_and_others_are_told_which() {
         "sglang_per_token.pt",
         "trtllm.tar",
         "trtllm.zip",
+        "trtllm_rank0.safetensors",
     ];
     for name in files {
         let reader = by_extension(name.rsplit('.').next().unwrap()).unwrap();

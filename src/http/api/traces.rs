@@ -72,6 +72,7 @@ pub struct UploadQuery {
             (Vec<u8> = "application/x-pytorch"),
             (Vec<u8> = "application/x-tar"),
             (Vec<u8> = "application/zip"),
+            (Vec<u8> = "application/x-safetensors"),
             (String = "text/csv"),
         )),
     responses(

@@ -108,9 +108,15 @@ impl Sink {
         self.name = None;
     }
 
+    /// JSON pointer to the counts; where they are the whole document it is empty.
+    fn root(&self) -> String {
+        let root = self.root.as_deref().filter(|root| !root.is_empty());
+        root.map_or(String::new(), |root| format!("/{root}"))
+    }
+
     /// JSON pointer to the place being read.
     fn pointer(&self) -> String {
-        let mut pointer = format!("/{}", self.root.as_deref().unwrap_or_default());
+        let mut pointer = self.root();
         if let Some(name) = &self.name {
             pointer = format!("{pointer}/{name}");
         }
@@ -243,9 +249,9 @@ impl Sink {
 
     /// Ends the trace.
     pub(super) fn finish(mut self, digest: [u8; 32]) -> Result<File, TraceError> {
-        let pointer = self.root.as_deref().map_or(String::new(), |root| format!("/{root}"));
+        let pointer = self.root();
         if self.root.is_none() {
-            let detail = "neither `counts` nor `logical_count` is given";
+            let detail = "neither `counts` nor `logical_count` is given, nor counts by layer";
             return Err(self.flaws.fail("required", "", detail));
         }
         let (Some(n_experts), Some(n_layers)) = (self.n_experts, self.n_layers) else {

@@ -122,9 +122,13 @@ fn declared(labels: &Labels) -> Result<Declared, AppError> {
         let detail = "num_experts is 0; it must be at least 1";
         return Err(AppError::Refused(vec![Violation::new("/num_experts", "range", detail)]));
     }
-    if let Some(top_k) = labels.top_k.filter(|k| !(1..=MAX_TOP_K as u32).contains(k)) {
+    if let Some(top_k) = labels.top_k.filter(|k| !(1..=MAX_TOP_K).contains(&(*k as usize))) {
         let detail = format!("top_k is {top_k}; it must be from 1 to {MAX_TOP_K}");
         return Err(AppError::Refused(vec![Violation::new("/top_k", "range", detail)]));
+    }
+    if labels.cut.skip > Cut::MOST_SKIPPED {
+        let detail = format!("skip is {}; it may be {}", labels.cut.skip, Cut::MOST_SKIPPED);
+        return Err(AppError::Refused(vec![Violation::new("/skip", "range", detail)]));
     }
     let Some(model) = &labels.model else {
         let (experts, top_k) = (labels.num_experts, labels.top_k);

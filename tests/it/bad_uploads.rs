@@ -42,7 +42,7 @@ const FILES: [(&str, &str, &str); 10] = [
     ("tests/fixtures/engines/trtllm.zip", NO_ARCHIVE, NO_ARCHIVE),
     (
         "tests/fixtures/engines/trtllm_rank0.safetensors",
-        "`rank0.safetensors`: its head claims ",
+        "`rank0.safetensors`: tensor `100_1`: bytes 0 to 64 of ",
         "`rank0.safetensors`: its head claims ",
     ),
     (

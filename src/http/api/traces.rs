@@ -29,8 +29,13 @@ named! {
 }
 
 named! {
+    /// How many rows are left out.
+    Skip: 0..=Cut::MOST_SKIPPED
+}
+
+named! {
     /// How many experts a token has.
-    TopK: 1..=MAX_TOP_K as u32
+    TopK: 1..=MAX_TOP_K as u64
 }
 
 /// What may be said about a trace at its upload.
@@ -52,6 +57,7 @@ pub struct UploadQuery {
     /// Leaves out so many rows from the beginning: tokens of routes, steps of counts. What is kept
     /// has an id of its own.
     #[serde(default)]
+    #[param(value_type = Option<Skip>, inline)]
     pub skip: u64,
     /// Leaves out every row that repeats the one before in all layers, as warm-up batches do.
     #[serde(default)]

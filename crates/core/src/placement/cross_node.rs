@@ -8,7 +8,7 @@ use crate::placement::SlotMap;
 /// x = Σ_e p_e · (1 − n_e / M)
 /// ```
 ///
-/// p_e: share of the choices that expert e takes (1); n_e: nodes that hold a copy of it (1); M: nodes
+/// `p_e`: share of the choices that expert e takes (1); `n_e`: nodes that hold a copy of it (1); M: nodes
 /// (1), equal runs of devices. A dispatched token is one choice of one token. Holds where tokens come
 /// evenly from all nodes and a copy on the own node is preferred to others, as in
 /// [`nearest_first`](crate::placement::split::nearest_first); `None` where nodes do not divide the
@@ -34,7 +34,9 @@ pub fn share(map: &SlotMap, load: &[f64], n_nodes: u32) -> Option<f64> {
         let mut held = slots.to_vec();
         held.sort_unstable();
         held.dedup();
-        held.into_iter().for_each(|expert| nodes[expert as usize] += 1);
+        for expert in held {
+            nodes[expert as usize] += 1;
+        }
     }
     let stays = nodes.iter().zip(load).map(|(n, load)| f64::from(*n) * load).sum::<f64>();
     Some(1.0 - stays / total / f64::from(n_nodes))

@@ -74,7 +74,8 @@ fn read(bytes: &[u8], _at: Deployed) -> ReadBack {
         }
         let mut devices = layer.devices;
         devices.sort_by_key(|device| device.id);
-        of_devices(id, devices.into_iter().map(|device| device.experts).collect())
+        let held: Vec<Vec<u32>> = devices.into_iter().map(|device| device.experts).collect();
+        of_devices(id, &held)
     });
     let layers: Result<Vec<PlannedLayer>, PlanFileError> = layers.collect();
     Some(layers.map(|layers| Maps { devices, layers, others: None }))

@@ -45,7 +45,7 @@ fn layer(index: u32, ranks: &[u32], at: Deployed) -> Result<PlannedLayer, PlanFi
         };
         held.push(expert);
     }
-    of_devices(index, held)
+    of_devices(index, &held)
 }
 
 #[cfg(test)]

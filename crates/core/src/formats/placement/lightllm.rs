@@ -1,4 +1,4 @@
-//! LightLLM's `ep_redundancy_expert_config_path`: JSON with the experts that every rank holds beside
+//! `LightLLM`'s `ep_redundancy_expert_config_path`: JSON with the experts that every rank holds beside
 //! its own, `{"redundancy_expert_num": 1, "0": [7], "default": [0]}`, by layer of the model.
 //!
 //! A rank's own experts are the E/N that follow those of the rank before.

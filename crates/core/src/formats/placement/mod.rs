@@ -140,22 +140,45 @@ pub fn ids() -> String {
     FORMATS.map(|format| format.id).join(", ")
 }
 
-/// Formats that are only read: what they are, and how.
-pub const READ_ONLY: [(&str, fn(&[u8], Deployed) -> ReadBack); 4] = [
-    ("NumPy array [device, layer, expert] of 0 and 1", numpy::read),
-    ("JSON list of the experts in all slots", one_list::read),
-    ("LightLLM's redundant experts per layer", lightllm::read),
-    ("expert_to_ep_rank", ep_rank::read),
+/// A file format of placements that is only read.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadOnly {
+    /// How its file names end, without the dot.
+    pub extension: &'static str,
+    /// What it is, for people.
+    pub what: &'static str,
+    /// Reads the maps of a file.
+    pub read: fn(&[u8], Deployed) -> ReadBack,
+}
+
+/// Every format that is only read.
+pub const READ_ONLY: [ReadOnly; 4] = [
+    ReadOnly {
+        extension: "npy",
+        what: "NumPy array [device, layer, expert] of 0 and 1",
+        read: numpy::read,
+    },
+    ReadOnly {
+        extension: "json",
+        what: "one list of the experts in all slots",
+        read: one_list::read,
+    },
+    ReadOnly {
+        extension: "json",
+        what: "LightLLM's redundant experts per layer",
+        read: lightllm::read,
+    },
+    ReadOnly { extension: "json", what: "expert_to_ep_rank", read: ep_rank::read },
 ];
 
 /// Reads the maps of a file of any of the formats; layers ascending.
 pub fn read_any(bytes: &[u8], at: Deployed) -> Result<Maps, PlanFileError> {
     let formats = FORMATS.iter().map(|format| format.read);
     let mut maps = formats
-        .chain(READ_ONLY.iter().map(|(_, read)| *read))
+        .chain(READ_ONLY.iter().map(|format| format.read))
         .find_map(|read| read(bytes, at))
         .unwrap_or_else(|| {
-            let read_only: Vec<&str> = READ_ONLY.iter().map(|(what, _)| *what).collect();
+            let read_only: Vec<&str> = READ_ONLY.iter().map(|format| format.what).collect();
             let known = format!("{}, {}", ids(), read_only.join(", "));
             Err(PlanFileError::Unknown { known })
         })?;
@@ -175,7 +198,7 @@ fn text(bytes: &[u8]) -> Option<&str> {
 }
 
 /// The slots of devices that hold these experts; all must hold equally many.
-fn of_devices(index: u32, held: Vec<Vec<u32>>) -> Result<PlannedLayer, PlanFileError> {
+fn of_devices(index: u32, held: &[Vec<u32>]) -> Result<PlannedLayer, PlanFileError> {
     let width = held.first().map_or(0, Vec::len);
     match held.iter().position(|experts| experts.len() != width) {
         Some(device) => Err(PlanFileError::unreadable(format!(

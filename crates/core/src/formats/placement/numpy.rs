@@ -45,7 +45,7 @@ fn parse(mut bytes: &[u8]) -> Result<Maps, PlanFileError> {
             }
         }
     }
-    let layers = (0..).zip(held).map(|(index, held)| of_devices(index, held));
+    let layers = (0..).zip(held).map(|(index, held)| of_devices(index, &held));
     let layers = layers.collect::<Result<_, _>>()?;
     Ok(Maps { devices: u32::try_from(n_devices).ok(), layers, others: None })
 }

@@ -22,6 +22,9 @@ pub struct Cut {
 }
 
 impl Cut {
+    /// Most rows that can be skipped.
+    pub const MOST_SKIPPED: u64 = 1 << 53;
+
     /// Whether any row may go.
     #[must_use]
     pub const fn is_any(self) -> bool {

@@ -22,7 +22,9 @@ const MAX_LINE: u64 = 64 * 1024;
 /// Most requests, whose names are remembered.
 const MAX_REQUESTS: usize = 1_000_000;
 /// Most tokens of a request: a token and its layer are one number of 32 bits while lines are sorted.
-const MAX_TOKENS: u64 = (1 << 32) / MAX_LAYERS as u64;
+const MAX_TOKENS: u64 = 1 << (32 - LAYER_BITS);
+/// Bits of it that are the layer.
+const LAYER_BITS: u32 = MAX_LAYERS.ilog2();
 
 /// A line; which fields it has depends on its type.
 #[derive(Deserialize)]
@@ -64,14 +66,12 @@ pub(super) fn convert(mut input: Input<'_>) -> Result<File, TraceError> {
     let mut read = Lines::default();
     let mut sorter = None;
     read.all(BufReader::with_capacity(256 * 1024, raw), |read, width, record| {
-        let sorter = match &mut sorter {
-            Some(sorter) => sorter,
-            None => {
-                check_shape(&mut read.flaws, "", 1, width as u64, input.declared);
-                std::mem::take(&mut read.flaws).into_result()?;
-                sorter.insert(Sorter::new(input.scratch, width).map_err(TraceError::storage)?)
-            }
-        };
+        if sorter.is_none() {
+            check_shape(&mut read.flaws, "", 1, width as u64, input.declared);
+            std::mem::take(&mut read.flaws).into_result()?;
+            sorter = Some(Sorter::new(input.scratch, width).map_err(TraceError::storage)?);
+        }
+        let Some(sorter) = &mut sorter else { return Ok(()) };
         sorter.push(record).map_err(TraceError::storage)
     })?;
     let Lines { mut flaws, top_k, stated_top_k, experts, max_id, layers, others, .. } = read;
@@ -109,7 +109,7 @@ pub(super) fn convert(mut input: Input<'_>) -> Result<File, TraceError> {
     let mut before: Option<(u64, u32, u64)> = None;
     sorter.drain(|record| {
         let (sequence, at) = (record.sequence, record.position as usize);
-        let position = record.position / MAX_LAYERS as u32;
+        let position = record.position >> LAYER_BITS;
         let same = before.is_some_and(|(s, p, _)| (s, p) == (sequence, position));
         if !same {
             token.end(before, &layers, &mut recorder)?;

@@ -111,7 +111,9 @@ fn counts(
     let n_experts = usize::try_from(experts).unwrap_or(MAX_CELLS);
     let mut recorder =
         CountsRecorder::new(input.to, input.scratch, (n_layers, n_experts), input.declared)?;
-    note.into_iter().for_each(|note| recorder.note(note));
+    if let Some(note) = note {
+        recorder.note(note);
+    }
     let mut iterations: Vec<u64> = rows.keys().map(|(iteration, _)| *iteration).collect();
     iterations.dedup();
     let mut sum = vec![0.0; n_experts];

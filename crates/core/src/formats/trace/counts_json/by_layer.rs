@@ -110,7 +110,9 @@ impl Layers {
                 Some(Row::Dense(counts)) => counts,
                 Some(Row::Sparse(of)) => {
                     let mut counts = vec![0.0; width];
-                    of.into_iter().for_each(|(expert, count)| counts[expert] = count);
+                    for (expert, count) in of {
+                        counts[expert] = count;
+                    }
                     counts
                 }
                 None => vec![0.0; width],

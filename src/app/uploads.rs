@@ -37,8 +37,10 @@ pub struct Labels {
     pub num_experts: Option<u32>,
     /// Experts of a token.
     pub top_k: Option<u32>,
-    /// Rows that are not to be kept.
-    pub cut: Cut,
+    /// Rows from the beginning that are not to be kept.
+    pub skip: i64,
+    /// Whether rows that repeat the one before are not to be kept.
+    pub drop_repeats: bool,
 }
 
 /// A trace that is now kept.
@@ -126,13 +128,15 @@ fn declared(labels: &Labels) -> Result<Declared, AppError> {
         let detail = format!("top_k is {top_k}; it must be from 1 to {MAX_TOP_K}");
         return Err(AppError::Refused(vec![Violation::new("/top_k", "range", detail)]));
     }
-    if labels.cut.skip > Cut::MOST_SKIPPED {
-        let detail = format!("skip is {}; it may be {}", labels.cut.skip, Cut::MOST_SKIPPED);
+    let skip = u64::try_from(labels.skip).ok().filter(|skip| *skip <= Cut::MOST_SKIPPED);
+    let Some(skip) = skip else {
+        let detail = format!("skip is {}; it must be from 0 to {}", labels.skip, Cut::MOST_SKIPPED);
         return Err(AppError::Refused(vec![Violation::new("/skip", "range", detail)]));
-    }
+    };
+    let cut = Cut { skip, drop_repeats: labels.drop_repeats };
     let Some(model) = &labels.model else {
         let (experts, top_k) = (labels.num_experts, labels.top_k);
-        return Ok(Declared { experts, top_k, cut: labels.cut });
+        return Ok(Declared { experts, top_k, cut });
     };
     let catalog = Catalog::embedded().map_err(|error| AppError::Internal(error.to_string()))?;
     let entry = catalog.model(model).map_err(|unknown| {
@@ -147,7 +151,7 @@ fn declared(labels: &Labels) -> Result<Declared, AppError> {
         let detail = format!("top_k differs from the {} of {model}", experts.top_k);
         return Err(AppError::Refused(vec![Violation::new("/top_k", "model", detail)]));
     }
-    Ok(Declared { experts: Some(experts.routed), top_k: Some(experts.top_k), cut: labels.cut })
+    Ok(Declared { experts: Some(experts.routed), top_k: Some(experts.top_k), cut })
 }
 
 /// What is shown and what is stored of a trace; labels given before stay unless replaced.

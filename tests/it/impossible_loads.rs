@@ -14,9 +14,9 @@ async fn upload(app: &TestApp, query: &str, content_type: &str, body: String) ->
     app.send(request.body(Body::from(body)).unwrap()).await
 }
 
-/// Counts of 32 layers of 8 experts.
+/// Counts of four steps of 32 layers of 8 experts.
 fn counts(row: [u32; 8]) -> String {
-    json!({ "counts": vec![vec![row; 32]; 2] }).to_string()
+    json!({ "counts": vec![vec![row; 32]; 4] }).to_string()
 }
 
 /// One expert takes 60 %, where 50 % is the most under top-2.
@@ -126,6 +126,23 @@ async fn warm_up_rows_are_cut_on_demand_and_both_figures_told() {
     assert_eq!((&cut["sequences"], &skipped["sequences"]), (&json!(3), &json!(2)));
     let ids = [&whole["id"], &cut["id"], &skipped["id"]];
     assert!(ids[0] != ids[1] && ids[1] != ids[2] && ids[0] != ids[2]);
+    let skewness = |of: &Value| of["skewness"]["mean"].as_f64().unwrap();
+    let both = format!(
+        "mean skewness is {:.3} with the repeated tokens, {:.3} without",
+        skewness(&whole),
+        skewness(&cut)
+    );
+    assert!(warnings.contains(&both), "{both}: {warnings}");
+    let report = |of: &Value| format!("/v1/traces/{}/report?devices=2", of["id"].as_str().unwrap());
+    let with = app.get(&report(&whole)).await.json();
+    let without = app.get(&report(&cut)).await.json();
+    let imbalance = |of: &Value| of["imbalance"]["max_over_mean"]["mean"].as_f64().unwrap();
+    let both = format!(
+        "max/mean GPU load is {:.3} with the repeated tokens, {:.3} without",
+        imbalance(&with),
+        imbalance(&without)
+    );
+    assert!(with["warnings"].to_string().contains(&both), "{both}: {with}");
     assert_eq!(skipped["has_token_ids"], true);
     let note = skipped["warnings"][0].as_str().unwrap();
     let with = whole["skewness"]["mean"].as_f64().unwrap();

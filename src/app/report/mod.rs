@@ -23,7 +23,7 @@ use moe_gps_core::placement::PlacementError;
 use moe_gps_core::placement::balance::{Balance, OverLayers};
 use moe_gps_core::routing::normalised;
 use moe_gps_core::trace::TraceKind;
-use moe_gps_core::trace::checks::{Warning, examine};
+use moe_gps_core::trace::checks::{Warning, examine, repeated_rows};
 use moe_gps_core::trace::counts::ExpertCounts;
 use moe_gps_core::trace::stats::TraceStatistics;
 use moe_gps_core::trace::steps::split_point;
@@ -154,6 +154,16 @@ pub fn of(
     let mut total = planned.clone();
     total.add(&scored);
     let whole = diagnosis::contiguous(&total, &total, asked.devices)?;
+    if repeated_rows(header).is_some() {
+        let without = trace.count_without_repeats()?;
+        let without = diagnosis::contiguous(&without, &without, devices)?;
+        let mean = |layers: &[Balance]| OverLayers::of(layers).weighted;
+        warnings.push(format!(
+            "max/mean GPU load is {:.3} with the repeated tokens, {:.3} without",
+            mean(&whole.per_layer),
+            mean(&without.per_layer)
+        ));
+    }
     let mut plans = vec![diagnosis::contiguous(&planned, &scored, asked.devices)?];
     for extra in EXTRA {
         if base_slots(header.experts, asked.devices) + extra <= header.experts {

@@ -58,7 +58,7 @@ pub struct UploadQuery {
     /// has an id of its own.
     #[serde(default)]
     #[param(value_type = Option<Skip>, inline)]
-    pub skip: u64,
+    pub skip: i64,
     /// Leaves out every row that repeats the one before in all layers, as warm-up batches do.
     #[serde(default)]
     pub drop_repeats: bool,
@@ -109,7 +109,8 @@ pub async fn upload_trace(
         model: query.model,
         num_experts: query.num_experts,
         top_k: query.top_k,
-        cut: Cut { skip: query.skip, drop_repeats: query.drop_repeats },
+        skip: query.skip,
+        drop_repeats: query.drop_repeats,
     };
     let app = &service.app;
     let kept = feed(body, async |pieces| uploads::take_trace(app, labels, pieces).await).await?;

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::Args;
 
 use crate::app::place::{self, Balances, GroupsAsked, PlaceRequest, Placed, Scored};
@@ -45,7 +45,7 @@ pub struct Place {
     pub current: Option<PathBuf>,
     /// Says what this placement is worth, in any of the formats, and plans nothing.
     #[arg(long, value_name = "MAP", conflicts_with_all = ["slots_per_device", "current", "format",
-          "groups", "allow_duplicates", "model_layers", "rebalance_interval"])]
+          "groups", "algorithm", "allow_duplicates", "model_layers", "rebalance_interval"])]
     pub score: Option<PathBuf>,
     /// How much less even the plan may be, relatively, where that saves moves; no step gets
     /// measurably slower by a thousandth.
@@ -75,6 +75,9 @@ pub fn run(command: &Place, out: &mut dyn Write) -> Result<()> {
     let algorithm = place::algorithm(&command.algorithm).ok_or_else(|| {
         anyhow!("algorithm is {}; it must be best, eplb or paper_greedy", command.algorithm)
     })?;
+    if let Some(nodes) = command.nodes.filter(|nodes| !command.devices.is_multiple_of(*nodes)) {
+        bail!("{} devices are not a multiple of {nodes} nodes", command.devices);
+    }
     let groups = command.groups.as_deref().map(|text| groups(text, command.nodes)).transpose()?;
     let taken = trace::take_in(&command.loads, command.known.into())?;
     let stored = taken.open()?;

@@ -82,8 +82,14 @@ fn any_map_is_scored_without_a_plan() {
         "{out}"
     );
     assert!(out.contains("dispatched tokens that cross nodes: 18.8 %"), "{out}");
-    let refused = files.place("--score map.json --slots-per-device 3").unwrap_err();
-    assert!(refused.contains("cannot be used with"), "{refused}");
+    for (flags, said) in [
+        ("--slots-per-device 3", "cannot be used with"),
+        ("--algorithm eplb", "cannot be used with"),
+        ("--nodes 3", "2 devices are not a multiple of 3 nodes"),
+    ] {
+        let refused = files.place(&format!("--score map.json {flags}")).unwrap_err();
+        assert!(refused.contains(said), "{refused}");
+    }
 }
 
 #[test]

@@ -188,7 +188,7 @@ impl CountsRecorder {
             return Err(self.flaws.fail("empty", "", "the trace holds no counts"));
         }
         let steps = self.rows / self.n_layers as u64;
-        let (steps, note) = self.cut.end(steps)?;
+        let (steps, note) = self.cut.end(steps, &self.flaws)?;
         let counted = Counted {
             declared: self.declared,
             n_experts: self.n_experts,
@@ -247,10 +247,15 @@ impl CutSteps {
         if keeps { &self.before } else { &[] }
     }
 
-    /// How many of the steps are kept, and what is said of the others.
-    pub(super) fn end(&self, steps: u64) -> Result<(u64, Option<String>), TraceError> {
+    /// How many of the steps are kept, and what is said of the others, unless there are flaws.
+    pub(super) fn end(
+        &self,
+        steps: u64,
+        flaws: &Flaws,
+    ) -> Result<(u64, Option<String>), TraceError> {
         match &self.cutter {
             None => Ok((steps, None)),
+            Some(_) if !flaws.is_empty() => Ok((steps, None)),
             Some(cutter) if self.kept == 0 => {
                 Err(Flaws::default().fail("empty", "/skip", cutter.nothing_left("steps")))
             }

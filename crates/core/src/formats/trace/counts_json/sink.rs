@@ -261,7 +261,7 @@ impl Sink {
             self.flaws.into_result()?;
             return Err(TraceError::unreadable("no counts"));
         };
-        let (steps, note) = self.cut.end(self.steps)?;
+        let (steps, note) = self.cut.end(self.steps, &self.flaws)?;
         let end = Counted {
             declared: self.declared,
             n_experts,

@@ -54,7 +54,7 @@ fn meaningless_counts_are_refused_at_their_place() {
         (r#"{"counts": [[9007199254740993, 1e300]]}"#, vec!["/counts/0/1 range"]),
         (r#"{"counts": [[1e999]]}"#, vec![" type"]),
         (r#"{"other": 1}"#, vec![" required"]),
-        ("[[1, 2]]", vec![" type"]),
+        ("[[1, -2]]", vec!["/0/1 range"]),
         ("null", vec![" type"]),
     ] {
         assert_eq!(pointers(text), wanted, "{text}");

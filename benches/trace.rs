@@ -167,7 +167,8 @@ fn uploads(c: &mut Criterion) {
     ] {
         // Throughput is over what the parser sees: inflated arrays, or text.
         group.throughput(Throughput::Bytes(size.max(body.len()) as u64));
-        let declared = Declared { experts: (kind != "json").then_some(8), top_k: None };
+        let declared =
+            Declared { experts: (kind != "json").then_some(8), top_k: None, ..Declared::default() };
         let upload =
             Upload { content_type: format!("application/{kind}"), declared, ..Upload::default() };
         group.bench_function(name, |b| {

@@ -1,14 +1,19 @@
 //! Plans for given loads, layer by layer, without a question around them.
 
+use std::collections::BTreeMap;
 use std::time::Instant;
 
-use moe_gps_core::formats::placement::{PlanFile, PlanFileError, PlannedLayer};
+use moe_gps_core::formats::placement::{Maps, PlanFile, PlanFileError, PlannedLayer};
 use moe_gps_core::placement::balance::Balance;
 use moe_gps_core::placement::best::{self, GroupRule, Options};
 use moe_gps_core::placement::moves::Moves;
-use moe_gps_core::placement::{Groups, PlacementError, Shape, SlotMap, eplb, paper_greedy};
+use moe_gps_core::placement::{
+    Groups, PlacementError, Shape, SlotMap, cross_node, eplb, paper_greedy,
+};
 use moe_gps_core::question::Algorithm;
+use moe_gps_core::trace::checks::ranges;
 use moe_gps_core::trace::counts::ExpertCounts;
+use moe_gps_core::trace::stats::mean;
 
 /// Loads below this sum are shares, which `paper_greedy` sees as this many tokens.
 const SHARES_AS_TOKENS: f64 = 65_536.0;
@@ -32,8 +37,10 @@ pub struct PlaceRequest {
     pub algorithm: Algorithm,
     /// Whether `best` may put two copies of an expert on one device.
     pub allow_duplicates: bool,
-    /// The maps in force; empty without any.
-    pub current: Vec<PlannedLayer>,
+    /// Nodes the devices stand in, where known.
+    pub nodes: Option<u32>,
+    /// The maps in force.
+    pub current: Option<Maps>,
     /// How much less even a plan may be for fewer moves, relatively.
     pub move_tolerance: f64,
 }
@@ -56,8 +63,15 @@ pub struct Placed {
     pub plan: PlanFile,
     /// Balance without a plan; `None` where experts do not fill the devices evenly.
     pub without: Option<Balances>,
+    /// With the map in force, where there is one.
+    pub in_force: Option<Balances>,
     /// With the plan: what a layer gains shows beside what it was.
     pub with: Balances,
+    /// Share of the dispatched tokens that crosses nodes, where there are some: with the map in force
+    /// and with the plan.
+    pub cross_node: (Option<f64>, Option<f64>),
+    /// What is odd about the map in force.
+    pub warnings: Vec<String>,
     /// The same on the hold-out loads.
     pub holdout: Option<HeldOut>,
     /// Slots that repeat an expert their device holds already.
@@ -75,6 +89,8 @@ pub struct Placed {
 pub struct HeldOut {
     /// Without a plan; `None` where experts do not fill the devices evenly.
     pub without: Option<Balances>,
+    /// With the map in force, where there is one.
+    pub in_force: Option<Balances>,
     /// With our plan.
     pub with: Balances,
     /// With the plan EPLB makes of the same loads.
@@ -124,6 +140,14 @@ pub enum PlaceError {
         /// A layer without a map.
         layer: u16,
     },
+    /// The file is for other devices.
+    #[error("the placement is for {file} devices; --devices says {asked}")]
+    Devices {
+        /// Devices of the file.
+        file: u32,
+        /// Devices asked for.
+        asked: u32,
+    },
     /// A current map is none for these devices and experts.
     #[error("current placement, layer {layer}: {source}")]
     Current {
@@ -152,7 +176,10 @@ pub fn place(request: &PlaceRequest) -> Result<Placed, PlaceError> {
     let slots = request.devices.saturating_mul(request.slots_per_device);
     let shape = Shape::new(n_experts, request.devices, slots)?;
     let groups = request.groups.map(|asked| rule(asked, shape)).transpose()?;
-    let current = current_maps(request, n_experts)?;
+    let current = match &request.current {
+        Some(maps) => maps_of(maps, request, n_experts)?,
+        None => Vec::new(),
+    };
     let begun = Instant::now();
     let maps = request
         .loads
@@ -165,6 +192,8 @@ pub fn place(request: &PlaceRequest) -> Result<Placed, PlaceError> {
     let without = |loads: &ExpertCounts| {
         fixed.as_ref().map(|fixed| Balances::of(std::iter::repeat(fixed), loads))
     };
+    let in_force =
+        |loads: &ExpertCounts| (!current.is_empty()).then(|| Balances::of(current.iter(), loads));
     let holdout = match &request.holdout {
         None => None,
         Some(loads) => {
@@ -176,6 +205,7 @@ pub fn place(request: &PlaceRequest) -> Result<Placed, PlaceError> {
                 .collect::<Result<Vec<SlotMap>, _>>()?;
             Some(HeldOut {
                 without: without(loads),
+                in_force: in_force(loads),
                 with: Balances::of(maps.iter(), loads),
                 eplb: Balances::of(rivals.iter(), loads),
             })
@@ -187,6 +217,9 @@ pub fn place(request: &PlaceRequest) -> Result<Placed, PlaceError> {
     };
     Ok(Placed {
         without: without(&request.loads),
+        in_force: in_force(&request.loads),
+        cross_node: (crossing(&current, request), crossing(&maps, request)),
+        warnings: unlike_slots(&current, request).into_iter().collect(),
         with: Balances::of(maps.iter(), &request.loads),
         holdout,
         same_device_duplicates: maps.iter().map(SlotMap::same_device_duplicates).sum(),
@@ -231,19 +264,89 @@ fn plan_layer(
     }
 }
 
-/// One map per layer of the loads: by place where there are as many, else by index.
-fn current_maps(request: &PlaceRequest, n_experts: u32) -> Result<Vec<SlotMap>, PlaceError> {
-    let given = &request.current;
-    if given.is_empty() {
-        return Ok(Vec::new());
+/// What given maps are worth.
+#[derive(Debug, Clone)]
+pub struct Scored {
+    /// Slots of a device in every layer.
+    pub slots_per_device: Vec<u32>,
+    /// Balance without a plan; `None` where experts do not fill the devices evenly.
+    pub without: Option<Balances>,
+    /// With the maps.
+    pub with: Balances,
+    /// The same on the hold-out loads: without a plan, with the maps.
+    pub holdout: Option<(Option<Balances>, Balances)>,
+    /// Share of the dispatched tokens that crosses nodes, where there are some.
+    pub cross_node: Option<f64>,
+    /// Slots that repeat an expert their device holds already.
+    pub same_device_duplicates: usize,
+    /// What is odd about the maps.
+    pub warnings: Vec<String>,
+}
+
+/// Scores the maps in force, and plans nothing.
+pub fn score(maps: &Maps, request: &PlaceRequest) -> Result<Scored, PlaceError> {
+    let n_experts = u32::try_from(request.loads.n_experts()).unwrap_or(u32::MAX);
+    let maps = maps_of(maps, request, n_experts)?;
+    let fixed = SlotMap::contiguous(n_experts, request.devices).ok();
+    let balances = |loads: &ExpertCounts| {
+        let fixed = fixed.as_ref().map(|fixed| Balances::of(std::iter::repeat(fixed), loads));
+        (fixed, Balances::of(maps.iter(), loads))
+    };
+    let (without, with) = balances(&request.loads);
+    Ok(Scored {
+        slots_per_device: maps.iter().map(|map| map.shape().slots_per_device()).collect(),
+        without,
+        with,
+        holdout: request.holdout.as_ref().map(balances),
+        cross_node: crossing(&maps, request),
+        same_device_duplicates: maps.iter().map(SlotMap::same_device_duplicates).sum(),
+        warnings: unlike_slots(&maps, request).into_iter().collect(),
+    })
+}
+
+/// Mean over layers of the share of dispatched tokens that crosses nodes.
+fn crossing(maps: &[SlotMap], request: &PlaceRequest) -> Option<f64> {
+    let nodes = request.nodes?;
+    let layers = maps.iter().zip(request.loads.layers());
+    mean(layers.filter_map(|(map, load)| cross_node::share(map, load, nodes)))
+}
+
+/// Says that layers hold unlike numbers of slots, which no engine does.
+fn unlike_slots(maps: &[SlotMap], request: &PlaceRequest) -> Option<String> {
+    let mut layers_of: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
+    for (map, layer) in maps.iter().zip(&request.layers) {
+        layers_of.entry(map.shape().slots_per_device()).or_default().push(usize::from(*layer));
     }
-    let same = given.len() == request.layers.len();
+    let said = |(slots, layers): (&u32, &Vec<usize>)| {
+        format!("{slots} in layer(s) {}", ranges(layers.iter().copied()))
+    };
+    let said: Vec<String> = layers_of.iter().map(said).collect();
+    (said.len() > 1).then(|| {
+        format!(
+            "the placement given has unlike slots per device: {}; engines hold equally many in \
+             every layer",
+            said.join(", ")
+        )
+    })
+}
+
+/// One map per layer of the loads: by place where there are as many, else by index.
+fn maps_of(
+    given: &Maps,
+    request: &PlaceRequest,
+    n_experts: u32,
+) -> Result<Vec<SlotMap>, PlaceError> {
+    if let Some(file) = given.devices.filter(|devices| *devices != request.devices) {
+        return Err(PlaceError::Devices { file, asked: request.devices });
+    }
+    let same = given.layers.len() == request.layers.len();
     let mut maps = Vec::with_capacity(request.layers.len());
     for (nth, &layer) in request.layers.iter().enumerate() {
-        let by_index = || given.iter().find(|given| given.index == u32::from(layer));
-        let map = if same { given.get(nth) } else { by_index() };
-        let Some(map) = map.map(|found| &found.physical_to_logical) else {
-            return Err(PlaceError::CurrentLayers { got: given.len(), layer });
+        let by_index = || given.layers.iter().find(|given| given.index == u32::from(layer));
+        let map = if same { given.layers.get(nth) } else { by_index() };
+        let map = map.map(|found| &found.physical_to_logical).or(given.others.as_ref());
+        let Some(map) = map else {
+            return Err(PlaceError::CurrentLayers { got: given.layers.len(), layer });
         };
         let slots = u32::try_from(map.len()).unwrap_or(u32::MAX);
         let map = Shape::new(n_experts, request.devices, slots)

@@ -16,7 +16,8 @@ use crate::telemetry::metrics as names;
 use crate::wire::trace::TraceSummary;
 use crate::wire::violation::Violation;
 use moe_gps_core::catalog::Catalog;
-use moe_gps_core::formats::trace::{Declared, TraceError};
+use moe_gps_core::formats::trace::{Cut, Declared, TraceError};
+use moe_gps_core::trace::MAX_TOP_K;
 
 /// The body of an upload, as it arrives.
 pub type Pieces = mpsc::Receiver<io::Result<Bytes>>;
@@ -34,6 +35,12 @@ pub struct Labels {
     pub model: Option<String>,
     /// Experts of a layer.
     pub num_experts: Option<u32>,
+    /// Experts of a token.
+    pub top_k: Option<u32>,
+    /// Rows from the beginning that are not to be kept.
+    pub skip: i64,
+    /// Whether rows that repeat the one before are not to be kept.
+    pub drop_repeats: bool,
 }
 
 /// A trace that is now kept.
@@ -125,8 +132,19 @@ fn declared(labels: &Labels) -> Result<Declared, AppError> {
         let detail = "num_experts is 0; it must be at least 1";
         return Err(AppError::Refused(vec![Violation::new("/num_experts", "range", detail)]));
     }
+    if let Some(top_k) = labels.top_k.filter(|k| !(1..=MAX_TOP_K).contains(&(*k as usize))) {
+        let detail = format!("top_k is {top_k}; it must be from 1 to {MAX_TOP_K}");
+        return Err(AppError::Refused(vec![Violation::new("/top_k", "range", detail)]));
+    }
+    let skip = u64::try_from(labels.skip).ok().filter(|skip| *skip <= Cut::MOST_SKIPPED);
+    let Some(skip) = skip else {
+        let detail = format!("skip is {}; it must be from 0 to {}", labels.skip, Cut::MOST_SKIPPED);
+        return Err(AppError::Refused(vec![Violation::new("/skip", "range", detail)]));
+    };
+    let cut = Cut { skip, drop_repeats: labels.drop_repeats };
     let Some(model) = &labels.model else {
-        return Ok(Declared { experts: labels.num_experts, top_k: None });
+        let (experts, top_k) = (labels.num_experts, labels.top_k);
+        return Ok(Declared { experts, top_k, cut });
     };
     let catalog = Catalog::embedded().map_err(|error| AppError::Internal(error.to_string()))?;
     let entry = catalog.model(model).map_err(|unknown| {
@@ -137,7 +155,11 @@ fn declared(labels: &Labels) -> Result<Declared, AppError> {
         let detail = format!("num_experts differs from the {} of {model}", experts.routed);
         return Err(AppError::Refused(vec![Violation::new("/num_experts", "model", detail)]));
     }
-    Ok(Declared { experts: Some(experts.routed), top_k: Some(experts.top_k) })
+    if labels.top_k.is_some_and(|k| k != experts.top_k) {
+        let detail = format!("top_k differs from the {} of {model}", experts.top_k);
+        return Err(AppError::Refused(vec![Violation::new("/top_k", "model", detail)]));
+    }
+    Ok(Declared { experts: Some(experts.routed), top_k: Some(experts.top_k), cut })
 }
 
 /// What is shown and what is stored of a trace; labels given before stay unless replaced.

@@ -32,6 +32,9 @@ pub struct Asked {
     /// A second recording that scores what the first has planned.
     #[arg(long, requires = "trace")]
     pub holdout: Option<PathBuf>,
+    /// What is left out of the recordings.
+    #[command(flatten)]
+    pub left_out: trace::LeftOut,
     /// A token embedding (.npy, `[vocabulary, dim]`) of the recording's model, for learned
     /// predictors to fit.
     #[arg(long, requires = "trace")]
@@ -84,7 +87,7 @@ impl Asked {
         let mut traces = KnownTraces::new();
         let mut ids = Vec::with_capacity(self.trace.len());
         for path in &self.trace {
-            ids.push(take_in(&directory, path, &mut traces)?);
+            ids.push(take_in(&directory, path, self.left_out, &mut traces)?);
         }
         if let Some(table) = &self.embedding {
             for id in &ids {
@@ -103,7 +106,8 @@ impl Asked {
         };
         if let (Some(mut routing), Some(fields)) = (routing, request.as_object_mut()) {
             if let Some(path) = &self.holdout {
-                routing["holdout_trace_id"] = take_in(&directory, path, &mut traces)?.into();
+                routing["holdout_trace_id"] =
+                    take_in(&directory, path, self.left_out, &mut traces)?.into();
             }
             fields.insert("routing".to_owned(), routing);
         }
@@ -168,8 +172,14 @@ pub(super) fn read(path: &PathBuf) -> Result<Value> {
 }
 
 /// Takes a recording in and says what a question may know of it.
-fn take_in(directory: &TraceDirectory, path: &Path, traces: &mut KnownTraces) -> Result<String> {
-    let ingested = trace::ingest(directory, path, Declared::default())?;
+fn take_in(
+    directory: &TraceDirectory,
+    path: &Path,
+    left_out: trace::LeftOut,
+    traces: &mut KnownTraces,
+) -> Result<String> {
+    let declared = Declared { cut: left_out.into(), ..Declared::default() };
+    let ingested = trace::ingest(directory, path, declared)?;
     let id = ingested.summary.id;
     traces.insert(id.clone(), directory.facts(&id, None)?);
     Ok(id)

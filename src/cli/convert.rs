@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use crate::cli::trace;
-use moe_gps_core::formats::trace::{Declared, export};
+use moe_gps_core::formats::trace::export;
 
 /// Writes a recording in another format.
 #[derive(Debug, Clone, Args)]
@@ -21,9 +21,9 @@ pub struct Convert {
     pub to: String,
     /// Where to write it; nothing is left there if it fails.
     pub out: PathBuf,
-    /// Experts of a layer; without it, 1 + the largest id.
-    #[arg(long)]
-    pub num_experts: Option<u32>,
+    /// What is known beside it.
+    #[command(flatten)]
+    pub known: trace::Known,
     /// Tokens of a step, where routes become counts; without it, all are one step.
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     pub tokens_per_step: Option<u64>,
@@ -32,8 +32,8 @@ pub struct Convert {
 /// Runs `trace convert`; what is doubtful about the recording is written to `out`.
 pub fn run(command: &Convert, out: &mut dyn Write) -> Result<()> {
     let writer = export::by_id(&command.to)?;
-    let declared = Declared { experts: command.num_experts, top_k: None };
-    let taken = trace::take_in(&command.file, declared)?;
+    let taken = trace::take_in(&command.file, command.known.into())?;
+    trace::warn(&taken.ingested.summary.warnings, out)?;
     let stored = taken.open()?;
     let path = &command.out;
     let cannot = || format!("cannot write {}", path.display());
@@ -48,8 +48,5 @@ pub fn run(command: &Convert, out: &mut dyn Write) -> Result<()> {
     let bytes = to.stream_position().with_context(cannot)?;
     partial.persist(path).with_context(cannot)?;
     writeln!(out, "{}: {}, {bytes} bytes", path.display(), writer.what)?;
-    for warning in &taken.ingested.summary.warnings {
-        writeln!(out, "warning: {warning}")?;
-    }
     Ok(())
 }

@@ -3,34 +3,36 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, anyhow, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::Args;
 
-use crate::app::place::{self, Balances, GroupsAsked, PlaceRequest, Placed};
+use crate::app::place::{self, Balances, GroupsAsked, PlaceRequest, Placed, Scored};
 use crate::cli::trace;
 use crate::wire::answer::EnginePlanBody;
-use crate::wire::placed::{HeldOutBalance, PlacedBody};
+use crate::wire::placed::{HeldOutBalance, PlacedBody, ScoredBody};
 use moe_gps_core::engines::settings::{Balancing, Deployment, EngineSettings, settings};
-use moe_gps_core::formats::placement::{self, PlannedLayer};
-use moe_gps_core::formats::trace::Declared;
+use moe_gps_core::formats::placement::{self, Deployed, Maps};
 
 /// Plans where experts go for a load, and writes the file an engine loads.
 #[derive(Debug, Clone, Args)]
 pub struct Place {
     /// Tokens per layer and expert: a NumPy array [layers, experts], or any recording.
     pub loads: PathBuf,
+    /// What is known beside it.
+    #[command(flatten)]
+    pub known: trace::Known,
     /// Expert-parallel size (EP): devices that share the routed experts.
     #[arg(long)]
     pub devices: u32,
     /// Expert slots of every device.
-    #[arg(long)]
-    pub slots_per_device: u32,
+    #[arg(long, required_unless_present = "score")]
+    pub slots_per_device: Option<u32>,
     /// Expert groups kept on nodes: their number; `soft` (or `soft:NUMBER`) lets copies leave
     /// the node of their group, and without a number there is one group per node.
     #[arg(long, requires = "nodes")]
     pub groups: Option<String>,
-    /// Nodes the devices stand in.
-    #[arg(long, requires = "groups")]
+    /// Nodes the devices stand in: how many of the dispatched tokens cross them is then said.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..))]
     pub nodes: Option<u32>,
     /// `best`, `eplb` or `paper_greedy`.
     #[arg(long, default_value = "best")]
@@ -41,6 +43,10 @@ pub struct Place {
     /// The placement in force, in any of the formats: the plan stays close to it.
     #[arg(long, value_name = "MAP")]
     pub current: Option<PathBuf>,
+    /// Says what this placement is worth, in any of the formats, and plans nothing.
+    #[arg(long, value_name = "MAP", conflicts_with_all = ["slots_per_device", "current", "format",
+          "groups", "algorithm", "allow_duplicates", "model_layers", "rebalance_interval"])]
+    pub score: Option<PathBuf>,
     /// How much less even the plan may be, relatively, where that saves moves; no step gets
     /// measurably slower by a thousandth.
     #[arg(long, value_name = "SHARE", requires = "current", default_value = "0.001",
@@ -69,9 +75,11 @@ pub fn run(command: &Place, out: &mut dyn Write) -> Result<()> {
     let algorithm = place::algorithm(&command.algorithm).ok_or_else(|| {
         anyhow!("algorithm is {}; it must be best, eplb or paper_greedy", command.algorithm)
     })?;
+    if let Some(nodes) = command.nodes.filter(|nodes| !command.devices.is_multiple_of(*nodes)) {
+        bail!("{} devices are not a multiple of {nodes} nodes", command.devices);
+    }
     let groups = command.groups.as_deref().map(|text| groups(text, command.nodes)).transpose()?;
-    let current = command.current.as_ref().map(read_current).transpose()?.unwrap_or_default();
-    let taken = trace::take_in(&command.loads, Declared::default())?;
+    let taken = trace::take_in(&command.loads, command.known.into())?;
     let stored = taken.open()?;
     let extent = stored.header().extent();
     let split = command.train_fraction.map(|share| stored.split(share)).transpose()?;
@@ -79,18 +87,28 @@ pub fn run(command: &Place, out: &mut dyn Write) -> Result<()> {
         split.is_none() || extent > 1,
         "--train-fraction needs a recording of two steps or more; this one has {extent}"
     );
-    let mut placed = place::place(&PlaceRequest {
+    let at = Deployed { experts: stored.header().experts, devices: command.devices };
+    let mut warnings = taken.ingested.summary.warnings.clone();
+    let request = PlaceRequest {
         loads: stored.count(0..split.unwrap_or(extent))?,
         holdout: split.map(|split| stored.count(split..extent)).transpose()?,
         layers: stored.header().layers.clone(),
         devices: command.devices,
-        slots_per_device: command.slots_per_device,
+        slots_per_device: command.slots_per_device.unwrap_or(0),
         groups,
         algorithm,
         allow_duplicates: command.allow_duplicates,
-        current,
+        nodes: command.nodes,
+        current: command.current.as_ref().map(|path| read_maps(path, at)).transpose()?,
         move_tolerance: command.move_tolerance,
-    })?;
+    };
+    if let Some(path) = &command.score {
+        let scored = place::score(&read_maps(path, at)?, &request)?;
+        warnings.extend(scored.warnings.iter().cloned());
+        return tell_score(command, &request, scored, warnings, out);
+    }
+    let mut placed = place::place(&request)?;
+    warnings.append(&mut placed.warnings);
     if let Some(n) = command.model_layers {
         let layers = placed.plan.layers().to_vec();
         placed.plan = placement::PlanFile::new(placed.plan.shape(), n, layers)?;
@@ -105,20 +123,19 @@ pub fn run(command: &Place, out: &mut dyn Write) -> Result<()> {
         window_steps: None,
     });
     if command.json {
-        serde_json::to_writer(&mut *out, &body(&command.algorithm, &placed, engines))?;
+        serde_json::to_writer(&mut *out, &body(&command.algorithm, &placed, engines, warnings))?;
         writeln!(out)?;
     } else if let Some(format) = format {
         out.write_all((format.write)(&placed.plan)?.as_bytes())?;
         // The file is on standard output; how to use it goes beside it.
         let mut beside = std::io::stderr();
+        trace::warn(&warnings, &mut beside)?;
         for engine in engines.iter().filter(|engine| engine.format == Some(format.id)) {
             advise(engine, &mut beside)?;
         }
     } else {
+        trace::warn(&warnings, out)?;
         summarize(&placed, &engines, out)?;
-        for warning in &taken.ingested.summary.warnings {
-            writeln!(out, "warning: {warning}")?;
-        }
     }
     Ok(())
 }
@@ -157,14 +174,82 @@ fn groups(text: &str, nodes: Option<u32>) -> Result<GroupsAsked> {
     Ok(GroupsAsked { n_groups: Some(n_groups), n_nodes, soft })
 }
 
-fn read_current(path: &PathBuf) -> Result<Vec<PlannedLayer>> {
-    let text =
-        std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    placement::read_any(&text).with_context(|| path.display().to_string())
+fn read_maps(path: &PathBuf, at: Deployed) -> Result<Maps> {
+    let bytes = std::fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    placement::read_any(&bytes, at).with_context(|| path.display().to_string())
+}
+
+/// What a placement is worth.
+fn tell_score(
+    command: &Place,
+    request: &PlaceRequest,
+    scored: Scored,
+    warnings: Vec<String>,
+    out: &mut dyn Write,
+) -> Result<()> {
+    if command.json {
+        let body = ScoredBody {
+            devices: request.devices,
+            slots_per_device: scored.slots_per_device,
+            layers: request.layers.clone(),
+            balance_mean: scored.with.mean(),
+            balance_worst: scored.with.worst(),
+            balance_without: scored.without.as_ref().map(Balances::mean),
+            balance_per_layer: scored.with.per_layer,
+            holdout_per_layer: scored.holdout.map(|(_, with)| with.per_layer),
+            cross_node_share: scored.cross_node,
+            same_device_duplicates: scored.same_device_duplicates,
+            warnings,
+        };
+        serde_json::to_writer(&mut *out, &body)?;
+        return Ok(writeln!(out)?);
+    }
+    trace::warn(&warnings, out)?;
+    let slots = scored.slots_per_device.iter().collect::<std::collections::BTreeSet<_>>();
+    let slots: Vec<String> = slots.into_iter().map(u32::to_string).collect();
+    writeln!(
+        out,
+        "{} layers of {} experts on {} GPUs of {} slots",
+        request.layers.len(),
+        request.loads.n_experts(),
+        request.devices,
+        slots.join(" or ")
+    )?;
+    let (without, with) = (balances(scored.without.as_ref(), request.devices), &scored.with);
+    writeln!(
+        out,
+        "max/mean GPU load {without} → {:.4} in force (worst layer {:.4})",
+        with.mean(),
+        with.worst()
+    )?;
+    if let Some((without, with)) = &scored.holdout {
+        let without = balances(without.as_ref(), request.devices);
+        let (mean, worst) = (with.mean(), with.worst());
+        writeln!(out, "held-out {without} → {mean:.4} in force (worst layer {worst:.4})")?;
+    }
+    if let Some(share) = scored.cross_node {
+        writeln!(out, "dispatched tokens that cross nodes: {:.1} %", share * 100.0)?;
+    }
+    let duplicates = scored.same_device_duplicates;
+    writeln!(out, "copies of an expert beside another on a device {duplicates}")?;
+    Ok(())
+}
+
+/// The mean without a plan, or why there is none.
+fn balances(without: Option<&Balances>, devices: u32) -> String {
+    match without.map(Balances::mean) {
+        Some(mean) => format!("{mean:.4}"),
+        None => format!("- (experts do not divide among {devices} devices)"),
+    }
 }
 
 /// Everything there is to say.
-fn body(algorithm: &str, placed: &Placed, engines: Vec<EngineSettings>) -> PlacedBody {
+fn body(
+    algorithm: &str,
+    placed: &Placed,
+    engines: Vec<EngineSettings>,
+    warnings: Vec<String>,
+) -> PlacedBody {
     let shape = placed.plan.shape();
     let layers = placed.plan.layers();
     PlacedBody {
@@ -177,6 +262,8 @@ fn body(algorithm: &str, placed: &Placed, engines: Vec<EngineSettings>) -> Place
         balance_mean: placed.with.mean(),
         balance_worst: placed.with.worst(),
         balance_without: placed.without.as_ref().map(Balances::mean),
+        balance_in_force: placed.in_force.as_ref().map(Balances::mean),
+        balance_in_force_per_layer: placed.in_force.clone().map(|now| now.per_layer),
         balance_per_layer: placed.with.per_layer.clone(),
         balance_without_per_layer: placed.without.clone().map(|without| without.per_layer),
         same_device_duplicates: placed.same_device_duplicates,
@@ -187,10 +274,15 @@ fn body(algorithm: &str, placed: &Placed, engines: Vec<EngineSettings>) -> Place
             balance_mean: held.with.mean(),
             balance_worst: held.with.worst(),
             balance_without: held.without.as_ref().map(Balances::mean),
+            balance_in_force: held.in_force.as_ref().map(Balances::mean),
+            balance_in_force_per_layer: held.in_force.clone().map(|now| now.per_layer),
             eplb_balance_mean: held.eplb.mean(),
             eplb_balance_worst: held.eplb.worst(),
         }),
         cross_node_replicas: placed.cross_node_replicas,
+        cross_node_share: placed.cross_node.1,
+        cross_node_share_in_force: placed.cross_node.0,
+        warnings,
     }
 }
 
@@ -207,25 +299,32 @@ fn summarize(placed: &Placed, engines: &[EngineSettings], out: &mut dyn Write) -
         shape.slots_per_device(),
         shape.redundant()
     )?;
-    let without =
-        placed.without.as_ref().map(Balances::mean).map_or("-".to_owned(), |r| format!("{r:.4}"));
+    let in_force = |now: &Option<Balances>| {
+        now.as_ref().map_or(String::new(), |now| format!(", {:.4} in force", now.mean()))
+    };
     writeln!(
         out,
-        "max/mean GPU load {without} → {:.4} (worst layer {:.4})",
+        "max/mean GPU load {}{} → {:.4} (worst layer {:.4})",
+        balances(placed.without.as_ref(), shape.n_devices()),
+        in_force(&placed.in_force),
         placed.with.mean(),
         placed.with.worst()
     )?;
     if let Some(held) = &placed.holdout {
-        let without =
-            held.without.as_ref().map(Balances::mean).map_or("-".to_owned(), |r| format!("{r:.4}"));
         writeln!(
             out,
-            "held-out {without} → {:.4} (worst layer {:.4}); EPLB's plan {:.4} ({:.4})",
+            "held-out {}{} → {:.4} (worst layer {:.4}); EPLB's plan {:.4} ({:.4})",
+            balances(held.without.as_ref(), shape.n_devices()),
+            in_force(&held.in_force),
             held.with.mean(),
             held.with.worst(),
             held.eplb.mean(),
             held.eplb.worst()
         )?;
+    }
+    if let (now, Some(share)) = placed.cross_node {
+        let now = now.map_or(String::new(), |now| format!("{:.1} % in force → ", now * 100.0));
+        writeln!(out, "dispatched tokens that cross nodes: {now}{:.1} %", share * 100.0)?;
     }
     writeln!(
         out,

@@ -1,7 +1,7 @@
 //! `trace inspect FILE`: what a recording holds, as a readable table, without a server.
 
 use std::fs::File;
-use std::io::Write;
+use std::io::{self, Seek, Write};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -12,19 +12,58 @@ use crate::app::ingest::{Ingested, TraceDirectory, Upload};
 use crate::cli::refused::Refused;
 use crate::wire::trace::TraceSummary;
 use moe_gps_core::formats::trace::stored::StoredTrace;
-use moe_gps_core::formats::trace::{Declared, Limits, TraceError, readers};
+use moe_gps_core::formats::trace::{Cut, Declared, Limits, TraceError, readers};
 
 /// Shows what a recording holds.
 #[derive(Debug, Clone, Args)]
 pub struct Inspect {
-    /// The recording in any of the formats taken in, perhaps with .gz or .zst behind.
+    /// The recording in any of the formats taken in, perhaps with .gz or .zst behind; or a folder
+    /// with the files of all ranks.
     pub file: PathBuf,
-    /// Experts of a layer; without it, 1 + the largest id.
-    #[arg(long)]
-    pub num_experts: Option<u32>,
+    /// What is known beside it.
+    #[command(flatten)]
+    pub known: Known,
     /// Prints the summary as JSON.
     #[arg(long)]
     pub json: bool,
+}
+
+/// What is known of a recording beside its bytes.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct Known {
+    /// Experts of a layer; without it, 1 + the largest id.
+    #[arg(long)]
+    pub num_experts: Option<u32>,
+    /// Experts of a token, where the recording does not say: counts that no router of so many
+    /// gives are refused, and router logits become routes.
+    #[arg(long)]
+    pub top_k: Option<u32>,
+    /// What is left out of it.
+    #[command(flatten)]
+    pub left_out: LeftOut,
+}
+
+/// Which rows of a recording are left out.
+#[derive(Debug, Clone, Copy, Default, Args)]
+pub struct LeftOut {
+    /// Leaves out so many rows from the beginning: tokens of routes, steps of counts.
+    #[arg(long, value_name = "ROWS", default_value_t = 0)]
+    pub skip: u64,
+    /// Leaves out every row that repeats the one before in all layers, as warm-up batches do.
+    #[arg(long)]
+    pub drop_repeats: bool,
+}
+
+impl From<LeftOut> for Cut {
+    fn from(LeftOut { skip, drop_repeats }: LeftOut) -> Self {
+        Self { skip, drop_repeats }
+    }
+}
+
+impl From<Known> for Declared {
+    fn from(known: Known) -> Self {
+        Self { experts: known.num_experts, top_k: known.top_k, cut: known.left_out.into() }
+    }
 }
 
 /// A recording taken in without a server; its directory vanishes with it.
@@ -56,7 +95,8 @@ pub(super) fn ingest(
     declared: Declared,
 ) -> Result<Ingested> {
     let upload = Upload { declared, ..upload_of(path)? };
-    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    let file = if path.is_dir() { folder(path) } else { Ok(File::open(path)?) };
+    let file = file.with_context(|| format!("cannot open {}", path.display()))?;
     match directory.ingest(file, &upload, &Limits::default()) {
         Ok(ingested) => Ok(ingested),
         Err(TraceError::Invalid { listed, unlisted }) => {
@@ -68,8 +108,7 @@ pub(super) fn ingest(
 
 /// Runs `trace inspect` and writes the result to `out`.
 pub fn inspect(command: &Inspect, out: &mut dyn Write) -> Result<()> {
-    let declared = Declared { experts: command.num_experts, top_k: None };
-    let ingested = take_in(&command.file, declared)?.ingested;
+    let ingested = take_in(&command.file, command.known.into())?.ingested;
     if command.json {
         serde_json::to_writer_pretty(&mut *out, &ingested.summary)?;
         writeln!(out)?;
@@ -78,9 +117,42 @@ pub fn inspect(command: &Inspect, out: &mut dyn Write) -> Result<()> {
     write_tables(&ingested, out)
 }
 
+/// Ends of the names of files that recordings of several ranks consist of.
+const OF_RANKS: [&str; 5] = ["csv", "json", "pt", "pth", "safetensors"];
+
+/// The files of all ranks in a folder, as the archive of them that could be uploaded.
+fn folder(path: &Path) -> Result<File> {
+    let mut files: Vec<PathBuf> = std::fs::read_dir(path)?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<io::Result<_>>()?;
+    files.retain(|file| {
+        let extension = file.extension().unwrap_or_default().to_string_lossy().to_lowercase();
+        file.is_file() && OF_RANKS.contains(&extension.as_str())
+    });
+    files.sort();
+    if files.is_empty() {
+        bail!("the folder holds no file whose name ends in .{}", OF_RANKS.join(", ."));
+    }
+    let mut zip = zip::ZipWriter::new(tempfile::tempfile()?);
+    let stored = zip::write::SimpleFileOptions::default()
+        .compression_method(zip::CompressionMethod::Stored)
+        .large_file(true);
+    for file in files {
+        zip.start_file(file.file_name().unwrap_or_default().to_string_lossy(), stored)?;
+        io::copy(&mut File::open(file)?, &mut zip)?;
+    }
+    let mut file = zip.finish()?;
+    file.rewind()?;
+    Ok(file)
+}
+
 /// The media type a file name stands for; there is no server to be told it.
 pub(super) fn upload_of(path: &Path) -> Result<Upload> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    if path.is_dir() {
+        let content_type = "application/zip".to_owned();
+        return Ok(Upload { content_type, name: Some(name), ..Upload::default() });
+    }
     let lower = name.to_lowercase();
     let (stem, content_encoding) = match lower.rsplit_once('.') {
         Some((stem, "gz")) => (stem, Some("gzip")),
@@ -101,6 +173,7 @@ pub(super) fn upload_of(path: &Path) -> Result<Upload> {
 
 fn write_tables(ingested: &Ingested, out: &mut dyn Write) -> Result<()> {
     let summary = &ingested.summary;
+    warn(&summary.warnings, out)?;
     let mut facts = Table::new();
     facts.load_style(presets::UTF8_BORDERS_ONLY);
     for (name, value) in facts_of(summary) {
@@ -116,10 +189,12 @@ fn write_tables(ingested: &Ingested, out: &mut dyn Write) -> Result<()> {
         layers.add_row([layer.to_string(), format!("{skewness:.3}"), bar(*skewness, summary)]);
     }
     writeln!(out, "{layers}")?;
-    for warning in &summary.warnings {
-        writeln!(out, "warning: {warning}")?;
-    }
     Ok(())
+}
+
+/// What is doubtful, before any figure.
+pub(super) fn warn(warnings: &[String], out: &mut dyn Write) -> io::Result<()> {
+    warnings.iter().try_for_each(|warning| writeln!(out, "warning: {warning}"))
 }
 
 /// One line per fact.

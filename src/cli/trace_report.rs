@@ -1,6 +1,6 @@
 //! `trace report FILE`: ceiling and diagnosis of a recording, without a server.
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -8,12 +8,12 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use comfy_table::{Table, presets};
 
-use crate::app::ingest::TraceDirectory;
 use crate::app::report::{self, Asked};
-use crate::cli::trace::upload_of;
+use crate::cli::trace;
 use crate::wire::report::TraceReport;
 use moe_gps_core::cancel::Cancel;
-use moe_gps_core::formats::trace::{Declared, Limits};
+use moe_gps_core::formats::trace::Cut;
+use moe_gps_core::trace::checks::repeated_rows;
 
 /// Says how uneven a recording is on N devices and what balancing could save.
 #[derive(Debug, Clone, Args)]
@@ -32,9 +32,9 @@ pub(super) struct Report {
     /// Tokens of a step, for a recording of routes; a 256th of it if left out.
     #[arg(long)]
     pub(super) tokens_per_step: Option<u64>,
-    /// Experts of a layer; without it, 1 + the largest id.
-    #[arg(long)]
-    pub(super) num_experts: Option<u32>,
+    /// What is known beside the recording.
+    #[command(flatten)]
+    pub(super) known: trace::Known,
 }
 
 /// Runs `trace report` and writes the result to `out`.
@@ -43,17 +43,21 @@ pub(super) fn run(command: &Report, out: &mut dyn Write) -> Result<()> {
     if let Some(violation) = asked.violations().first() {
         bail!("{}", violation.detail);
     }
-    let mut upload = upload_of(&command.file)?;
-    upload.declared = Declared { experts: command.num_experts, top_k: None };
-    let shown = command.file.display();
-    let file = File::open(&command.file).with_context(|| format!("cannot open {shown}"))?;
-    let scratch = tempfile::tempdir().context("cannot make a temporary directory")?;
-    let directory = TraceDirectory::open(scratch.path())?;
-    let kept = directory
-        .ingest(file, &upload, &Limits::default())
-        .with_context(|| format!("{shown}: `trace inspect` says more"))?;
-    let trace = directory.open_trace(&kept.summary.id)?;
-    let report = report::of(&trace, &kept.summary.id, upload.name, asked, Cancel::NEVER)?;
+    let name = command.file.file_name().map(|name| name.to_string_lossy().into_owned());
+    let made = |known: trace::Known| -> Result<(TraceReport, bool)> {
+        let taken = trace::take_in(&command.file, known.into())?;
+        let (id, stored) = (&taken.ingested.summary.id, taken.open()?);
+        let report = report::of(&stored, id, name.clone(), asked, Cancel::NEVER)?;
+        Ok((report, repeated_rows(stored.header()).is_some()))
+    };
+    let (mut report, repeats) = made(command.known)?;
+    let is_cut = Cut::from(command.known.left_out).is_any();
+    if is_cut || repeats {
+        let left_out = trace::LeftOut { skip: 0, drop_repeats: !is_cut };
+        let (other, _) = made(trace::Known { left_out, ..command.known })?;
+        let which = if is_cut { "with" } else { "without" };
+        report.warnings.insert(0, format!("{which} those rows: {}", other.finding));
+    }
     if let Some(path) = &command.html {
         fs::write(path, report::html(&report))
             .with_context(|| format!("cannot write {}", path.display()))?;
@@ -67,6 +71,7 @@ pub(super) fn run(command: &Report, out: &mut dyn Write) -> Result<()> {
 }
 
 fn write_tables(report: &TraceReport, out: &mut dyn Write) -> Result<()> {
+    trace::warn(&report.warnings, out)?;
     writeln!(out, "{}", report.finding)?;
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY);
@@ -99,9 +104,6 @@ fn write_tables(report: &TraceReport, out: &mut dyn Write) -> Result<()> {
             "drift between {} parts: {:.3} on average, {:.3} at most; {:.3} by chance",
             drift.parts, drift.mean, drift.most, drift.by_chance
         )?;
-    }
-    for warning in &report.warnings {
-        writeln!(out, "warning: {warning}")?;
     }
     Ok(())
 }

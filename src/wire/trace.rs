@@ -6,7 +6,8 @@ use utoipa::ToSchema;
 /// Summary of an uploaded trace.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct TraceSummary {
-    /// SHA-256 of the uploaded bytes after decoding, in hexadecimal.
+    /// SHA-256 of the uploaded bytes after decoding, in hexadecimal; where rows were left out, of
+    /// that and of which.
     pub id: String,
     /// Name given at the upload.
     pub name: Option<String>,

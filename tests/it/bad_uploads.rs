@@ -11,7 +11,7 @@ use crate::support::TestApp;
 
 /// Every format, what is said when its second half is missing, and when ones stand in place
 /// of all but its first four bytes.
-const FILES: [(&str, &str, &str); 9] = [
+const FILES: [(&str, &str, &str); 10] = [
     ("examples/traces/mixtral_like_e8k2.python.test.npz", NO_ARCHIVE, NO_ARCHIVE),
     (
         "tests/fixtures/engines/sglang_routes.jsonl",
@@ -40,6 +40,11 @@ const FILES: [(&str, &str, &str); 9] = [
         "not a readable archive: numeric field did not have utf-8 text",
     ),
     ("tests/fixtures/engines/trtllm.zip", NO_ARCHIVE, NO_ARCHIVE),
+    (
+        "tests/fixtures/engines/trtllm_rank0.safetensors",
+        "`rank0.safetensors`: tensor `100_1`: bytes 0 to 64 of ",
+        "`rank0.safetensors`: its head claims ",
+    ),
     (
         "tests/fixtures/engines/counts.csv",
         "line 12: too few columns",

@@ -322,7 +322,7 @@ fn statistics_that_lie_about_their_size_are_refused() {
     let long = zipped(&[("meta_info.json", meta.as_slice()), ("rank0.safetensors", &long)]);
     assert!(refused("x.zip", &long).contains("its head claims"));
     assert!(refused("x.zip", &zipped(&[("a.txt", b"")])).contains("no meta_info.json"));
-    let other = Declared { experts: Some(4), top_k: Some(1) };
+    let other = Declared { experts: Some(4), top_k: Some(1), ..Declared::default() };
     assert!(refused_for("x.zip", &good, other).contains("there are 4 experts"));
 }
 
@@ -390,6 +390,7 @@ async fn every_format_is_taken_in_over_http_and_others_are_told_which() {
         "sglang_per_token.pt",
         "trtllm.tar",
         "trtllm.zip",
+        "trtllm_rank0.safetensors",
     ];
     for name in files {
         let reader = by_extension(name.rsplit('.').next().unwrap()).unwrap();
@@ -428,7 +429,7 @@ fn converted(name: &str, flags: &[&str], out: &Path) -> Result<Vec<u8>, String> 
 #[test]
 fn a_recording_survives_its_way_through_every_format() {
     let folder = tempfile::tempdir().unwrap();
-    let declared = Declared { experts: Some(8), top_k: None };
+    let declared = Declared { experts: Some(8), top_k: None, ..Declared::default() };
     for (name, to, end) in [
         ("sglang_per_token.pt", "ndjson", "ndjson"),
         ("vllm_routes.json", "npz", "npz"),

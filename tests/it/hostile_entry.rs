@@ -6,13 +6,13 @@ use moe_gps_core::formats::placement;
 use moe_gps_core::formats::trace::embedding_file::convert_embedding;
 use moe_gps_core::formats::trace::readers::by_content_type;
 use moe_gps_core::formats::trace::stored::StoredTrace;
-use moe_gps_core::formats::trace::{Declared, Input, Limits};
+use moe_gps_core::formats::trace::{Cut, Declared, Input, Limits};
 
 /// The name of a corpus, and what it is fed to.
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub(crate) const TARGETS: [Target; 11] = [
+pub(crate) const TARGETS: [Target; 12] = [
     ("npz", |bytes| trace("application/x-npz", bytes)),
     ("ndjson", |bytes| trace("application/x-ndjson", bytes)),
     ("json", |bytes| trace("application/json", bytes)),
@@ -21,6 +21,7 @@ pub(crate) const TARGETS: [Target; 11] = [
     ("tar", |bytes| trace("application/x-tar", bytes)),
     ("zip", |bytes| trace("application/zip", bytes)),
     ("csv", |bytes| trace("text/csv", bytes)),
+    ("safetensors", |bytes| trace("application/x-safetensors", bytes)),
     ("embedding", embedding),
     ("stored", stored),
     ("placement", plan_file),
@@ -36,8 +37,14 @@ pub(crate) fn feed(target: &str, bytes: &[u8]) {
 /// Small, so that what claims to be large is told from what is.
 const LIMITS: Limits = Limits { sent_bytes: 16 << 20, inflated_bytes: 64 << 20 };
 
-/// Bytes as an upload: refused, or taken in and then sound.
+/// Bytes as an upload, as they are and with rows cut: refused, or taken in and then sound.
 fn trace(media_type: &str, bytes: &[u8]) {
+    let cut = Cut { skip: 1, drop_repeats: true };
+    trace_as(media_type, bytes, Declared::default());
+    trace_as(media_type, bytes, Declared { top_k: Some(2), cut, ..Declared::default() });
+}
+
+fn trace_as(media_type: &str, bytes: &[u8], declared: Declared) {
     let reader = by_content_type(media_type).unwrap();
     let scratch = || tempfile::tempfile();
     let mut raw = tempfile::tempfile().unwrap();
@@ -47,7 +54,7 @@ fn trace(media_type: &str, bytes: &[u8]) {
         raw,
         to: tempfile::tempfile().unwrap(),
         scratch: &scratch,
-        declared: Declared::default(),
+        declared,
         limits: &LIMITS,
         digest: [0; 32],
     };
@@ -76,5 +83,5 @@ fn stored(bytes: &[u8]) {
 
 /// Bytes as a placement in force.
 fn plan_file(bytes: &[u8]) {
-    let _ = placement::read_any(&String::from_utf8_lossy(bytes));
+    let _ = placement::read_any(bytes, placement::Deployed { experts: 8, devices: 2 });
 }

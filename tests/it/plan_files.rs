@@ -194,7 +194,8 @@ async fn a_recommendations_plan_comes_as_the_file_each_engine_loads() {
             (200, format.media_type)
         );
         let text = String::from_utf8(answer.body.clone()).unwrap();
-        let layers = placement::read_any(&text).unwrap();
+        let layers =
+            placement::read_any(text.as_bytes(), placement::Deployed::default()).unwrap().layers;
         let maps: Vec<_> = layers.iter().map(|layer| &layer.physical_to_logical).collect();
         assert_eq!(maps[maps.len() - 2..], [&[2, 1, 0, 2], &[0, 1, 2, 0]], "{}", format.id);
     }

@@ -18,8 +18,8 @@ use moe_gps_core::formats::trace::inflate::{Encoding, copy_decoded};
 use moe_gps_core::formats::trace::readers::{self, Reader};
 use moe_gps_core::formats::trace::stored::StoredTrace;
 use moe_gps_core::formats::trace::{Declared, Input, Limits, TraceError};
-use moe_gps_core::trace::checks::{Warning, examine};
-use moe_gps_core::trace::stats::{TraceStatistics, mean};
+use moe_gps_core::trace::checks::{Warning, examine, repeated_rows};
+use moe_gps_core::trace::stats::{TraceStatistics, mean, skewness};
 use moe_gps_core::trace::{TraceHeader, TraceKind};
 
 /// Beginning of the names of files that are not complete.
@@ -128,6 +128,7 @@ impl TraceDirectory {
             return Err(TraceError::Unreadable("the body is empty".to_owned()));
         }
         readers::check_beginning(&raw, reader)?;
+        let digest = upload.declared.cut.name(digest);
         let id = hex(&digest);
         let before = self.open_trace(&id).ok().map(|trace| trace.header().clone());
         let fits = |header: &TraceHeader| {
@@ -173,7 +174,16 @@ impl TraceDirectory {
         let trace = self.open_trace(id)?;
         let statistics = trace.statistics()?;
         let has_embedding = self.kept_embedding(id).is_some();
-        Ok(summary(trace.header(), &statistics, upload, has_embedding))
+        let mut summary = summary(trace.header(), &statistics, upload, has_embedding);
+        if repeated_rows(trace.header()).is_some() {
+            let without = mean(trace.count_without_repeats()?.layers().filter_map(skewness));
+            summary.warnings.push(format!(
+                "mean skewness is {:.3} with the repeated tokens, {:.3} without",
+                summary.skewness.mean,
+                without.unwrap_or(1.0)
+            ));
+        }
+        Ok(summary)
     }
 
     fn convert(

@@ -1,12 +1,16 @@
 //! The routing of a question, checked against the model and the stored traces.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 
 use crate::app::advisor::TraceFacts;
 use crate::wire::question::{self as wire, Routing};
 use crate::wire::read::Violations;
+use moe_gps_core::formats::trace::stored::StoredTrace;
 use moe_gps_core::model::Model;
 use moe_gps_core::system::Preset;
+use moe_gps_core::trace::counts::ExpertCounts;
+use moe_gps_core::trace::impossible::{BeyondTopK, OneBlock};
 
 /// Part of a trace that plans if the question does not say.
 const TRAIN_FRACTION: f64 = 0.5;
@@ -85,18 +89,31 @@ impl AskedRouting {
                     }
                 }
             }
-            Self::Shares(layers) if layers.len() as u64 != u64::from(model.moe_layers) => {
-                warnings.push(format!(
-                    "expert_shares has {} layers, the model has {} mixture-of-experts layers: \
-                     layer_latency_s is the mean over the given layers",
-                    layers.len(),
-                    model.moe_layers
-                ));
+            Self::Shares(layers) => {
+                warnings.extend(one_block(layers));
+                warnings.extend(fewer_layers(layers.len(), model));
             }
             _ => {}
         }
         warnings
     }
+}
+
+/// Says that the shares given are of other layers than the model has.
+fn fewer_layers(given: usize, model: &Model) -> Option<String> {
+    (given as u64 != u64::from(model.moe_layers)).then(|| {
+        format!(
+            "expert_shares has {given} layers, the model has {} mixture-of-experts layers: \
+             layer_latency_s is the mean over the given layers",
+            model.moe_layers
+        )
+    })
+}
+
+/// Says that the shares are those of one device's experts.
+fn one_block(layers: &[Vec<f64>]) -> Option<String> {
+    let counts = ExpertCounts::from_values(layers.len(), layers.first()?.len(), layers.concat())?;
+    OneBlock::of(&counts).map(|block| format!("expert_shares is doubtful: {block}"))
 }
 
 /// Checks the routing; `None` with violations noted if it cannot be used.
@@ -194,6 +211,14 @@ fn layers(
             }
         }
     }
+    if let Some(model) = model
+        && let Some((layer, found, _)) =
+            BeyondTopK::worst(shares.iter().map(Vec::as_slice), model.experts.top_k)
+    {
+        let pointer = format!("/routing/expert_shares/{layer}/{}", found.expert);
+        violations.note(pointer, "top_k", found.to_string());
+        whole = false;
+    }
     let normalised = shares.iter().map(|row| moe_gps_core::routing::normalised(row));
     whole.then(|| AskedRouting::Shares(normalised.collect()))
 }
@@ -268,6 +293,13 @@ fn fits(trace: &TraceFacts, model: &Model, pointer: &str, violations: &Violation
         );
         fits = false;
     }
+    // Of counts whose k was not stated, it is the model's that tells what cannot be.
+    if trace.top_k == 0
+        && let Some((layer, found, _)) = beyond(trace, experts.top_k)
+    {
+        violations.note(pointer, "top_k", format!("layer {layer} of the trace: {found}"));
+        fits = false;
+    }
     if trace.experts > u64::from(experts.routed) {
         violations.note(
             pointer,
@@ -277,4 +309,13 @@ fn fits(trace: &TraceFacts, model: &Model, pointer: &str, violations: &Violation
         fits = false;
     }
     fits
+}
+
+/// What the counts of a trace hold that top-k does not allow; a trace that cannot be read says so
+/// when it is priced.
+fn beyond(trace: &TraceFacts, top_k: u32) -> Option<(u16, BeyondTopK, usize)> {
+    let stored = StoredTrace::from_file(File::open(&trace.path).ok()?).ok()?;
+    let counts = stored.count(0..stored.header().extent()).ok()?;
+    let (nth, found, of) = BeyondTopK::worst(counts.layers(), top_k)?;
+    Some((*stored.header().layers.get(nth)?, found, of))
 }

@@ -23,7 +23,7 @@ use moe_gps_core::placement::PlacementError;
 use moe_gps_core::placement::balance::{Balance, OverLayers};
 use moe_gps_core::routing::normalised;
 use moe_gps_core::trace::TraceKind;
-use moe_gps_core::trace::checks::{Warning, examine};
+use moe_gps_core::trace::checks::{Warning, examine, repeated_rows};
 use moe_gps_core::trace::counts::ExpertCounts;
 use moe_gps_core::trace::stats::TraceStatistics;
 use moe_gps_core::trace::steps::split_point;
@@ -72,6 +72,17 @@ pub enum ReportError {
     /// No plan could be made.
     #[error(transparent)]
     Placement(#[from] PlacementError),
+    /// Some devices would hold no expert.
+    #[error(
+        "devices is {devices}; the recording has {experts} experts, so at most {experts} devices \
+         can share them (if it names too few, state num_experts or a model)"
+    )]
+    Devices {
+        /// Devices asked for.
+        devices: u32,
+        /// Experts of a layer.
+        experts: u32,
+    },
     /// The caller asked to stop.
     #[error("nobody waits for the report any more")]
     Canceled(#[from] Canceled),
@@ -95,6 +106,9 @@ pub async fn report(app: &App, id: &str, asked: Asked) -> Result<TraceReport, Ap
     let made = made.map_err(|error| AppError::Internal(format!("a report panicked: {error}")))?;
     made.map_err(|error| match error {
         ReportError::Trace(source) => fail(source),
+        error @ ReportError::Devices { .. } => {
+            AppError::Refused(vec![Violation::new("/devices", "range", error.to_string())])
+        }
         error => AppError::Internal(error.to_string()),
     })
 }
@@ -108,6 +122,10 @@ pub fn of(
     cancel: &Cancel,
 ) -> Result<TraceReport, ReportError> {
     let header = trace.header();
+    let (devices, experts) = (asked.devices, header.experts);
+    if devices > experts {
+        return Err(ReportError::Devices { devices, experts });
+    }
     let extent = header.extent();
     let split = routing_evidence::split(trace, 0.5)?;
     let count = |range| Ok(trace.count_unless(range, cancel)?.ok_or(Canceled)?);
@@ -121,6 +139,12 @@ pub fn of(
     let halves = TraceStatistics::of_halves(count(0..middle)?, count(middle..extent)?);
     let mut warnings: Vec<String> =
         examine(header, &halves).iter().map(Warning::to_string).collect();
+    if !experts.is_multiple_of(devices) {
+        warnings.push(format!(
+            "{experts} experts do not divide among {devices} devices: engines start only with \
+             redundant experts that make up the rest, and the contiguous placement here has them"
+        ));
+    }
     if extent < 2 {
         warnings.push(
             "the trace is one count matrix: plans are scored on the load they were made for"
@@ -130,6 +154,16 @@ pub fn of(
     let mut total = planned.clone();
     total.add(&scored);
     let whole = diagnosis::contiguous(&total, &total, asked.devices)?;
+    if repeated_rows(header).is_some() {
+        let without = trace.count_without_repeats()?;
+        let without = diagnosis::contiguous(&without, &without, devices)?;
+        let mean = |layers: &[Balance]| OverLayers::of(layers).weighted;
+        warnings.push(format!(
+            "max/mean GPU load is {:.3} with the repeated tokens, {:.3} without",
+            mean(&whole.per_layer),
+            mean(&without.per_layer)
+        ));
+    }
     let mut plans = vec![diagnosis::contiguous(&planned, &scored, asked.devices)?];
     for extra in EXTRA {
         if base_slots(header.experts, asked.devices) + extra <= header.experts {

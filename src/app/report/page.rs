@@ -18,10 +18,10 @@ pub fn html(report: &TraceReport) -> String {
         "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
          <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
          <title>Routing of {title}</title><style>{STYLE}</style></head><body><main>\
-         <h1>Routing of {title}</h1><p class=\"facts\">{}</p><p class=\"finding\">{}</p>",
-        facts(report),
-        escaped(&report.finding)
+         <h1>Routing of {title}</h1><p class=\"facts\">{}</p>",
+        facts(report)
     );
+    // What is doubtful stands before what follows from it.
     if !report.warnings.is_empty() {
         page.push_str("<ul class=\"warnings\">");
         for warning in &report.warnings {
@@ -29,6 +29,7 @@ pub fn html(report: &TraceReport) -> String {
         }
         page.push_str("</ul>");
     }
+    let _ = write!(page, "<p class=\"finding\">{}</p>", escaped(&report.finding));
     balance(&mut page, report);
     let _ = write!(
         page,

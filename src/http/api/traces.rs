@@ -20,11 +20,22 @@ use crate::wire::field::named;
 use crate::wire::listing::{PageQuery, TracePage};
 use crate::wire::problem::Problem;
 use crate::wire::trace::TraceSummary;
-use moe_gps_core::trace::MAX_EXPERTS;
+use moe_gps_core::formats::trace::Cut;
+use moe_gps_core::trace::{MAX_EXPERTS, MAX_TOP_K};
 
 named! {
     /// How many experts a layer has.
     Experts: 1..=MAX_EXPERTS
+}
+
+named! {
+    /// How many rows are left out.
+    Skip: 0..=Cut::MOST_SKIPPED
+}
+
+named! {
+    /// How many experts a token has.
+    TopK: 1..=MAX_TOP_K as u64
 }
 
 /// What may be said about a trace at its upload.
@@ -39,6 +50,18 @@ pub struct UploadQuery {
     /// Experts of a layer; without it and a model, 1 + the largest id.
     #[param(value_type = Option<Experts>, inline)]
     pub num_experts: Option<u32>,
+    /// Experts of a token, where the recording does not say and no model is named: counts that no
+    /// router of so many gives are refused, and router logits become routes.
+    #[param(value_type = Option<TopK>, inline)]
+    pub top_k: Option<u32>,
+    /// Leaves out so many rows from the beginning: tokens of routes, steps of counts. What is kept
+    /// has an id of its own.
+    #[serde(default)]
+    #[param(value_type = Option<Skip>, inline)]
+    pub skip: i64,
+    /// Leaves out every row that repeats the one before in all layers, as warm-up batches do.
+    #[serde(default)]
+    pub drop_repeats: bool,
 }
 
 /// Uploads a routing trace; the same bytes again are the same trace.
@@ -55,6 +78,7 @@ pub struct UploadQuery {
             (Vec<u8> = "application/x-pytorch"),
             (Vec<u8> = "application/x-tar"),
             (Vec<u8> = "application/zip"),
+            (Vec<u8> = "application/x-safetensors"),
             (String = "text/csv"),
         )),
     responses(
@@ -84,6 +108,9 @@ pub async fn upload_trace(
         name: query.name,
         model: query.model,
         num_experts: query.num_experts,
+        top_k: query.top_k,
+        skip: query.skip,
+        drop_repeats: query.drop_repeats,
     };
     let app = &service.app;
     let kept = feed(body, async |pieces| uploads::take_trace(app, labels, pieces).await).await?;

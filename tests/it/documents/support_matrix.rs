@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use moe_gps_core::formats::placement::FORMATS;
+use moe_gps_core::formats::placement::{FORMATS, READ_ONLY};
 use moe_gps_core::formats::trace::export::WRITERS;
 use moe_gps_core::formats::trace::readers::READERS;
 use serde_json::{Value, json};
@@ -152,6 +152,9 @@ fn formats() -> String {
     for format in FORMATS {
         let what = format!("a plan as `{}`", format.media_type);
         table += &row([&*format!("`{}`", format.id), "placements in and out", &what]);
+    }
+    for format in READ_ONLY {
+        table += &row([&*format!("`.{}`", format.extension), "placements in", format.what]);
     }
     table
 }

@@ -7,6 +7,7 @@
 
 pub mod balance;
 pub mod best;
+pub mod cross_node;
 pub mod eplb;
 pub mod moves;
 pub mod paper_greedy;

@@ -5,6 +5,7 @@ use std::fmt;
 
 use crate::trace::TraceHeader;
 use crate::trace::counts::ExpertCounts;
+use crate::trace::impossible::OneBlock;
 use crate::trace::stats::{TraceStatistics, mean};
 
 /// Share of a layer's tokens that its k busiest experts must hold to count as all of them.
@@ -35,6 +36,8 @@ pub enum Warning {
         /// Layers of the trace.
         of: usize,
     },
+    /// One device's block of experts takes everything in every layer.
+    OneBlock(OneBlock),
     /// Layers with the same counts, expert by expert.
     EqualLayers(Vec<u16>),
     /// Many tokens are routed exactly like the token before.
@@ -69,7 +72,7 @@ impl Warning {
     /// Whether the recording cannot be what it claims: answers from it are worthless.
     #[must_use]
     pub fn is_broken(&self) -> bool {
-        matches!(self, Self::Broken { .. } | Self::RepeatedRows { .. })
+        matches!(self, Self::Broken { .. } | Self::OneBlock(_) | Self::RepeatedRows { .. })
     }
 
     /// Whether answers from the recording are uncertain.
@@ -91,6 +94,7 @@ impl fmt::Display for Warning {
                 layers.len(),
                 ranges(layers.iter().map(|layer| usize::from(*layer))),
             ),
+            Self::OneBlock(block) => write!(f, "broken recording: {block}"),
             Self::EqualLayers(layers) => write!(
                 f,
                 "doubtful recording: layers {} have the same counts, expert by expert",
@@ -98,7 +102,7 @@ impl fmt::Display for Warning {
             ),
             Self::RepeatedRows { tokens, longest, of } => write!(
                 f,
-                "doubtful recording: {tokens} of {of} tokens are routed exactly like the token before them in every layer (longest run {longest}); warm-up or dummy batches look like this"
+                "doubtful recording: {tokens} of {of} tokens are routed exactly like the token before them in every layer (longest run {longest}); warm-up or dummy batches look like this (cut them: --drop-repeats, or drop_repeats=true at the upload)"
             ),
             Self::UnevenLayers { least, most } => write!(
                 f,
@@ -122,6 +126,7 @@ pub fn examine(header: &TraceHeader, statistics: &TraceStatistics) -> Vec<Warnin
     let total = &statistics.total;
     let mut warnings: Vec<Warning> = header.notes.iter().cloned().map(Warning::Note).collect();
     warnings.extend(broken(header, total));
+    warnings.extend(one_block(total).map(Warning::OneBlock));
     warnings.extend(equal_layers(header, total));
     warnings.extend(repeated_rows(header));
     let sums: Vec<f64> = total.layers().map(|layer| layer.iter().sum()).collect();
@@ -180,6 +185,13 @@ fn broken(header: &TraceHeader, total: &ExpertCounts) -> Option<Warning> {
     })
 }
 
+/// One device's block of experts taking everything, unless that can be chance.
+fn one_block(total: &ExpertCounts) -> Option<OneBlock> {
+    let are_shares = total.values().iter().any(|count| count.fract() != 0.0);
+    let firm = total.values().iter().sum::<f64>() >= FEW_ASSIGNMENTS * total.n_experts() as f64;
+    OneBlock::of(total).filter(|_| are_shares || firm)
+}
+
 /// Layers with equal, non-trivial counts.
 fn equal_layers(header: &TraceHeader, total: &ExpertCounts) -> Option<Warning> {
     let mut order: Vec<usize> = (0..total.n_layers()).collect();
@@ -201,8 +213,9 @@ fn equal_layers(header: &TraceHeader, total: &ExpertCounts) -> Option<Warning> {
     (!equal.is_empty()).then_some(Warning::EqualLayers(equal))
 }
 
-/// Tokens routed exactly like their predecessor.
-fn repeated_rows(header: &TraceHeader) -> Option<Warning> {
+/// Tokens routed exactly like their predecessor, where there are more than real text has.
+#[must_use]
+pub fn repeated_rows(header: &TraceHeader) -> Option<Warning> {
     let many = header.repeated_rows as f64 > header.tokens as f64 * REPEATED_SHARE
         && header.repeated_rows >= 16;
     (many || header.longest_repeat >= REPEATED_RUN).then_some(Warning::RepeatedRows {
@@ -282,6 +295,20 @@ mod tests {
             assert!(found.contains(&broken) && broken.is_broken(), "{found:?}");
             assert!(broken.to_string().contains("(1, 3) take everything in 3 of 6 layers (2-4)"));
         }
+    }
+
+    #[test]
+    fn the_load_of_one_block_of_experts_is_a_broken_recording() {
+        let rows: Vec<Vec<f64>> = (0..4)
+            .map(|l| vec![0.0, 0.0, 700.0 + f64::from(l), 800.0, 0.0, 0.0, 0.0, 0.0])
+            .collect();
+        let found = examine(&header(4, 8, None), &statistics(&rows));
+        let block = Warning::OneBlock(OneBlock { first: 2, last: 3, of: 8 });
+        assert!(found.contains(&block) && block.is_broken(), "{found:?}");
+        let shares = vec![vec![0.0, 0.0, 0.4, 0.6]];
+        assert!(examine(&header(1, 4, None), &statistics(&shares)).iter().any(Warning::is_broken));
+        let chance = vec![vec![0.0, 0.0, 3.0, 2.0]];
+        assert!(!examine(&header(1, 4, None), &statistics(&chance)).iter().any(Warning::is_broken));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 
 pub mod checks;
 pub mod counts;
+pub mod impossible;
 pub mod stats;
 pub mod steps;
 

@@ -54,7 +54,7 @@ fn meaningless_counts_are_refused_at_their_place() {
         (r#"{"counts": [[9007199254740993, 1e300]]}"#, vec!["/counts/0/1 range"]),
         (r#"{"counts": [[1e999]]}"#, vec![" type"]),
         (r#"{"other": 1}"#, vec![" required"]),
-        ("[[1, 2]]", vec![" type"]),
+        ("[[1, -2]]", vec!["/0/1 range"]),
         ("null", vec![" type"]),
     ] {
         assert_eq!(pointers(text), wanted, "{text}");
@@ -65,10 +65,10 @@ fn meaningless_counts_are_refused_at_their_place() {
 fn declared_experts_must_fit() {
     let shelf = Shelf::new();
     let mut upload = upload("json");
-    upload.declared = Declared { experts: Some(3), top_k: Some(2) };
+    upload.declared = Declared { experts: Some(3), top_k: Some(2), ..Declared::default() };
     let got = shelf.traces.ingest(&br#"{"counts": [[1, 2]]}"#[..], &upload, &Limits::default());
     assert_eq!(flaws(got), ["/counts/0 experts"]);
-    upload.declared = Declared { experts: Some(2), top_k: Some(2) };
+    upload.declared = Declared { experts: Some(2), top_k: Some(2), ..Declared::default() };
     let got = shelf.traces.ingest(&br#"{"counts": [[50, 50]]}"#[..], &upload, &Limits::default());
     assert_eq!(got.unwrap().summary.tokens, Some(50));
 }

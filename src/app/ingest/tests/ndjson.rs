@@ -86,14 +86,14 @@ fn declared_experts_bound_the_ids() {
     let shelf = Shelf::new();
     let text = format!("{}{}", line(0, 0, "[[0, 7]]"), line(0, 1, "[[8, 1]]"));
     let mut upload = upload("x-ndjson");
-    upload.declared = Declared { experts: Some(8), top_k: Some(2) };
+    upload.declared = Declared { experts: Some(8), top_k: Some(2), ..Declared::default() };
     let got = shelf.traces.ingest(text.as_bytes(), &upload, &Limits::default());
     assert_eq!(flaws(got), ["/lines/2/experts/0/0 range"]);
     upload.declared.top_k = Some(4);
     let got = shelf.traces.ingest(text.as_bytes(), &upload, &Limits::default());
     assert_eq!(flaws(got), ["/lines/1/experts top_k"]);
     for experts in [0, 1, 70_000] {
-        upload.declared = Declared { experts: Some(experts), top_k: None };
+        upload.declared = Declared { experts: Some(experts), top_k: None, ..Declared::default() };
         let got = shelf.traces.ingest(text.as_bytes(), &upload, &Limits::default());
         assert_eq!(flaws(got).len(), 1, "{experts}");
     }

@@ -3,7 +3,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::formats::placement::{Format, PlanFile, PlanFileError, PlannedLayer, ReadBack};
+use crate::formats::placement::{
+    Deployed, Format, Maps, PlanFile, PlanFileError, PlannedLayer, ReadBack, of_devices, text,
+};
 
 pub(super) const FORMAT: Format =
     Format { id: "vllm_ascend", media_type: "application/json", write, read };
@@ -57,19 +59,26 @@ fn write(plan: &PlanFile) -> Result<String, PlanFileError> {
     Ok(text + "\n")
 }
 
-fn read(text: &str) -> ReadBack {
-    let document: Document = serde_json::from_str(text).ok()?;
-    let layer = |mut layer: Layer| {
-        layer.devices.sort_by_key(|device| device.id);
-        let width = layer.devices.first().map_or(0, |device| device.experts.len());
-        if layer.devices.iter().any(|device| device.experts.len() != width) {
-            let detail = format!("layer {}: devices hold unlike numbers of experts", layer.id);
+fn read(bytes: &[u8], _at: Deployed) -> ReadBack {
+    let document: Document = serde_json::from_str(text(bytes)?).ok()?;
+    let devices = document.layers.first().map(|layer| layer.n_devices);
+    let layers = document.layers.into_iter().map(|layer| {
+        let (id, listed) = (layer.id, layer.devices.len());
+        if Some(layer.n_devices) != devices || layer.n_devices as usize != listed {
+            let detail = format!(
+                "layer {id}: device_count is {}, device_list has {listed}; they must be equal, and \
+                 the same in every layer",
+                layer.n_devices
+            );
             return Err(PlanFileError::unreadable(detail));
         }
-        let slots = layer.devices.into_iter().flat_map(|device| device.experts);
-        Ok(PlannedLayer { index: layer.id, physical_to_logical: slots.collect() })
-    };
-    Some(document.layers.into_iter().map(layer).collect())
+        let mut devices = layer.devices;
+        devices.sort_by_key(|device| device.id);
+        let held: Vec<Vec<u32>> = devices.into_iter().map(|device| device.experts).collect();
+        of_devices(id, &held)
+    });
+    let layers: Result<Vec<PlannedLayer>, PlanFileError> = layers.collect();
+    Some(layers.map(|layers| Maps { devices, layers, others: None }))
 }
 
 #[cfg(test)]
@@ -87,6 +96,23 @@ mod tests {
                 {"device_id": 0, "device_expert": [2, 1]},
                 {"device_id": 1, "device_expert": [0, 2]}]}]});
         assert_eq!(value, expected);
+    }
+
+    #[test]
+    fn the_number_of_devices_is_kept_and_must_fit() {
+        let text = |count: u32| {
+            format!(
+                r#"{{"moe_layer_count": 1, "layer_list": [{{"layer_id": 0, "device_count": {count},
+                "device_list": [{{"device_id": 1, "device_expert": [2, 3]}},
+                                {{"device_id": 0, "device_expert": [0, 1]}}]}}]}}"#
+            )
+        };
+        let maps = |count| read(text(count).as_bytes(), Deployed::default()).unwrap();
+        let sound = maps(2).unwrap();
+        assert_eq!(sound.devices, Some(2));
+        assert_eq!(sound.layers[0].physical_to_logical, [0, 1, 2, 3]);
+        let said = maps(4).unwrap_err().to_string();
+        assert!(said.contains("device_count is 4, device_list has 2"), "{said}");
     }
 
     #[test]

@@ -5,7 +5,11 @@
 //! vLLM 0.33.0, SGLang 0.5.23, TensorRT-LLM main and vllm-ascend 182b75ea, November 2026.
 
 mod ascend;
+mod ep_rank;
 mod error;
+mod lightllm;
+mod numpy;
+mod one_list;
 mod plain;
 mod sglang;
 mod trtllm;
@@ -77,8 +81,34 @@ impl PlanFile {
     }
 }
 
-/// The maps of a file; `None` if the text is of another format.
-pub type ReadBack = Option<Result<Vec<PlannedLayer>, PlanFileError>>;
+/// The maps of a file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Maps {
+    /// Devices that the file is for, where it says.
+    pub devices: Option<u32>,
+    /// The layers it names, ascending.
+    pub layers: Vec<PlannedLayer>,
+    /// The slots of every layer that it does not name.
+    pub others: Option<Vec<u32>>,
+}
+
+impl From<Vec<PlannedLayer>> for Maps {
+    fn from(layers: Vec<PlannedLayer>) -> Self {
+        Self { layers, ..Self::default() }
+    }
+}
+
+/// Where the maps of a file are in force; some formats tell only what differs from the start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Deployed {
+    /// Experts of a layer.
+    pub experts: u32,
+    /// Devices.
+    pub devices: u32,
+}
+
+/// The maps of a file; `None` if it is of another format.
+pub type ReadBack = Option<Result<Maps, PlanFileError>>;
 
 /// A file format of plans.
 #[derive(Debug, Clone, Copy)]
@@ -90,7 +120,7 @@ pub struct Format {
     /// Writes a plan.
     pub write: fn(&PlanFile) -> Result<String, PlanFileError>,
     /// Reads the maps of a file back.
-    pub read: fn(&str) -> ReadBack,
+    pub read: fn(&[u8], Deployed) -> ReadBack,
 }
 
 /// Every format.
@@ -110,19 +140,73 @@ pub fn ids() -> String {
     FORMATS.map(|format| format.id).join(", ")
 }
 
+/// A file format of placements that is only read.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadOnly {
+    /// How its file names end, without the dot.
+    pub extension: &'static str,
+    /// What it is, for people.
+    pub what: &'static str,
+    /// Reads the maps of a file.
+    pub read: fn(&[u8], Deployed) -> ReadBack,
+}
+
+/// Every format that is only read.
+pub const READ_ONLY: [ReadOnly; 4] = [
+    ReadOnly {
+        extension: "npy",
+        what: "NumPy array [device, layer, expert] of 0 and 1",
+        read: numpy::read,
+    },
+    ReadOnly {
+        extension: "json",
+        what: "one list of the experts in all slots",
+        read: one_list::read,
+    },
+    ReadOnly {
+        extension: "json",
+        what: "LightLLM's redundant experts per layer",
+        read: lightllm::read,
+    },
+    ReadOnly { extension: "json", what: "expert_to_ep_rank", read: ep_rank::read },
+];
+
 /// Reads the maps of a file of any of the formats; layers ascending.
-pub fn read_any(text: &str) -> Result<Vec<PlannedLayer>, PlanFileError> {
-    let mut layers = FORMATS
-        .iter()
-        .find_map(|format| (format.read)(text))
-        .unwrap_or_else(|| Err(PlanFileError::Unknown { known: ids() }))?;
-    layers.sort_by_key(|layer| layer.index);
-    match layers.windows(2).find(|pair| pair[0].index == pair[1].index) {
+pub fn read_any(bytes: &[u8], at: Deployed) -> Result<Maps, PlanFileError> {
+    let formats = FORMATS.iter().map(|format| format.read);
+    let mut maps = formats
+        .chain(READ_ONLY.iter().map(|format| format.read))
+        .find_map(|read| read(bytes, at))
+        .unwrap_or_else(|| {
+            let read_only: Vec<&str> = READ_ONLY.iter().map(|format| format.what).collect();
+            let known = format!("{}, {}", ids(), read_only.join(", "));
+            Err(PlanFileError::Unknown { known })
+        })?;
+    maps.layers.sort_by_key(|layer| layer.index);
+    match maps.layers.windows(2).find(|pair| pair[0].index == pair[1].index) {
         Some(pair) => {
             Err(PlanFileError::unreadable(format!("layer {} occurs more than once", pair[0].index)))
         }
-        None if layers.is_empty() => Err(PlanFileError::NoLayers),
-        None => Ok(layers),
+        None if maps.layers.is_empty() && maps.others.is_none() => Err(PlanFileError::NoLayers),
+        None => Ok(maps),
+    }
+}
+
+/// A file as text.
+fn text(bytes: &[u8]) -> Option<&str> {
+    std::str::from_utf8(bytes).ok()
+}
+
+/// The slots of devices that hold these experts; all must hold equally many.
+fn of_devices(index: u32, held: &[Vec<u32>]) -> Result<PlannedLayer, PlanFileError> {
+    let width = held.first().map_or(0, Vec::len);
+    match held.iter().position(|experts| experts.len() != width) {
+        Some(device) => Err(PlanFileError::unreadable(format!(
+            "layer {index}: device 0 holds {width} expert(s), device {device} holds {}; every \
+             device has equally many slots",
+            held[device].len()
+        ))),
+        None => Ok(PlannedLayer { index, physical_to_logical: held.concat() }),
     }
 }
 
@@ -162,7 +246,7 @@ mod tests {
     fn every_format_reads_back_what_it_writes() {
         for format in FORMATS {
             let text = (format.write)(&plan()).unwrap();
-            let back = read_any(&text).unwrap();
+            let back = read_any(text.as_bytes(), Deployed::default()).unwrap().layers;
             for (nth, layer) in plan().layers().iter().enumerate() {
                 // vllm-ascend counts mixture-of-experts layers only.
                 let index = if format.id == "vllm_ascend" { nth } else { layer.index as usize };
@@ -195,9 +279,18 @@ mod tests {
     proptest! {
         #[test]
         fn no_text_panics(text in "\\PC{0,200}") {
-            let _ = read_any(&text);
-            for head in ["num_slots: 2\n", "{\"layer_list\":", "{\"physical_to_logical_map\":"] {
-                let _ = read_any(&format!("{head}{text}"));
+            let at = Deployed { experts: 4, devices: 2 };
+            let _ = read_any(text.as_bytes(), at);
+            for head in [
+                "num_slots: 2\n",
+                "{\"layer_list\":",
+                "{\"physical_to_logical_map\":",
+                "{\"redundancy_expert_num\":",
+                "{\"expert_to_ep_rank\":",
+                "[",
+                "\u{93}NUMPY",
+            ] {
+                let _ = read_any(format!("{head}{text}").as_bytes(), at);
             }
         }
     }

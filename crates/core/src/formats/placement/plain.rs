@@ -4,7 +4,9 @@ use std::fmt::Write;
 
 use serde::Deserialize;
 
-use crate::formats::placement::{Format, PlanFile, PlannedLayer, ReadBack, as_layers, list};
+use crate::formats::placement::{
+    Deployed, Format, PlanFile, PlannedLayer, ReadBack, as_layers, list, text,
+};
 
 pub(super) const FORMAT: Format =
     Format { id: "json", media_type: "application/json", write: |plan| Ok(write(plan)), read };
@@ -57,8 +59,8 @@ struct Layer {
     physical_to_logical: Vec<u32>,
 }
 
-fn read(text: &str) -> ReadBack {
-    let layers = match serde_json::from_str(text).ok()? {
+fn read(bytes: &[u8], _at: Deployed) -> ReadBack {
+    let layers: Vec<PlannedLayer> = match serde_json::from_str(text(bytes)?).ok()? {
         Document::Rows { physical_to_logical: rows } | Document::Bare(rows) => as_layers(rows),
         Document::Layers { layers } => layers
             .into_iter()
@@ -68,7 +70,7 @@ fn read(text: &str) -> ReadBack {
             })
             .collect(),
     };
-    Some(Ok(layers))
+    Some(Ok(layers.into()))
 }
 
 #[cfg(test)]
@@ -77,7 +79,8 @@ mod tests {
 
     #[test]
     fn bare_rows_and_printed_plans_are_read() {
-        let rows = |text: &str| read(text).unwrap().unwrap();
+        let read = |text: &str| read(text.as_bytes(), Deployed::default());
+        let rows = |text: &str| read(text).unwrap().unwrap().layers;
         assert_eq!(rows("[[0,1],[1,0]]")[1].physical_to_logical, [1, 0]);
         let printed = r#"{"balance_mean":1.0,"physical_to_logical":[[0,1,1]]}"#;
         assert_eq!(rows(printed)[0].physical_to_logical, [0, 1, 1]);

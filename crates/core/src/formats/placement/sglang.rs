@@ -6,7 +6,7 @@
 
 use serde::Deserialize;
 
-use crate::formats::placement::{Format, PlanFile, ReadBack, as_layers, list};
+use crate::formats::placement::{Deployed, Format, PlanFile, ReadBack, as_layers, list, text};
 
 pub(super) const FORMAT: Format =
     Format { id: "sglang", media_type: "application/json", write: |plan| Ok(write(plan)), read };
@@ -24,9 +24,9 @@ struct Document {
     physical_to_logical_map: Vec<Vec<u32>>,
 }
 
-fn read(text: &str) -> ReadBack {
-    let document: Document = serde_json::from_str(text).ok()?;
-    Some(Ok(as_layers(document.physical_to_logical_map)))
+fn read(bytes: &[u8], _at: Deployed) -> ReadBack {
+    let document: Document = serde_json::from_str(text(bytes)?).ok()?;
+    Some(Ok(as_layers(document.physical_to_logical_map).into()))
 }
 
 #[cfg(test)]

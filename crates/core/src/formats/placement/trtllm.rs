@@ -5,7 +5,9 @@
 
 use std::fmt::Write;
 
-use crate::formats::placement::{Format, PlanFile, PlanFileError, PlannedLayer, ReadBack, list};
+use crate::formats::placement::{
+    Deployed, Format, Maps, PlanFile, PlanFileError, PlannedLayer, ReadBack, list, text,
+};
 
 pub(super) const FORMAT: Format =
     Format { id: "trtllm", media_type: "application/yaml", write: |plan| Ok(write(plan)), read };
@@ -22,9 +24,18 @@ fn write(plan: &PlanFile) -> String {
 
 /// Reads the subset of YAML that such files are written in: one mapping of layers to lists,
 /// in brackets (over several lines, too) or with a dash per line.
-fn read(text: &str) -> ReadBack {
+fn read(bytes: &[u8], _at: Deployed) -> ReadBack {
+    let text = text(bytes)?;
     let has = |key: &str| text.lines().any(|line| line.starts_with(key));
-    (has("num_slots:") && has("initial_global_assignments:")).then(|| parse(text))
+    if !has("num_slots:") {
+        return None;
+    }
+    if !has("initial_global_assignments:") {
+        let detail = "it has `num_slots` and no `initial_global_assignments`, so holds no \
+                      placement: the balancer of TensorRT-LLM starts from its own";
+        return Some(Err(PlanFileError::unreadable(detail)));
+    }
+    Some(parse(text).map(Maps::from))
 }
 
 fn parse(text: &str) -> Result<Vec<PlannedLayer>, PlanFileError> {
@@ -77,11 +88,13 @@ mod tests {
         let text = "# made by generate_eplb_config.py\ninitial_global_assignments:\n  3: [0, 1,\n    \
                     2, 1]\n  4:\n  - 2\n  - 1\n  - 0\n  - 0\nlayer_updates_per_iter: 2\n\
                     num_slots: 4\n";
-        let layers = read(text).unwrap().unwrap();
+        let read = |text: &str| read(text.as_bytes(), Deployed::default());
+        let layers = read(text).unwrap().unwrap().layers;
         assert_eq!((layers[0].index, layers[1].index), (3, 4));
         assert_eq!(layers[0].physical_to_logical, [0, 1, 2, 1]);
         assert_eq!(layers[1].physical_to_logical, [2, 1, 0, 0]);
         assert!(read("num_slots: 4\ninitial_global_assignments:\n  3: [0, x]\n").unwrap().is_err());
-        assert!(read("num_slots: 4\n").is_none());
+        let said = read("num_slots: 4\nlayer_updates_per_iter: 2\n").unwrap().unwrap_err();
+        assert!(said.to_string().contains("no `initial_global_assignments`"), "{said}");
     }
 }

@@ -109,6 +109,14 @@ impl Folder {
         Ok(folder)
     }
 
+    /// A single file, as a folder that holds nothing else.
+    pub(super) fn of_file(raw: File, scratch: Scratch<'_>, name: &str) -> Result<Self, TraceError> {
+        let len = raw.metadata().map_err(TraceError::storage)?.len();
+        let mut folder = Self::empty(raw, scratch)?;
+        folder.add(name.to_owned(), Member { inflated: false, at: 0, len })?;
+        Ok(folder)
+    }
+
     fn empty(raw: File, scratch: Scratch<'_>) -> Result<Self, TraceError> {
         let inflated = scratch().map_err(TraceError::storage)?;
         Ok(Self { raw, inflated, members: BTreeMap::new() })

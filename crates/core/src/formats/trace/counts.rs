@@ -2,10 +2,12 @@
 
 use std::fs::File;
 
-use crate::formats::trace::Declared;
+use crate::formats::trace::cut::Cutter;
 use crate::formats::trace::error::{Flaws, TraceError};
 use crate::formats::trace::stored::{CountsWriter, Scratch};
+use crate::formats::trace::{Cut, Declared};
 use crate::trace::checks::ranges;
+use crate::trace::impossible::BeyondTopK;
 use crate::trace::{
     MAX_CELLS, MAX_COUNT, MAX_EXPERTS, MAX_LAYERS, MAX_TOP_K, TraceHeader, TraceKind,
 };
@@ -36,8 +38,18 @@ impl Counted<'_> {
             flaws.note("top_k", || (pointer.clone(), detail));
         }
         flaws.into_result()?;
+        let rows = || self.totals.chunks_exact(self.n_experts);
+        if let Some(top_k) = self.declared.top_k
+            && let Some((layer, found, of)) = BeyondTopK::worst(rows(), top_k)
+        {
+            let detail = match of {
+                1 => format!("layer {layer}: {found}"),
+                _ => format!("layer {layer} (the worst of {of} such layers): {found}"),
+            };
+            return Err(Flaws::default().fail("top_k", pointer, detail));
+        }
         let (mut layers, mut dense) = (Vec::new(), Vec::new());
-        for (layer, counts) in self.totals.chunks_exact(self.n_experts).enumerate() {
+        for (layer, counts) in rows().enumerate() {
             if counts.iter().any(|count| *count > 0.0) {
                 layers.push(u16::try_from(layer).unwrap_or(u16::MAX));
             } else {
@@ -82,6 +94,7 @@ pub(super) struct CountsRecorder {
     rows: u64,
     totals: Vec<f64>,
     notes: Vec<String>,
+    cut: CutSteps,
     writer: CountsWriter,
 }
 
@@ -127,6 +140,7 @@ impl CountsRecorder {
             rows: 0,
             totals: vec![0.0; n_layers * n_experts],
             notes: Vec::new(),
+            cut: CutSteps::new(declared.cut),
             writer: CountsWriter::new(to, scratch).map_err(TraceError::storage)?,
         })
     }
@@ -151,14 +165,21 @@ impl CountsRecorder {
             }
         }
         self.rows += 1;
-        if self.flaws.is_empty() {
-            let first = usize::try_from(layer).unwrap_or(0) * self.n_experts;
-            for (total, count) in self.totals[first..].iter_mut().zip(counts) {
-                *total += count;
-            }
-            self.writer.push_row(counts).map_err(TraceError::storage)?;
+        if !self.flaws.is_empty() {
+            return Ok(());
         }
-        Ok(())
+        let last = layer + 1 == self.n_layers as u64;
+        let step = self.cut.take(counts, self.n_experts, last);
+        let first = if step.len() > counts.len() {
+            0
+        } else {
+            usize::try_from(layer).unwrap_or(0) * self.n_experts
+        };
+        for (total, count) in self.totals[first..].iter_mut().zip(step) {
+            *total += count;
+        }
+        let mut rows = step.chunks_exact(self.n_experts);
+        rows.try_for_each(|row| self.writer.push_row(row)).map_err(TraceError::storage)
     }
 
     /// Ends the trace.
@@ -166,14 +187,79 @@ impl CountsRecorder {
         if self.rows == 0 {
             return Err(self.flaws.fail("empty", "", "the trace holds no counts"));
         }
+        let steps = self.rows / self.n_layers as u64;
+        let (steps, note) = self.cut.end(steps, &self.flaws)?;
         let counted = Counted {
             declared: self.declared,
             n_experts: self.n_experts,
-            steps: self.rows / self.n_layers as u64,
+            steps,
             totals: &self.totals,
-            notes: self.notes,
+            notes: self.notes.into_iter().chain(note).collect(),
         };
         let header = counted.header(self.flaws, "/counts".to_owned(), digest)?;
         self.writer.finish(header, self.n_layers).map_err(TraceError::storage)
+    }
+}
+
+/// Steps that are not kept; each is held back until its last layer has come, where any may go.
+pub(super) struct CutSteps {
+    cut: Cut,
+    cutter: Option<Cutter>,
+    step: Vec<f64>,
+    before: Vec<f64>,
+    kept: u64,
+}
+
+impl CutSteps {
+    pub(super) fn new(cut: Cut) -> Self {
+        Self { cut, cutter: None, step: Vec::new(), before: Vec::new(), kept: 0 }
+    }
+
+    /// Takes the next row, the `last` one of its step or not, and gives the rows to store.
+    pub(super) fn take<'a>(
+        &'a mut self,
+        row: &'a [f64],
+        n_experts: usize,
+        last: bool,
+    ) -> &'a [f64] {
+        if !self.cut.is_any() {
+            return row;
+        }
+        self.step.extend_from_slice(row);
+        if last { self.end_step(n_experts) } else { &[] }
+    }
+
+    /// The step that has come, if it stays.
+    pub(super) fn end_step(&mut self, n_experts: usize) -> &[f64] {
+        let n_layers = self.step.len() / n_experts.max(1);
+        self.cutter = self.cutter.take().or_else(|| Cutter::new(self.cut, n_layers, n_experts));
+        let Some(cutter) = &mut self.cutter else { return &[] };
+        let keeps = cutter.keeps(self.before == self.step, |counts| {
+            for (layer, row) in
+                self.step.chunks_exact(n_experts).take(counts.n_layers()).enumerate()
+            {
+                counts.layer_mut(layer).iter_mut().zip(row).for_each(|(to, count)| *to += count);
+            }
+        });
+        std::mem::swap(&mut self.before, &mut self.step);
+        self.step.clear();
+        self.kept += u64::from(keeps);
+        if keeps { &self.before } else { &[] }
+    }
+
+    /// How many of the steps are kept, and what is said of the others, unless there are flaws.
+    pub(super) fn end(
+        &self,
+        steps: u64,
+        flaws: &Flaws,
+    ) -> Result<(u64, Option<String>), TraceError> {
+        match &self.cutter {
+            None => Ok((steps, None)),
+            Some(_) if !flaws.is_empty() => Ok((steps, None)),
+            Some(cutter) if self.kept == 0 => {
+                Err(Flaws::default().fail("empty", "/skip", cutter.nothing_left("steps")))
+            }
+            Some(cutter) => Ok((self.kept, Some(cutter.note("steps")))),
+        }
     }
 }

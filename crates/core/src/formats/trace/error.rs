@@ -63,6 +63,21 @@ impl TraceError {
         Self::Unreadable(detail.to_string())
     }
 
+    /// The same trouble, of one file of an archive.
+    pub(crate) fn within(self, name: &str) -> Self {
+        let name = crate::formats::trace::shorten(name);
+        match self {
+            Self::Unreadable(text) => Self::Unreadable(format!("`{name}`: {text}")),
+            Self::Invalid { mut listed, unlisted } => {
+                for violation in &mut listed {
+                    violation.detail = format!("`{name}`: {}", violation.detail);
+                }
+                Self::Invalid { listed, unlisted }
+            }
+            other => other,
+        }
+    }
+
     /// A trouble of the data directory.
     #[must_use]
     pub fn storage(error: io::Error) -> Self {

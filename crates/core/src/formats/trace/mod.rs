@@ -10,27 +10,31 @@ mod bounded_json;
 mod counts;
 pub mod counts_json;
 mod csv;
+mod cut;
 pub mod embedding;
 pub mod embedding_file;
 pub mod error;
 pub mod export;
 mod fortran;
 pub mod inflate;
+mod logits;
 pub mod ndjson;
 mod ndjson_line;
 mod ndjson_sort;
-mod npy;
+pub(in crate::formats) mod npy;
 mod npy_file;
 pub mod npz;
 mod pickle;
 pub mod readers;
 mod responses;
+mod route_lines;
 mod routes;
 mod safetensors;
 mod sglang_pt;
 pub mod stored;
 mod trtllm;
 
+pub use cut::Cut;
 pub use error::TraceError;
 pub use readers::Input;
 
@@ -41,6 +45,8 @@ pub struct Declared {
     pub experts: Option<u32>,
     /// Experts of a token (the model's).
     pub top_k: Option<u32>,
+    /// Rows that are not to be kept.
+    pub cut: Cut,
 }
 
 /// Most bytes that one compressed byte may stand for. Deflate reaches 1,032 on a text of one

@@ -16,28 +16,28 @@ const MAX_DIMENSIONS: usize = 32;
 
 /// What the elements of an array are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Dtype {
+pub(in crate::formats) struct Dtype {
     /// `u`, `i`, `f`, …
-    pub(super) kind: char,
+    pub(in crate::formats) kind: char,
     /// Bytes of an element.
-    pub(super) size: usize,
+    pub(in crate::formats) size: usize,
     /// Whether the highest byte comes first.
-    pub(super) big_endian: bool,
+    pub(in crate::formats) big_endian: bool,
 }
 
 impl Dtype {
     /// Whether the elements are integers of at most eight bytes.
-    pub(super) fn is_integer(self) -> bool {
+    pub(in crate::formats) fn is_integer(self) -> bool {
         matches!(self.kind, 'i' | 'u') && matches!(self.size, 1 | 2 | 4 | 8)
     }
 
     /// Whether the elements are numbers that can be counts.
-    pub(super) fn is_number(self) -> bool {
+    pub(in crate::formats) fn is_number(self) -> bool {
         self.is_integer() || (self.kind == 'f' && matches!(self.size, 4 | 8))
     }
 
     /// The number in these bytes, for integers and floats of four or eight bytes.
-    pub(super) fn number(self, bytes: &[u8]) -> f64 {
+    pub(in crate::formats) fn number(self, bytes: &[u8]) -> f64 {
         if self.kind != 'f' {
             return self.integer(bytes) as f64;
         }
@@ -52,12 +52,12 @@ impl Dtype {
     }
 
     /// The name as NumPy writes it.
-    pub(super) fn name(self) -> String {
+    pub(in crate::formats) fn name(self) -> String {
         format!("{}{}", self.kind, self.size)
     }
 
     /// The integer in these bytes.
-    pub(super) fn integer(self, bytes: &[u8]) -> i128 {
+    pub(in crate::formats) fn integer(self, bytes: &[u8]) -> i128 {
         let digits = |value: i128, byte: &u8| value << 8 | i128::from(*byte);
         let value = if self.big_endian {
             bytes.iter().fold(0, digits)
@@ -70,7 +70,7 @@ impl Dtype {
     }
 
     /// The ids in these bytes; what is not below 65,535 becomes `bad`.
-    pub(super) fn ids(self, bytes: &[u8], bad: u16, to: &mut Vec<u16>) {
+    pub(in crate::formats) fn ids(self, bytes: &[u8], bad: u16, to: &mut Vec<u16>) {
         to.clear();
         match (self.kind, self.size, self.big_endian) {
             ('u', 1, _) => to.extend(bytes.iter().map(|id| u16::from(*id))),
@@ -109,16 +109,16 @@ impl Dtype {
 
 /// What stands before the numbers of an array.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct NpyHeader {
-    pub(super) dtype: Dtype,
+pub(in crate::formats) struct NpyHeader {
+    pub(in crate::formats) dtype: Dtype,
     /// Whether the first index changes fastest.
-    pub(super) fortran: bool,
-    pub(super) shape: Vec<u64>,
+    pub(in crate::formats) fortran: bool,
+    pub(in crate::formats) shape: Vec<u64>,
 }
 
 impl NpyHeader {
     /// Bytes of all elements; `None` if beyond 2^63.
-    pub(super) fn n_bytes(&self) -> Option<u64> {
+    pub(in crate::formats) fn n_bytes(&self) -> Option<u64> {
         // A dimension of zero must not hide an overflow of the others.
         let elements = self.shape.iter().try_fold(1_u64, |n, d| n.checked_mul(*d))?;
         elements.checked_mul(self.dtype.size as u64).filter(|n| *n < 1 << 63)
@@ -126,7 +126,7 @@ impl NpyHeader {
 }
 
 /// What stands before the numbers of an array in C order.
-pub(super) fn header(descr: &str, shape: &[u64]) -> Vec<u8> {
+pub(in crate::formats) fn header(descr: &str, shape: &[u64]) -> Vec<u8> {
     let sizes: Vec<String> = shape.iter().map(u64::to_string).collect();
     let (sizes, comma) = (sizes.join(", "), if sizes.is_empty() { "" } else { "," });
     let text =
@@ -140,7 +140,10 @@ pub(super) fn header(descr: &str, shape: &[u64]) -> Vec<u8> {
 }
 
 /// Reads the header of the array `name`.
-pub(super) fn read_header(from: &mut impl Read, name: &str) -> Result<NpyHeader, TraceError> {
+pub(in crate::formats) fn read_header(
+    from: &mut impl Read,
+    name: &str,
+) -> Result<NpyHeader, TraceError> {
     let bad = |what: &str| TraceError::unreadable(format_args!("array `{name}`: {what}"));
     let mut take = |n: usize| -> Result<Vec<u8>, TraceError> {
         let mut bytes = vec![0; n];

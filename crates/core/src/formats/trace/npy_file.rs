@@ -1,6 +1,7 @@
 //! Reads a single NumPy array: counts `[layers, experts]` or `[steps, layers, experts]`,
 //! routes of one sequence `[tokens, layers, top_k]` (bytes or 16-bit words without sign, as
-//! vLLM returns them), or routes `[sequences, tokens, layers, top_k]`.
+//! vLLM returns them), or routes `[sequences, tokens, layers, top_k]`. Floats of which some are
+//! below zero are router logits `[tokens, layers, experts]`, or `[tokens, experts]` of one layer.
 
 use std::fs::File;
 use std::io::{BufReader, Seek};
@@ -9,6 +10,7 @@ use crate::formats::trace::Input;
 use crate::formats::trace::array::{Array, record_counts, record_routes};
 use crate::formats::trace::counts::{CountsRecorder, check_counts_shape};
 use crate::formats::trace::error::{Flaws, TraceError};
+use crate::formats::trace::logits::Logits;
 use crate::formats::trace::npy::{NpyHeader, read_header};
 use crate::formats::trace::routes::{NO_ID, RouteRecorder, check_shape};
 use crate::trace::MAX_EXPERTS;
@@ -25,6 +27,12 @@ pub(super) fn convert(input: Input<'_>) -> Result<File, TraceError> {
     let shape = header.shape.clone();
     let mut array = Array { from: &mut from, name: "file", left: n_bytes };
     match *shape.as_slice() {
+        [tokens, experts] if is_signed(&input, &header)? => {
+            logits(input, &header, &mut array, [tokens, 1, experts])
+        }
+        [tokens, layers, experts] if is_signed(&input, &header)? => {
+            logits(input, &header, &mut array, [tokens, layers, experts])
+        }
         [layers, experts] => counts(input, &header, &mut array, [1, layers, experts]),
         [tokens, layers, top_k] if header.dtype.kind == 'u' && header.dtype.size <= 2 => {
             routes(input, &header, &mut array, [1, tokens, layers, top_k])
@@ -95,8 +103,55 @@ fn routes(
     recorder.finish(input.digest)
 }
 
+fn logits(
+    input: Input<'_>,
+    header: &NpyHeader,
+    array: &mut Array<'_>,
+    [tokens, layers, experts]: [u64; 3],
+) -> Result<File, TraceError> {
+    let scratch = input.scratch;
+    let mut logits = Logits::new(input, (layers, experts))?;
+    let size = |n: u64| usize::try_from(n).map_err(TraceError::unreadable);
+    let shape = [size(tokens)?, size(layers)?, size(experts)?, 1];
+    let (dtype, mut row) = (header.dtype, Vec::new());
+    array.in_c_order(header, shape, shape[2] * dtype.size, scratch, |bytes| {
+        for raw in bytes.chunks_exact(shape[2] * dtype.size) {
+            row.clear();
+            row.extend(raw.chunks_exact(dtype.size).map(|number| dtype.number(number)));
+            logits.push_row(&row)?;
+        }
+        Ok(())
+    })?;
+    logits.finish()
+}
+
+/// Whether a float is below zero, by a first reading of the whole file.
+fn is_signed(input: &Input<'_>, header: &NpyHeader) -> Result<bool, TraceError> {
+    if header.dtype.kind != 'f' || !header.dtype.is_number() {
+        return Ok(false);
+    }
+    read_through(input, header, |bytes| {
+        bytes.chunks_exact(header.dtype.size).any(|number| header.dtype.number(number) < 0.0)
+    })
+}
+
 /// One more than the largest id, by a first reading of the whole file.
 fn largest_id(input: &Input<'_>, header: &NpyHeader) -> Result<u32, TraceError> {
+    let (mut ids, mut largest) = (Vec::new(), 0);
+    read_through(input, header, |bytes| {
+        header.dtype.ids(bytes, NO_ID, &mut ids);
+        largest = largest.max(ids.iter().copied().max().unwrap_or(0));
+        false
+    })?;
+    Ok((u32::from(largest) + 1).min(MAX_EXPERTS))
+}
+
+/// Reads the numbers of a file until `found` says so; whether it did.
+fn read_through(
+    input: &Input<'_>,
+    header: &NpyHeader,
+    mut found: impl FnMut(&[u8]) -> bool,
+) -> Result<bool, TraceError> {
     // The clone shares its place in the file with the reader that goes on after us.
     let mut file = input.raw.try_clone().map_err(TraceError::storage)?;
     let place = file.stream_position().map_err(TraceError::storage)?;
@@ -105,11 +160,10 @@ fn largest_id(input: &Input<'_>, header: &NpyHeader) -> Result<u32, TraceError> 
     read_header(&mut from, "file")?;
     let mut array =
         Array { from: &mut from, name: "file", left: header.n_bytes().unwrap_or(u64::MAX) };
-    let (mut bytes, mut ids, mut largest) = (Vec::new(), Vec::new(), 0);
-    while array.next_chunk(header.dtype.size, &mut bytes)? {
-        header.dtype.ids(&bytes, NO_ID, &mut ids);
-        largest = largest.max(ids.iter().copied().max().unwrap_or(0));
+    let (mut bytes, mut is_found) = (Vec::new(), false);
+    while !is_found && array.next_chunk(header.dtype.size, &mut bytes)? {
+        is_found = found(&bytes);
     }
     file.seek(std::io::SeekFrom::Start(place)).map_err(TraceError::storage)?;
-    Ok((u32::from(largest) + 1).min(MAX_EXPERTS))
+    Ok(is_found)
 }

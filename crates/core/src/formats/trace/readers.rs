@@ -10,8 +10,8 @@ use crate::formats::trace::error::TraceError;
 use crate::formats::trace::npz::Converted;
 use crate::formats::trace::stored::Scratch;
 use crate::formats::trace::{
-    Declared, Limits, counts_json, csv, ndjson, npy_file, npz, responses, sglang_pt, shorten,
-    trtllm,
+    Declared, Limits, counts_json, csv, ndjson, npy_file, npz, responses, route_lines, sglang_pt,
+    shorten, trtllm,
 };
 
 /// What a reader is given.
@@ -54,10 +54,13 @@ pub const READERS: &[Reader] = &[
     Reader {
         media_type: "application/x-ndjson",
         extensions: &["ndjson", "jsonl"],
-        what: "JSON Lines: a token a line, or an engine's answer with its routes a line",
+        what: "JSON Lines: a token a line, a token and layer a line, or an engine's answer with its routes",
         convert: |x| {
             if responses::is_response(&x.raw)? {
                 return plain(responses::convert(x));
+            }
+            if route_lines::is_route_lines(&x.raw)? {
+                return plain(route_lines::convert(x));
             }
             let raw = BufReader::with_capacity(256 * 1024, x.raw);
             plain(ndjson::convert(raw, x.to, x.scratch, x.declared, x.digest))
@@ -66,7 +69,7 @@ pub const READERS: &[Reader] = &[
     Reader {
         media_type: "application/json",
         extensions: &["json"],
-        what: "JSON: counts, or answers of an engine with their routes",
+        what: "JSON: counts, by layer or as arrays, or answers of an engine with their routes",
         convert: |x| {
             if responses::is_response(&x.raw)? {
                 return plain(responses::convert(x));
@@ -77,19 +80,19 @@ pub const READERS: &[Reader] = &[
     Reader {
         media_type: "application/x-npy",
         extensions: &["npy"],
-        what: "NumPy array of counts or routes",
+        what: "NumPy array of counts, routes or router logits",
         convert: |x| plain(npy_file::convert(x)),
     },
     Reader {
         media_type: "application/x-pytorch",
         extensions: &["pt", "pth"],
-        what: "what SGLang's expert distribution recorder dumps",
+        what: "what SGLang's expert distribution recorder dumps; one tensor of counts or router logits",
         convert: |x| plain(sglang_pt::convert(x)),
     },
     Reader {
         media_type: "application/x-tar",
         extensions: &["tar"],
-        what: "folder of TensorRT-LLM's expert statistics, or dumps of all ranks of SGLang's recorder",
+        what: "folder of TensorRT-LLM's expert statistics, dumps of all ranks of SGLang's recorder, or tables of ranks",
         convert: |x| {
             let folder = Folder::of_tar(x.raw.try_clone()?, x.scratch)?;
             plain(archive(x, &folder))
@@ -98,11 +101,17 @@ pub const READERS: &[Reader] = &[
     Reader {
         media_type: "application/zip",
         extensions: &["zip"],
-        what: "folder of TensorRT-LLM's expert statistics, or dumps of all ranks of SGLang's recorder",
+        what: "folder of TensorRT-LLM's expert statistics, dumps of all ranks of SGLang's recorder, or tables of ranks",
         convert: |x| {
             let folder = Folder::of_zip(x.raw.try_clone()?, x.scratch, x.limits)?;
             plain(archive(x, &folder))
         },
+    },
+    Reader {
+        media_type: "application/x-safetensors",
+        extensions: &["safetensors"],
+        what: "TensorRT-LLM's expert statistics of one rank",
+        convert: |x| plain(trtllm::convert_one(x)),
     },
     Reader {
         media_type: "text/csv",
@@ -116,6 +125,8 @@ pub const READERS: &[Reader] = &[
 fn archive(input: Input<'_>, folder: &Folder) -> Result<File, TraceError> {
     if sglang_pt::is_recording(folder) {
         sglang_pt::convert_archive(input, folder)
+    } else if csv::is_tables(folder) && !trtllm::is_statistics(folder) {
+        csv::convert_archive(input, folder)
     } else {
         trtllm::convert(input, folder)
     }

@@ -1,8 +1,10 @@
 //! Checks routes row by row, whatever file they come from, and hands them on to be stored.
 
 use std::fs::File;
+use std::io;
 
 use crate::formats::trace::Declared;
+use crate::formats::trace::cut::{Cutter, KeptRows};
 use crate::formats::trace::error::{Flaws, TraceError};
 use crate::formats::trace::stored::{RouteWriter, Scratch};
 use crate::trace::checks::ranges;
@@ -60,6 +62,8 @@ pub(super) struct RouteRecorder {
     run: u64,
     longest: u64,
     notes: Vec<String>,
+    /// What decides which rows stay, and which did, where rows are cut.
+    cutter: Option<(Cutter, KeptRows)>,
     writer: RouteWriter,
 }
 
@@ -104,6 +108,9 @@ impl RouteRecorder {
         id_bound: u32,
     ) -> Result<Self, TraceError> {
         let bound = declared.experts.unwrap_or(MAX_EXPERTS);
+        let n_experts = declared.experts.unwrap_or(id_bound) as usize;
+        let cutter = Cutter::new(declared.cut, n_layers, n_experts);
+        let kept = cutter.map(|cutter| Ok((cutter, KeptRows::new(scratch)?))).transpose();
         let writer =
             RouteWriter::new(to, scratch, n_layers, top_k, declared.experts.unwrap_or(id_bound))
                 .map_err(TraceError::storage)?;
@@ -121,6 +128,7 @@ impl RouteRecorder {
             run: 0,
             longest: 0,
             notes: Vec::new(),
+            cutter: kept.map_err(TraceError::storage)?,
             writer,
         })
     }
@@ -144,6 +152,9 @@ impl RouteRecorder {
             self.out_of_range(place, row, raw);
         }
         self.max_id = self.max_id.max(row_max);
+        if !self.keeps(row).map_err(TraceError::storage)? {
+            return Ok(());
+        }
         if self.top_k > 1 {
             for (layer, ids) in row.chunks_exact(self.top_k).enumerate() {
                 if has_twins(ids) {
@@ -167,8 +178,34 @@ impl RouteRecorder {
         Ok(())
     }
 
+    /// Whether a row stays, where rows are cut.
+    fn keeps(&mut self, row: &[u16]) -> io::Result<bool> {
+        let Some((cutter, kept)) = &mut self.cutter else { return Ok(true) };
+        let keeps = cutter.keeps(self.previous == row, |counts| {
+            for (layer, ids) in row.chunks_exact(self.top_k).enumerate() {
+                let counts = counts.layer_mut(layer);
+                for id in ids {
+                    if let Some(count) = counts.get_mut(usize::from(*id)) {
+                        *count += 1.0;
+                    }
+                }
+            }
+        });
+        if !keeps {
+            self.previous.clear();
+            self.previous.extend_from_slice(row);
+        }
+        kept.push(keeps)?;
+        Ok(keeps)
+    }
+
     /// Stores the vocabulary id of the next token that has none yet.
     pub(super) fn push_token_id(&mut self, token_id: u32) -> Result<(), TraceError> {
+        if let Some((_, kept)) = &mut self.cutter
+            && !kept.next().map_err(TraceError::storage)?
+        {
+            return Ok(());
+        }
         if self.flaws.is_empty() {
             self.writer.push_token_id(token_id).map_err(TraceError::storage)?;
         }
@@ -215,6 +252,13 @@ impl RouteRecorder {
 
     /// Ends the trace.
     pub(super) fn finish(mut self, digest: [u8; 32]) -> Result<File, TraceError> {
+        if let Some((cutter, _)) = &self.cutter {
+            if self.tokens == 0 {
+                let detail = cutter.nothing_left("tokens");
+                return Err(self.flaws.fail("empty", "/skip", detail));
+            }
+            self.notes.push(cutter.note("tokens"));
+        }
         if self.tokens == 0 {
             return Err(self.flaws.fail("empty", "", "the trace holds no tokens"));
         }

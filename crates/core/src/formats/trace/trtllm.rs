@@ -25,6 +25,11 @@ struct Meta {
     num_experts_per_token: u32,
 }
 
+/// Whether an archive holds statistics.
+pub(super) fn is_statistics(folder: &Folder) -> bool {
+    folder.names().any(|name| name.ends_with(".safetensors"))
+}
+
 /// Converts the files of an archive to a stored trace.
 pub(super) fn convert(mut input: Input<'_>, folder: &Folder) -> Result<File, TraceError> {
     let (meta, ranks, raw) = sort_out(folder)?;
@@ -37,14 +42,52 @@ pub(super) fn convert(mut input: Input<'_>, folder: &Folder) -> Result<File, Tra
     check_counts_shape(&mut flaws, pointer, 1, u64::from(experts), input.declared);
     flaws.into_result()?;
     (input.declared.experts, input.declared.top_k) = (Some(experts), Some(top_k));
+    let note = format!("file(s) {} were not read: counts suffice", raw.join(", "));
+    counts(input, folder, &ranks, experts, (!raw.is_empty()).then_some(note))
+}
+
+/// Converts the counts of one rank, without the file that says how many experts there are.
+pub(super) fn convert_one(input: Input<'_>) -> Result<File, TraceError> {
+    let name = "rank0.safetensors";
+    let raw = input.raw.try_clone().map_err(TraceError::storage)?;
+    let folder = Folder::of_file(raw, input.scratch, name)?;
+    let ranks: Vec<_> =
+        folder.member(name).map(|file| (name.to_owned(), file)).into_iter().collect();
+    let mut experts = None;
+    for (name, file) in &ranks {
+        safetensors::rows(&folder, *file, name, &mut |_, row| {
+            experts.get_or_insert(row.length);
+            Ok(())
+        })?;
+    }
+    let Some(experts) = experts else {
+        return Err(Flaws::default().fail("empty", "", "the file holds no counts"));
+    };
+    let mut flaws = Flaws::default();
+    check_counts_shape(&mut flaws, "", 1, experts, input.declared);
+    flaws.into_result()?;
+    let experts = u32::try_from(experts).map_err(TraceError::unreadable)?;
+    let note = "one rank's counts, of the tokens that it saw: send the folder of all ranks with its \
+                meta_info.json where there are more";
+    counts(input, &folder, &ranks, experts, Some(note.to_owned()))
+}
+
+/// Adds the ranks up, iteration after iteration.
+fn counts(
+    input: Input<'_>,
+    folder: &Folder,
+    ranks: &[(String, Member)],
+    experts: u32,
+    note: Option<String>,
+) -> Result<File, TraceError> {
     let mut rows: BTreeMap<(u64, usize), Vec<(Member, Row)>> = BTreeMap::new();
     let mut n_rows = 0;
-    for (name, member) in &ranks {
+    for (name, member) in ranks {
         safetensors::rows(folder, *member, name, &mut |key, row| {
             let place = place(key)?;
             if row.length != u64::from(experts) {
                 return Err(format!(
-                    "`{}` has {} counts; meta_info.json says {experts} experts",
+                    "`{}` has {} counts; there are {experts} experts",
                     shorten(key),
                     row.length
                 ));
@@ -68,8 +111,8 @@ pub(super) fn convert(mut input: Input<'_>, folder: &Folder) -> Result<File, Tra
     let n_experts = usize::try_from(experts).unwrap_or(MAX_CELLS);
     let mut recorder =
         CountsRecorder::new(input.to, input.scratch, (n_layers, n_experts), input.declared)?;
-    if !raw.is_empty() {
-        recorder.note(format!("file(s) {} were not read: counts suffice", raw.join(", ")));
+    if let Some(note) = note {
+        recorder.note(note);
     }
     let mut iterations: Vec<u64> = rows.keys().map(|(iteration, _)| *iteration).collect();
     iterations.dedup();

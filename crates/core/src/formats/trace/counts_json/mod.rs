@@ -1,9 +1,11 @@
 //! Reads counts from JSON: `{"logical_count": A}` or `{"counts": A}`, where A is
 //! `[layers][experts]`, `[steps][layers][experts]`, or, for `counts`, an object of
-//! name → `[layers][experts]`. Other keys are ignored.
+//! name → `[layers][experts]`. Other keys are ignored. The array alone is read as well, and an
+//! object by layer, `{layer: [n, …]}` or `{layer: {expert: n}}`.
 //!
 //! The document is never held in memory: rows go to disk as they are read.
 
+mod by_layer;
 mod sink;
 
 use std::fmt;
@@ -14,6 +16,7 @@ use serde::de::{
     DeserializeSeed, Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
 
+use self::by_layer::{Layers, Row};
 use self::sink::Sink;
 use crate::formats::trace::bounded_json::BoundedJson;
 use crate::formats::trace::error::TraceError;
@@ -31,7 +34,9 @@ pub fn convert(
     let mut sink = Sink::new(to, scratch, declared)?;
     let from = BufReader::with_capacity(64 * 1024, BoundedJson::new(from));
     let mut deserializer = serde_json::Deserializer::from_reader(from);
-    let read = deserializer.deserialize_map(Document(&mut sink)).and_then(|()| deserializer.end());
+    let read = deserializer
+        .deserialize_any(Document { sink: &mut sink, declared })
+        .and_then(|()| deserializer.end());
     match read {
         Ok(()) => sink.finish(digest),
         Err(error) => Err(sink.stopped.take().unwrap_or_else(|| classify(sink, error))),
@@ -53,29 +58,43 @@ fn classify(sink: Sink, error: serde_json::Error) -> TraceError {
     TraceError::unreadable(text)
 }
 
-/// The outermost object.
-struct Document<'a>(&'a mut Sink);
+/// The outermost object or array.
+struct Document<'a> {
+    sink: &'a mut Sink,
+    declared: Declared,
+}
 
 impl<'de> Visitor<'de> for Document<'_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object with `counts` or `logical_count`")
+        f.write_str("an object with `counts` or `logical_count`, counts by layer, or an array")
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let mut layers = Layers::default();
         while let Some(key) = map.next_key::<String>()? {
             match key.as_str() {
-                "counts" | "logical_count" if self.0.begin(&key) => {
+                "counts" | "logical_count" if self.sink.begin(&key) => {
                     let names = key == "counts";
-                    map.next_value_seed(Node { sink: self.0, depth: 1, names })?;
+                    map.next_value_seed(Node { sink: self.sink, depth: 1, names })?;
                 }
-                _ => {
-                    map.next_value::<IgnoredAny>()?;
-                }
+                key => match by_layer::layer(key) {
+                    Some(layer) => {
+                        layers.add(layer, map.next_value::<Row>()?).map_err(A::Error::custom)?;
+                    }
+                    None => {
+                        map.next_value::<IgnoredAny>()?;
+                    }
+                },
             }
         }
-        Ok(())
+        layers.give(self.declared.experts, self.sink).map_err(A::Error::custom)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<(), A::Error> {
+        self.sink.begin("");
+        Node { sink: self.sink, depth: 1, names: false }.visit_seq(items)
     }
 }
 

@@ -5,7 +5,7 @@ use std::fs::File;
 
 use sha2::{Digest, Sha256};
 
-use crate::formats::trace::counts::Counted;
+use crate::formats::trace::counts::{Counted, CutSteps};
 use crate::formats::trace::error::{Flaws, TraceError};
 use crate::formats::trace::stored::{CountsWriter, Scratch};
 use crate::formats::trace::{Declared, shorten};
@@ -25,6 +25,7 @@ pub(super) struct Sink {
     /// Why the reading was stopped before the end of the document.
     pub(super) stopped: Option<TraceError>,
     declared: Declared,
+    cut: CutSteps,
     writer: CountsWriter,
     /// The key the counts stand under, once it has been seen.
     root: Option<String>,
@@ -52,6 +53,7 @@ impl Sink {
             flaws: Flaws::default(),
             stopped: None,
             declared,
+            cut: CutSteps::new(declared.cut),
             writer: CountsWriter::new(to, scratch).map_err(TraceError::storage)?,
             root: None,
             names: None,
@@ -106,9 +108,15 @@ impl Sink {
         self.name = None;
     }
 
+    /// JSON pointer to the counts; where they are the whole document it is empty.
+    fn root(&self) -> String {
+        let root = self.root.as_deref().filter(|root| !root.is_empty());
+        root.map_or(String::new(), |root| format!("/{root}"))
+    }
+
     /// JSON pointer to the place being read.
     fn pointer(&self) -> String {
-        let mut pointer = format!("/{}", self.root.as_deref().unwrap_or_default());
+        let mut pointer = self.root();
         if let Some(name) = &self.name {
             pointer = format!("{pointer}/{name}");
         }
@@ -178,10 +186,7 @@ impl Sink {
         }
         match self.leaf_depth {
             Some(leaf) if depth == leaf => self.end_row(),
-            Some(leaf) if depth + 1 == leaf => {
-                self.end_step();
-                Ok(())
-            }
+            Some(leaf) if depth + 1 == leaf => self.end_step(),
             _ => Ok(()),
         }
     }
@@ -210,23 +215,21 @@ impl Sink {
             return Err(self.stop("range", detail));
         }
         if self.flaws.is_empty() {
-            let first = (self.rows - 1) * n_experts;
-            if self.totals.len() < first + n_experts {
-                self.totals.resize(first + n_experts, 0.0);
-            }
-            for (total, count) in self.totals[first..].iter_mut().zip(&self.row) {
-                *total += count;
-            }
-            if let Err(error) = self.writer.push_row(&self.row) {
-                self.stopped = Some(TraceError::storage(error));
-                return Err(Stopped);
-            }
+            // How many layers a step has is known only at its end.
+            let rows = self.cut.take(&self.row, n_experts, false);
+            store(&mut self.writer, &mut self.totals, (self.rows - 1) * n_experts, rows, n_experts)
+                .map_err(|error| self.stop_at(error))?;
         }
         self.row.clear();
         Ok(())
     }
 
-    fn end_step(&mut self) {
+    fn stop_at(&mut self, error: TraceError) -> Stopped {
+        self.stopped = Some(error);
+        Stopped
+    }
+
+    fn end_step(&mut self) -> Result<(), Stopped> {
         let n_layers = *self.n_layers.get_or_insert(self.rows);
         if self.rows != n_layers {
             let detail = format!("the step has {} layers; the first has {n_layers}", self.rows);
@@ -234,13 +237,21 @@ impl Sink {
         }
         self.rows = 0;
         self.steps += 1;
+        match self.n_experts {
+            Some(n_experts) if self.flaws.is_empty() => {
+                let rows = self.cut.end_step(n_experts);
+                store(&mut self.writer, &mut self.totals, 0, rows, n_experts)
+                    .map_err(|error| self.stop_at(error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Ends the trace.
     pub(super) fn finish(mut self, digest: [u8; 32]) -> Result<File, TraceError> {
-        let pointer = self.root.as_deref().map_or(String::new(), |root| format!("/{root}"));
+        let pointer = self.root();
         if self.root.is_none() {
-            let detail = "neither `counts` nor `logical_count` is given";
+            let detail = "neither `counts` nor `logical_count` is given, nor counts by layer";
             return Err(self.flaws.fail("required", "", detail));
         }
         let (Some(n_experts), Some(n_layers)) = (self.n_experts, self.n_layers) else {
@@ -250,14 +261,34 @@ impl Sink {
             self.flaws.into_result()?;
             return Err(TraceError::unreadable("no counts"));
         };
+        let (steps, note) = self.cut.end(self.steps, &self.flaws)?;
         let end = Counted {
             declared: self.declared,
             n_experts,
-            steps: self.steps,
+            steps,
             totals: &self.totals,
-            notes: Vec::new(),
+            notes: note.into_iter().collect(),
         };
         let header = end.header(self.flaws, pointer, digest)?;
         self.writer.finish(header, n_layers).map_err(TraceError::storage)
     }
+}
+
+/// Stores rows that stand so far behind the beginning of their step.
+fn store(
+    writer: &mut CountsWriter,
+    totals: &mut Vec<f64>,
+    first: usize,
+    rows: &[f64],
+    n_experts: usize,
+) -> Result<(), TraceError> {
+    if totals.len() < first + rows.len() {
+        totals.resize(first + rows.len(), 0.0);
+    }
+    for (total, count) in totals[first..].iter_mut().zip(rows) {
+        *total += count;
+    }
+    rows.chunks_exact(n_experts.max(1))
+        .try_for_each(|row| writer.push_row(row))
+        .map_err(TraceError::storage)
 }

@@ -4,8 +4,11 @@
 //! writes for all. Modes `per_pass` and `per_token`: every rank writes a file with its
 //! `records`, and `last_physical_to_logical_map` `[layers, slots]`, by which physical ids are
 //! mapped back to logical ones; the files of all ranks come in one archive.
+//!
+//! Files of others that hold one tensor are read here as well.
 
 mod dump;
+mod one_tensor;
 mod per_pass;
 mod per_token;
 mod ranks;
@@ -44,6 +47,9 @@ fn convert_dumps(input: Input<'_>, dumps: &Dumps<'_>) -> Result<File, TraceError
     let first = dumps.open(0)?;
     if first.heap.get(first.top, "logical_count").is_some() {
         return stat::convert(input, dumps);
+    }
+    if let Some(tensor) = one_tensor::of(&first) {
+        return one_tensor::convert(input, &first, tensor);
     }
     let (records, slots) = first.records()?;
     let key = "topk_ids_of_layer";

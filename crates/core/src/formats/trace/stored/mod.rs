@@ -23,6 +23,7 @@ mod column;
 mod footer;
 mod lanes;
 mod read;
+mod repeats;
 mod steps;
 mod tally;
 mod tokens;

@@ -1,0 +1,292 @@
+//! Recordings as they lie about: hooks, tables of ranks, single tensors, counts by layer, logits.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use moe_gps::app::ingest::{TraceDirectory, Upload};
+use moe_gps_core::formats::trace::readers::by_extension;
+use moe_gps_core::formats::trace::stored::StoredTrace;
+use moe_gps_core::formats::trace::{Declared, Limits, TraceError};
+
+/// A recording taken in: its stored form, what is warned of, and its counts.
+struct Taken {
+    stored: StoredTrace,
+    warnings: String,
+}
+
+impl Taken {
+    fn counts(&self) -> Vec<Vec<f64>> {
+        let counts = self.stored.count(0..self.stored.header().extent()).unwrap();
+        counts.layers().map(<[f64]>::to_vec).collect()
+    }
+}
+
+fn take(name: &str, bytes: &[u8], declared: Declared) -> Result<Taken, String> {
+    let directory = tempfile::tempdir().unwrap();
+    let traces = TraceDirectory::open(directory.path()).unwrap();
+    let reader = by_extension(name.rsplit('.').next().unwrap()).unwrap();
+    let upload =
+        Upload { content_type: reader.media_type.to_owned(), declared, ..Upload::default() };
+    let ingested = match traces.ingest(bytes, &upload, &Limits::default()) {
+        Ok(ingested) => ingested,
+        Err(TraceError::Invalid { listed, .. }) => {
+            return Err(format!("{}: {}", listed[0].pointer, listed[0].detail));
+        }
+        Err(error) => return Err(error.to_string()),
+    };
+    let stored = traces.open_trace(&ingested.summary.id).unwrap();
+    Ok(Taken { stored, warnings: ingested.summary.warnings.join("\n") })
+}
+
+fn taken(name: &str, bytes: &[u8]) -> Taken {
+    take(name, bytes, Declared::default()).unwrap_or_else(|said| panic!("{name}: {said}"))
+}
+
+fn refused(name: &str, bytes: &[u8]) -> String {
+    take(name, bytes, Declared::default()).err().unwrap()
+}
+
+fn zipped(members: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    let options =
+        zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
+    for (name, bytes) in members {
+        zip.start_file(*name, options).unwrap();
+        std::io::Write::write_all(&mut zip, bytes).unwrap();
+    }
+    zip.finish().unwrap().into_inner()
+}
+
+/// A line of a hook.
+fn route(request: &str, token: u32, layer: u32, ids: [u32; 2]) -> String {
+    let [a, b] = ids;
+    format!(
+        r#"{{"type":"route","req_id":"{request}","token_idx":{token},"layer":{layer},"topk_ids":[{a},{b}],"topk_weights":[0.6,0.4]}}"#
+    )
+}
+
+const META: &str = r#"{"type":"meta","top_k":2,"num_experts":4}"#;
+
+#[test]
+fn lines_of_hooks_become_tokens_whatever_their_order() {
+    let lines = [
+        META.to_owned(),
+        route("a", 0, 1, [0, 1]),
+        route("b", 0, 1, [3, 2]),
+        route("a", 1, 1, [0, 3]),
+        route("a", 1, 3, [1, 2]),
+        route("a", 0, 3, [2, 3]),
+        r#"{"type":"step","n":1}"#.to_owned(),
+        route("b", 0, 3, [0, 1]),
+    ];
+    let found = taken("x.jsonl", lines.join("\n").as_bytes());
+    let header = found.stored.header();
+    assert_eq!((header.tokens, header.sequences, header.top_k), (3, 2, Some(2)));
+    assert_eq!((header.experts, header.layers.clone()), (4, vec![1, 3]));
+    assert!(!header.experts_inferred);
+    assert_eq!(found.counts(), [[2.0, 1.0, 1.0, 2.0], [1.0, 2.0, 2.0, 1.0]]);
+    assert_eq!(found.stored.count(0..1).unwrap().layer(1), [0.0, 0.0, 1.0, 1.0]);
+    assert!(
+        found.warnings.contains("1 line(s) of other types were not read"),
+        "{}",
+        found.warnings
+    );
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/engines");
+    let found = taken("x.jsonl", &std::fs::read(fixture.join("route_lines.jsonl")).unwrap());
+    assert_eq!((found.stored.header().tokens, found.stored.header().sequences), (6, 2));
+}
+
+#[test]
+fn lines_that_do_not_fit_each_other_are_refused_with_their_place() {
+    let said = |lines: &[String]| refused("x.jsonl", lines.join("\n").as_bytes());
+    let first = || vec![META.to_owned(), route("a", 0, 0, [0, 1])];
+    for (line, wanted) in [
+        (route("a", 1, 1, [0, 1]), "token 0 of the request has no layer 1"),
+        (route("a", 0, 0, [2, 3]), "layer 0 of token 0 has come already"),
+        (
+            route("a", 1, 0, [0, 4]),
+            "/lines/3/topk_ids/1: expert id 4 on line 3; ids must be from 0",
+        ),
+        (route("a", 1, 0, [1, 1]), "must be distinct"),
+        (route("a", 1, 2000, [0, 1]), "there may be 1024 layers"),
+        (r#"{"type":"route","layer":0}"#.to_owned(), "line 3 lacks one of req_id"),
+        (
+            r#"{"type":"route","req_id":1,"token_idx":0,"layer":0,"topk_ids":[1]}"#.to_owned(),
+            "line 3 has 1 experts, the first route 2",
+        ),
+        (r#"{"type":"route","#.to_owned(), "line 3"),
+    ] {
+        let mut lines = first();
+        lines.push(line);
+        assert!(said(&lines).contains(wanted), "{wanted}: {}", said(&lines));
+    }
+    assert!(said(&[META.to_owned()]).contains("no line is a route"));
+    let other = r#"{"type":"meta","top_k":3}"#.to_owned();
+    assert!(said(&[other, route("a", 0, 0, [0, 1])]).contains("top_k is 3; routes have 2"));
+}
+
+#[test]
+fn tables_of_ranks_are_added_up() {
+    let ranks: [(&str, &[u8]); 2] = [
+        ("rank0.csv", b"layer_id,expert_id,count\n0,0,3\n0,1,1\n1,1,4\n"),
+        ("rank1.csv", b"layer_id,expert_id,count\n0,1,2\n1,0,1\n"),
+    ];
+    let found = taken("x.zip", &zipped(&ranks));
+    assert_eq!(found.counts(), [[3.0, 3.0], [1.0, 4.0]]);
+    assert!(found.warnings.contains("tables of 2 rank(s) were added up"), "{}", found.warnings);
+    assert_eq!(taken("x.csv", ranks[0].1).counts(), [[3.0, 1.0], [0.0, 4.0]]);
+    let steps = zipped(&[("a.csv", b"step,layer,expert,count\n1,0,0,1\n")]);
+    assert!(refused("x.zip", &steps).contains("have no steps"));
+    let bad = refused("x.zip", &zipped(&[("a.csv", b"layer,expert,count\n0,0,-1\n")]));
+    assert!(bad.contains("`a.csv`: count -1"), "{bad}");
+}
+
+/// A file of torch.save: floats `[steps, layers, experts]`, alone or under a key.
+fn tensor(key: Option<&str>, shape: [i32; 3], numbers: &[f32]) -> Vec<u8> {
+    let int = |n: i32| [b"J".as_slice(), &n.to_le_bytes()].concat();
+    let tuple = |numbers: &[i32]| {
+        [b"(".to_vec(), numbers.iter().flat_map(|n| int(*n)).collect(), b"t".to_vec()].concat()
+    };
+    let text = |text: &str| {
+        let length = u32::try_from(text.len()).unwrap().to_le_bytes();
+        [b"X".as_slice(), &length, text.as_bytes()].concat()
+    };
+    let [_, layers, experts] = shape;
+    let pickle = [
+        b"\x80\x02".to_vec(),
+        key.map_or(Vec::new(), |key| [b"}".to_vec(), text(key)].concat()),
+        b"ctorch._utils\n_rebuild_tensor_v2\n((".to_vec(),
+        text("storage"),
+        b"ctorch\nFloatStorage\n".to_vec(),
+        text("0"),
+        text("cpu"),
+        int(i32::try_from(numbers.len()).unwrap()),
+        b"tQ".to_vec(),
+        int(0),
+        tuple(&shape),
+        tuple(&[layers * experts, experts, 1]),
+        b"\x89ccollections\nOrderedDict\n)RtR".to_vec(),
+        key.map_or(b".".to_vec(), |_| b"s.".to_vec()),
+    ];
+    let bytes: Vec<u8> = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
+    zipped(&[("a/data.pkl", &pickle.concat()), ("a/data/0", &bytes)])
+}
+
+#[test]
+fn a_single_tensor_is_counts() {
+    let numbers = [5.0, 1.0, 2.0, 2.0, 1.0, 1.0, 0.0, 4.0];
+    for key in [None, Some("expert_load")] {
+        let found = taken("x.pt", &tensor(key, [2, 2, 2], &numbers));
+        assert_eq!(found.stored.header().steps, 2);
+        assert_eq!(found.counts(), [[6.0, 2.0], [2.0, 6.0]], "{key:?}");
+    }
+    assert!(
+        refused("x.pt", &tensor(Some("weight"), [2, 2, 2], &numbers)).contains("logical_count")
+    );
+}
+
+/// Logits of three tokens, two layers and four experts, and the two largest of each.
+const LOGITS: [f32; 24] = [
+    -1.0, 2.0, 0.5, 0.0, 3.0, -2.0, 1.0, 0.0, 0.0, 0.0, 0.0, -1.0, 1.0, 2.0, 3.0, 4.0, -4.0, -3.0,
+    -2.0, -1.0, 9.0, 0.0, 8.0, -1.0,
+];
+const CHOSEN: [[f64; 4]; 2] = [[1.0, 2.0, 2.0, 1.0], [2.0, 0.0, 3.0, 1.0]];
+
+fn npy(shape: &str, numbers: &[f32]) -> Vec<u8> {
+    let header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}");
+    let mut bytes = b"\x93NUMPY\x01\x00\x76\x00".to_vec();
+    bytes.extend(format!("{header:<117}\n").as_bytes());
+    bytes.extend(numbers.iter().flat_map(|x| x.to_le_bytes()));
+    bytes
+}
+
+#[test]
+fn router_logits_become_the_k_largest() {
+    let two = Declared { top_k: Some(2), ..Declared::default() };
+    for (name, bytes) in
+        [("x.npy", npy("(3, 2, 4)", &LOGITS)), ("x.pt", tensor(None, [3, 2, 4], &LOGITS))]
+    {
+        let found = take(name, &bytes, two).unwrap_or_else(|said| panic!("{name}: {said}"));
+        assert_eq!(found.counts(), CHOSEN, "{name}");
+        assert_eq!((found.stored.header().tokens, found.stored.header().top_k), (3, Some(2)));
+        assert!(found.warnings.contains("router logits were read"), "{}", found.warnings);
+        assert!(refused(name, &bytes).contains("state how many experts a token has (top_k)"));
+        let five = Declared { top_k: Some(5), ..Declared::default() };
+        assert!(take(name, &bytes, five).err().unwrap().contains("above the 4 experts"));
+    }
+    let one_layer = take("x.npy", &npy("(6, 4)", &LOGITS), two).unwrap();
+    assert_eq!(one_layer.stored.header().tokens, 6);
+    let mut broken = LOGITS;
+    broken[6] = f32::NAN;
+    let said = take("x.npy", &npy("(3, 2, 4)", &broken), two).err().unwrap();
+    assert!(said.contains("token 0, layer 1, expert 2 is no number"), "{said}");
+}
+
+#[test]
+fn counts_by_layer_and_bare_arrays_are_read() {
+    for (text, wanted) in [
+        (r#"{"1": [3, 1], "0": [2, 2]}"#, vec![vec![2.0, 2.0], vec![3.0, 1.0]]),
+        (
+            r#"{"layer_0": {"1": 5}, "layer_1": {"0": 1, "2": 2}}"#,
+            vec![vec![0.0, 5.0, 0.0], vec![1.0, 0.0, 2.0]],
+        ),
+        ("[[3, 1], [2, 2]]", vec![vec![3.0, 1.0], vec![2.0, 2.0]]),
+        ("[[[3, 1], [2, 2]], [[1, 1], [0, 4]]]", vec![vec![4.0, 2.0], vec![2.0, 6.0]]),
+    ] {
+        assert_eq!(taken("x.json", text.as_bytes()).counts(), wanted, "{text}");
+    }
+    let sparse = taken("x.json", br#"{"2": {"1": 5}}"#);
+    assert_eq!(sparse.stored.header().layers, [2], "layers that are not named are dense");
+    let eight = Declared { experts: Some(8), ..Declared::default() };
+    let stated = take("x.json", br#"{"0": {"1": 5}}"#, eight).unwrap();
+    assert_eq!(stated.stored.header().experts, 8);
+    for (text, said) in [
+        (r#"{"0": [1, 2], "layer_0": [1, 2]}"#, "layer 0 occurs more than once"),
+        (r#"{"0": [1, 2], "1": [1]}"#, "the row has 1 counts; the first row has 2"),
+        (r#"{"0": {"many": 2}}"#, "`many` is no expert below 65535"),
+        (r#"{"0": 3}"#, "the counts of a layer"),
+        (r#"{"counts": [[1, 2]], "0": [1, 2]}"#, "only one can be the trace"),
+        (r#"{"9999": [1]}"#, "1024 layers"),
+        ("[[1, -2]]", "/0/1: count -2"),
+        ("[1, 2]", "[layers][experts]"),
+        ("[]", "the array is empty"),
+    ] {
+        let found = refused("x.json", text.as_bytes());
+        assert!(found.contains(said), "{text}: {found}");
+    }
+}
+
+#[test]
+fn one_rank_of_statistics_is_read_and_said_to_be_one() {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/engines");
+    let bytes = std::fs::read(fixture.join("trtllm_rank0.safetensors")).unwrap();
+    let found = taken("x.safetensors", &bytes);
+    assert_eq!((found.stored.header().experts, found.stored.header().top_k), (8, None));
+    assert_eq!(found.stored.header().steps, 5);
+    assert!(found.warnings.contains("one rank's counts"), "{}", found.warnings);
+}
+
+/// What the program prints, or its refusal.
+fn ran(arguments: &[&str]) -> Result<String, String> {
+    let output = Command::new(env!("CARGO_BIN_EXE_moe-gps")).args(arguments).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    if output.status.success() { Ok(text(output.stdout)) } else { Err(text(output.stderr)) }
+}
+
+#[test]
+fn a_folder_is_the_archive_of_its_files() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().to_str().unwrap().to_owned();
+    let said = ran(&["trace", "inspect", &path]).unwrap_err();
+    assert!(said.contains("the folder holds no file whose name ends in .csv"), "{said}");
+    for (rank, rows) in [(0, "0,0,3\n0,1,1\n"), (1, "0,1,2\n")] {
+        let table = format!("layer_id,expert_id,count\n{rows}");
+        std::fs::write(folder.path().join(format!("rank{rank}.csv")), table).unwrap();
+    }
+    std::fs::write(folder.path().join("notes.txt"), "not read").unwrap();
+    let out: PathBuf = folder.path().join("out");
+    let out = out.to_str().unwrap();
+    ran(&["trace", "convert", &path, "--to", "csv", out]).unwrap();
+    let table = std::fs::read_to_string(out).unwrap();
+    assert!(table.contains("0,0,3") && table.contains("0,1,3"), "{table}");
+}

@@ -244,3 +244,49 @@ fn is_upwards(question: &Value, parameter: &str, value: f64) -> bool {
     let link = catalog.link(question["cluster"][place].as_str().unwrap()).unwrap();
     value > link.value.bandwidth.get()
 }
+
+#[test]
+fn the_run_to_confirm_is_what_uniform_routing_is_priced_at() {
+    let mut shown = 0;
+    for mut question in questions(48, false) {
+        let answer = result(&question);
+        if answer["recommendation"]["verdict"] == "cannot_run" {
+            continue;
+        }
+        let confirm = answer["confirm"].as_str().unwrap();
+        question["routing"]["skewness"] = json!(1.0);
+        let uniform = 1e6 * number(fastest(&result(&question), "none"), "layer_latency_s");
+        let none = 1e6 * number(fastest(&answer, "none"), "layer_latency_s");
+        assert!(confirm.contains(&format!("{uniform:.1} µs")), "{uniform}: {confirm}");
+        let shows = confirm.contains("no balancing will help");
+        assert_eq!(shows, none / uniform > 1.02, "{none} {uniform}: {confirm}");
+        shown += usize::from(shows);
+    }
+    assert!(5 < shown && shown < 48, "{shown}");
+}
+
+#[test]
+fn experts_sharded_over_all_devices_stand_beside_where_an_engine_can_build_them() {
+    let stands = |model: &str, devices: u32, nodes: u32, dtype: &str| {
+        let mut question = json!({
+            "model": model,
+            "cluster": {"device": "h200-sxm", "devices": devices, "nodes": nodes, "link": "nvlink4"},
+            "workload": {"phase": "prefill", "batch_size": 2, "sequence_length": 512, "dtype": dtype},
+            "routing": {"skewness": 1.5},
+            "flip_points": false,
+        });
+        if nodes > 1 {
+            question["cluster"]["inter_node_link"] = json!("ib400");
+        }
+        let answer = result(&question);
+        let references = answer["references"].as_array().unwrap();
+        references.iter().any(|reference| reference["id"] == "tensor_experts")
+    };
+    assert!(stands("mixtral-8x7b", 4, 1, "bf16"));
+    // 2048 columns are 256 on each of eight devices, and do not leave the node.
+    assert!(stands("deepseek-v3", 8, 1, "fp8"));
+    assert!(!stands("deepseek-v3", 32, 4, "fp8"));
+    // 768 columns are 96 on each of eight: wide enough, but no whole block of 128.
+    assert!(stands("qwen3-30b-a3b", 8, 1, "bf16"));
+    assert!(!stands("qwen3-30b-a3b", 8, 1, "fp8"));
+}

@@ -384,22 +384,38 @@ fn plan_body(asked: &Answerable, advised: &Advised, plan: &PlanSummary) -> wire:
     }
 }
 
-/// The forced-balance run that shows the ceiling on the user's own machines.
+/// What a forced uniform routing must gain for the run to show what balancing gives.
+const SHOWS: f64 = 1.02;
+
+/// A run on the user's own machines that shows whether balancing gives what is said.
 fn confirm(question: &Question, advised: &Advised) -> String {
-    let Some((none, ceiling)) = advised
-        .none()
-        .and_then(Entry::latency)
-        .zip(advised.ceiling)
-        .filter(|(_, ceiling)| *ceiling > Seconds::ZERO)
-    else {
+    let Some(none) = advised.none().and_then(Entry::feasible_latency) else {
         return "make a deployment that fits first".to_owned();
     };
+    let us = |time: Seconds| time.get() * 1e6;
+    let run = question.system.engine_kind().confirm;
+    let Some(uniform) = advised.uniform else { return format!("{run} on this workload") };
+    if none / uniform > SHOWS {
+        return format!(
+            "{run} on this workload: a mixture-of-experts layer should take {:.1} µs instead of {:.1} \
+             µs ({:.1} % faster); if it does not, no balancing will help",
+            us(uniform),
+            us(none),
+            (none / uniform - 1.0) * 100.0
+        );
+    }
+    let chosen = advised.chosen().filter(|chosen| chosen.strategy != strategies::NONE);
+    let measure = match chosen.and_then(Entry::latency) {
+        Some(latency) => format!(
+            "run with the placement of this answer and without it: a mixture-of-experts layer should \
+             take {:.1} µs instead of {:.1} µs",
+            us(latency),
+            us(none)
+        ),
+        None => format!("time a mixture-of-experts layer: it should take {:.1} µs", us(none)),
+    };
     format!(
-        "{} on this workload: a mixture-of-experts layer should take {:.1} µs instead of {:.1} \
-         µs ({:.1} % faster); if it does not, no balancing will help",
-        question.system.engine_kind().confirm,
-        ceiling.get() * 1e6,
-        none.get() * 1e6,
-        (none / ceiling - 1.0) * 100.0
+        "{measure}; forced uniform routing would show nothing here, since it takes {:.1} µs",
+        us(uniform)
     )
 }

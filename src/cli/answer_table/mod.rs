@@ -84,6 +84,20 @@ fn strategies(out: &mut dyn Write, result: &ResultBody, shown: &[&StrategyBody])
             if runs_on.is_empty() { "no engine today".to_owned() } else { runs_on.join(", ") },
         ]);
     }
+    let none = result
+        .strategies
+        .iter()
+        .find_map(|entry| entry.layer_latency_s.filter(|_| entry.strategy == "none"));
+    for reference in result.references.iter().filter(|one| one.id == "tensor_experts") {
+        table.add_row(vec![
+            "(no expert parallelism)".to_owned(),
+            scaled(reference.layer_latency_s, 1e6, 1),
+            String::new(),
+            scaled(none.map(|none| none / reference.layer_latency_s), 1.0, 4),
+            String::new(),
+            "every expert sharded over all GPUs".to_owned(),
+        ]);
+    }
     table.add_row(vec![
         "(ceiling)".to_owned(),
         scaled(result.ceiling.layer_latency_s, 1e6, 1),

@@ -8,7 +8,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::IntoParams;
 
 use crate::app::error::AppError;
 use crate::app::plan_file::MOUNT;
@@ -25,6 +25,7 @@ use crate::wire::job::{JobView, Status};
 use crate::wire::listing::{ListQuery, RecommendationPage};
 use crate::wire::problem::Problem;
 use crate::wire::time::Moment;
+use crate::wire::violation::Violation;
 use moe_gps_core::formats::placement::FORMATS;
 
 /// Asks for a recommendation.
@@ -178,6 +179,25 @@ pub async fn get_placement(
     Ok(([(header::CONTENT_TYPE, media_type)], plan).into_response())
 }
 
+/// How a launch is written.
+#[derive(Debug, Clone, Copy)]
+enum Written {
+    /// JSON with the arguments one by one, and all beside them.
+    Argv,
+    /// One quoted line.
+    Shell,
+    /// YAML.
+    Yaml,
+}
+
+const SHAPES: [(Written, &str); 3] =
+    [(Written::Argv, "argv"), (Written::Shell, "shell"), (Written::Yaml, "yaml")];
+
+named! {
+    /// How a launch is written.
+    LaunchShape: OneOf(&SHAPES)
+}
+
 /// What a launch is asked for.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -187,23 +207,10 @@ pub struct LaunchQuery {
     pub engine: Option<String>,
     /// `argv` (JSON with everything, the default), `shell` (one quoted line) or `yaml` (the fragment
     /// of an engine that is configured so).
-    #[param(inline)]
-    pub format: Option<LaunchFormat>,
+    #[param(value_type = Option<LaunchShape>, inline)]
+    pub format: Option<String>,
     /// Where the engine finds its placement file; `/etc/moe-gps/placement` if left out.
     pub path: Option<String>,
-}
-
-/// How a launch is written.
-#[derive(Debug, Clone, Copy, Default, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum LaunchFormat {
-    /// JSON with the arguments one by one, and all beside them.
-    #[default]
-    Argv,
-    /// One quoted line.
-    Shell,
-    /// YAML.
-    Yaml,
 }
 
 /// Says how to start an engine so that it follows a finished recommendation.
@@ -230,12 +237,17 @@ pub async fn get_launch(
     Path(id): Path<String>,
     QueryOf(query): QueryOf<LaunchQuery>,
 ) -> Result<Response, Failure> {
+    let asked = query.format.as_deref().unwrap_or("argv");
+    let Some((written, _)) = SHAPES.iter().find(|(_, name)| *name == asked) else {
+        let detail = format!("format is {asked}; it must be argv, shell or yaml");
+        return Err(Failure::invalid(vec![Violation::new("/format", "one_of", detail)]));
+    };
     let path = query.path.as_deref().unwrap_or(MOUNT);
     let launch = app::launch(&service.app, &id, query.engine.as_deref(), path).await?;
-    Ok(match query.format.unwrap_or_default() {
-        LaunchFormat::Argv => Json(launch).into_response(),
-        LaunchFormat::Shell => (TEXT, launch.shell + "\n").into_response(),
-        LaunchFormat::Yaml => {
+    Ok(match written {
+        Written::Argv => Json(launch).into_response(),
+        Written::Shell => (TEXT, launch.shell + "\n").into_response(),
+        Written::Yaml => {
             let yaml = launch.yaml.ok_or_else(|| {
                 AppError::Conflict(format!(
                     "{} takes no YAML for this; ask with format=argv or format=shell",

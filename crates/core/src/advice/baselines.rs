@@ -5,7 +5,7 @@ use crate::pricing::layer::LayerCosts;
 use crate::question::Question;
 use crate::routing::sample::{Chances, Draws};
 use crate::routing::{by_share, in_order};
-use crate::system::{Communication, Parallelism, Preset};
+use crate::system::{Communication, Dtype, Parallelism, Preset, System};
 use crate::units::Seconds;
 
 /// Time of a linear programme that balances a batch after the gate.
@@ -56,11 +56,31 @@ pub(crate) fn price(
     references
 }
 
+/// The narrowest shard of an expert that kernels multiply.
+const NARROWEST: u32 = 64;
+/// Columns that share a scale in block-wise 8-bit floats (DeepSeek-V3, section 3.3.2).
+const SCALED_BLOCK: u32 = 128;
+
+/// Whether an engine can shard every expert over so many devices: shards are whole and no narrower
+/// than kernels take, 8-bit ones hold whole blocks of scales, and all devices reach each other over
+/// the link inside a node.
+fn is_built(system: &System, n_shards: u32) -> bool {
+    let width = system.model.experts.intermediate;
+    let shard = width / n_shards.max(1);
+    width.is_multiple_of(n_shards)
+        && shard >= NARROWEST
+        && (system.workload.dtypes.weights != Dtype::Fp8 || shard.is_multiple_of(SCALED_BLOCK))
+        && n_shards <= system.cluster.devices_per_node
+}
+
 /// Experts sharded over all devices: no imbalance, every device reads a part of every
 /// active expert, an all-reduce combines.
 fn tensor_experts(question: &Question, pricing: &Pricing) -> Option<Seconds> {
     let mut system = question.system.clone();
     let Parallelism { expert_parallel, expert_tensor, .. } = system.parallelism;
+    if !is_built(&system, expert_parallel * expert_tensor) {
+        return None;
+    }
     system.parallelism.expert_parallel = 1;
     system.parallelism.expert_tensor = expert_parallel * expert_tensor;
     let tokens = system.workload.tokens_per_step as f64;

@@ -65,6 +65,8 @@ pub struct Advised {
     pub groups: Option<GroupCost>,
     /// Layer latency no balancing can beat.
     pub ceiling: Option<Seconds>,
+    /// Layer latency as placed now, were every expert equally likely.
+    pub uniform: Option<Seconds>,
     /// Latency of one dense layer.
     pub dense_layer: Seconds,
     /// What is priced beside the strategies, never chosen.
@@ -240,6 +242,7 @@ pub fn advise<R: Recorded>(
         references: baselines::price(question, &pricing, ceiling),
         other_communication: other_communication(question, &pricing, on_samples),
         orders: pricing.orders.clone(),
+        uniform: pricing.uniform()?,
         communication: (pattern, because),
         dense_layer: sampled.dense_layer,
         bands: sampled.bands,

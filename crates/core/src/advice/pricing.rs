@@ -5,12 +5,12 @@ use std::sync::{Arc, OnceLock};
 use crate::advice::choose::{Decided, Deciding, choose, decided};
 use crate::advice::uncertainty::{self, Doubt, Ground, Uncertainty};
 use crate::cancel::Cancel;
-use crate::evaluate::PlanSummary;
 use crate::evaluate::prices::SampledPrices;
 use crate::evaluate::replay::Replayed;
 use crate::evaluate::sampled_steps::{DRAWS, SampledSteps, draws};
 use crate::evaluate::slot_search::SlotSearch;
-use crate::pricing::candidates::{Care, Placements, placements};
+use crate::evaluate::{PlanSummary, mean};
+use crate::pricing::candidates::{Care, IN_USE, Placement, Placements, placements};
 use crate::pricing::entry::{Bands, Entry};
 use crate::pricing::error::PricingError;
 use crate::pricing::layer::LayerCosts;
@@ -18,9 +18,10 @@ use crate::pricing::paper::Paper;
 use crate::pricing::paper_layer::paper_layer;
 use crate::pricing::planner::Planner;
 use crate::pricing::routing_evidence::{OrderRange, Orders, RoutingEvidence};
+use crate::pricing::slot_shares::SlotShares;
 use crate::question::Question;
 use crate::routing::LayerRouting;
-use crate::strategies::{self, Strategy};
+use crate::strategies::{NONE, Strategy};
 use crate::system::{Communication, Preset};
 use crate::units::Seconds;
 
@@ -144,6 +145,28 @@ impl<'a> Pricing<'a> {
         Ok(self.placements.get_or_init(|| Arc::new(made)))
     }
 
+    /// Latency of a layer as it is placed now, with every expert equally likely: what a run with
+    /// forced uniform routing measures.
+    pub(crate) fn uniform(&self) -> Result<Option<Seconds>, PricingError> {
+        let question = self.question;
+        let n_experts = question.system.model.experts.routed as usize;
+        let shares = vec![1.0 / n_experts as f64; n_experts];
+        if paper(question) {
+            let even = RoutingEvidence::Scalar { shares, distribution_error: Some(0.0) };
+            let entries = paper_entries(question, &even);
+            return Ok(entries.iter().find(|one| one.strategy == NONE).and_then(Entry::latency));
+        }
+        let layers = [LayerRouting { forecast: shares.clone(), truth: shares }];
+        let costs = LayerCosts::of(question, self.pattern)?;
+        let in_use = &self.placements()?.all[IN_USE];
+        let first: Vec<SlotShares> = in_use.layers.first().cloned().into_iter().collect();
+        let placed = Placements::of_all(vec![Placement { layers: first, ..*in_use }]);
+        let draws = draws(question.seed, &layers, DRAWS);
+        let drawn = SampledSteps::new(question, &draws, &layers, &costs, &placed);
+        let routed = mean(&mut drawn.under(&placed), |step| costs.routed(&step.loads[IN_USE]));
+        Ok(Some(costs.terms(&routed).total()))
+    }
+
     /// The strategy chosen under another communication pattern.
     pub(crate) fn winner_under(&self, pattern: Communication) -> Option<Strategy> {
         if paper(self.question) {
@@ -158,7 +181,7 @@ impl<'a> Pricing<'a> {
     /// be priced.
     pub(crate) fn priceable(&self, mut entries: Vec<Entry>) -> Vec<Entry> {
         if let RoutingEvidence::Balancedness { .. } = self.known {
-            for entry in entries.iter_mut().filter(|entry| entry.strategy != strategies::NONE) {
+            for entry in entries.iter_mut().filter(|entry| entry.strategy != NONE) {
                 entry.infeasible = Some(
                     "no plan can be made from the balance of devices alone; give counts per \
                      expert or a trace"

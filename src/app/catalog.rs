@@ -226,7 +226,7 @@ mod tests {
         let catalog = Catalog::embedded().unwrap();
         let entry = catalog.device("h200-sxm").unwrap();
         let body = serde_json::to_value(device_body(catalog, entry)).unwrap();
-        assert_eq!(body["memory_bytes"], 141e9);
+        assert_eq!(body["memory_bytes"], 143_771.0 * 1_048_576.0);
         assert!(body["stacks"].as_array().is_some_and(|stacks| !stacks.is_empty()));
         assert!(body["constants"]["gemm"].is_object());
         assert!(body["constants"]["sources"].is_null());

@@ -1,6 +1,7 @@
 //! What predictors of known kinds and shapes cost on a question's device, by the laws.
 
 use moe_gps_core::cost::Laws;
+use moe_gps_core::hardware::Device;
 use moe_gps_core::predict;
 use moe_gps_core::question::{PredictorKind, Question};
 use moe_gps_core::units::Seconds;
@@ -29,7 +30,7 @@ impl<'a> PredictorCosts<'a> {
     pub(super) fn new(question: &'a Question) -> Option<Self> {
         let system = &question.system;
         let device = &system.cluster.device;
-        let stack = device.default_stack(system.engine_kind())?;
+        let stack = Device::stack_of(system)?;
         Some(Self {
             laws: Laws::bind(device, stack, &system.workload.dtypes),
             question,

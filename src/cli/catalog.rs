@@ -1,5 +1,6 @@
 //! `catalog list`, `catalog show ID` and `catalog check`, as tables.
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::PathBuf;
 
@@ -12,6 +13,8 @@ use crate::app::catalog::{
 use crate::wire::catalog::{DeviceBody, LinkBody, ModelBody};
 use moe_gps_core::catalog::check::check;
 use moe_gps_core::catalog::{Catalog, UnknownId, names};
+use moe_gps_core::engines::kernels;
+use moe_gps_core::hardware::Device;
 use moe_gps_lab::calibrate::run::check_file;
 
 /// Why an entry could not be shown.
@@ -83,7 +86,25 @@ pub fn show(out: &mut dyn Write, catalog: &Catalog, id: &str) -> Result<(), Show
     let mut shown = table(&["field", "value", "source"]);
     add_rows(&mut shown, &body, &body["sources"], "");
     align_right(&mut shown, 1..2);
-    Ok(writeln!(out, "{shown}")?)
+    writeln!(out, "{shown}")?;
+    if let Ok(device) = catalog.device(id) {
+        kernels_of(out, &device.value)?;
+    }
+    Ok(())
+}
+
+/// Prints what `engine.moe_kernel` of a question may be on a device.
+fn kernels_of(out: &mut dyn Write, device: &Device) -> io::Result<()> {
+    let mut shown = table(&["stack", "its kernels", "engines' words for them"]);
+    let list = |names: BTreeSet<&str>| names.into_iter().collect::<Vec<_>>().join(", ");
+    for stack in device.stacks.iter() {
+        shown.add_row([
+            stack.name.clone(),
+            list(kernels::kernels_of(stack).collect()),
+            list(kernels::words_of(stack).collect()),
+        ]);
+    }
+    writeln!(out, "\nA question's `engine.moe_kernel` picks the stack:\n{shown}")
 }
 
 /// Prints what is wrong with device files, and says whether all is well.

@@ -81,7 +81,7 @@ async fn what_clashes_is_refused_and_changes_nothing() {
     other["memory_bytes"] = json!(96e9);
     let problem = keep(&app, &other).await.problem(409, "conflict");
     assert!(problem["detail"].as_str().unwrap().contains("other content"), "{problem}");
-    assert_eq!(app.get("/v1/devices/mine").await.json()["memory_bytes"], 141e9);
+    assert_eq!(app.get("/v1/devices/mine").await.json()["memory_bytes"], 143_771.0 * 1_048_576.0);
 }
 
 #[tokio::test]

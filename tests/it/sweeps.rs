@@ -150,7 +150,7 @@ fn calibrated_cells_agree_with_single_questions(#[case] parameter: &str, #[case]
             let (cell, exact) = (matrix[0][j], fastest(&result, strategy));
             assert_eq!(cell.is_some(), exact.is_some(), "{strategy} {parameter} {value}");
             if let (Some(cell), Some(exact)) = (cell, exact) {
-                assert!((cell / exact - 1.0).abs() < 0.03, "{strategy} {value}: {cell} {exact}");
+                assert!((cell / exact - 1.0).abs() < 0.04, "{strategy} {value}: {cell} {exact}");
             }
         }
         let recommendation = &result["recommendation"];

@@ -3,22 +3,26 @@
 //! ```text
 //! weights  = layers/pp · (attention + dense + shared)/tp + experts held + embeddings/tp + small parts
 //! kv/token = layers/pp · width; grouped: 2 · ceil(g/tp) · w, latent: rank + rotary
-//! free     = 0.9 · capacity − weights − replicas − double buffer
+//! reserve  = max(10 % of capacity, activations + buffers)
+//! free     = capacity − reserve − weights − replicas − double buffer
 //! ```
 //!
 //! `tp` devices share one attention, `pp` pipeline stages share the layers, `g` KV heads
 //! of width `w`: with more devices than heads each device keeps a copy of one head, and
 //! the latent stream is kept whole on every device. Windowed layers hold at most their
-//! window. Source: the layouts of vLLM and SGLang; the reserve of 10 % is an assumption
-//! (activations, graphs, fragmentation). Valid for experts divided evenly. Worked number:
+//! window. Source: the layouts of vLLM and SGLang; the reserve of 10 % is an assumption (graphs,
+//! fragmentation, the activations of small steps); `memory/working.rs` has the rest. SGLang sizes a static
+//! pool beforehand, whose complement activations and buffers must fit into. Valid for experts divided evenly. Worked number:
 //! Mixtral 8x7B, bf16, on 4 devices: 23.5 GB of weights and 32 KiB of KV per token.
+
+mod working;
 
 use crate::model::Attention;
 use crate::model::parameters::ParameterCounts;
 use crate::system::{Dtype, Parallelism, System};
 use crate::units::Bytes;
 
-/// Share of the memory kept free for activations, graphs and fragmentation.
+/// Share of the memory kept free for graphs, fragmentation and the activations of small steps.
 pub const RESERVE: f64 = 0.1;
 
 /// What a strategy wants to keep on every device.
@@ -35,7 +39,7 @@ pub struct MemoryPlan {
 pub struct MemoryBudget {
     /// Memory of the device.
     pub capacity: Bytes,
-    /// Kept free.
+    /// Kept free: activations and buffers of the step, or a tenth where they are less.
     pub reserve: Bytes,
     /// Weights without any replica.
     pub weights: Bytes,
@@ -64,7 +68,12 @@ pub struct MemoryBudget {
 #[derive(Debug, Clone, Copy)]
 pub struct SystemMemory {
     capacity: Bytes,
-    reserve: Bytes,
+    activations: Bytes,
+    buffers_per_slot: Bytes,
+    /// Slots of all devices, over the slots of one.
+    devices: f64,
+    /// What is left beside a pool of static size, where the engine has one.
+    beside_pool: Option<Bytes>,
     weights: Bytes,
     /// A routed expert of one layer.
     expert: Bytes,
@@ -84,7 +93,10 @@ impl SystemMemory {
         let kv_per_sequence = kv_bytes_per_sequence(system);
         Self {
             capacity,
-            reserve: capacity * RESERVE,
+            activations: working::activations(system),
+            buffers_per_slot: working::buffers_per_slot(system),
+            devices: f64::from(system.parallelism.expert_parallel),
+            beside_pool: system.engine_kind().static_pool.map(|pool| capacity * (1.0 - pool)),
             weights: weights(system, &counts),
             expert: bytes_of_expert(system, &counts),
             moe_layers: moe_layers_per_device(system),
@@ -99,7 +111,10 @@ impl SystemMemory {
     /// The budget under `plan`.
     #[must_use]
     pub fn under(&self, plan: MemoryPlan) -> MemoryBudget {
-        let Self { capacity, reserve, weights, kv_needed, kv_bytes_per_token, .. } = *self;
+        let Self { capacity, weights, kv_needed, kv_bytes_per_token, .. } = *self;
+        let slots = f64::from(plan.slots_per_device).max(self.base_slots);
+        let working = self.activations + self.buffers_per_slot * (slots * self.devices);
+        let reserve = working.max(capacity * RESERVE);
         let extra_slots = (f64::from(plan.slots_per_device) - self.base_slots).max(0.0);
         let one_layer = self.expert * extra_slots;
         let replicas = one_layer * self.moe_layers;
@@ -118,7 +133,9 @@ impl SystemMemory {
             replicas,
             double_buffer,
             kv_needed,
-            missing: (kv_needed - with).max(Bytes::ZERO),
+            missing: (kv_needed - with)
+                .max(self.beside_pool.map_or(Bytes::ZERO, |room| working - room))
+                .max(Bytes::ZERO),
             kv_bytes_per_token,
             kv_tokens_capacity: tokens(with),
             kv_tokens_lost_to_replicas: tokens(without) - tokens(with),
@@ -134,6 +151,57 @@ impl MemoryBudget {
     pub fn fits(&self) -> bool {
         self.missing <= Bytes::ZERO
     }
+}
+
+/// What would fit where `system` does not: the largest batch on its devices, and the fewest
+/// devices for its batch, in words.
+///
+/// Devices are added as whole multiples, as replicas of attention and to the group of experts.
+#[must_use]
+pub fn way_out(system: &System) -> String {
+    let length = system.workload.tokens_per_step as f64 / system.workload.sequences.max(1) as f64;
+    let with_batch = |sequences: u64| {
+        let mut smaller = system.clone();
+        smaller.workload.sequences = sequences;
+        smaller.workload.tokens_per_step = whole(sequences as f64 * length).max(1);
+        smaller
+    };
+    // The largest batch that fits lies in [fits, too_many).
+    let (mut fits, mut too_many) = (0, system.workload.sequences);
+    while too_many - fits > 1 {
+        let middle = fits + (too_many - fits) / 2;
+        if holds(&with_batch(middle)) { fits = middle } else { too_many = middle }
+    }
+    let batch = match fits {
+        0 => "no batch fits on these devices".to_owned(),
+        _ => format!("the largest batch that fits is {fits} sequences"),
+    };
+    let with_devices = |times: u32| {
+        let mut larger = system.clone();
+        larger.cluster.n_devices *= times;
+        larger.parallelism.attention_data *= times;
+        larger.parallelism.expert_parallel *= times;
+        larger
+    };
+    let experts = system.model.experts.routed;
+    let devices = (2..=experts)
+        .filter(|times| experts.is_multiple_of(system.parallelism.expert_parallel * times))
+        .map(with_devices)
+        .find(holds);
+    match devices {
+        Some(larger) => {
+            format!("{batch}; this one fits from {} devices on", larger.cluster.n_devices)
+        }
+        None => {
+            format!("{batch}; more devices do not help while a replica of attention is as small")
+        }
+    }
+}
+
+/// Whether a system fits without any replica.
+fn holds(system: &System) -> bool {
+    let plan = MemoryPlan { slots_per_device: 0, double_buffer: false };
+    SystemMemory::new(system, system.cluster.device.memory).under(plan).fits()
 }
 
 /// Bytes of one routed expert on one device (a part of it if its matrices are shared).
@@ -255,6 +323,29 @@ mod tests {
         let lacking = small.weights + small.kv_needed - Bytes::new(18e9);
         assert!((small.missing.get() - lacking.get()).abs() < 1.0);
         assert_eq!(small.max_concurrent_sequences_after, 0);
+    }
+
+    #[test]
+    fn what_does_not_fit_says_what_would() {
+        // 8 devices as one replica, 4,096 sequences of 4,096 tokens: 128 KiB of KV cache a token
+        // over eight heads, 16 KiB on each.
+        let mut many = system(8, 8, 4096);
+        many.workload.phase = crate::system::Phase::Decode;
+        (many.workload.sequences, many.workload.tokens_per_step) = (4096, 4096);
+        many.cluster.device.memory = Bytes::new(80e9);
+        assert!(!holds(&many));
+        let said = way_out(&many);
+        let words: Vec<&str> = said.split(' ').collect();
+        let batch: u64 = words[6].parse().unwrap();
+        (many.workload.sequences, many.workload.tokens_per_step) = (batch, batch);
+        assert!(holds(&many), "{said}");
+        (many.workload.sequences, many.workload.tokens_per_step) = (batch + 1, batch + 1);
+        assert!(!holds(&many), "{said}");
+        // Eight experts cannot be divided further.
+        assert!(said.ends_with("as small"), "{said}");
+        let mut two = system(2, 2, 512);
+        two.cluster.device.memory = Bytes::new(60e9);
+        assert!(way_out(&two).ends_with("this one fits from 4 devices on"), "{}", way_out(&two));
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub struct Question {
     pub throughput_at_tpot: bool,
     /// Measured time of a whole step without any strategy.
     pub measured_step: Option<Seconds>,
+    /// Time of a step outside the layers, part of its latency only: LM head, sampling, scheduling.
+    pub step_overhead: Seconds,
     /// Seed of every random draw.
     pub seed: u64,
 }
@@ -60,6 +62,7 @@ impl Question {
             flip_points: true,
             throughput_at_tpot: false,
             measured_step: None,
+            step_overhead: Seconds::ZERO,
             seed: 0,
         }
     }

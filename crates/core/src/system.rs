@@ -32,6 +32,27 @@ impl System {
     pub fn engine_kind(&self) -> &'static Engine {
         self.engine.as_ref().map_or(&unnamed::ENGINE, |engine| engine.kind)
     }
+
+    /// Whole sequences of the busiest replica of attention, ⌈B / replicas⌉: a sequence is never
+    /// split over replicas, since its KV cache is on one (data-parallel attention of vLLM, SGLang
+    /// and TensorRT-LLM). Worked: 9 sequences on 8 replicas are 2 on the busiest.
+    #[must_use]
+    pub fn busiest_sequences(&self) -> u64 {
+        self.workload.sequences.div_ceil(u64::from(self.parallelism.attention_data)).max(1)
+    }
+
+    /// Share of the step's tokens that the busiest replica of attention holds: ⌈B / replicas⌉ / B.
+    /// Worked: 2/9 for 9 sequences on 8 replicas.
+    #[must_use]
+    pub fn busiest_share(&self) -> f64 {
+        self.busiest_sequences() as f64 / self.workload.sequences.max(1) as f64
+    }
+
+    /// Tokens of the busiest replica over the mean of the replicas, 1 where sequences divide evenly.
+    #[must_use]
+    pub fn padding(&self) -> f64 {
+        self.busiest_share() * f64::from(self.parallelism.attention_data)
+    }
 }
 
 /// Devices, and what connects them.

@@ -11,7 +11,8 @@ use crate::wire::answer as wire;
 use crate::wire::question::Method;
 use moe_gps_core::advice::Advised;
 use moe_gps_core::catalog::Catalog;
-use moe_gps_core::engines;
+use moe_gps_core::engines::{self, kernels};
+use moe_gps_core::hardware::Device;
 use moe_gps_core::price::Basis;
 use moe_gps_core::question::Question;
 use moe_gps_core::system::{
@@ -86,6 +87,22 @@ fn assumptions(question: &Question, advised: &Advised) -> BTreeMap<Cow<'static, 
     switches.into_iter().map(|(name, value)| (name.into(), value)).collect()
 }
 
+/// The stack whose constants price the experts, and what they were measured with.
+fn expert_kernel(question: &Question) -> Value {
+    let system = &question.system;
+    let Some(stack) = Device::stack_of(system) else { return Value::Null };
+    if system.assumptions.preset == Preset::Paper {
+        return Value::Null;
+    }
+    let from = kernels::priced_by(stack, system);
+    json!({
+        "stack": stack.name,
+        "framework": from.framework,
+        "version": from.version,
+        "kernel": from.kernel,
+    })
+}
+
 /// The system as priced, defaults filled in.
 fn system(question: &Question) -> BTreeMap<Cow<'static, str>, Value> {
     let parallelism = question.system.parallelism;
@@ -113,6 +130,7 @@ fn system(question: &Question) -> BTreeMap<Cow<'static, str>, Value> {
             }),
         ),
         ("tokens_per_step", json!(workload.tokens_per_step)),
+        ("expert_kernel", expert_kernel(question)),
     ];
     parts.into_iter().map(|(name, value)| (name.into(), value)).collect()
 }

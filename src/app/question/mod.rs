@@ -3,24 +3,25 @@
 
 mod device;
 mod digest;
+mod engine;
 mod predictors;
 mod routing;
 mod system;
+mod unused;
 
 use serde_json::Value;
 
 use crate::app::advisor::AdviceError;
 use crate::app::references::References;
-use crate::wire::question::{self as wire, IdOrObject, Method, Objective};
+use crate::wire::question::{self as wire, Method, Objective};
 use crate::wire::read::Violations;
 use crate::wire::violation::Violation;
 use moe_gps_core::catalog::Catalog;
-use moe_gps_core::formats::device_toml;
 use moe_gps_core::question::{
     Algorithm, Current, Duplication, Grouping, MeasuredLayer, Question, Rebalance,
 };
 use moe_gps_core::strategies::Strategy;
-use moe_gps_core::system::{Assumptions, Preset};
+use moe_gps_core::system::{Assumptions, Phase, Preset, System};
 use moe_gps_core::units::Seconds;
 
 pub(super) use device::profile;
@@ -110,6 +111,9 @@ fn check(
     let cluster =
         system::cluster(asked.cluster.as_ref(), catalog, references.device.as_ref(), violations);
     let system = system::system(asked, model.as_ref(), cluster, assumptions, violations);
+    if let Some(system) = &system {
+        engine::check(system, violations);
+    }
     let traces = &references.traces;
     let routing =
         routing::check(asked, model.as_ref().map(|named| &named.model), traces, violations);
@@ -122,11 +126,14 @@ fn check(
     let default = system.engine_kind().rebalance;
     let device = system.cluster.device.name.clone();
     let mut warnings = routing.warnings(&named.model);
-    warnings.extend(unused(asked));
+    let mode = asked.rebalance.mode.unwrap_or(default.mode);
+    warnings.extend(unused::unused(asked, &system, mode, method));
+    warnings.extend(uneven_replicas(asked, &system));
+    warnings.extend(engine::warnings(&system));
     Some(Answerable {
         question: Question {
             rebalance: Rebalance {
-                mode: asked.rebalance.mode.unwrap_or(default.mode),
+                mode,
                 interval_steps: asked.rebalance.interval_steps.unwrap_or(default.interval_steps),
                 window_steps: asked.rebalance.window_steps,
             },
@@ -150,6 +157,7 @@ fn check(
             flip_points: asked.flip_points.unwrap_or(true),
             throughput_at_tpot: asked.objective == Some(Objective::ThroughputAtTpot),
             measured_step: asked.measured_step_s.map(Seconds::new),
+            step_overhead: asked.step_overhead_s.map_or(Seconds::ZERO, Seconds::new),
             seed: seed?,
         },
         routing,
@@ -289,27 +297,37 @@ fn current(
     })
 }
 
-/// Fields that are valid but change nothing here.
-fn unused(asked: &wire::Question) -> Vec<String> {
-    let paper = asked.assumptions.preset == Some(Preset::Paper);
-    let mut warnings = Vec::new();
-    if paper && asked.engine.is_some() {
-        warnings.push("the paper preset does not depend on `engine`".to_owned());
+/// Replicas of attention that wait for the busiest one, or that are assumed to have a prompt each.
+fn uneven_replicas(asked: &wire::Question, system: &System) -> Option<String> {
+    let replicas = u64::from(system.parallelism.attention_data);
+    let workload = asked.workload.as_ref()?;
+    if replicas < 2 || system.assumptions.preset == Preset::Paper {
+        return None;
     }
-    let device = asked.cluster.as_ref().and_then(|cluster| cluster.device.as_ref());
-    if let Some(IdOrObject::Object(profile)) = device
-        && device_toml::names_engines(profile)
-    {
-        warnings.push(
-            "`engines` in the stacks of the device's profile is ignored: an engine uses the stack \
-             that has its kernel"
-                .to_owned(),
-        );
+    let sequences = system.workload.sequences;
+    let most = system.busiest_sequences();
+    if sequences.is_multiple_of(replicas) {
+        let alone = workload.batch_size.or(workload.sequence_length).is_none();
+        return (alone && system.workload.phase == Phase::Prefill).then(|| {
+            format!(
+                "/workload/tokens_per_step: nothing says how many prompts these are; one for each \
+                 of {replicas} replicas of attention is assumed (give `batch_size` or \
+                 `sequence_length`)"
+            )
+        });
     }
-    if !paper && (asked.assumptions.error_model.is_some() || asked.assumptions.k_comm.is_some()) {
-        warnings.push("`error_model` and `k_comm` belong to the paper preset; not used".to_owned());
-    }
-    warnings
+    let idle = replicas.saturating_sub(sequences);
+    let waiting = if idle > 0 {
+        format!("{idle} replicas idle")
+    } else {
+        format!("{} replicas idle part of the step", replicas * most - sequences)
+    };
+    Some(format!(
+        "/workload: {sequences} sequences do not divide evenly over {replicas} replicas of \
+         attention: the busiest holds {most} and {waiting} (a sequence stays on its replica; \
+         {} sequences would take as long)",
+        most * replicas
+    ))
 }
 
 impl Answerable {

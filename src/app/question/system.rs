@@ -64,9 +64,12 @@ pub(super) fn system(
     assumptions: Assumptions,
     violations: &Violations,
 ) -> Option<System> {
-    let workload = workload(asked.workload.as_ref(), violations);
+    let parallelism = named
+        .zip(cluster.as_ref())
+        .and_then(|(named, cluster)| parallelism(asked, &named.model, cluster, violations));
+    let replicas = parallelism.map_or(1, |parallelism| parallelism.attention_data);
+    let workload = workload(asked.workload.as_ref(), replicas, violations);
     let (named, cluster) = (named?, cluster?);
-    let parallelism = parallelism(asked, &named.model, &cluster, violations);
     let engine = asked.engine.as_ref().and_then(|engine| {
         Some(ServingEngine {
             kind: engine.name?,
@@ -190,7 +193,13 @@ fn link(
     }
 }
 
-fn workload(asked: Option<&wire::Workload>, violations: &Violations) -> Option<Workload> {
+/// What one step computes; `replicas` of attention have a prompt each where nothing says how many
+/// there are.
+fn workload(
+    asked: Option<&wire::Workload>,
+    replicas: u32,
+    violations: &Violations,
+) -> Option<Workload> {
     let asked = asked?;
     let dtype = asked.dtype.unwrap_or(Dtype::Bf16);
     let dtypes = Dtypes {
@@ -229,7 +238,10 @@ fn workload(asked: Option<&wire::Workload>, violations: &Violations) -> Option<W
                 (Some(batch), None, Some(tokens)) => {
                     (batch.min(tokens), tokens, tokens.div_ceil(batch))
                 }
-                (None, None, Some(tokens)) => (1, tokens, tokens),
+                (None, None, Some(tokens)) => {
+                    let prompts = u64::from(replicas).clamp(1, tokens.max(1));
+                    (prompts, tokens, tokens.div_ceil(prompts))
+                }
                 (Some(_), None, None) => {
                     return missing("`sequence_length` is missing (or `tokens_per_step`)");
                 }

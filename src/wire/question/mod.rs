@@ -91,6 +91,9 @@ object! {
         pub measured_layer: Option<MeasuredLayer> = optional(Itself),
         /// Measured time of a whole step without any strategy, to check the model by.
         pub measured_step_s: Option<f64> = optional(1e-9..=86_400.0),
+        /// Time of a step outside the layers, seconds: LM head, sampling, scheduling. Part of
+        /// `model_latency_s` only, 0 if left out.
+        pub step_overhead_s: Option<f64> = optional(SECONDS),
         /// Switches of the cost model.
         pub assumptions: Assumptions = filled(Itself),
         /// Seed of every random draw, 0 if left out.

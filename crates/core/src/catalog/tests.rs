@@ -96,7 +96,7 @@ fn every_device_of_the_contract_is_there() {
     ];
     assert_eq!(ids, contract);
     let a100 = &catalog().device("a100-sxm4-80gb").unwrap().value;
-    assert!((a100.memory.get() - 80e9).abs() < 1.0);
+    assert!((a100.memory.get() - 81_920.0 * 1_048_576.0).abs() < 1.0);
     assert!(catalog().device_document("h200-sxm").unwrap()["stack"].is_array());
 }
 
@@ -304,5 +304,23 @@ fn every_alias_leads_to_one_entry() {
             assert!(seen.insert(alias), "{alias} is another name already");
             assert_eq!(names::resolve(alias, &ids), Some(*id), "{alias}");
         }
+    }
+}
+
+#[test]
+fn memory_is_what_drivers_report() {
+    for (device, mebibytes) in [
+        ("a100-sxm4-40gb", 40_960.0),
+        ("a100-sxm4-80gb", 81_920.0),
+        ("h100-sxm", 81_559.0),
+        ("h200-sxm", 143_771.0),
+        ("h20", 97_871.0),
+        ("l40s", 46_068.0),
+        ("b200-sxm", 183_359.0),
+        ("gb200", 189_471.0),
+        ("mi300x", 196_608.0),
+    ] {
+        let memory = catalog().device(device).unwrap().value.memory.get();
+        assert!((memory - mebibytes * 1_048_576.0).abs() < 1.0, "{device}: {memory}");
     }
 }

@@ -3,13 +3,14 @@
 //! | pattern | dispatch | combine |
 //! | --- | --- | --- |
 //! | replicated | nothing | all-reduce of `T·d·b` over the group |
-//! | `allgather_reducescatter` | all-gather of `T·d·b_dispatch` | reduce-scatter of `T·d·b_combine` |
+//! | `allgather_reducescatter` | all-gather of `f·T·d·b_dispatch` | reduce-scatter of `f·T·d·b_combine` |
 //! | `all_to_all_normal` | one copy per distinct device; over several nodes one per distinct node, then inside it | the same, back |
 //! | `all_to_all_low_latency` | one copy per token and expert | the same, back |
 //! | paper | [`crate::comm::paper`] with f = pairs received over their balanced number | the same |
 //!
-//! Only the all-to-alls depend on routing: they take as long as the busiest device,
-//! whose load is an [`ExchangeLoad`]. An [`Exchange`] is built once per question and
+//! f = [`System::padding`]: every replica's part is padded to the busiest replica's, and the busiest
+//! replica's devices send f times the mean. Only the all-to-alls depend on routing: they take as long
+//! as the busiest device, whose load is an [`ExchangeLoad`]. An [`Exchange`] is built once per question and
 //! priced thousands of times. Worked number: two nodes of NVLink devices without a
 //! profile, see the tests.
 
@@ -62,6 +63,8 @@ struct RoutedLaw {
     devices_per_node: f64,
     /// Pairs or tokens that stay inside the node, as a share of what is received.
     inner_share: f64,
+    /// What a device of the busiest replica sends, where replicas differ.
+    sent: ExchangeLoad,
     /// Experts' matrices shared by several devices: an exchange among them besides.
     sharded: Option<(CollectiveLaw, Bytes)>,
 }
@@ -101,11 +104,15 @@ impl Exchange {
                 combine: law(Collective::AllReduce).price(size(dtypes.combine)),
             }),
             Communication::AllgatherReducescatter => ExchangeTerm::Fixed(ExchangePrice {
-                dispatch: law(Collective::AllGather).price(size(dtypes.dispatch)),
-                combine: law(Collective::ReduceScatter).price(size(dtypes.combine)),
+                dispatch: law(Collective::AllGather)
+                    .price(size(dtypes.dispatch) * system.padding()),
+                combine: law(Collective::ReduceScatter)
+                    .price(size(dtypes.combine) * system.padding()),
             }),
-            Communication::AllToAllNormal => routed(system, tokens, DeepEpMode::Normal),
-            Communication::AllToAllLowLatency => routed(system, tokens, DeepEpMode::LowLatency),
+            Communication::AllToAllNormal => routed(system, tokens, DeepEpMode::Normal, balanced),
+            Communication::AllToAllLowLatency => {
+                routed(system, tokens, DeepEpMode::LowLatency, balanced)
+            }
             Communication::Paper => {
                 let link = slowest_link(system);
                 let at = |factor| {
@@ -203,10 +210,16 @@ impl RoutedLaw {
     /// What goes through the link inside the node, and what through the one across.
     fn received(&self, load: &ExchangeLoad) -> (f64, f64) {
         match self.unit {
-            Unit::Tokens => (load.tokens, load.node_tokens / self.devices_per_node),
+            Unit::Tokens => (
+                load.tokens.max(self.sent.tokens),
+                load.node_tokens.max(self.sent.node_tokens) / self.devices_per_node,
+            ),
             // Low latency sends every pair straight to its device, over the rail if far.
-            Unit::Pairs if self.outer_is_whole => (load.pairs * self.inner_share, load.pairs),
-            Unit::Pairs => (load.pairs * self.inner_share, load.pairs * (1.0 - self.inner_share)),
+            Unit::Pairs => {
+                let pairs = load.pairs.max(self.sent.pairs);
+                let across = if self.outer_is_whole { 1.0 } else { 1.0 - self.inner_share };
+                (pairs * self.inner_share, pairs * across)
+            }
         }
     }
 
@@ -215,8 +228,10 @@ impl RoutedLaw {
     }
 }
 
-fn routed(system: &System, tokens: f64, mode: DeepEpMode) -> ExchangeTerm {
-    let law = |way| routed_law(system, tokens, mode, way);
+fn routed(system: &System, tokens: f64, mode: DeepEpMode, balanced: ExchangeLoad) -> ExchangeTerm {
+    let padding = system.padding();
+    let sent = if padding > 1.0 { balanced.times(padding) } else { ExchangeLoad::default() };
+    let law = |way| RoutedLaw { sent, ..routed_law(system, tokens * padding, mode, way) };
     ExchangeTerm::Routed(Box::new([law(Way::Dispatch), law(Way::Combine)]))
 }
 
@@ -259,6 +274,7 @@ fn routed_law(system: &System, tokens: f64, mode: DeepEpMode, way: Way) -> Route
         inner,
         outer,
         devices_per_node: f64::from(inside),
+        sent: ExchangeLoad::default(),
         inner_share: if group > 1 { f64::from(inside - 1) / f64::from(group - 1) } else { 1.0 },
         sharded,
     }

@@ -4,7 +4,7 @@ use crate::comm::expected_destinations::distinct_blocks;
 use crate::model::Experts;
 
 /// What the busiest device receives in one layer of one step, from other devices.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct ExchangeLoad {
     /// Tokens with at least one expert there.
     pub tokens: f64,
@@ -39,6 +39,15 @@ impl ExchangeLoad {
             tokens: tokens * distinct(devices) * from_others(devices),
             pairs: tokens * f64::from(experts.top_k) * from_others(devices),
             node_tokens: tokens * distinct(nodes) * from_others(nodes),
+        }
+    }
+
+    /// All of it times `factor`.
+    pub(crate) fn times(self, factor: f64) -> Self {
+        Self {
+            tokens: self.tokens * factor,
+            pairs: self.pairs * factor,
+            node_tokens: self.node_tokens * factor,
         }
     }
 }

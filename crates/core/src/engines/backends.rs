@@ -60,6 +60,22 @@ pub fn pattern(engine: &Engine, name: &str) -> Option<BackendPattern> {
     Some(*found)
 }
 
+/// Whether the name leaves the exchange to the engine, as SGLang's `none` does.
+#[must_use]
+pub fn is_automatic(name: &str) -> bool {
+    ["none", "auto"].iter().any(|word| name.eq_ignore_ascii_case(word))
+}
+
+/// Every name `engine` takes, and the libraries known by a part of a name.
+#[must_use]
+pub fn names(engine: &Engine) -> Vec<&'static str> {
+    let own = engine.backends.iter().map(|(name, _)| *name);
+    let mut names: Vec<&str> = own.chain(LIBRARIES.iter().map(|(part, _)| *part)).collect();
+    names.sort_unstable();
+    names.dedup();
+    names
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -11,9 +11,8 @@ pub fn cuda_graph(system: &System) -> bool {
         return stated;
     }
     let limit = system.engine_kind().graphed_prefill_tokens;
-    let groups = u64::from(system.parallelism.attention_data.max(1));
-    let local = system.workload.tokens_per_step.div_ceil(groups);
-    system.workload.phase == Phase::Decode || local <= limit
+    let local = system.workload.tokens_per_step as f64 * system.busiest_share();
+    system.workload.phase == Phase::Decode || local <= limit as f64
 }
 
 /// A communication pattern, why it, and what else might run.

@@ -4,10 +4,11 @@
 //! 182b75ea (November 2026), read from their sources; numbers behind `#` are issues of the
 //! engine named. Everything that depends on the engine is a field of [`Engine`]; nothing
 //! outside this folder compares engines. [`defaults`] says what an engine does when it is not
-//! told otherwise, [`support`] which strategies it runs, [`settings`] how it runs a plan.
+//! told otherwise, [`support`] which strategies it runs, [`settings`] how it runs a plan, [`kernels`] what its experts run on.
 
 pub mod backends;
 pub mod defaults;
+pub mod kernels;
 pub mod settings;
 pub mod sglang;
 pub mod support;
@@ -52,6 +53,9 @@ pub struct Engine {
     pub all_reduce: CollectiveKernel,
     /// Builds of DeepEP whose measured laws price its all-to-all, the nearest first.
     pub exchange_builds: &'static [&'static Self],
+    /// Share of the memory it gives to a pool of weights and KV cache whose size activations do
+    /// not change; `None` where the pool takes what activations leave.
+    pub static_pool: Option<f64>,
     /// Number format of dispatched tokens where a measurement does not state it.
     pub dispatch_format: Dtype,
     /// Kernels of the routed experts, as device profiles name them: its default one, then

@@ -27,6 +27,8 @@ pub static ENGINE: Engine = Engine {
     // Its custom all-reduce is vLLM's.
     all_reduce: CollectiveKernel::Vllm,
     exchange_builds: &[&ENGINE],
+    // --mem-fraction-static as its guide to large-scale expert parallelism sets it for prefill.
+    static_pool: Some(0.85),
     dispatch_format: Dtype::Fp8,
     // Nobody measured its Triton kernel; it descends from vLLM's.
     moe_kernels: &["sglang_fused_moe_triton", "vllm_triton", "vllm_fused_moe"],

@@ -27,6 +27,7 @@ pub static ENGINE: Engine = Engine {
     communication,
     all_reduce: CollectiveKernel::TensorRtLlm,
     exchange_builds: &[&ENGINE, &sglang::ENGINE],
+    static_pool: None,
     dispatch_format: Dtype::Bf16,
     moe_kernels: &["moe_torch_flow_cutlass", "moe_torch_flow"],
     replica_split: ReplicaSplit::Hashed,

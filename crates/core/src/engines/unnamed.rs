@@ -22,6 +22,7 @@ pub static ENGINE: Engine = Engine {
     },
     all_reduce: CollectiveKernel::Nccl,
     exchange_builds: &[&sglang::ENGINE],
+    static_pool: None,
     dispatch_format: Dtype::Bf16,
     // The first stack of a device answers.
     moe_kernels: &[],

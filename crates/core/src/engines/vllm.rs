@@ -30,6 +30,7 @@ pub static ENGINE: Engine = Engine {
     communication: |_| gathered("vLLM's default with data-parallel attention"),
     all_reduce: CollectiveKernel::Vllm,
     exchange_builds: &[&ENGINE, &sglang::ENGINE],
+    static_pool: None,
     dispatch_format: Dtype::Bf16,
     moe_kernels: &["vllm_triton", "vllm_fused_moe"],
     // A Knuth hash of the token picks the replica.

@@ -22,6 +22,7 @@ pub static ENGINE: Engine = Engine {
     },
     all_reduce: CollectiveKernel::Nccl,
     exchange_builds: &[&ENGINE, &sglang::ENGINE],
+    static_pool: None,
     dispatch_format: Dtype::Bf16,
     // No device with its own kernel is in the catalog; vLLM's stands in.
     moe_kernels: &["ascend_grouped_matmul", "vllm_triton", "vllm_fused_moe"],

@@ -19,9 +19,9 @@ pub(crate) fn sum(prices: &[Price]) -> Price {
     }
 }
 
-/// Norms, projections and attention of one layer for `tokens` new tokens on a device,
-/// averaged over windowed and full layers.
-pub(crate) fn attention_block(system: &System, laws: &Laws, tokens: f64) -> Price {
+/// Norms, projections and attention of one layer for `tokens` new tokens of so many sequences on a
+/// device, averaged over windowed and full layers.
+pub(crate) fn attention_block(system: &System, laws: &Laws, tokens: f64, sequences: f64) -> Price {
     let model = &system.model;
     let tensor = f64::from(system.parallelism.attention_tensor);
     let d = f64::from(model.hidden_size);
@@ -70,8 +70,6 @@ pub(crate) fn attention_block(system: &System, laws: &Laws, tokens: f64) -> Pric
     };
     prices.push(laws.gemm.price(tokens, d, heads * v));
 
-    let local = f64::from(system.parallelism.attention_data);
-    let sequences = (system.workload.sequences as f64 / local).max(f64::MIN_POSITIVE);
     let span = |window: Option<f64>| Span {
         sequences,
         new: tokens / sequences,

@@ -108,7 +108,9 @@ impl Entry {
     pub fn model_latency(&self, question: &Question, dense_layer: Seconds) -> Option<Seconds> {
         let model = &question.system.model;
         self.latency().map(|layer| {
-            layer * f64::from(model.moe_layers) + dense_layer * f64::from(model.dense_layers)
+            layer * f64::from(model.moe_layers)
+                + dense_layer * f64::from(model.dense_layers)
+                + question.step_overhead
         })
     }
 

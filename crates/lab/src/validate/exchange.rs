@@ -70,7 +70,8 @@ fn system(case: &ExchangeCase, cluster: Cluster) -> System {
         },
         workload: Workload {
             phase: Phase::Prefill,
-            sequences: 1,
+            // As many on every replica of attention.
+            sequences: u64::from(devices),
             tokens_per_step: u64::from(case.tokens_per_device) * u64::from(devices),
             context: 1,
             dtypes: Dtypes { dispatch: case.dispatch, ..BF16 },

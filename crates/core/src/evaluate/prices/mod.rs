@@ -8,7 +8,7 @@ pub(crate) mod plans;
 
 use crate::evaluate::sampled_steps::{Sampled, SampledSteps};
 use crate::evaluate::{LayerStep, Steps, mean};
-use crate::memory::{MemoryBudget, MemoryPlan, SystemMemory};
+use crate::memory::{self, MemoryBudget, MemoryPlan, SystemMemory};
 use crate::pricing::candidates::{IN_USE, Placements};
 use crate::pricing::entry::{Entry, PricedPredictor};
 use crate::pricing::layer::{LayerCosts, Routed};
@@ -19,7 +19,7 @@ use crate::strategies::token_to_expert::by_accuracy::ByAccuracy;
 use crate::strategies::token_to_expert::mispredicted;
 use crate::strategies::token_to_expert::predictor_curve::optimum;
 use crate::strategies::token_to_expert::stepwise::{Stepwise, Told};
-use crate::strategies::{LIST, Placing, Strategy};
+use crate::strategies::{self, LIST, Placing, Strategy};
 use crate::terms::Terms;
 use crate::units::{Bytes, Seconds};
 
@@ -181,11 +181,20 @@ impl<'a> SampledPrices<'a> {
         self.memory.under(MemoryPlan { slots_per_device, double_buffer })
     }
 
+    /// Why a placement cannot be run; without any strategy also what could.
+    fn lacking(&self, index: usize) -> Option<String> {
+        let why = lacking(&self.memory(index))?;
+        if self.placements.all[index].strategy != strategies::NONE {
+            return Some(why);
+        }
+        Some(format!("{why}; {}", memory::way_out(&self.question.system)))
+    }
+
     fn entry(&self, index: usize, terms: Terms) -> Entry {
         Entry {
             strategy: self.placements.all[index].strategy,
             predictor: None,
-            infeasible: lacking(&self.memory(index)),
+            infeasible: self.lacking(index),
             terms: Some(terms),
             served: None,
         }
@@ -276,7 +285,7 @@ fn lacking(memory: &MemoryBudget) -> Option<String> {
         let gigabytes = |bytes: Bytes| bytes.get() / 1e9;
         format!(
             "does not fit: {:.1} GB are missing on every device ({:.1} GB of weights, {:.1} GB of \
-             replicas and copies, {:.1} GB of KV cache, {:.1} GB reserve, of {:.1} GB)",
+             replicas and copies, {:.1} GB of KV cache, {:.1} GB for activations, buffers and reserve, of {:.1} GB)",
             gigabytes(memory.missing),
             gigabytes(memory.weights),
             gigabytes(memory.replicas + memory.double_buffer),

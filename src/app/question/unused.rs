@@ -1,0 +1,128 @@
+//! Fields of a question that are valid but change nothing in it, each with its pointer.
+
+use crate::wire::question::{self as wire, IdOrObject, Method};
+use moe_gps_core::engines::defaults;
+use moe_gps_core::formats::device_toml;
+use moe_gps_core::question::RebalanceMode;
+use moe_gps_core::system::{Communication, Dtype, Phase, Preset, System};
+
+/// What is stated and changes nothing, and why.
+pub(super) fn unused(
+    asked: &wire::Question,
+    system: &System,
+    mode: RebalanceMode,
+    method: Option<Method>,
+) -> Vec<String> {
+    let paper = system.assumptions.preset == Preset::Paper;
+    let mut found = of_the_preset(asked, paper);
+    let mut note = |stated: bool, pointer: &str, because: &str| {
+        if stated {
+            found.push(format!("{pointer} changes nothing here: {because}"));
+        }
+    };
+    let cluster = asked.cluster.as_ref();
+    note(
+        cluster.is_some_and(|cluster| cluster.inter_node_link.is_some())
+            && system.cluster.n_nodes() < 2,
+        "/cluster/inter_node_link",
+        "all devices stand in one node",
+    );
+    note(system.cluster.devices_per_node < 2, "/cluster/link", "every device is alone in its node");
+    note(
+        asked.workload.as_ref().is_some_and(|workload| workload.sequence_length.is_some())
+            && system.workload.phase == Phase::Decode,
+        "/workload/sequence_length",
+        "a sequence has one new token in decode",
+    );
+    let renewal = &asked.rebalance;
+    if mode == RebalanceMode::StartupMap {
+        let because = "a map that is loaded at start is not renewed";
+        note(renewal.interval_steps.is_some(), "/rebalance/interval_steps", because);
+        note(renewal.window_steps.is_some(), "/rebalance/window_steps", because);
+    } else {
+        note(
+            renewal.window_steps.is_some() && method != Some(Method::Simulated),
+            "/rebalance/window_steps",
+            "only a replay of a recording has steps to look back on",
+        );
+    }
+    note(
+        asked.duplication.groups.is_some()
+            && (system.model.experts.groups.is_none() || system.cluster.n_nodes() < 2),
+        "/duplication/groups",
+        "only models with groups of experts, on several nodes, are planned by groups",
+    );
+    note(
+        asked.current.as_ref().is_some_and(|current| current.slots_per_device.is_some()),
+        "/current/slots_per_device",
+        "`physical_to_logical` says it; without a map the strategy's own plan stands in",
+    );
+    if paper {
+        return found;
+    }
+    let mut note = |stated: bool, pointer: &str, because: &str| {
+        if stated {
+            found.push(format!("{pointer} changes nothing here: {because}"));
+        }
+    };
+    let sent_otherwise = asked.workload.as_ref().is_some_and(|workload| {
+        workload.dtypes.dispatch.is_some_and(|sent| sent != workload.dtype.unwrap_or(Dtype::Bf16))
+    });
+    note(
+        sent_otherwise && defaults::communication(system).pattern == Communication::Replicated,
+        "/workload/dtypes/dispatch",
+        "every device holds every token, so that none is sent to experts",
+    );
+    note(
+        asked.engine.as_ref().is_some_and(|engine| engine.cuda_graph.is_some())
+            && asked.assumptions.launch_s.is_some(),
+        "/engine/cuda_graph",
+        "`assumptions.launch_s` says what a launch costs",
+    );
+    note(
+        asked.assumptions.attention_imbalance.is_some() && asked.measured_layer.is_some(),
+        "/assumptions/attention_imbalance",
+        "`measured_layer.attention_s` takes the place of attention",
+    );
+    found
+}
+
+/// What belongs to the other preset, and what a profile of the device states in vain.
+fn of_the_preset(asked: &wire::Question, paper: bool) -> Vec<String> {
+    let mut found = Vec::new();
+    let assumed = &asked.assumptions;
+    let belongs = if paper {
+        vec![
+            (asked.engine.is_some(), "/engine"),
+            (assumed.overlap.is_some(), "/assumptions/overlap"),
+            (assumed.launch_s.is_some(), "/assumptions/launch_s"),
+            (assumed.attention_imbalance.is_some(), "/assumptions/attention_imbalance"),
+            (assumed.replica_split.is_some(), "/assumptions/replica_split"),
+        ]
+    } else {
+        let by_the_paper = assumed.communication == Some(Communication::Paper);
+        vec![
+            (assumed.error_model.is_some(), "/assumptions/error_model"),
+            (assumed.cap_at_baseline.is_some(), "/assumptions/cap_at_baseline"),
+            (assumed.k_comm.is_some() && !by_the_paper, "/assumptions/k_comm"),
+        ]
+    };
+    let other = if paper { "the calibrated preset" } else { "the paper preset" };
+    found.extend(
+        belongs
+            .into_iter()
+            .filter(|(stated, _)| *stated)
+            .map(|(_, pointer)| format!("{pointer} changes nothing here: it belongs to {other}")),
+    );
+    let device = asked.cluster.as_ref().and_then(|cluster| cluster.device.as_ref());
+    if let Some(IdOrObject::Object(profile)) = device
+        && device_toml::names_engines(profile)
+    {
+        found.push(
+            "`engines` in the stacks of the device's profile is ignored: an engine uses the stack \
+             that has its kernel"
+                .to_owned(),
+        );
+    }
+    found
+}

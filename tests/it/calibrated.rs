@@ -101,7 +101,9 @@ fn assert_sound(result: &Value) {
 
     let references = result["references"].as_array().unwrap();
     let ids: Vec<&str> = references.iter().filter_map(|one| one["id"].as_str()).collect();
-    assert_eq!(ids, ["tensor_experts", "post_gate_split", "balanced"]);
+    // Sharding over all devices only where an engine can build it.
+    let always = ids.strip_prefix(&["tensor_experts"]).unwrap_or(&ids);
+    assert_eq!(always, ["post_gate_split", "balanced"]);
     for flip in result["flip_points"].as_array().unwrap() {
         assert_eq!(
             flip["value"].is_null() && flip["parameter"] != "communication",

@@ -236,11 +236,8 @@ fn cases(traces: [&str; 2]) -> Vec<Case> {
         ),
         (
             "/duplication/allow_duplicates",
-            with(
-                with(node(), "/routing/skewness", &json!(4.0)),
-                "/duplication",
-                &json!({"slots_per_device": 4, "algorithm": "eplb"}),
-            ),
+            // More slots than experts cannot be filled otherwise.
+            with(node(), "/duplication", &json!({"slots_per_device": 9})),
             json!(false),
             json!(true),
         ),

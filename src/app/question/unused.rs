@@ -57,6 +57,13 @@ pub(super) fn unused(
         "/current/slots_per_device",
         "`physical_to_logical` says it; without a map the strategy's own plan stands in",
     );
+    if asked.duplication.allow_duplicates == Some(true) {
+        found.push(
+            "/duplication/allow_duplicates: a device holds an expert twice only where no plan \
+             without that is as even, which is rare"
+                .to_owned(),
+        );
+    }
     if paper {
         return found;
     }

@@ -47,6 +47,7 @@ pub struct Asked {
 
 /// Answers a question without a server.
 #[derive(Debug, Clone, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "every one is a flag")]
 pub struct Advise {
     #[command(flatten)]
     asked: Asked,

@@ -39,8 +39,9 @@ fn a_sequence_stays_on_its_replica() {
         ["attention_s", "dispatch_s", "router_s"].map(|name| term(&result, name))
     };
     let (one, eight, nine, sixteen) = (of(1), of(8), of(9), of(16));
-    assert_eq!(one, eight, "attention, padded all-gather and router are the busiest replica's");
-    assert_eq!(nine, sixteen);
+    let same = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a / b - 1.0).abs() < 1e-12);
+    assert!(same(&one, &eight), "attention, gather and router are the busiest replica's");
+    assert!(same(&nine, &sixteen));
     assert!((one[0] - 4522.0).abs() < 1.0, "{one:?}");
     assert!((nine[0] - 9219.0).abs() < 1.0, "{nine:?}");
     // Tokens that experts compute are the real ones.
@@ -86,7 +87,7 @@ fn a_kernel_picks_its_stack_and_an_unknown_one_is_refused() {
     assert_eq!(own["provenance"]["system"]["expert_kernel"]["stack"], "sglang-deepep-prefill");
     assert!((term(&own, "expert_ffn_s") - 632.0).abs() < 1.0, "{own}");
     let named = json!({"name": "sglang", "all2all_backend": "deepep", "moe_kernel": "deep_gemm"});
-    assert_eq!(ffn(named), term(&own, "expert_ffn_s"));
+    assert!((ffn(named) / term(&own, "expert_ffn_s") - 1.0).abs() < 1e-12);
     let triton = json!({"name": "sglang", "all2all_backend": "deepep", "moe_kernel": "triton"});
     assert!((ffn(triton) - 440.0).abs() < 2.0, "the roofline of a kernel measured in bf16");
 
@@ -173,7 +174,7 @@ fn a_step_takes_its_overhead_besides() {
     let of = |result: &Value, name: &str| entry(result, "none")[name].as_f64().unwrap();
     let more = of(&after, "model_latency_s") - of(&before, "model_latency_s");
     assert!((more - 2e-3).abs() < 1e-9, "{more}");
-    assert_eq!(of(&after, "layer_latency_s"), of(&before, "layer_latency_s"));
+    assert!((of(&after, "layer_latency_s") / of(&before, "layer_latency_s") - 1.0).abs() < 1e-12);
 }
 
 #[test]

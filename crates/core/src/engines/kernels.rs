@@ -13,7 +13,7 @@ use crate::system::{Dtype, Phase, ServingEngine, System};
 /// An engine's own word for a kernel.
 struct Word {
     /// The word, in lower case.
-    word: &'static str,
+    name: &'static str,
     /// Engines whose option takes it.
     engines: &'static [&'static Engine],
     /// Kernels of device profiles it stands for, the nearest first; empty where nobody measured it.
@@ -34,15 +34,15 @@ const SGLANG: &Engine = &sglang::ENGINE;
 const TRTLLM: &Engine = &tensorrt_llm::ENGINE;
 
 const fn word(
-    word: &'static str,
+    name: &'static str,
     engines: &'static [&'static Engine],
     kernels: &'static [&'static str],
 ) -> Word {
-    Word { word, engines, kernels }
+    Word { name, engines, kernels }
 }
 
 /// Sources: vLLM's `--moe-backend` (vllm/config/kernel.py), SGLang's `--moe-runner-backend`
-/// (srt/server_args.py, `MOE_RUNNER_BACKEND_CHOICES`), TensorRT-LLM's `moe_config.backend`
+/// (`srt/server_args.py`, `MOE_RUNNER_BACKEND_CHOICES`), TensorRT-LLM's `moe_config.backend`
 /// (`llmapi/llm_args.py`), in the versions of [`crate::engines`].
 static WORDS: &[Word] = &[
     word("triton", &[VLLM, SGLANG, TRTLLM], TRITON),
@@ -73,7 +73,7 @@ struct BackendKernel {
     kernel: &'static str,
 }
 
-/// Source: SGLang's `DeepEPMoE` (srt/layers/moe/ep_moe/layer.py), which runs `DeepGEMM` on what
+/// Source: SGLang's `DeepEPMoE` (`srt/layers/moe/ep_moe/layer.py`), which runs `DeepGEMM` on what
 /// DeepEP hands over, whatever the runner backend.
 const BACKEND_KERNELS: [BackendKernel; 2] = [
     BackendKernel {
@@ -127,7 +127,7 @@ pub fn named(system: &System, name: &str) -> Option<Named> {
 #[must_use]
 pub fn names(device: &Device) -> Vec<&str> {
     let kernels: BTreeSet<&str> = device.stacks.iter().flat_map(kernels_of).collect();
-    kernels.into_iter().chain(WORDS.iter().map(|word| word.word)).collect()
+    kernels.into_iter().chain(WORDS.iter().map(|word| word.name)).collect()
 }
 
 /// Every word that leads to a kernel of `stack`.
@@ -135,7 +135,7 @@ pub fn words_of(stack: &Stack) -> impl Iterator<Item = &'static str> {
     let leads = |word: &&Word| {
         word.kernels.iter().any(|kernel| kernels_of(stack).any(|own| own == *kernel))
     };
-    WORDS.iter().filter(leads).map(|word| word.word)
+    WORDS.iter().filter(leads).map(|word| word.name)
 }
 
 /// The kernels that the constants of a stack stand for, in any number format.
@@ -147,7 +147,7 @@ pub fn kernels_of(stack: &Stack) -> impl Iterator<Item = &str> {
 
 fn find(name: &str) -> Option<&'static Word> {
     let name = name.to_ascii_lowercase();
-    WORDS.iter().find(|word| word.word == name)
+    WORDS.iter().find(|word| word.name == name)
 }
 
 /// Whether a name leaves the kernel to the engine.

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::{Args, ValueEnum};
 
 use crate::app::error::AppError;
@@ -57,7 +57,14 @@ pub fn run(command: &Launch, out: &mut dyn Write) -> Result<()> {
     }
     match command.format {
         Format::Argv => writeln!(out, "{}", serde_json::to_string_pretty(&launch)?)?,
-        Format::Shell => writeln!(out, "{}", launch.shell)?,
+        Format::Shell if !launch.shell.is_empty() => writeln!(out, "{}", launch.shell)?,
+        Format::Shell if launch.yaml.is_some() => {
+            bail!("{} is configured in YAML; ask with --format yaml", launch.engine)
+        }
+        // Standard output is pasted: an empty one changes nothing.
+        Format::Shell => {
+            writeln!(std::io::stderr(), "{}: nothing is to be changed", launch.engine)?
+        }
         Format::Yaml => {
             let yaml = launch.yaml.with_context(|| {
                 format!("{} takes no YAML for this; ask with --format shell", launch.engine)

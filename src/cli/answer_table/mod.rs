@@ -32,7 +32,11 @@ const TERMS: [Term; 10] = [
 /// Of the strategies that no engine runs only the best is shown, unless `all` are asked for.
 pub(super) fn write(out: &mut dyn Write, result: &ResultBody, all: bool) -> io::Result<()> {
     let advice = &result.recommendation;
-    let strategy = advice.strategy.as_deref().unwrap_or("nothing can be run");
+    let strategy = match advice.strategy.as_deref() {
+        Some(_) if advice.verdict == "keep" => "what runs now",
+        Some(strategy) => strategy,
+        None => "see why below",
+    };
     writeln!(out, "{}: {strategy}", advice.verdict.replace('_', " "))?;
     writeln!(out, "\n{}\n", wrapped(&advice.reason))?;
     let shown = shown(result, all);

@@ -63,7 +63,7 @@ pub fn run(command: &Launch, out: &mut dyn Write) -> Result<()> {
         }
         // Standard output is pasted: an empty one changes nothing.
         Format::Shell => {
-            writeln!(std::io::stderr(), "{}: nothing is to be changed", launch.engine)?
+            writeln!(std::io::stderr(), "{}: nothing is to be changed", launch.engine)?;
         }
         Format::Yaml => {
             let yaml = launch.yaml.with_context(|| {

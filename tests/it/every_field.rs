@@ -236,6 +236,12 @@ fn cases(traces: [&str; 2]) -> Vec<Case> {
         ),
         (
             "/duplication/allow_duplicates",
+            with(node(), "/duplication", &json!({"slots_per_device": 9, "max_copies": 6})),
+            json!(false),
+            json!(true),
+        ),
+        (
+            "/duplication/allow_duplicates",
             // More slots than experts cannot be filled otherwise.
             with(node(), "/duplication", &json!({"slots_per_device": 9})),
             json!(false),

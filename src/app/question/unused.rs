@@ -57,12 +57,14 @@ pub(super) fn unused(
         "/current/slots_per_device",
         "`physical_to_logical` says it; without a map the strategy's own plan stands in",
     );
-    if asked.duplication.allow_duplicates == Some(true) {
-        found.push(
-            "/duplication/allow_duplicates: a device holds an expert twice only where no plan \
-             without that is as even, which is rare"
-                .to_owned(),
-        );
+    let devices = system.parallelism.expert_parallel;
+    if asked.duplication.allow_duplicates == Some(true)
+        && asked.duplication.max_copies.is_none_or(|copies| copies <= devices)
+    {
+        found.push(format!(
+            "/duplication/allow_duplicates seldom changes a plan in which no expert has more \
+             copies than there are devices; max_copies above {devices} allows them"
+        ));
     }
     if paper {
         return found;

@@ -41,9 +41,9 @@ const fn word(
     Word { name, engines, kernels }
 }
 
-/// Sources: vLLM's `--moe-backend` (vllm/config/kernel.py), SGLang's `--moe-runner-backend`
-/// (`srt/server_args.py`, `MOE_RUNNER_BACKEND_CHOICES`), TensorRT-LLM's `moe_config.backend`
-/// (`llmapi/llm_args.py`), in the versions of [`crate::engines`].
+/// Sources: SGLang's `--moe-runner-backend` (`srt/server_args.py`, `MOE_RUNNER_BACKEND_CHOICES`, read);
+/// vLLM's `--moe-backend` (vllm/config/kernel.py) and TensorRT-LLM's `moe_config.backend`
+/// (`llmapi/llm_args.py`) as known, not read: a word that is missing there is refused with the list.
 static WORDS: &[Word] = &[
     word("triton", &[VLLM, SGLANG, TRTLLM], TRITON),
     word("triton_kernel", &[SGLANG], TRITON),
@@ -58,8 +58,8 @@ static WORDS: &[Word] = &[
     word("flashinfer_cutedsl", &[VLLM, SGLANG], &[]),
     word("cutedsl", &[TRTLLM], &[]),
     word("flashinfer_mxfp4", &[SGLANG], &[]),
-    word("marlin", &[VLLM], &[]),
-    word("aiter", &[VLLM], &[]),
+    word("marlin", &[VLLM, SGLANG], &[]),
+    word("aiter", &[VLLM, SGLANG], &[]),
     word("vanilla", &[TRTLLM], &[]),
 ];
 

@@ -133,7 +133,7 @@ impl Asked {
     }
 }
 
-/// Runs `advise` and writes the answer to `out`; whether it may be followed as it stands.
+/// Runs `advise` and writes the answer to `out`; whether it is advice to follow.
 pub fn run(command: &Advise, out: &mut dyn Write) -> Result<bool> {
     let (advice, ids) = command.asked.answer()?;
     let result: ResultBody = serde_json::from_str(advice.result.get())?;

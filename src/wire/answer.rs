@@ -25,7 +25,9 @@ pub struct ResultBody {
     /// What perfect balance at no cost would give.
     pub ceiling: CeilingBody,
     /// Where the recommended strategy changes, all else held; the nearest change below and
-    /// above, nearer first; one entry with null where it does not change.
+    /// above, nearer first; one entry with null where it does not change to what gains 2 % or
+    /// more. Empty where they were not asked for, or where a replay advises another strategy than
+    /// the drawn steps on which they are searched.
     pub flip_points: Vec<FlipPoint>,
     /// The routing the answer rests on.
     pub routing: RoutingBody,

@@ -15,6 +15,15 @@ pub(super) fn unused(
 ) -> Vec<String> {
     let paper = system.assumptions.preset == Preset::Paper;
     let mut found = of_the_preset(asked, paper);
+    let devices = system.parallelism.expert_parallel;
+    if asked.duplication.allow_duplicates == Some(true)
+        && asked.duplication.max_copies.is_none_or(|copies| copies <= devices)
+    {
+        found.push(format!(
+            "/duplication/allow_duplicates seldom changes a plan in which no expert has more \
+             copies than there are devices; max_copies above {devices} allows them"
+        ));
+    }
     let mut note = |stated: bool, pointer: &str, because: &str| {
         if stated {
             found.push(format!("{pointer} changes nothing here: {because}"));
@@ -57,23 +66,9 @@ pub(super) fn unused(
         "/current/slots_per_device",
         "`physical_to_logical` says it; without a map the strategy's own plan stands in",
     );
-    let devices = system.parallelism.expert_parallel;
-    if asked.duplication.allow_duplicates == Some(true)
-        && asked.duplication.max_copies.is_none_or(|copies| copies <= devices)
-    {
-        found.push(format!(
-            "/duplication/allow_duplicates seldom changes a plan in which no expert has more \
-             copies than there are devices; max_copies above {devices} allows them"
-        ));
-    }
     if paper {
         return found;
     }
-    let mut note = |stated: bool, pointer: &str, because: &str| {
-        if stated {
-            found.push(format!("{pointer} changes nothing here: {because}"));
-        }
-    };
     let sent_otherwise = asked.workload.as_ref().is_some_and(|workload| {
         workload.dtypes.dispatch.is_some_and(|sent| sent != workload.dtype.unwrap_or(Dtype::Bf16))
     });

@@ -116,7 +116,7 @@ fn verdict_sentence(question: &Question, advised: &Advised, choice: &Choice) -> 
     }
 }
 
-/// What is not told apart from the choice.
+/// What is not known to be faster or slower than the choice.
 fn equivalent(advised: &Advised, choice: &Choice) -> Option<String> {
     let names: Vec<String> = choice
         .equivalent

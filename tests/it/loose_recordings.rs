@@ -123,6 +123,11 @@ fn lines_that_do_not_fit_each_other_are_refused_with_their_place() {
     assert!(said(&[META.to_owned()]).contains("no line is a route"));
     let other = r#"{"type":"meta","top_k":3}"#.to_owned();
     assert!(said(&[other, route("a", 0, 0, [0, 1])]).contains("top_k is 3; routes have 2"));
+    for experts in [0_u64, 65_537] {
+        let meta = format!(r#"{{"type":"meta","num_experts":{experts}}}"#);
+        let refused = said(&[meta, route("a", 0, 0, [0, 1])]);
+        assert!(refused.contains(&format!("num_experts is {experts}; it must be")), "{refused}");
+    }
 }
 
 #[test]

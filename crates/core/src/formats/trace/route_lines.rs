@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::formats::trace::error::{Flaws, TraceError};
 use crate::formats::trace::ndjson_sort::{Record, Sorter};
-use crate::formats::trace::routes::{NO_ID, RoutePosition, RouteRecorder, check_shape};
+use crate::formats::trace::routes::{NO_ID, RoutePosition, RouteRecorder, can_be_stored, check_shape};
 use crate::formats::trace::{Input, shorten};
 use crate::trace::{MAX_EXPERTS, MAX_LAYERS, MAX_TOP_K};
 
@@ -210,8 +210,10 @@ impl Lines {
     /// Takes a line; whether it is a route that can be stored.
     fn route(&mut self, line: Line, number: u64, to: &mut Record) -> Result<bool, TraceError> {
         if line.kind == "meta" {
+            let at = format!("/lines/{number}/num_experts");
+            let experts = line.num_experts.filter(|n| can_be_stored(&mut self.flaws, &at, *n));
             self.stated_top_k = self.stated_top_k.or(line.top_k);
-            self.experts = self.experts.or(line.num_experts);
+            self.experts = self.experts.or(experts);
             return Ok(false);
         }
         if line.kind != "route" {

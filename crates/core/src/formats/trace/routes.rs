@@ -87,14 +87,22 @@ pub(super) fn check_shape(
     {
         flaws.note("top_k", at(format!("tokens have {top_k} experts; the model has {model}")));
     }
-    if let Some(experts) = declared.experts {
-        if !(1..=MAX_EXPERTS).contains(&experts) {
-            let detail = format!("num_experts is {experts}; it must be from 1 to {MAX_EXPERTS}");
-            flaws.note("range", || ("/num_experts".to_owned(), detail));
-        } else if top_k > u64::from(experts) {
-            flaws.note("top_k", at(format!("top_k is {top_k}, above the {experts} experts")));
-        }
+    if let Some(experts) = declared.experts
+        && can_be_stored(flaws, "/num_experts", experts)
+        && top_k > u64::from(experts)
+    {
+        flaws.note("top_k", at(format!("top_k is {top_k}, above the {experts} experts")));
     }
+}
+
+/// Whether a stated number of experts can be stored; a flaw is noted where it cannot.
+pub(super) fn can_be_stored(flaws: &mut Flaws, pointer: &str, experts: u32) -> bool {
+    let can = (1..=MAX_EXPERTS).contains(&experts);
+    if !can {
+        let detail = format!("num_experts is {experts}; it must be from 1 to {MAX_EXPERTS}");
+        flaws.note("range", || (pointer.to_owned(), detail));
+    }
+    can
 }
 
 impl RouteRecorder {

@@ -122,7 +122,7 @@ fn on_planning_part(
     };
     let loads = pasts.iter().map(|past| past.layers().map(routing).collect()).collect();
     let Priced { entries, plans, .. } =
-        advice::price(question, &routing_evidence::known(loads), cancel)?;
+        advice::price(question, &routing_evidence::known(loads, &[]), cancel)?;
     let Some((entries, plans)) = followed(&entries, &plans) else {
         return Ok((Vec::new(), 0));
     };

@@ -3,10 +3,12 @@
 use moe_gps_core::cost::Laws;
 use moe_gps_core::hardware::Device;
 use moe_gps_core::predict;
+use moe_gps_core::pricing::kinds::served_steps;
 use moe_gps_core::question::{PredictorKind, Question};
+use moe_gps_core::system::Workload;
 use moe_gps_core::units::Seconds;
 
-/// The laws of the question's device and what a predictor runs on.
+/// The laws of the question's device and what a predictor runs on, in the mean over a server's steps.
 pub(super) struct PredictorCosts<'a> {
     laws: Laws,
     question: &'a Question,
@@ -31,11 +33,18 @@ impl<'a> PredictorCosts<'a> {
         let system = &question.system;
         let device = &system.cluster.device;
         let stack = Device::stack_of(system)?;
+        let steps = served_steps(question);
+        let mean = |of: fn(&Workload) -> u64| {
+            if steps.is_empty() {
+                return of(&system.workload) as f64;
+            }
+            steps.iter().map(|(share, step)| share * of(&step.workload) as f64).sum()
+        };
         Some(Self {
             laws: Laws::bind(device, stack, &system.workload.dtypes),
             question,
-            tokens: system.workload.tokens_per_step as f64,
-            sequences: system.workload.sequences.max(1) as f64,
+            tokens: mean(|workload| workload.tokens_per_step),
+            sequences: mean(|workload| workload.sequences).max(1.0),
         })
     }
 

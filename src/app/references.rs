@@ -15,7 +15,7 @@ use crate::app::ingest::{TraceDirectory, hex};
 use crate::app::recommendations::refusal;
 use crate::store::StoreError;
 use crate::store::jobs::JobRecord;
-use crate::wire::question::{IdOrObject, Question};
+use crate::wire::question::{IdOrObject, NamedTrace, Question};
 use moe_gps_core::hardware::Device;
 
 /// What the names of a question lead to.
@@ -136,7 +136,7 @@ fn trace_ids(asked: &Question) -> BTreeSet<&str> {
     let routing = asked.routing.iter();
     let ids = routing.flat_map(|routing| {
         let one = routing.trace_id.iter().chain(&routing.holdout_trace_id);
-        one.chain(routing.trace_ids.iter().flatten())
+        one.chain(routing.trace_ids.iter().flatten().filter_map(NamedTrace::id))
     });
     ids.map(String::as_str).collect()
 }

@@ -174,18 +174,44 @@ fn from_traces(
         layers.iter().map(|layer| padded(planned.layer(*layer), &model.experts)).collect()
     };
     let planned = loads.iter().map(of_layers).collect();
-    let known = known(loads.iter().map(routing).collect());
+    let routed = loads.iter().map(routing).collect();
+    let known = known(routed, &used.phases);
     let recorded = recorded.unwrap_or_default();
     let places = layers.iter().filter_map(|layer| recorded.get(*layer)).copied().collect();
     Ok(LoadedRouting { known, missing, layers, places, planned })
 }
 
-/// What is known of one load, or of several that one plan must serve.
-pub(super) fn known(mut loads: Vec<Vec<LayerRouting>>) -> RoutingEvidence {
+/// What is known of one load, or of several that one plan must serve, each of its phase where that is
+/// said.
+pub(super) fn known(mut loads: Vec<Vec<LayerRouting>>, phases: &[Phase]) -> RoutingEvidence {
+    if !phases.is_empty() {
+        let of = |phase| {
+            let of_phase = loads.iter().zip(phases).filter(|(_, one)| **one == phase);
+            mean(&of_phase.map(|(load, _)| load.as_slice()).collect::<Vec<_>>())
+        };
+        return RoutingEvidence::ByPhase { prefill: of(Phase::Prefill), decode: of(Phase::Decode) };
+    }
     match loads.len() {
         0 | 1 => RoutingEvidence::Layers(loads.pop().unwrap_or_default()),
         _ => RoutingEvidence::Several(loads),
     }
+}
+
+/// The mean of loads, layer by layer.
+fn mean(loads: &[&[LayerRouting]]) -> Vec<LayerRouting> {
+    let n_layers = loads.first().map_or(0, |load| load.len());
+    let of = |layer: usize, shares: fn(&LayerRouting) -> &[f64]| {
+        let mut sum = vec![0.0; shares(&loads[0][layer]).len()];
+        for load in loads {
+            sum.iter_mut().zip(shares(&load[layer])).for_each(|(sum, share)| *sum += share);
+        }
+        normalised(&sum)
+    };
+    let layer = |layer| LayerRouting {
+        truth: of(layer, |one| &one.truth),
+        forecast: of(layer, |one| &one.forecast),
+    };
+    (0..n_layers).map(layer).collect()
 }
 
 /// Counts over all experts of the model.

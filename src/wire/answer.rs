@@ -142,9 +142,13 @@ pub struct StrategyBody {
     pub gain: Option<GainBody>,
     /// Where the time goes; adds up to `layer_latency_s`.
     pub terms: Option<TermsBody>,
-    /// What it serves at the step of `none` (objective `throughput_at_tpot`).
+    /// What it serves at the step of `none` (objective `throughput_at_tpot`), or what a server gives
+    /// its users (phase `serving`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub serving: Option<ServingBody>,
+    /// Every kind of step of a server (phase `serving`).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub phases: Vec<PhaseBody>,
     /// Seconds a step takes, over replayed steps (simulated).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub step_latency_s: Option<StepLatency>,
@@ -170,9 +174,52 @@ pub struct StrategyBody {
     pub kv_tokens_lost_per_device: Option<f64>,
 }
 
+/// What a strategy serves.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum ServingBody {
+    /// At a given time per output token.
+    AtTpot(AtTpot),
+    /// By a server that is asked about.
+    Server(ServerBody),
+}
+
+/// What a server gives its users.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ServerBody {
+    /// Seconds to the first token of output, without queueing.
+    pub ttft_s: f64,
+    /// Seconds between two tokens of output; null where there is only one.
+    pub tpot_s: Option<f64>,
+    /// Tokens of output a second, over the devices.
+    pub tokens_per_s_per_device: f64,
+    /// By how many devices fewer than the baseline needs the same is served; below 0, by how many
+    /// more. Null where `gain` is.
+    pub devices_saved: Option<GainBody>,
+}
+
+/// A kind of step of a server.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct PhaseBody {
+    /// `prefill`, `mixed` (prompts beside sequences that decode) or `decode`.
+    pub phase: Cow<'static, str>,
+    /// Its share of all steps.
+    pub share_of_steps: f64,
+    /// Its share of the time of all steps.
+    pub share_of_time: f64,
+    /// New tokens of a step, over all devices.
+    pub tokens_per_step: u64,
+    /// Latency of one mixture-of-experts layer, seconds.
+    pub layer_latency_s: f64,
+    /// Latency of all layers of the model, seconds.
+    pub step_latency_s: f64,
+    /// Layer latency of `none` over this one's.
+    pub speedup_over_none: Option<f64>,
+}
+
 /// What a strategy serves in steps no longer than that of `none` at the batch asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
-pub struct ServingBody {
+pub struct AtTpot {
     /// Sequences at once, over all devices, that fit beside the plan's replicas.
     pub sequences: u64,
     /// Tokens a second, over all devices.

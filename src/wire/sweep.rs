@@ -33,11 +33,12 @@ pub enum SweptParameter {
 
 impl SweptParameter {
     /// Every quantity with its name.
-    pub const ALL: [(Self, &'static str); 7] = [
+    pub const ALL: [(Self, &'static str); 8] = [
         (Self::Varied(Parameter::Skewness), Parameter::Skewness.id()),
         (Self::Varied(Parameter::LinkBandwidth), Parameter::LinkBandwidth.id()),
         (Self::Varied(Parameter::InterNodeBandwidth), Parameter::InterNodeBandwidth.id()),
         (Self::Varied(Parameter::TokensPerStep), Parameter::TokensPerStep.id()),
+        (Self::Varied(Parameter::OutputTokens), Parameter::OutputTokens.id()),
         (Self::Devices, "devices"),
         (Self::Varied(Parameter::PredictorAccuracy), Parameter::PredictorAccuracy.id()),
         (Self::Varied(Parameter::PredictorOverhead), Parameter::PredictorOverhead.id()),
@@ -63,7 +64,9 @@ impl SweptParameter {
             Some(Self::Devices) => {
                 return whole((*DEVICES.start()).into()..=(*DEVICES.end()).into());
             }
-            Some(Self::Varied(Parameter::TokensPerStep)) => return whole(TOKENS),
+            Some(Self::Varied(Parameter::TokensPerStep | Parameter::OutputTokens)) => {
+                return whole(TOKENS);
+            }
             Some(Self::Varied(Parameter::Skewness)) => SKEWNESS,
             Some(Self::Varied(Parameter::LinkBandwidth | Parameter::InterNodeBandwidth)) => {
                 BANDWIDTH

@@ -61,6 +61,14 @@ fn decode() -> Value {
     asked
 }
 
+fn serving() -> Value {
+    let mut asked = node();
+    asked["workload"] = json!({
+        "phase": "serving", "input_tokens": 2048, "output_tokens": 64, "concurrency": 32,
+    });
+    asked
+}
+
 fn recorded(trace: &str) -> Value {
     let mut asked = node();
     asked["workload"] = json!({"phase": "prefill", "tokens_per_step": 512});
@@ -127,6 +135,11 @@ fn cases(traces: [&str; 2]) -> Vec<Case> {
         asked["workload"] = json!({"phase": "prefill", "batch_size": 4, "tokens_per_step": 512});
         asked
     };
+    let several = |asked, traces: Value| with(asked, "/routing", &json!({"trace_ids": traces}));
+    let phases = || {
+        let of = |index, phase: &str| json!({"id": t(index), "phase": phase});
+        json!([of(0, "prefill"), of(1, "decode"), of(1, "prefill")])
+    };
     vec![
         ("/model", node(), json!("mixtral-8x7b"), json!("mixtral-8x22b")),
         ("/cluster/device", node(), json!("h100-sxm"), json!("h200-sxm")),
@@ -161,6 +174,11 @@ fn cases(traces: [&str; 2]) -> Vec<Case> {
         ("/workload/sequence_length", decode(), json!(1), json!(1)),
         ("/workload/kv_length", decode(), json!(1024), json!(4096)),
         ("/workload/tokens_per_step", by_tokens(node()), json!(256), json!(512)),
+        ("/workload/input_tokens", serving(), json!(1024), json!(2048)),
+        ("/workload/output_tokens", serving(), json!(16), json!(64)),
+        ("/workload/concurrency", serving(), json!(16), json!(32)),
+        ("/workload/max_batched_tokens", serving(), json!(1024), json!(4096)),
+        ("/workload/max_batched_tokens", serving(), json!(8192), json!(16_384)),
         ("/workload/dtype", node(), json!("bf16"), json!("fp8")),
         ("/workload/dtypes/weights", node(), json!("bf16"), json!("fp8")),
         ("/workload/dtypes/activations", node(), json!("bf16"), json!("fp8")),
@@ -201,11 +219,13 @@ fn cases(traces: [&str; 2]) -> Vec<Case> {
             json!(8),
         ),
         ("/routing/trace_id", replay(), t(0), t(1)),
+        ("/routing/trace_ids/0", several(replay(), json!([t(0), t(1)])), t(0), t(1)),
+        ("/routing/trace_ids/0/id", several(serving(), phases()), t(0), t(1)),
         (
-            "/routing/trace_ids",
-            with(replay(), "/routing", &json!({})),
-            json!([t(0)]),
-            json!([t(0), t(1)]),
+            "/routing/trace_ids/0/phase",
+            several(serving(), phases()),
+            json!("prefill"),
+            json!("decode"),
         ),
         ("/routing/train_fraction", replay(), json!(0.3), json!(0.6)),
         ("/routing/holdout_trace_id", replay(), json!(null), t(1)),

@@ -56,6 +56,7 @@ mod reports;
 mod reproduction;
 mod revision;
 mod schema;
+mod serving;
 mod several_traces;
 mod simulation;
 mod snapshots_api;

@@ -32,6 +32,7 @@ pub mod rebalance;
 pub mod revision;
 pub mod routing;
 pub mod seed;
+pub mod serving;
 pub mod strategies;
 pub mod system;
 pub mod terms;

@@ -2,6 +2,7 @@
 
 use crate::engines;
 use crate::model::Model;
+use crate::serving::Serving;
 use crate::strategies::{self, Strategy};
 use crate::system::{Assumptions, Cluster, Preset, System, Workload};
 use crate::units::Seconds;
@@ -9,8 +10,11 @@ use crate::units::Seconds;
 /// Everything an answer depends on, checked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Question {
-    /// Model, cluster, workload, engine and assumptions.
+    /// Model, cluster, workload, engine and assumptions; of a running server the workload of the
+    /// steps that its sequences decode in, if there are any.
     pub system: System,
+    /// The server whose steps are priced; one kind of step alone where there is none.
+    pub serving: Option<Serving>,
     /// Token-to-expert predictors to price.
     pub predictors: Vec<Predictor>,
     /// Profiled times of one layer that replace the laws.
@@ -52,6 +56,7 @@ impl Question {
         };
         Self {
             system,
+            serving: None,
             predictors: Vec::new(),
             measured_layer: None,
             duplication: Duplication::default(),
@@ -65,6 +70,25 @@ impl Question {
             step_overhead: Seconds::ZERO,
             seed: 0,
         }
+    }
+
+    /// A step of the whole model: its mixture-of-experts layers, the dense ones, and what is stated
+    /// besides.
+    #[must_use]
+    pub fn whole_step(&self, layer: Seconds, dense_layer: Seconds) -> Seconds {
+        let model = &self.system.model;
+        layer * f64::from(model.moe_layers)
+            + dense_layer * f64::from(model.dense_layers)
+            + self.step_overhead
+    }
+
+    /// Asks about a running server.
+    pub fn serve(&mut self, serving: Serving) {
+        let steps = serving.steps(self.system.workload.dtypes);
+        if let Some(last) = steps.last() {
+            self.system.workload = last.workload;
+        }
+        self.serving = Some(serving);
     }
 }
 

@@ -45,7 +45,20 @@ impl System {
     /// Worked: 2/9 for 9 sequences on 8 replicas.
     #[must_use]
     pub fn busiest_share(&self) -> f64 {
-        self.busiest_sequences() as f64 / self.workload.sequences.max(1) as f64
+        let of_prompts = self.busiest_sequences() as f64 / self.workload.sequences.max(1) as f64;
+        let decoding = self.workload.decoding();
+        if decoding == 0 {
+            return of_prompts;
+        }
+        let tokens = self.workload.tokens_per_step as f64;
+        let beside = decoding as f64 / tokens;
+        of_prompts * (1.0 - beside) + self.busiest_decoding() as f64 / tokens
+    }
+
+    /// Sequences that decode beside prompts on the busiest replica of attention.
+    #[must_use]
+    pub fn busiest_decoding(&self) -> u64 {
+        self.workload.decoding().div_ceil(u64::from(self.parallelism.attention_data))
     }
 
     /// Tokens of the busiest replica over the mean of the replicas, 1 where sequences divide evenly.
@@ -113,6 +126,8 @@ pub struct Workload {
     pub context: u64,
     /// Number formats.
     pub dtypes: Dtypes,
+    /// The sequences of the server besides; none where the step stands alone.
+    pub running: Option<Running>,
 }
 
 impl Workload {
@@ -127,8 +142,33 @@ impl Workload {
             combine: dtype,
         };
         let tokens_per_step = sequences * length;
-        Self { phase: Phase::Prefill, sequences, tokens_per_step, context: length, dtypes }
+        let phase = Phase::Prefill;
+        Self { phase, sequences, tokens_per_step, context: length, dtypes, running: None }
     }
+
+    /// Sequences that decode beside the prompts of the step, one token each.
+    #[must_use]
+    pub fn decoding(&self) -> u64 {
+        self.running.map_or(0, |running| running.decoding)
+    }
+
+    /// Sequences whose keys and values are held, over all devices, and tokens of each.
+    #[must_use]
+    pub fn held(&self) -> (u64, u64) {
+        self.running
+            .map_or((self.sequences, self.context), |running| (running.held, running.length))
+    }
+}
+
+/// The sequences of a running server during one of its steps.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Running {
+    /// Those that decode beside the prompts of the step, one token each.
+    pub decoding: u64,
+    /// All whose keys and values are held, over all devices.
+    pub held: u64,
+    /// Tokens of each of them, in the mean over their time.
+    pub length: u64,
 }
 
 /// The two phases of inference.

@@ -1,6 +1,7 @@
 //! From advice to the answer on the wire.
 
 mod provenance;
+mod server;
 
 use std::borrow::Cow;
 
@@ -228,11 +229,15 @@ fn strategy(
         speedup_over_none: speedup(advised.none(), entry),
         gain: advised.gain(question, index).map(gain),
         terms: entry.terms.as_ref().map(terms),
-        serving: entry.served.map(|served| wire::ServingBody {
-            sequences: served.sequences,
-            tokens_per_s: served.tokens_per_s,
-            step_latency_s: served.step.get(),
-        }),
+        serving: match entry.served {
+            Some(served) => Some(wire::ServingBody::AtTpot(wire::AtTpot {
+                sequences: served.sequences,
+                tokens_per_s: served.tokens_per_s,
+                step_latency_s: served.step.get(),
+            })),
+            None => server::body(question, advised, index).map(wire::ServingBody::Server),
+        },
+        phases: server::phases(question, advised, index),
         step_latency_s: replayed.map(|found| {
             let StepStatistics { mean, p50, p95, p99 } = found.steps;
             wire::StepLatency { mean, p50, p95, p99 }

@@ -14,7 +14,9 @@ use moe_gps_core::catalog::Catalog;
 use moe_gps_core::engines::{self, kernels};
 use moe_gps_core::hardware::Device;
 use moe_gps_core::price::Basis;
+use moe_gps_core::pricing::kinds::served_steps;
 use moe_gps_core::question::Question;
+use moe_gps_core::serving::{Scheduling, ServedStep, Serving, StepKind};
 use moe_gps_core::system::{
     Communication, Dtype, ErrorModel, Overlap, PredictorOverlap, Preset, ReplicaSplit,
 };
@@ -132,5 +134,28 @@ fn system(question: &Question) -> BTreeMap<Cow<'static, str>, Value> {
         ("tokens_per_step", json!(workload.tokens_per_step)),
         ("expert_kernel", expert_kernel(question)),
     ];
-    parts.into_iter().map(|(name, value)| (name.into(), value)).collect()
+    let server = question.serving.map(|serving| ("server", server(question, &serving)));
+    parts.into_iter().chain(server).map(|(name, value)| (name.into(), value)).collect()
+}
+
+/// The steps that a server is taken to make.
+fn server(question: &Question, serving: &Serving) -> Value {
+    let step = |(share, step): (f64, ServedStep)| {
+        let workload = step.workload;
+        json!({
+            "phase": name_of(&step.kind, &StepKind::ALL),
+            "share": share,
+            "per_request": step.per_request,
+            "tokens_per_step": workload.tokens_per_step,
+            "sequences": workload.sequences + workload.decoding(),
+        })
+    };
+    json!({
+        "scheduling": match serving.scheduling {
+            Scheduling::Mixed => "prompts beside sequences that decode",
+            Scheduling::PromptsFirst => "prompts alone, before any sequence decodes further",
+        },
+        "max_batched_tokens": serving.max_batched_tokens,
+        "steps": served_steps(question).into_iter().map(step).collect::<Vec<_>>(),
+    })
 }

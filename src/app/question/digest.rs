@@ -73,10 +73,10 @@ impl Answerable {
         }
         add(&(question, constants_of));
         match routing {
-            AskedRouting::Trace(TraceUse { traces, train_fraction, holdout }) => {
+            AskedRouting::Trace(TraceUse { traces, train_fraction, holdout, phases }) => {
                 let content = |trace: &TraceFacts| (trace.id.clone(), trace.digest);
                 let traces: Vec<_> = traces.iter().map(content).collect();
-                add(&(traces, train_fraction, holdout.as_ref().map(content)));
+                add(&(traces, train_fraction, holdout.as_ref().map(content), phases));
             }
             stated => add(stated),
         }

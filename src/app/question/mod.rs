@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::app::advisor::AdviceError;
 use crate::app::references::References;
-use crate::wire::question::{self as wire, Method, Objective};
+use crate::wire::question::{self as wire, AskedPhase, Method, Objective};
 use crate::wire::read::Violations;
 use crate::wire::violation::Violation;
 use moe_gps_core::catalog::Catalog;
@@ -111,8 +111,13 @@ fn check(
     let cluster =
         system::cluster(asked.cluster.as_ref(), catalog, references.device.as_ref(), violations);
     let system = system::system(asked, model.as_ref(), cluster, assumptions, violations);
+    let (system, serving) = system.unzip();
     if let Some(system) = &system {
         engine::check(system, violations);
+    }
+    let serving = serving.flatten();
+    if serving.is_some() {
+        of_one_step(asked, violations);
     }
     let traces = &references.traces;
     let routing =
@@ -127,7 +132,7 @@ fn check(
     let device = system.cluster.device.name.clone();
     let mut warnings = routing.warnings(&named.model);
     let mode = asked.rebalance.mode.unwrap_or(default.mode);
-    warnings.extend(unused::unused(asked, &system, mode, method));
+    warnings.extend(unused::unused(asked, (&system, serving.as_ref()), mode, method));
     warnings.extend(uneven_replicas(asked, &system));
     warnings.extend(engine::warnings(&system));
     Some(Answerable {
@@ -138,6 +143,7 @@ fn check(
                 window_steps: asked.rebalance.window_steps,
             },
             system,
+            serving,
             predictors: predictors.stated,
             measured_layer: asked.measured_layer.and_then(measured_layer),
             duplication: Duplication {
@@ -212,9 +218,14 @@ fn method(
     violations: &Violations,
 ) -> Option<Method> {
     let paper = asked.assumptions.preset == Some(Preset::Paper);
+    let phase = asked.workload.as_ref().and_then(|workload| workload.phase);
+    let serves = phase == Some(AskedPhase::Serving);
     let steps = matches!(routing, Some(AskedRouting::Trace(used)) if used.has_steps());
-    let method =
-        asked.method.unwrap_or(if steps && !paper { Method::Simulated } else { Method::Analytic });
+    let method = asked.method.unwrap_or(if steps && !paper && !serves {
+        Method::Simulated
+    } else {
+        Method::Analytic
+    });
     if method == Method::Simulated && routing.is_some() {
         if paper {
             violations.note(
@@ -235,6 +246,39 @@ fn method(
         }
     }
     Some(method)
+}
+
+/// Refuses what is known of one kind of step only where a server is asked about.
+fn of_one_step(asked: &wire::Question, violations: &Violations) {
+    let one = "of one step; leave it out, or ask about `prefill` or `decode`";
+    let refused = [
+        (
+            asked.assumptions.preset == Some(Preset::Paper),
+            "/assumptions/preset",
+            "the paper's formulas price one step; ask about `prefill` or `decode`, or leave \
+             `preset` out"
+                .to_owned(),
+        ),
+        (
+            asked.method == Some(Method::Simulated),
+            "/method",
+            "a replay prices one kind of step; leave `method` out: a server is priced on steps drawn \
+             from the load of its traces"
+                .to_owned(),
+        ),
+        (
+            asked.objective == Some(Objective::ThroughputAtTpot),
+            "/objective",
+            "the concurrency of a server is stated; leave `objective` out, the answer has \
+             `serving.tokens_per_s_per_device`"
+                .to_owned(),
+        ),
+        (asked.measured_layer.is_some(), "/measured_layer", format!("this is a layer {one}")),
+        (asked.measured_step_s.is_some(), "/measured_step_s", format!("this is the time {one}")),
+    ];
+    for (_, pointer, detail) in refused.into_iter().filter(|(refused, ..)| *refused) {
+        violations.note(pointer, "choice", detail);
+    }
 }
 
 /// Refuses groups for the planner that knows none.

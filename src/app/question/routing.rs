@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::fs::File;
 
 use crate::app::advisor::TraceFacts;
-use crate::wire::question::{self as wire, Routing};
+use crate::wire::question::{self as wire, AskedPhase, NamedTrace, Routing};
 use crate::wire::read::Violations;
 use moe_gps_core::formats::trace::stored::StoredTrace;
 use moe_gps_core::model::Model;
-use moe_gps_core::system::Preset;
+use moe_gps_core::system::{Phase, Preset};
 use moe_gps_core::trace::counts::ExpertCounts;
 use moe_gps_core::trace::impossible::{BeyondTopK, OneBlock};
 
@@ -52,6 +52,8 @@ pub struct TraceUse {
     pub train_fraction: f64,
     /// A trace of its own that scores.
     pub holdout: Option<TraceFacts>,
+    /// The phase that each trace was recorded in, in their order; empty where none is said to be.
+    pub phases: Vec<Phase>,
 }
 
 impl TraceUse {
@@ -155,7 +157,15 @@ pub(super) fn check(
         }
         return Some(AskedRouting::Balancedness { balancedness, at_devices });
     }
-    stored(routing, model, traces, violations).map(AskedRouting::Trace)
+    let stored = stored(routing, model, traces, violations)?;
+    let phase = asked.workload.as_ref().and_then(|workload| workload.phase);
+    if let (false, Some(AskedPhase::Step(_))) = (stored.phases.is_empty(), phase) {
+        let detail = "traces of both phases belong to `serving`; give the ids of those of this \
+                      step's phase, or ask about `serving`";
+        violations.note("/routing/trace_ids", "choice", detail);
+        return None;
+    }
+    Some(AskedRouting::Trace(stored))
 }
 
 fn scalar(
@@ -232,8 +242,8 @@ fn stored(
 ) -> Option<TraceUse> {
     let mut named: Vec<(String, &String)> = Vec::new();
     named.extend(routing.trace_id.iter().map(|id| ("/routing/trace_id".to_owned(), id)));
-    for (index, id) in routing.trace_ids.iter().flatten().enumerate() {
-        named.push((format!("/routing/trace_ids/{index}"), id));
+    for (index, trace) in routing.trace_ids.iter().flatten().enumerate() {
+        named.push((format!("/routing/trace_ids/{index}"), trace.id()?));
     }
     if named.is_empty() {
         return None;
@@ -271,11 +281,30 @@ fn stored(
             return None;
         }
     }
+    let phases = phases(routing, violations)?;
     Some(TraceUse {
+        phases,
         traces: found.into_iter().collect::<Option<_>>()?,
         train_fraction: routing.train_fraction.unwrap_or(TRAIN_FRACTION),
         holdout,
     })
+}
+
+/// The phase of every trace of a server, of which both have one; none where none is said.
+fn phases(routing: &Routing, violations: &Violations) -> Option<Vec<Phase>> {
+    let named = routing.trace_ids.as_deref().unwrap_or_default();
+    let phases: Vec<Phase> = named.iter().filter_map(NamedTrace::phase).collect();
+    if phases.is_empty() {
+        return Some(phases);
+    }
+    let has = |phase| phases.contains(&phase);
+    if phases.len() == named.len() && has(Phase::Prefill) && has(Phase::Decode) {
+        return Some(phases);
+    }
+    let detail = "where one trace has a phase all must, and there must be traces of `prefill` and of \
+                  `decode`";
+    violations.note("/routing/trace_ids", "choice", detail);
+    None
 }
 
 /// Whether a trace can stand for the model's routing.

@@ -1,12 +1,13 @@
 //! Model, cluster, parallelism and workload of a question, looked up and made whole.
 
-use crate::wire::question::{self as wire, IdOrObject};
+use crate::wire::question::{self as wire, AskedPhase, IdOrObject};
 use crate::wire::read::Violations;
 use moe_gps_core::catalog::{Catalog, UnknownId, names};
-use moe_gps_core::engines;
+use moe_gps_core::engines::{self, Engine};
 use moe_gps_core::formats::hf_config;
 use moe_gps_core::hardware::{Device, Link};
 use moe_gps_core::model::Model;
+use moe_gps_core::serving::Serving;
 use moe_gps_core::system::{
     Assumptions, Cluster, Dtype, Dtypes, Parallelism, Phase, ServingEngine, System, Workload,
 };
@@ -63,12 +64,25 @@ pub(super) fn system(
     cluster: Option<Cluster>,
     assumptions: Assumptions,
     violations: &Violations,
-) -> Option<System> {
+) -> Option<(System, Option<Serving>)> {
     let parallelism = named
         .zip(cluster.as_ref())
         .and_then(|(named, cluster)| parallelism(asked, &named.model, cluster, violations));
     let replicas = parallelism.map_or(1, |parallelism| parallelism.attention_data);
-    let workload = workload(asked.workload.as_ref(), replicas, violations);
+    let workload = asked.workload.as_ref().and_then(|workload| match workload.phase? {
+        AskedPhase::Step(phase) => {
+            of_phases(workload, violations, Some(phase));
+            Some((step(workload, phase, replicas, violations)?, None))
+        }
+        AskedPhase::Serving => {
+            of_phases(workload, violations, None);
+            let kind = asked.engine.as_ref().and_then(|engine| engine.name);
+            let kind = kind.unwrap_or(&engines::unnamed::ENGINE);
+            let serving = serving(workload, kind, replicas, violations)?;
+            let last = serving.steps(dtypes(workload)).pop()?;
+            Some((last.workload, Some(serving)))
+        }
+    });
     let (named, cluster) = (named?, cluster?);
     let engine = asked.engine.as_ref().and_then(|engine| {
         Some(ServingEngine {
@@ -79,14 +93,16 @@ pub(super) fn system(
             cuda_graph: engine.cuda_graph,
         })
     });
-    Some(System {
+    let (workload, serving) = workload?;
+    let system = System {
         model: named.model.clone(),
         cluster,
         parallelism: parallelism?,
-        workload: workload?,
+        workload,
         engine,
         assumptions,
-    })
+    };
+    Some((system, serving))
 }
 
 /// The devices and what links them; `registered` is the device where its id is not the catalog's.
@@ -193,22 +209,87 @@ fn link(
     }
 }
 
-/// What one step computes; `replicas` of attention have a prompt each where nothing says how many
-/// there are.
-fn workload(
-    asked: Option<&wire::Workload>,
+/// Notes fields of the workload that belong to other phases than `phase`, a server if there is none.
+fn of_phases(asked: &wire::Workload, violations: &Violations, phase: Option<Phase>) {
+    let of_step = "prefill and decode";
+    let fields = [
+        ("kv_length", asked.kv_length.is_some(), "decode", phase == Some(Phase::Decode)),
+        ("sequence_length", asked.sequence_length.is_some(), of_step, phase.is_some()),
+        ("batch_size", asked.batch_size.is_some(), of_step, phase.is_some()),
+        ("tokens_per_step", asked.tokens_per_step.is_some(), of_step, phase.is_some()),
+        ("input_tokens", asked.input_tokens.is_some(), "serving", phase.is_none()),
+        ("output_tokens", asked.output_tokens.is_some(), "serving", phase.is_none()),
+        ("concurrency", asked.concurrency.is_some(), "serving", phase.is_none()),
+        ("max_batched_tokens", asked.max_batched_tokens.is_some(), "serving", phase.is_none()),
+    ];
+    for (field, _, with, _) in fields.iter().filter(|(_, stated, _, fits)| *stated && !*fits) {
+        let detail = format!("`{field}` goes with {with}");
+        violations.note(format!("/workload/{field}"), "choice", detail);
+    }
+}
+
+/// What a running server is asked to do.
+fn serving(
+    asked: &wire::Workload,
+    engine: &Engine,
     replicas: u32,
     violations: &Violations,
-) -> Option<Workload> {
-    let asked = asked?;
+) -> Option<Serving> {
+    let given = |field: &str, value: Option<u64>| {
+        let unread = violations.has_at(&format!("/workload/{field}"));
+        if value.is_none() && !unread {
+            let detail = format!(
+                "`{field}` is missing: serving needs `input_tokens`, `output_tokens` and `concurrency`"
+            );
+            violations.note("/workload", "required", detail);
+        }
+        value
+    };
+    let input_tokens = given("input_tokens", asked.input_tokens);
+    let output_tokens = given("output_tokens", asked.output_tokens);
+    let concurrency = given("concurrency", asked.concurrency)?;
+    let (input_tokens, output_tokens) = (input_tokens?, output_tokens?);
+    let default = engine.batched_tokens.over(replicas).max(2 * concurrency).min(MOST_TOKENS);
+    let max_batched_tokens = asked.max_batched_tokens.unwrap_or(default);
+    if output_tokens > 1 && max_batched_tokens < concurrency {
+        let detail = format!(
+            "a step of {max_batched_tokens} tokens cannot hold a token of each of {concurrency} \
+             requests; give `max_batched_tokens` of {concurrency} or more"
+        );
+        violations.note("/workload/max_batched_tokens", "range", detail);
+        return None;
+    }
+    Some(Serving {
+        input_tokens,
+        output_tokens,
+        concurrency,
+        max_batched_tokens,
+        replicas: u64::from(replicas),
+        scheduling: engine.scheduling,
+    })
+}
+
+/// Number formats, one by one.
+fn dtypes(asked: &wire::Workload) -> Dtypes {
     let dtype = asked.dtype.unwrap_or(Dtype::Bf16);
-    let dtypes = Dtypes {
+    Dtypes {
         weights: asked.dtypes.weights.unwrap_or(dtype),
         activations: asked.dtypes.activations.unwrap_or(dtype),
         kv: asked.dtypes.kv.unwrap_or(dtype),
         dispatch: asked.dtypes.dispatch.unwrap_or(dtype),
         combine: asked.dtypes.combine.unwrap_or(dtype),
-    };
+    }
+}
+
+/// What one step computes; `replicas` of attention have a prompt each where nothing says how many
+/// there are.
+fn step(
+    asked: &wire::Workload,
+    phase: Phase,
+    replicas: u32,
+    violations: &Violations,
+) -> Option<Workload> {
+    let dtypes = dtypes(asked);
     let missing = |what: &str| -> Option<Workload> {
         // A number that could not be read is not one that was left out.
         let fields = ["batch_size", "sequence_length", "kv_length", "tokens_per_step"];
@@ -217,39 +298,34 @@ fn workload(
         }
         None
     };
-    let (sequences, tokens, context) = match asked.phase? {
-        Phase::Prefill => {
-            if asked.kv_length.is_some() {
-                violations.note("/workload/kv_length", "choice", "`kv_length` goes with decode");
+    let (sequences, tokens, context) = match phase {
+        Phase::Prefill => match (asked.batch_size, asked.sequence_length, asked.tokens_per_step) {
+            (Some(batch), Some(length), tokens) => {
+                let product = batch.saturating_mul(length);
+                if tokens.is_some_and(|tokens| tokens != product) {
+                    violations.note(
+                        "/workload/tokens_per_step",
+                        "exactly_one",
+                        format!("batch_size times sequence_length is {product}; leave one out"),
+                    );
+                }
+                (batch, product, length)
             }
-            match (asked.batch_size, asked.sequence_length, asked.tokens_per_step) {
-                (Some(batch), Some(length), tokens) => {
-                    let product = batch.saturating_mul(length);
-                    if tokens.is_some_and(|tokens| tokens != product) {
-                        violations.note(
-                            "/workload/tokens_per_step",
-                            "exactly_one",
-                            format!("batch_size times sequence_length is {product}; leave one out"),
-                        );
-                    }
-                    (batch, product, length)
-                }
-                (None, Some(length), Some(tokens)) => (tokens.div_ceil(length), tokens, length),
-                (Some(batch), None, Some(tokens)) => {
-                    (batch.min(tokens), tokens, tokens.div_ceil(batch))
-                }
-                (None, None, Some(tokens)) => {
-                    let prompts = u64::from(replicas).clamp(1, tokens.max(1));
-                    (prompts, tokens, tokens.div_ceil(prompts))
-                }
-                (Some(_), None, None) => {
-                    return missing("`sequence_length` is missing (or `tokens_per_step`)");
-                }
-                (None, _, None) => {
-                    return missing("`batch_size` is missing (or `tokens_per_step`)");
-                }
+            (None, Some(length), Some(tokens)) => (tokens.div_ceil(length), tokens, length),
+            (Some(batch), None, Some(tokens)) => {
+                (batch.min(tokens), tokens, tokens.div_ceil(batch))
             }
-        }
+            (None, None, Some(tokens)) => {
+                let prompts = u64::from(replicas).clamp(1, tokens.max(1));
+                (prompts, tokens, tokens.div_ceil(prompts))
+            }
+            (Some(_), None, None) => {
+                return missing("`sequence_length` is missing (or `tokens_per_step`)");
+            }
+            (None, _, None) => {
+                return missing("`batch_size` is missing (or `tokens_per_step`)");
+            }
+        },
         Phase::Decode => {
             if asked.sequence_length.is_some_and(|length| length != 1) {
                 violations.note(
@@ -285,7 +361,8 @@ fn workload(
         );
         return None;
     }
-    Some(Workload { phase: asked.phase?, sequences, tokens_per_step: tokens, context, dtypes })
+    let tokens_per_step = tokens;
+    Some(Workload { phase, sequences, tokens_per_step, context, dtypes, running: None })
 }
 
 /// Parallelism as asked, the rest by the engine's habit; refused where it does not fit.

@@ -4,12 +4,13 @@ use crate::wire::question::{self as wire, IdOrObject, Method};
 use moe_gps_core::engines::defaults;
 use moe_gps_core::formats::device_toml;
 use moe_gps_core::question::RebalanceMode;
+use moe_gps_core::serving::Serving;
 use moe_gps_core::system::{Communication, Dtype, Phase, Preset, System};
 
 /// What is stated and changes nothing, and why.
 pub(super) fn unused(
     asked: &wire::Question,
-    system: &System,
+    (system, serving): (&System, Option<&Serving>),
     mode: RebalanceMode,
     method: Option<Method>,
 ) -> Vec<String> {
@@ -42,6 +43,17 @@ pub(super) fn unused(
             && system.workload.phase == Phase::Decode,
         "/workload/sequence_length",
         "a sequence has one new token in decode",
+    );
+    let bounds = |serving: &Serving| {
+        let unbounded = Serving { max_batched_tokens: u64::from(u32::MAX), ..*serving };
+        let steps = |serving: &Serving| serving.steps(system.workload.dtypes);
+        steps(serving) != steps(&unbounded)
+    };
+    note(
+        asked.workload.as_ref().is_some_and(|workload| workload.max_batched_tokens.is_some())
+            && !serving.is_some_and(bounds),
+        "/workload/max_batched_tokens",
+        "no step has as many new tokens",
     );
     let renewal = &asked.rebalance;
     if mode == RebalanceMode::StartupMap {

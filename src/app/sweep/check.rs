@@ -199,6 +199,14 @@ fn variable(
                 }
             }
         }
+        Parameter::TokensPerStep if base.question.serving.is_some() => {
+            let detail = "the steps of a server follow from its requests; vary `output_tokens`";
+            violations.note(format!("{at}/parameter"), "choice", detail);
+        }
+        Parameter::OutputTokens if base.question.serving.is_none() => {
+            let detail = "only a server has output tokens; ask about the phase `serving`";
+            violations.note(format!("{at}/parameter"), "choice", detail);
+        }
         Parameter::PredictorAccuracy | Parameter::PredictorOverhead if base.assume_predictors => {
             let detail = format!(
                 "the question states no predictor whose `{}` could vary; give `predictors`",

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use comfy_table::{CellAlignment, Table, presets};
 use indexmap::IndexMap;
 
-use crate::wire::answer::{FlipPoint, ResultBody, StrategyBody, TermsBody};
+use crate::wire::answer::{FlipPoint, ResultBody, ServingBody, StrategyBody, TermsBody};
 
 /// A term of a layer: its field, a short head, and its seconds.
 type Term = (&'static str, &'static str, fn(&TermsBody) -> f64);
@@ -41,6 +41,7 @@ pub(super) fn write(out: &mut dyn Write, result: &ResultBody, all: bool) -> io::
     writeln!(out, "\n{}\n", wrapped(&advice.reason))?;
     let shown = shown(result, all);
     strategies(out, result, &shown)?;
+    server(out, &shown)?;
     terms(out, result, &shown)?;
     flips(out, &result.flip_points)?;
     plan::write(out, result)?;
@@ -130,6 +131,33 @@ fn strategies(out: &mut dyn Write, result: &ResultBody, shown: &[&StrategyBody])
     Ok(())
 }
 
+/// What a server gives its users, and how much faster its kinds of steps are than without a strategy.
+fn server(out: &mut dyn Write, shown: &[&StrategyBody]) -> io::Result<()> {
+    let Some(first) = shown.iter().find(|entry| !entry.phases.is_empty()) else { return Ok(()) };
+    let steps: Vec<String> = first
+        .phases
+        .iter()
+        .map(|one| format!("{} ({:.0} %)", one.phase, 100.0 * one.share_of_steps))
+        .collect();
+    let mut head = vec!["server", "TTFT ms", "TPOT ms", "tokens/s/GPU", "GPUs saved"];
+    head.extend(steps.iter().map(String::as_str));
+    let mut table = table(&head);
+    for entry in shown {
+        let Some(ServingBody::Server(server)) = entry.serving else { continue };
+        let mut row = vec![
+            name(entry),
+            scaled(server.ttft_s, 1e3, 1),
+            scaled(server.tpot_s, 1e3, 2),
+            scaled(server.tokens_per_s_per_device, 1.0, 0),
+            server.devices_saved.map_or_else(String::new, |saved| format!("{:.2}", saved.mid)),
+        ];
+        row.extend(entry.phases.iter().map(|one| scaled(one.speedup_over_none, 1.0, 4)));
+        table.add_row(row);
+    }
+    right_align(&mut table, 1..head.len());
+    writeln!(out, "{}\n", table.trim_fmt())
+}
+
 /// Microseconds of every term, one column a strategy.
 fn terms(out: &mut dyn Write, result: &ResultBody, shown: &[&StrategyBody]) -> io::Result<()> {
     let priced: Vec<(&StrategyBody, &TermsBody)> =
@@ -213,6 +241,7 @@ fn quantity(parameter: &str) -> (&str, fn(f64) -> String) {
         "link_bandwidth_bytes_per_s" => ("link bandwidth", gigabytes_per_s),
         "inter_node_bandwidth_bytes_per_s" => ("bandwidth between nodes", gigabytes_per_s),
         "tokens_per_step" => ("tokens per step", |value| format!("{value:.0}")),
+        "output_tokens" => ("output tokens", |value| format!("{value:.0}")),
         "predictor_accuracy" => ("predictor accuracy", |value| format!("{value:.3}")),
         "predictor_overhead_s" => ("predictor overhead", |value| format!("{:.1} µs", value * 1e6)),
         other => (other, |value| format!("{value:.3}")),

@@ -44,7 +44,7 @@ const STEPS: RangeInclusive<u64> = 1..=1_000_000_000;
 const LAYERS: RangeInclusive<usize> = 1..=1024;
 /// Experts or slots a list may have.
 const LIST: RangeInclusive<usize> = 1..=65_536;
-/// The phases by name.
+/// The phases of one step by name.
 const PHASES: OneOf<Phase> = OneOf(&[(Phase::Prefill, "prefill"), (Phase::Decode, "decode")]);
 /// The number formats by name.
 const DTYPES: OneOf<Dtype> = OneOf(&Dtype::ALL);
@@ -166,11 +166,12 @@ object! {
 }
 
 object! {
-    /// What one step computes.
+    /// What one step computes, or what a running server is asked to do.
     #[derive(Copy)]
     pub struct Workload {
-        /// Whole prompts, or one new token per sequence.
-        pub phase: Option<Phase> = required(PHASES),
+        /// `prefill`, a step of whole prompts; `decode`, one of a new token per sequence; or
+        /// `serving`, all steps of a server in their proportion.
+        pub phase: Option<AskedPhase> = required(OneOf(&AskedPhase::ALL)),
         /// Sequences in a step over all devices; or give `tokens_per_step`.
         pub batch_size: Option<u64> = optional(TOKENS),
         /// New tokens of a sequence in prefill.
@@ -179,6 +180,16 @@ object! {
         pub kv_length: Option<u64> = optional(TOKENS),
         /// New tokens of a step over all devices; or give `batch_size`.
         pub tokens_per_step: Option<u64> = optional(TOKENS),
+        /// Tokens of a prompt, in the mean (serving).
+        pub input_tokens: Option<u64> = optional(TOKENS),
+        /// Tokens of output of a request, in the mean, the first of which follows from the prompt
+        /// (serving).
+        pub output_tokens: Option<u64> = optional(TOKENS),
+        /// Requests that are served at once, over all devices (serving).
+        pub concurrency: Option<u64> = optional(TOKENS),
+        /// The most new tokens of a step over all devices (serving); the engine's default if left
+        /// out.
+        pub max_batched_tokens: Option<u64> = optional(TOKENS),
         /// Number format of everything: `bf16` (default), `fp16`, `fp8` or `fp32`.
         pub dtype: Option<Dtype> = optional(DTYPES),
         /// Number formats one by one; what is left out is `dtype`.
@@ -244,12 +255,52 @@ object! {
         pub at_devices: Option<u32> = optional(DEVICES),
         /// An uploaded trace.
         pub trace_id: Option<String> = optional(Text),
-        /// Several uploaded traces, one plan for all.
-        pub trace_ids: Option<Vec<String>> = optional(List(1..=64, Text)),
+        /// Several uploaded traces, one plan for all: ids, or for a server each with the phase it
+        /// was recorded in.
+        pub trace_ids: Option<Vec<NamedTrace>> = optional(List(1..=64, Itself)),
         /// Share of the trace that plans; the rest scores. 0.5 if left out.
         pub train_fraction: Option<f64> = optional(0.01..=0.99),
         /// A second trace that scores what `trace_id` has planned.
         pub holdout_trace_id: Option<String> = optional(Text),
+    }
+}
+
+/// An uploaded trace.
+#[derive(Debug, Clone)]
+pub enum NamedTrace {
+    /// By its id.
+    Id(String),
+    /// With the phase that it was recorded in.
+    OfPhase(PhaseTrace),
+}
+
+impl NamedTrace {
+    /// Its id, where there is one.
+    #[must_use]
+    pub fn id(&self) -> Option<&String> {
+        match self {
+            Self::Id(id) => Some(id),
+            Self::OfPhase(trace) => trace.id.as_ref(),
+        }
+    }
+
+    /// The phase that it was recorded in, where that is said.
+    #[must_use]
+    pub const fn phase(&self) -> Option<Phase> {
+        match self {
+            Self::Id(_) => None,
+            Self::OfPhase(trace) => trace.phase,
+        }
+    }
+}
+
+object! {
+    /// An uploaded trace of one phase.
+    pub struct PhaseTrace {
+        /// Its id.
+        pub id: Option<String> = required(Text),
+        /// The phase that it was recorded in.
+        pub phase: Option<Phase> = required(PHASES),
     }
 }
 
@@ -380,6 +431,24 @@ object! {
     }
 }
 
+/// What is asked about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AskedPhase {
+    /// One kind of step.
+    Step(Phase),
+    /// A running server.
+    Serving,
+}
+
+impl AskedPhase {
+    /// Every choice with its name on the wire.
+    pub const ALL: [(Self, &'static str); 3] = [
+        (Self::Step(Phase::Prefill), "prefill"),
+        (Self::Step(Phase::Decode), "decode"),
+        (Self::Serving, "serving"),
+    ];
+}
+
 /// How the answer is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -445,6 +514,27 @@ impl Readable for IdOrObject {
     fn gather(_found: &mut Named) {}
 }
 
+impl Readable for NamedTrace {
+    fn read(place: &Located) -> Option<Self> {
+        match place.value() {
+            Value::String(_) => Some(Self::Id(place.text()?.to_owned())),
+            Value::Object(_) => PhaseTrace::read(place).map(Self::OfPhase),
+            _ => {
+                place.note("type", "this must be the id of a trace, or {\"id\", \"phase\"}");
+                None
+            }
+        }
+    }
+
+    fn shown() -> RefOr<Schema> {
+        id_or(PhaseTrace::shown())
+    }
+
+    fn gather(found: &mut Named) {
+        PhaseTrace::gather(found);
+    }
+}
+
 impl Readable for Link {
     fn read(place: &Located) -> Option<Self> {
         match IdOrObject::read(place)? {
@@ -462,7 +552,7 @@ impl Readable for Link {
     }
 }
 
-/// An id of the catalog, or something else.
+/// An id, or something else.
 fn id_or(other: RefOr<Schema>) -> RefOr<Schema> {
     AnyOfBuilder::new().item(Text.schema()).item(other).into()
 }

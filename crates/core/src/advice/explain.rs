@@ -2,12 +2,15 @@
 
 use crate::advice::Advised;
 use crate::advice::choose::{Choice, Verdict};
+use crate::advice::sensitivity::flip::{Change, Parameter};
 use crate::advice::uncertainty::{Gain, is_assumed};
 use crate::engines;
+use crate::named::name_of;
 use crate::price::Basis;
 use crate::pricing::entry::Entry;
 use crate::pricing::routing_evidence::RoutingEvidence;
 use crate::question::Question;
+use crate::serving::StepKind;
 use crate::strategies::NONE;
 use crate::system::Preset;
 use crate::terms::Terms;
@@ -27,6 +30,7 @@ pub fn reason(question: &Question, known: &RoutingEvidence, advised: &Advised) -
     sentences.extend(equivalent(advised, choice));
     sentences.extend(undecided(question, advised, choice));
     sentences.extend(serving(advised, choice));
+    sentences.extend(steps(question, advised, choice));
     sentences.extend(deciding_terms(advised, choice));
     sentences.extend(gravest_doubt(advised, choice));
     if let Some(none) = advised.none()
@@ -180,6 +184,38 @@ fn serving(advised: &Advised, choice: &Choice) -> Option<String> {
          none serves {} and {:.0}.",
         served.sequences, served.tokens_per_s, none.sequences, none.tokens_per_s
     ))
+}
+
+/// What becomes of every kind of step of a server, and where the advice turns with the length of the
+/// output.
+fn steps(question: &Question, advised: &Advised, choice: &Choice) -> Option<String> {
+    let now = question.serving.filter(|_| advised.steps.len() > 1)?.output_tokens as f64;
+    let other = if choice.chosen == choice.baseline { choice.runner_up? } else { choice.chosen };
+    let (entry, baseline) = (&advised.entries[other], &advised.entries[choice.baseline]);
+    let gains = advised.gains_of_steps(entry, baseline);
+    let words: Vec<String> = gains
+        .iter()
+        .zip(&advised.steps)
+        .map(|((kind, gain), step)| {
+            let kind = name_of(&StepKind::ALL, kind);
+            format!("{kind} {:+.1} % ({:.0} % of steps)", (gain - 1.0) * 100.0, step.share * 100.0)
+        })
+        .collect();
+    let turn = advised.flips.iter().filter(|flip| flip.parameter == Parameter::OutputTokens);
+    let turns = turn.filter_map(|flip| {
+        let Change { value, interval, becomes } = flip.at?;
+        let up = value > now;
+        let bound = if up { interval[1] } else { interval[0] };
+        let from = if up { "from" } else { "up to" };
+        let advice = if becomes == NONE {
+            "leave it off".to_owned()
+        } else {
+            format!("run {}", becomes.id())
+        };
+        Some(format!("{from} {bound:.0} output tokens on {advice}"))
+    });
+    let all: Vec<String> = std::iter::once(words.join(", ")).chain(turns).collect();
+    Some(format!("Steps of {}: {}.", named(entry), all.join("; ")))
 }
 
 /// The two terms in which the choice and what it is compared with differ most.

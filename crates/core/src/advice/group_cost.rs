@@ -13,7 +13,7 @@ use crate::pricing::candidates::{Care, IN_USE, Placement, Placements, placements
 use crate::pricing::error::PricingError;
 use crate::pricing::layer::LayerCosts;
 use crate::pricing::margin::resolution;
-use crate::pricing::planner::Planner;
+use crate::pricing::planner::{Planner, planners};
 use crate::question::{Duplication, Grouping, Question};
 
 /// What the rule costs, where that is more than the error band.
@@ -51,14 +51,8 @@ pub(crate) fn cost(
         ..question.clone()
     };
     let loads = pricing.known.loads();
-    let planned = placements(
-        &free,
-        &Planner::new(&free),
-        &pricing.layers,
-        loads,
-        Care::Searched,
-        pricing.stop,
-    )?;
+    let planned =
+        placements(&free, &planners(&free), &pricing.layers, loads, Care::Searched, pricing.stop)?;
     let of_slots = |made: &Placements| {
         let planned = made.all.iter().skip(IN_USE + 1);
         let fits = |one: &&Placement| one.slots_per_device == slots_per_device;

@@ -34,6 +34,7 @@ use crate::pricing::error::PricingError;
 use crate::pricing::layer::LayerCosts;
 use crate::pricing::routing_evidence::{OrderRange, RoutingEvidence};
 use crate::question::Question;
+use crate::serving::{ServedStep, ServerTimes, StepKind};
 use crate::strategies::{LIST, NONE, Strategy};
 use crate::system::{Communication, Preset};
 use crate::units::Seconds;
@@ -69,6 +70,8 @@ pub struct Advised {
     pub uniform: Option<Seconds>,
     /// Latency of one dense layer.
     pub dense_layer: Seconds,
+    /// The steps of the question's server; empty where it asks about one kind of step.
+    pub steps: Vec<AdvisedStep>,
     /// What is priced beside the strategies, never chosen.
     pub references: Vec<Reference>,
     /// Where the choice changes.
@@ -83,6 +86,17 @@ pub struct Advised {
     pub replayed: Vec<Replayed>,
     /// What speaks against the routing the answer rests on.
     pub missing_evidence: Vec<String>,
+}
+
+/// A kind of step of a server.
+#[derive(Debug, Clone, Copy)]
+pub struct AdvisedStep {
+    /// Its share of all steps.
+    pub share: f64,
+    /// What it computes, and how often.
+    pub step: ServedStep,
+    /// Latency of one dense layer in it.
+    pub dense_layer: Seconds,
 }
 
 impl Advised {
@@ -135,6 +149,34 @@ impl Advised {
     #[must_use]
     pub fn model_latency(&self, question: &Question, entry: &Entry) -> Option<Seconds> {
         entry.model_latency(question, self.dense_layer)
+    }
+
+    /// The same in every kind of step of a server; empty where the entry has no price.
+    #[must_use]
+    pub fn step_latencies(&self, question: &Question, entry: &Entry) -> Vec<Seconds> {
+        let of = |(kind, step): (usize, &AdvisedStep)| {
+            let layer = entry.in_kind(kind)?.total();
+            Some(question.whole_step(layer, step.dense_layer))
+        };
+        self.steps.iter().enumerate().map(of).collect::<Option<_>>().unwrap_or_default()
+    }
+
+    /// What an entry gives the users of a server; `None` where it has no price.
+    #[must_use]
+    pub fn server(&self, question: &Question, entry: &Entry) -> Option<ServerTimes> {
+        let times = self.step_latencies(question, entry);
+        let steps: Vec<ServedStep> = self.steps.iter().map(|one| one.step).collect();
+        let serving = question.serving.filter(|_| !times.is_empty())?;
+        Some(serving.times(&steps, &times))
+    }
+
+    /// By what every kind of step of a server gains, of one entry over another.
+    #[must_use]
+    pub fn gains_of_steps(&self, one: &Entry, over: &Entry) -> Vec<(StepKind, f64)> {
+        let gain = |(kind, step): (usize, &AdvisedStep)| {
+            Some((step.step.kind, over.in_kind(kind)?.total() / one.in_kind(kind)?.total()))
+        };
+        self.steps.iter().enumerate().filter_map(gain).collect()
     }
 }
 
@@ -245,6 +287,7 @@ pub fn advise<R: Recorded>(
         uniform: pricing.uniform()?,
         communication: (pattern, because),
         dense_layer: sampled.dense_layer,
+        steps: sampled.steps(question),
         bands: sampled.bands,
         uncertainty,
         plans: sampled.plans,

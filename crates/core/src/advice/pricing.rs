@@ -1,9 +1,11 @@
 //! One way to price a question whatever the preset.
 
+use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
+use crate::advice::AdvisedStep;
 use crate::advice::choose::{Decided, Deciding, choose, decided};
-use crate::advice::uncertainty::{self, Doubt, Ground, Uncertainty};
+use crate::advice::uncertainty::{self, Doubt, DoubtedKind, Ground, Uncertainty};
 use crate::cancel::Cancel;
 use crate::evaluate::prices::SampledPrices;
 use crate::evaluate::replay::Replayed;
@@ -13,14 +15,16 @@ use crate::evaluate::{PlanSummary, mean};
 use crate::pricing::candidates::{Care, IN_USE, Placement, Placements, placements};
 use crate::pricing::entry::{Bands, Entry};
 use crate::pricing::error::PricingError;
+use crate::pricing::kinds::{Kind, kinds, mean_terms, served_steps, widest_bands};
 use crate::pricing::layer::LayerCosts;
 use crate::pricing::paper::Paper;
 use crate::pricing::paper_layer::paper_layer;
-use crate::pricing::planner::Planner;
+use crate::pricing::planner::{Planner, planners};
 use crate::pricing::routing_evidence::{OrderRange, Orders, RoutingEvidence};
 use crate::pricing::slot_shares::SlotShares;
 use crate::question::Question;
 use crate::routing::LayerRouting;
+use crate::serving::ServedStep;
 use crate::strategies::{NONE, Strategy};
 use crate::system::{Communication, Preset};
 use crate::units::Seconds;
@@ -55,10 +59,25 @@ pub struct Priced {
     pub dense_layer: Seconds,
     /// How far each term can be trusted.
     pub bands: Bands,
-    /// What the laws may be otherwise by.
+    /// What every kind of step rests on; nothing in paper mode.
+    pub(crate) kinds: Vec<PricedKind>,
+}
+
+/// What the prices of one kind of step rest on.
+#[derive(Debug)]
+pub(crate) struct PricedKind {
+    /// Its share of all steps.
+    pub(crate) share: f64,
+    /// The laws of its layer.
+    pub(crate) costs: LayerCosts,
+    /// What these may be otherwise by.
     pub(crate) doubts: Vec<Doubt>,
-    /// The laws of the layer; none in paper mode.
-    pub(crate) costs: Option<LayerCosts>,
+}
+
+impl PricedKind {
+    fn doubted(&self) -> DoubtedKind<'_> {
+        DoubtedKind { share: self.share, costs: &self.costs, doubts: &self.doubts }
+    }
 }
 
 impl Priced {
@@ -69,11 +88,23 @@ impl Priced {
         decided(question, &self.entries, &self.uncertainty(&self.entries, &[]), who)
     }
 
+    /// The steps of the question's server, if it asks about one.
+    pub(crate) fn steps(&self, question: &Question) -> Vec<AdvisedStep> {
+        let of = |((share, step), kind): ((f64, ServedStep), &PricedKind)| AdvisedStep {
+            share,
+            step,
+            dense_layer: kind.costs.dense_layer,
+        };
+        served_steps(question).into_iter().zip(&self.kinds).map(of).collect()
+    }
+
     /// What the prices may be otherwise by: on sampled steps, or with what was replayed.
     pub(crate) fn uncertainty(&self, entries: &[Entry], replayed: &[Replayed]) -> Uncertainty {
-        self.costs.as_ref().map_or_else(Uncertainty::none, |costs| {
-            Uncertainty::new(entries, costs, self.doubts.iter(), replayed)
-        })
+        if self.kinds.is_empty() {
+            return Uncertainty::none();
+        }
+        let kinds: Vec<DoubtedKind> = self.kinds.iter().map(PricedKind::doubted).collect();
+        Uncertainty::new(entries, &kinds, replayed)
     }
 }
 
@@ -97,33 +128,55 @@ impl<'a> Pricing<'a> {
         if paper(question) {
             return Ok(by_paper(question, self.known));
         }
-        let costs = LayerCosts::of(question, self.pattern)?;
-        let planner = Planner::new(question);
         let placements = self.placements()?;
         let draws = draws(question.seed, &self.layers, DRAWS);
-        let drawn = SampledSteps::new(question, &draws, &self.layers, &costs, placements);
-        let analytic = SampledPrices::new(question, planner, &costs, placements, &drawn);
+        let kinds = kinds(question, self.pattern);
+        let costs = kinds.iter().map(Kind::costs).collect::<Result<Vec<_>, _>>()?;
+        let layers = self.layers_of(&kinds);
+        let drawn: Vec<SampledSteps> = costs
+            .iter()
+            .zip(&layers)
+            .map(|(costs, layers)| SampledSteps::new(question, &draws, layers, costs, placements))
+            .collect();
+        let each =
+            kinds.iter().zip(&costs).zip(&drawn).map(|((kind, costs), drawn)| (kind, costs, drawn));
+        let analytic = SampledPrices::new(question, Planner::new(question), placements, each);
         let analysis = analytic.analyse(&self.layers, self.known.loads());
-        let ground = Ground {
-            question,
-            pattern: self.pattern,
-            costs: &costs,
-            layers: &self.layers,
-            placements,
-            taken: &analysis.taken,
-            stop: self.stop,
+        let doubts = |((kind, costs), layers): ((&Kind, &LayerCosts), &Cow<[LayerRouting]>)| {
+            let ground = Ground {
+                question: &kind.question,
+                pattern: kind.pattern,
+                costs,
+                layers,
+                placements,
+                taken: &analysis.taken,
+                stop: self.stop,
+            };
+            ground.doubts(self.orders.as_ref(), uncertainty::WHOLE)
         };
-        let doubts = ground.doubts(self.orders.as_ref(), uncertainty::WHOLE)?;
+        let doubts =
+            kinds.iter().zip(&costs).zip(&layers).map(doubts).collect::<Result<Vec<_>, _>>()?;
+        let kinds: Vec<PricedKind> = kinds
+            .iter()
+            .zip(costs)
+            .zip(doubts)
+            .map(|((kind, costs), doubts)| PricedKind { share: kind.share, costs, doubts })
+            .collect();
         Ok(Priced {
             entries: self.priceable(analysis.entries),
             plans: analysis.plans,
             search: analysis.search,
             ceiling: Some(analysis.ceiling),
-            dense_layer: costs.dense_layer,
-            bands: costs.bands,
-            doubts,
-            costs: Some(costs),
+            dense_layer: kinds.iter().map(|kind| kind.costs.dense_layer * kind.share).sum(),
+            bands: widest_bands(kinds.iter().map(|kind| &kind.costs.bands)),
+            kinds,
         })
+    }
+
+    /// The routing of every layer in every kind of step.
+    fn layers_of(&self, kinds: &[Kind]) -> Vec<Cow<'_, [LayerRouting]>> {
+        let of = |kind: &Kind| self.known.in_step(&kind.question.system.workload, &self.layers);
+        kinds.iter().map(of).collect()
     }
 
     /// Takes over the placements of a pricing that differs in nothing they depend on.
@@ -138,10 +191,10 @@ impl<'a> Pricing<'a> {
         if let Some(made) = self.placements.get() {
             return Ok(made);
         }
-        let planner = Planner::new(self.question);
+        let planners = planners(self.question);
         let loads = self.known.loads();
         let care = Care::Searched;
-        let made = placements(self.question, &planner, &self.layers, loads, care, self.stop)?;
+        let made = placements(self.question, &planners, &self.layers, loads, care, self.stop)?;
         Ok(self.placements.get_or_init(|| Arc::new(made)))
     }
 
@@ -157,19 +210,24 @@ impl<'a> Pricing<'a> {
             return Ok(entries.iter().find(|one| one.strategy == NONE).and_then(Entry::latency));
         }
         let layers = [LayerRouting { forecast: shares.clone(), truth: shares }];
-        let costs = LayerCosts::of(question, self.pattern)?;
         let in_use = &self.placements()?.all[IN_USE];
         let first: Vec<SlotShares> = in_use.layers.first().cloned().into_iter().collect();
         let placed = Placements::of_all(vec![Placement { layers: first, ..*in_use }]);
         let draws = draws(question.seed, &layers, DRAWS);
-        let drawn = SampledSteps::new(question, &draws, &layers, &costs, &placed);
-        let routed = mean(&mut drawn.under(&placed), |step| costs.routed(&step.loads[IN_USE]));
-        Ok(Some(costs.terms(&routed).total()))
+        let of = |kind: &Kind| -> Result<_, PricingError> {
+            let costs = kind.costs()?;
+            let drawn = SampledSteps::new(question, &draws, &layers, &costs, &placed);
+            let routed = mean(&mut drawn.under(&placed), |step| costs.routed(&step.loads[IN_USE]));
+            Ok((kind.share, costs.terms(&routed)))
+        };
+        let each = kinds(question, self.pattern).iter().map(of).collect::<Result<Vec<_>, _>>()?;
+        Ok(Some(mean_terms(each.into_iter()).total()))
     }
 
     /// The strategy chosen under another communication pattern.
     pub(crate) fn winner_under(&self, pattern: Communication) -> Option<Strategy> {
-        if paper(self.question) {
+        // A server's steps may each have another pattern.
+        if paper(self.question) || self.question.serving.is_some() {
             return None;
         }
         let Self { question, known, stop, .. } = *self;
@@ -212,8 +270,7 @@ fn by_paper(question: &Question, known: &RoutingEvidence) -> Priced {
         ceiling,
         dense_layer,
         bands: Bands::EXACT,
-        doubts: Vec::new(),
-        costs: None,
+        kinds: Vec::new(),
     }
 }
 

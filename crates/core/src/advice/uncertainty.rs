@@ -11,7 +11,8 @@
 //! ln high = ln gain + sqrt(Σ_d (max over cases of δ_d, 0)² + Σ own²)
 //! ```
 //!
-//! Doubts are independent of each other, cases of one doubt exclude each other. *own*: what
+//! Doubts are independent of each other, cases of one doubt exclude each other. Where a server makes
+//! several kinds of steps, cost is their mean, and a case changes all of them together. *own*: what
 //! every strategy errs by on its own. Worked number: a gain of 1.10 whose doubts give 1.06 and
 //! 1.20, and one that gives 1.08 in its only case, with 2 % of its own, is 1.10 with an interval
 //! of 1.10 · exp(−sqrt(0.0370² + 0.0183² + 0.02²)) = 1.051 to
@@ -25,7 +26,7 @@ use crate::pricing::candidates::{Care, Placement, Placements, placements};
 use crate::pricing::entry::{Bands, Entry};
 use crate::pricing::error::PricingError;
 use crate::pricing::layer::LayerCosts;
-use crate::pricing::planner::Planner;
+use crate::pricing::planner::planners;
 use crate::pricing::routing_evidence::OrderRange;
 use crate::question::{PredictorSource, Question};
 use crate::routing::sample::Draws;
@@ -33,6 +34,7 @@ use crate::routing::{LayerRouting, capped, normalised};
 use crate::strategies::Strategy;
 use crate::system::Communication;
 use crate::terms::{PerTerm, Terms};
+use crate::units::Seconds;
 
 /// What two strategies may differ by though no doubt says so.
 ///
@@ -123,27 +125,10 @@ impl Uncertainty {
         Self { unmodelled: EQUAL, ..Self::default() }
     }
 
-    /// The uncertainty of entries under doubts; of replayed ones also that of the steps.
-    pub(crate) fn new<'d>(
-        entries: &[Entry],
-        costs: &LayerCosts,
-        doubts: impl Iterator<Item = &'d Doubt>,
-        replayed: &[Replayed],
-    ) -> Self {
-        let shift = |case: &Case| -> Vec<f64> {
-            let of = |entry: &Entry| {
-                let Some(terms) = entry.terms else { return 0.0 };
-                (costs.rescaled(&terms, &case.factors(entry)).total() / terms.total()).ln()
-            };
-            entries.iter().map(of).collect()
-        };
-        let priced = |doubt: &Doubt| {
-            let mut cases: Vec<Vec<f64>> = doubt.cases.iter().map(shift).collect();
-            if doubt.mirrored {
-                cases.extend(cases.clone().iter().map(|case| case.iter().map(|x| -x).collect()));
-            }
-            (doubt.id, cases)
-        };
+    /// The uncertainty of entries under the doubts of every kind of step, of which there is at least
+    /// one; of replayed entries also that of the steps.
+    pub(crate) fn new(entries: &[Entry], kinds: &[DoubtedKind], replayed: &[Replayed]) -> Self {
+        let priced = |id: &'static str| (id, in_all_kinds(id, entries, kinds));
         let of_steps = |index: usize| {
             let found = replayed.iter().find(|found| found.entry == index);
             found.map_or(0.0, |Replayed { speedup_interval: [low, high], .. }| {
@@ -151,7 +136,7 @@ impl Uncertainty {
             })
         };
         Self {
-            doubts: doubts.map(priced).collect(),
+            doubts: ids(kinds).into_iter().map(priced).collect(),
             own: (0..entries.len()).map(of_steps).collect(),
             unmodelled: UNMODELLED,
         }
@@ -196,6 +181,69 @@ impl Uncertainty {
         parts.sort_by(|a, b| width(b).total_cmp(&width(a)));
         parts
     }
+}
+
+/// One kind of step with what its prices may be otherwise by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct DoubtedKind<'a> {
+    /// Its share of all steps.
+    pub(crate) share: f64,
+    pub(crate) costs: &'a LayerCosts,
+    pub(crate) doubts: &'a [Doubt],
+}
+
+/// The doubts of all kinds of steps, each once.
+fn ids(kinds: &[DoubtedKind]) -> Vec<&'static str> {
+    let mut ids = Vec::new();
+    for doubt in kinds.iter().flat_map(|kind| kind.doubts) {
+        if !ids.contains(&doubt.id) {
+            ids.push(doubt.id);
+        }
+    }
+    ids
+}
+
+/// Per case of a doubt, ln of the cost over that as priced, of every entry: in a case all kinds of
+/// steps that know it change together.
+fn in_all_kinds(id: &str, entries: &[Entry], kinds: &[DoubtedKind]) -> Vec<Vec<f64>> {
+    let shifts: Vec<Vec<Vec<f64>>> = kinds
+        .iter()
+        .enumerate()
+        .map(|(index, kind)| {
+            let found = kind.doubts.iter().find(|doubt| doubt.id == id);
+            found.map_or_else(Vec::new, |doubt| shifts(doubt, entries, kind.costs, index))
+        })
+        .collect();
+    if let [only] = &shifts[..] {
+        return only.clone();
+    }
+    let n_cases = shifts.iter().map(Vec::len).max().unwrap_or(0);
+    let of = |case: usize, at: usize| {
+        let Some(before) = entries[at].latency() else { return 0.0 };
+        let changed = |((kind, shifts), terms): ((&DoubtedKind, &Vec<Vec<f64>>), &Terms)| {
+            let shift = shifts.get(case).map_or(0.0, |case| case[at]);
+            terms.total() * (kind.share * shift.exp())
+        };
+        let after: Seconds = kinds.iter().zip(&shifts).zip(&entries[at].by_kind).map(changed).sum();
+        (after / before).ln()
+    };
+    (0..n_cases).map(|case| (0..entries.len()).map(|at| of(case, at)).collect()).collect()
+}
+
+/// The same in one kind of step.
+fn shifts(doubt: &Doubt, entries: &[Entry], costs: &LayerCosts, kind: usize) -> Vec<Vec<f64>> {
+    let shift = |case: &Case| -> Vec<f64> {
+        let of = |entry: &Entry| {
+            let Some(terms) = entry.in_kind(kind) else { return 0.0 };
+            (costs.rescaled(&terms, &case.factors(entry)).total() / terms.total()).ln()
+        };
+        entries.iter().map(of).collect()
+    };
+    let mut cases: Vec<Vec<f64>> = doubt.cases.iter().map(shift).collect();
+    if doubt.mirrored {
+        cases.extend(cases.clone().iter().map(|case| case.iter().map(|x| -x).collect()));
+    }
+    cases
 }
 
 /// The least and the most, below and above zero, that a doubt adds to ln of a gain.
@@ -322,8 +370,8 @@ impl<'a> Ground<'a> {
             self.taken.last().map(|(_, index)| self.placements.all[*index].slots_per_device);
         let mut question = self.question.clone();
         question.duplication.slots_per_device = copied;
-        let planner = Planner::new(&question);
-        let made = placements(&question, &planner, layers, 1, Care::Quick, self.stop)?;
+        let planners = planners(&question);
+        let made = placements(&question, &planners, layers, 1, Care::Quick, self.stop)?;
         let like = |(strategy, index): &(Strategy, usize)| {
             let slots = self.placements.all[*index].slots_per_device;
             let fits =
@@ -430,7 +478,6 @@ pub(crate) fn is_assumed(entry: &Entry) -> bool {
 mod tests {
     use super::*;
     use crate::strategies::NONE;
-    use crate::units::Seconds;
 
     fn entry(microseconds: f64) -> Entry {
         Entry {
@@ -441,6 +488,7 @@ mod tests {
                 expert_ffn: Seconds::new(microseconds * 1e-6),
                 ..Terms::default()
             }),
+            by_kind: Vec::new(),
             served: None,
         }
     }

@@ -37,6 +37,7 @@ pub fn system(devices: u32, per_node: u32, tokens: u64) -> System {
             sequences: 1,
             tokens_per_step: tokens,
             context: tokens,
+            running: None,
             dtypes: Dtypes {
                 weights: Dtype::Bf16,
                 activations: Dtype::Bf16,

@@ -22,6 +22,7 @@ use std::fmt;
 
 use crate::comm::profile::CollectiveKernel;
 use crate::question::Rebalance;
+use crate::serving::Scheduling;
 use crate::system::{Dtype, ReplicaSplit, System};
 use crate::units::Seconds;
 use backends::BackendPattern;
@@ -67,6 +68,10 @@ pub struct Engine {
     pub rebalance: Rebalance,
     /// Time its planner takes for 58 layers of 288 slots on a two-core server processor.
     pub planning: Seconds,
+    /// How it puts the steps of a server together.
+    pub scheduling: Scheduling,
+    /// The most new tokens of a step where it is not told otherwise.
+    pub batched_tokens: BatchedTokens,
     /// Tokens per device up to which a prefill step is replayed as a CUDA graph.
     pub graphed_prefill_tokens: u64,
     /// Why its expert balancer needs data-parallel attention, if it does.
@@ -85,6 +90,26 @@ pub struct Engine {
     pub ignores: &'static str,
     /// How the run with forced balance is started.
     pub confirm: &'static str,
+}
+
+/// The most new tokens of a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BatchedTokens {
+    /// Of every replica of attention.
+    EachReplica(u64),
+    /// Of all replicas together.
+    Together(u64),
+}
+
+impl BatchedTokens {
+    /// Over so many replicas of attention.
+    #[must_use]
+    pub const fn over(self, replicas: u32) -> u64 {
+        match self {
+            Self::EachReplica(tokens) => tokens * replicas as u64,
+            Self::Together(tokens) => tokens,
+        }
+    }
 }
 
 /// Every engine with its name on the wire.

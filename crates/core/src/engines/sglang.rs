@@ -1,11 +1,12 @@
 //! SGLang, read at 0.5.23.
 
 use crate::comm::profile::CollectiveKernel;
-use crate::engines::Engine;
 use crate::engines::backends::BackendPattern;
 use crate::engines::defaults::gathered;
 use crate::engines::settings::{Balancing, Deployment, Launch};
+use crate::engines::{BatchedTokens, Engine};
 use crate::question::{Rebalance, RebalanceMode};
+use crate::serving::Scheduling;
 use crate::system::{Dtype, ReplicaSplit};
 use crate::units::Seconds;
 
@@ -42,6 +43,10 @@ pub static ENGINE: Engine = Engine {
     },
     // Measured.
     planning: Seconds::new(48e-3),
+    // Without --enable-mixed-chunk; --chunked-prefill-size from 60 GB on, which data-parallel
+    // attention divides among its replicas.
+    scheduling: Scheduling::PromptsFirst,
+    batched_tokens: BatchedTokens::Together(8192),
     graphed_prefill_tokens: 0,
     balancer_needs_attention_data: None,
     replaces: "--init-expert-location with the plan, or --enable-eplb with 0 redundant experts",

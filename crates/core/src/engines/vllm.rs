@@ -1,12 +1,13 @@
 //! vLLM, read at 0.33.0.
 
 use crate::comm::profile::CollectiveKernel;
-use crate::engines::Engine;
 use crate::engines::backends::BackendPattern;
 use crate::engines::defaults::gathered;
 use crate::engines::settings::{Balancing, Deployment, Launch};
 use crate::engines::sglang;
+use crate::engines::{BatchedTokens, Engine};
 use crate::question::{Rebalance, RebalanceMode};
+use crate::serving::Scheduling;
 use crate::system::{Dtype, ReplicaSplit};
 use crate::units::Seconds;
 
@@ -43,6 +44,9 @@ pub static ENGINE: Engine = Engine {
     },
     // Measured.
     planning: Seconds::new(35e-3),
+    // Chunked prefill; --max-num-batched-tokens of its server on devices of 70 GiB or more.
+    scheduling: Scheduling::Mixed,
+    batched_tokens: BatchedTokens::EachReplica(8192),
     // Piecewise CUDA graphs.
     graphed_prefill_tokens: 512,
     balancer_needs_attention_data: None,

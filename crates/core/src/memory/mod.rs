@@ -19,7 +19,7 @@ mod working;
 
 use crate::model::Attention;
 use crate::model::parameters::ParameterCounts;
-use crate::system::{Dtype, Parallelism, System};
+use crate::system::{Dtype, Parallelism, Running, System};
 use crate::units::Bytes;
 
 /// Share of the memory kept free for graphs, fragmentation and the activations of small steps.
@@ -103,7 +103,7 @@ impl SystemMemory {
             base_slots: base_slots(system),
             kv_per_sequence,
             kv_needed: kv_per_sequence * sequences_per_device(system),
-            kv_bytes_per_token: kv_per_sequence / (system.workload.context.max(1) as f64),
+            kv_bytes_per_token: kv_per_sequence / (system.workload.held().1.max(1) as f64),
             attention_data: f64::from(system.parallelism.attention_data),
         }
     }
@@ -163,6 +163,8 @@ pub fn way_out(system: &System) -> String {
     let with_batch = |sequences: u64| {
         let mut smaller = system.clone();
         smaller.workload.sequences = sequences;
+        smaller.workload.running =
+            system.workload.running.map(|running| Running { held: sequences, ..running });
         smaller.workload.tokens_per_step = whole(sequences as f64 * length).max(1);
         smaller
     };
@@ -248,7 +250,7 @@ pub fn kv_bytes_per_sequence(system: &System) -> Bytes {
         }
         Attention::Latent { .. } => attention.kv_width() as f64,
     };
-    let context = system.workload.context as f64;
+    let context = system.workload.held().1 as f64;
     let layers = f64::from(system.model.layers());
     let (window, windowed) = match attention.window() {
         Some((window, layers)) => (f64::from(window), f64::from(layers)),
@@ -263,7 +265,7 @@ pub fn kv_bytes_per_sequence(system: &System) -> Bytes {
 
 /// Sequences whose KV cache one device holds: the largest data-parallel share.
 fn sequences_per_device(system: &System) -> f64 {
-    system.workload.sequences.div_ceil(u64::from(system.parallelism.attention_data)) as f64
+    system.workload.held().0.div_ceil(u64::from(system.parallelism.attention_data)) as f64
 }
 
 fn base_slots(system: &System) -> f64 {

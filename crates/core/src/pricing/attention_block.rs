@@ -19,9 +19,15 @@ pub(crate) fn sum(prices: &[Price]) -> Price {
     }
 }
 
-/// Norms, projections and attention of one layer for `tokens` new tokens of so many sequences on a
-/// device, averaged over windowed and full layers.
-pub(crate) fn attention_block(system: &System, laws: &Laws, tokens: f64, sequences: f64) -> Price {
+/// Norms, projections and attention of one layer for `tokens` new tokens on a device, of so many
+/// `sequences` and, one each, of those that decode `beside` prompts; averaged over windowed and full
+/// layers.
+pub(crate) fn attention_block(
+    system: &System,
+    laws: &Laws,
+    tokens: f64,
+    (sequences, beside): (f64, f64),
+) -> Price {
     let model = &system.model;
     let tensor = f64::from(system.parallelism.attention_tensor);
     let d = f64::from(model.hidden_size);
@@ -31,11 +37,9 @@ pub(crate) fn attention_block(system: &System, laws: &Laws, tokens: f64, sequenc
     let v = f64::from(model.attention.v_head_dim());
 
     let mut prices = vec![laws.norm.norm(tokens, d), laws.norm.norm(tokens, d)];
-    let decode = system.workload.phase == Phase::Decode;
-    let kernel_heads = match &model.attention {
+    match &model.attention {
         Attention::Grouped { .. } => {
             prices.push(laws.gemm.price(tokens, heads * qk + kv_heads * (qk + v), d));
-            Heads { query: heads, kv: kv_heads, qk_width: qk, v_width: v, cached: qk + v }
         }
         Attention::Latent {
             q_lora_rank, kv_lora_rank, qk_rope_head_dim, qk_nope_head_dim, ..
@@ -54,33 +58,47 @@ pub(crate) fn attention_block(system: &System, laws: &Laws, tokens: f64, sequenc
             // Keys and values are expanded in prefill; in decode the expansion is absorbed
             // into queries and outputs, the same product over the new tokens.
             prices.push(laws.gemm.price(tokens, heads * (nope + v), rank));
-            if decode {
+        }
+    }
+    prices.push(laws.gemm.price(tokens, d, heads * v));
+
+    let kernel_heads = |phase| match &model.attention {
+        Attention::Grouped { .. } => {
+            Heads { query: heads, kv: kv_heads, qk_width: qk, v_width: v, cached: qk + v }
+        }
+        Attention::Latent { kv_lora_rank, qk_rope_head_dim, .. } => {
+            let (rank, rope) = (f64::from(*kv_lora_rank), f64::from(*qk_rope_head_dim));
+            let cached = rank + rope;
+            match phase {
                 // One shared latent stream serves every head.
-                Heads {
-                    query: heads,
-                    kv: 1.0,
-                    qk_width: rank + rope,
-                    v_width: rank,
-                    cached: rank + rope,
+                Phase::Decode => {
+                    Heads { query: heads, kv: 1.0, qk_width: cached, v_width: rank, cached }
                 }
-            } else {
-                Heads { query: heads, kv: heads, qk_width: qk, v_width: v, cached: rank + rope }
+                Phase::Prefill => {
+                    Heads { query: heads, kv: heads, qk_width: qk, v_width: v, cached }
+                }
             }
         }
     };
-    prices.push(laws.gemm.price(tokens, d, heads * v));
-
-    let span = |window: Option<f64>| Span {
+    let span = |sequences: f64, tokens: f64, context: u64, window: Option<f64>| Span {
         sequences,
         new: tokens / sequences,
-        context: (system.workload.context as f64).max(tokens / sequences),
+        context: (context as f64).max(tokens / sequences),
         window,
     };
+    let of_phase = |phase, span: &Span| match phase {
+        Phase::Prefill => laws.attention.price_prefill(&kernel_heads(phase), span),
+        Phase::Decode => laws.attention.price_decode(&kernel_heads(phase), span),
+    };
+    let workload = &system.workload;
     let kernel = |window| {
-        if decode {
-            laws.attention.price_decode(&kernel_heads, &span(window))
+        let alone =
+            of_phase(workload.phase, &span(sequences, tokens - beside, workload.context, window));
+        let length = workload.held().1;
+        if beside > 0.0 {
+            sum(&[alone, of_phase(Phase::Decode, &span(beside, beside, length, window))])
         } else {
-            laws.attention.price_prefill(&kernel_heads, &span(window))
+            alone
         }
     };
     let layers = f64::from(model.layers().max(1));

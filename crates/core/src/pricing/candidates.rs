@@ -83,15 +83,17 @@ pub(crate) fn each_layer<T: Send>(
 }
 
 /// Makes all placements of a question, each for all of its `loads`, whose layers follow
-/// each other in `layers`.
+/// each other in `layers`. Every one of `planners`, of which there is at least one, makes its plan
+/// for every number of slots.
 pub(crate) fn placements(
     question: &Question,
-    planner: &Planner,
+    planners: &[Planner],
     layers: &[LayerRouting],
     loads: usize,
     care: Care,
     stop: &Cancel,
 ) -> Result<Placements, PricingError> {
+    let planner = &planners[0];
     let trivial = planner.trivial()?;
     let stated = question.current.as_ref().and_then(|current| current.physical_to_logical.as_ref());
     let in_use = |index: usize| {
@@ -119,7 +121,7 @@ pub(crate) fn placements(
             most_moves: most_moves / n_layers as f64,
         }
     };
-    let planned = |slots: u32| -> Result<Vec<SlotMap>, PlacementError> {
+    let planned = |planner: &Planner, slots: u32| -> Result<Vec<SlotMap>, PlacementError> {
         each_layer(n_layers, |index| {
             let of_load = |load: usize| layers[load * n_layers + index].forecast.as_slice();
             let shares: Vec<&[f64]> = (0..loads).map(of_load).collect();
@@ -137,10 +139,12 @@ pub(crate) fn placements(
         let before = made.all.len();
         for slots in strategy.slots(planner, question) {
             stop.check()?;
-            // A number of slots no planner can fill is no choice.
-            match planned(slots) {
-                Ok(maps) => made.all.push(make(strategy, maps)),
-                Err(error) => obstacle = Some(error),
+            for planner in planners {
+                // A number of slots no planner can fill is no choice.
+                match planned(planner, slots) {
+                    Ok(maps) => made.all.push(make(strategy, maps)),
+                    Err(error) => obstacle = Some(error),
+                }
             }
         }
         if made.all.len() == before {

@@ -19,8 +19,11 @@ pub struct Entry {
     pub predictor: Option<PricedPredictor>,
     /// Why the strategy cannot be run, if it cannot.
     pub infeasible: Option<String>,
-    /// Where one layer's time goes; `None` where there is no formula.
+    /// Where one layer's time goes, in the mean over the kinds of steps; `None` where there is no
+    /// formula.
     pub terms: Option<Terms>,
+    /// The same of every kind of step of a running server, in their order; empty for one kind.
+    pub by_kind: Vec<Terms>,
     /// What it serves at the step of `none`, where that is the objective.
     pub served: Option<Served>,
 }
@@ -90,6 +93,12 @@ impl Entry {
         self.terms.map(|terms| terms.total())
     }
 
+    /// Where one layer's time goes in a kind of step, by its place.
+    #[must_use]
+    pub fn in_kind(&self, kind: usize) -> Option<Terms> {
+        if self.by_kind.is_empty() { self.terms } else { self.by_kind.get(kind).copied() }
+    }
+
     /// The latency of one layer, if the strategy can be run.
     #[must_use]
     pub fn feasible_latency(&self) -> Option<Seconds> {
@@ -106,12 +115,7 @@ impl Entry {
     /// Latency of the whole model: its mixture-of-experts layers and the dense ones.
     #[must_use]
     pub fn model_latency(&self, question: &Question, dense_layer: Seconds) -> Option<Seconds> {
-        let model = &question.system.model;
-        self.latency().map(|layer| {
-            layer * f64::from(model.moe_layers)
-                + dense_layer * f64::from(model.dense_layers)
-                + question.step_overhead
-        })
+        self.latency().map(|layer| question.whole_step(layer, dense_layer))
     }
 
     /// Puts other terms in place of these.

@@ -194,7 +194,8 @@ impl LayerCosts {
         let expert = expert_law(device, stack, &shape, seen);
         let exchange = Exchange::for_tokens(system, pattern, part);
 
-        let mut attention = attention_block(system, &laws, local, sequences);
+        let beside = system.busiest_decoding() as f64 / halves;
+        let mut attention = attention_block(system, &laws, local, (sequences, beside));
         attention.time = attention.time * system.assumptions.attention_imbalance;
         let tensor = system.parallelism.attention_tensor;
         let mut all_reduce =

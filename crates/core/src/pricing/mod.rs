@@ -6,6 +6,7 @@ pub mod candidates;
 pub mod device_load;
 pub mod entry;
 pub mod error;
+pub mod kinds;
 pub mod layer;
 pub mod margin;
 pub mod paper;

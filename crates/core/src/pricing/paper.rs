@@ -94,6 +94,7 @@ impl Paper<'_> {
             predictor: at.map(|(predictor, point)| PricedPredictor::at(predictor, point)),
             infeasible: terms.err().map(str::to_owned),
             terms: terms.ok(),
+            by_kind: Vec::new(),
             served: None,
         }
     }

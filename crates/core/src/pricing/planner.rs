@@ -7,6 +7,7 @@ use crate::placement::best::{Combine, DeviceCost, GroupRule, PlannedLoad, Tokens
 use crate::placement::moves::relabelled;
 use crate::placement::{Groups, PlacementError, Shape, SlotMap, best, eplb, paper_greedy};
 use crate::pricing::candidates::Care;
+use crate::pricing::kinds::served_steps;
 use crate::pricing::slot_shares::SlotShares;
 use crate::question::{Algorithm, Grouping, Question};
 use crate::routing::{by_share, in_order};
@@ -74,6 +75,20 @@ impl DeviceCost for Reads {
     fn close(&self, sums: [f64; 2]) -> f64 {
         sums[0]
     }
+}
+
+/// The planners of a question: of a running server one for every kind of step, as the plan that is
+/// best in prefill need not be in decode.
+pub(crate) fn planners(question: &Question) -> Vec<Planner> {
+    let mut made = vec![Planner::new(question)];
+    for (_, step) in served_steps(question) {
+        if step.workload.phase != question.system.workload.phase {
+            let mut other = question.clone();
+            other.system.workload = step.workload;
+            made.push(Planner::new(&other));
+        }
+    }
+    made
 }
 
 impl Planner {

@@ -1,11 +1,14 @@
 //! What is known of the routing, made ready for pricing.
 
+use std::borrow::Cow;
+
 use rand::seq::SliceRandom;
 
 use crate::pricing::paper::PaperRouting;
 use crate::question::Question;
 use crate::routing::{self, LayerRouting, forecast, power_law};
 use crate::seed::{Purpose, stream};
+use crate::system::{Phase, Workload};
 
 /// Orders of the experts that are tried where only a scalar is known.
 const ORDERS: usize = 256;
@@ -26,6 +29,13 @@ pub enum RoutingEvidence {
     /// Shares of every layer under several loads that one plan must serve; every load counts
     /// the same.
     Several(Vec<Vec<LayerRouting>>),
+    /// Shares of every layer in each phase of a running server, which one plan must serve.
+    ByPhase {
+        /// Of the tokens of prompts.
+        prefill: Vec<LayerRouting>,
+        /// Of the tokens that are decoded.
+        decode: Vec<LayerRouting>,
+    },
     /// Only how uneven the devices are.
     Balancedness {
         /// Mean over maximum of device loads.
@@ -83,6 +93,7 @@ impl RoutingEvidence {
         match self {
             Self::Layers(layers) => layers.len(),
             Self::Several(loads) => loads.iter().map(Vec::len).sum(),
+            Self::ByPhase { prefill, .. } => prefill.len(),
             Self::Scalar { .. } | Self::Balancedness { .. } => 1,
         }
     }
@@ -98,6 +109,10 @@ impl RoutingEvidence {
         match self {
             Self::Layers(layers) => (layers.clone(), None),
             Self::Several(loads) => (loads.concat(), None),
+            Self::ByPhase { prefill, decode } => {
+                let prompts = question.serving.map_or(0.5, |serving| serving.prompt_share());
+                (mixed(prefill, decode, prompts), None)
+            }
             Self::Scalar { shares, distribution_error } => {
                 let mut tried = Tried::new(question, orders, shares, *distribution_error);
                 let [low, middle, high] =
@@ -111,6 +126,22 @@ impl RoutingEvidence {
                 (vec![LayerRouting { forecast: shares.clone(), truth: shares }], None)
             }
         }
+    }
+
+    /// The routing of every priced layer in one kind of step, where `all` is that of all steps.
+    #[must_use]
+    pub fn in_step<'a>(
+        &self,
+        workload: &Workload,
+        all: &'a [LayerRouting],
+    ) -> Cow<'a, [LayerRouting]> {
+        let Self::ByPhase { prefill, decode } = self else { return Cow::Borrowed(all) };
+        let decoded = match workload.phase {
+            Phase::Prefill => workload.decoding(),
+            Phase::Decode => workload.tokens_per_step,
+        };
+        let share = 1.0 - decoded as f64 / workload.tokens_per_step.max(1) as f64;
+        Cow::Owned(mixed(prefill, decode, share))
     }
 
     /// The routing of every priced layer alone.
@@ -140,6 +171,9 @@ impl RoutingEvidence {
             }],
             Self::Layers(layers) => layers.iter().map(of_layer).collect(),
             Self::Several(loads) => loads.iter().flatten().map(of_layer).collect(),
+            Self::ByPhase { prefill, decode } => {
+                prefill.iter().chain(decode).map(of_layer).collect()
+            }
             Self::Balancedness { .. } => Vec::new(),
         }
     }
@@ -152,6 +186,9 @@ impl RoutingEvidence {
             Self::Layers(layers) => Some(layers.iter().map(LayerRouting::skewness).collect()),
             Self::Several(loads) => {
                 Some(loads.iter().flatten().map(LayerRouting::skewness).collect())
+            }
+            Self::ByPhase { prefill, decode } => {
+                Some(prefill.iter().chain(decode).map(LayerRouting::skewness).collect())
             }
             Self::Balancedness { .. } => None,
         }
@@ -177,9 +214,27 @@ impl RoutingEvidence {
                 let raised = tempered(&loads.concat(), skewness, top_k);
                 Self::Several(raised.chunks(n_layers).map(<[LayerRouting]>::to_vec).collect())
             }
+            Self::ByPhase { prefill, decode } => {
+                let both = [prefill.as_slice(), decode].concat();
+                let mut raised = tempered(&both, skewness, top_k);
+                let decode = raised.split_off(prefill.len());
+                Self::ByPhase { prefill: raised, decode }
+            }
             Self::Balancedness { .. } => self.clone(),
         }
     }
+}
+
+/// Layers of which one routing has so large a share of the tokens, another the rest.
+fn mixed(one: &[LayerRouting], other: &[LayerRouting], share: f64) -> Vec<LayerRouting> {
+    let shares = |one: &[f64], other: &[f64]| -> Vec<f64> {
+        one.iter().zip(other).map(|(p, q)| share * p + (1.0 - share) * q).collect()
+    };
+    let of = |(one, other): (&LayerRouting, &LayerRouting)| LayerRouting {
+        truth: shares(&one.truth, &other.truth),
+        forecast: shares(&one.forecast, &other.forecast),
+    };
+    one.iter().zip(other).map(of).collect()
 }
 
 /// Layers made more or less uneven by a common power, so that their mean skewness is

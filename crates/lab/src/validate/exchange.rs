@@ -74,6 +74,7 @@ fn system(case: &ExchangeCase, cluster: Cluster) -> System {
             sequences: u64::from(devices),
             tokens_per_step: u64::from(case.tokens_per_device) * u64::from(devices),
             context: 1,
+            running: None,
             dtypes: Dtypes { dispatch: case.dispatch, ..BF16 },
         },
         engine: Some(ServingEngine {

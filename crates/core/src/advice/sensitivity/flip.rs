@@ -11,6 +11,8 @@ pub enum Parameter {
     InterNodeBandwidth,
     /// New tokens per step, T.
     TokensPerStep,
+    /// Tokens of output of a server's requests.
+    OutputTokens,
     /// Accuracy of the token-to-expert predictor.
     PredictorAccuracy,
     /// Time of the token-to-expert predictor per layer, seconds.
@@ -20,11 +22,12 @@ pub enum Parameter {
 impl Parameter {
     /// Every parameter with its name on the wire, the range searched and whether the
     /// range is searched in ratios (`api` contract: flip points).
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Skewness,
         Self::LinkBandwidth,
         Self::InterNodeBandwidth,
         Self::TokensPerStep,
+        Self::OutputTokens,
         Self::PredictorAccuracy,
         Self::PredictorOverhead,
     ];
@@ -37,6 +40,7 @@ impl Parameter {
             Self::LinkBandwidth => "link_bandwidth_bytes_per_s",
             Self::InterNodeBandwidth => "inter_node_bandwidth_bytes_per_s",
             Self::TokensPerStep => "tokens_per_step",
+            Self::OutputTokens => "output_tokens",
             Self::PredictorAccuracy => "predictor_accuracy",
             Self::PredictorOverhead => "predictor_overhead_s",
         }
@@ -49,6 +53,7 @@ impl Parameter {
             Self::Skewness => (1.0, most_skewed),
             Self::LinkBandwidth | Self::InterNodeBandwidth => (1e9, 2e12),
             Self::TokensPerStep => (1.0, 1e6),
+            Self::OutputTokens => (1.0, 16_384.0),
             Self::PredictorAccuracy => (0.0, 1.0),
             Self::PredictorOverhead => (0.0, 0.01),
         }
@@ -56,7 +61,13 @@ impl Parameter {
 
     /// Whether equal ratios rather than equal differences are equally far apart.
     const fn in_ratios(self) -> bool {
-        matches!(self, Self::LinkBandwidth | Self::InterNodeBandwidth | Self::TokensPerStep)
+        matches!(
+            self,
+            Self::LinkBandwidth
+                | Self::InterNodeBandwidth
+                | Self::TokensPerStep
+                | Self::OutputTokens
+        )
     }
 }
 

@@ -6,7 +6,7 @@
 //! | changed | routing | plans | laws | loads | prices | predictors |
 //! | --- | --- | --- | --- | --- | --- | --- |
 //! | skewness | yes | yes | | yes | yes | yes |
-//! | tokens per step | | if plans count tokens | yes | yes | yes | yes |
+//! | tokens per step, output tokens | | if plans count tokens | yes | yes | yes | yes |
 //! | bandwidth of a link | | | yes | | yes | yes |
 //! | predictor accuracy, overhead | | | | | | yes |
 //!
@@ -19,7 +19,7 @@ use std::sync::Arc;
 use crate::advice::choose::{Deciding, decided, lead};
 use crate::advice::pricing::{Pricing, paper, paper_entries};
 use crate::advice::sensitivity::flip::Parameter;
-use crate::advice::uncertainty::{self, Doubt, Ground, Uncertainty};
+use crate::advice::uncertainty::{self, Doubt, DoubtedKind, Ground, Uncertainty};
 use crate::advice::{communication, evidence};
 use crate::cancel::Cancel;
 use crate::evaluate::prices::{SampledPrices, Standing, whole_tokens};
@@ -27,15 +27,17 @@ use crate::evaluate::sampled_steps::{Effort, SampledSteps, draws};
 use crate::pricing::candidates::{Care, Placements, placements};
 use crate::pricing::entry::{Entry, PricedPredictor};
 use crate::pricing::error::PricingError;
+use crate::pricing::kinds::{Kind, kinds, workloads};
 use crate::pricing::layer::LayerCosts;
-use crate::pricing::planner::Planner;
+use crate::pricing::planner::{Planner, planners};
 use crate::pricing::routing_evidence::{OrderRange, RoutingEvidence};
 use crate::pricing::serving::{Batch, served};
 use crate::question::{PredictorCost, PredictorPoint, Question};
 use crate::routing::LayerRouting;
 use crate::routing::sample::Draws;
+use crate::serving::Serving;
 use crate::strategies::{self, Strategy};
-use crate::system::Phase;
+use crate::system::{Phase, Workload};
 use crate::units::{BytesPerSecond, Seconds};
 
 /// What a changed question is priced on.
@@ -75,23 +77,24 @@ pub(crate) struct Scenario<'a> {
 /// What the prices of a scenario rest on, each made from those before it.
 #[derive(Debug, Clone)]
 struct ScenarioParts {
-    planner: Planner,
+    planners: Vec<Planner>,
     layers: Arc<[LayerRouting]>,
     /// How many loads the layers belong to.
     loads: usize,
     placements: Arc<Placements>,
     /// How hard these were searched for.
     care: Care,
-    costs: LayerCosts,
+    /// The laws and the drawn steps of every kind of step.
+    costs: Vec<LayerCosts>,
+    drawn: Vec<Arc<SampledSteps>>,
     /// Random numbers, common to all values of all quantities.
     draws: Arc<[Draws]>,
-    drawn: Arc<SampledSteps>,
     /// Other orders of the experts, where only a scalar is known.
     orders: Option<OrderRange>,
     /// Prices before predictors' own figures, once they are asked for.
     standing: Option<Arc<Standing>>,
-    /// What these may be otherwise by, once it is asked for.
-    doubts: Option<Arc<[Doubt]>>,
+    /// What these may be otherwise by in every kind of step, once it is asked for.
+    doubts: Option<Arc<[Vec<Doubt>]>>,
 }
 
 impl<'a> Scenario<'a> {
@@ -143,7 +146,12 @@ impl<'a> Scenario<'a> {
             Parameter::InterNodeBandwidth => {
                 system.cluster.inter_node_link.as_ref().map(|link| link.bandwidth.get())
             }
+            // The steps of a server follow from its requests.
+            Parameter::TokensPerStep if self.question.serving.is_some() => None,
             Parameter::TokensPerStep => Some(system.workload.tokens_per_step as f64),
+            Parameter::OutputTokens => {
+                self.question.serving.map(|serving| serving.output_tokens as f64)
+            }
             Parameter::PredictorAccuracy => self.predictor.map(|(_, point)| point.accuracy),
             Parameter::PredictorOverhead => self.predictor.map(|(_, point)| point.overhead.get()),
         }
@@ -158,8 +166,10 @@ impl<'a> Scenario<'a> {
     /// The nearest value of a quantity that can be asked: steps hold whole sequences of the
     /// question's length, or one shorter one.
     pub(crate) fn askable(&self, parameter: Parameter, value: f64) -> f64 {
-        if parameter != Parameter::TokensPerStep {
-            return value;
+        match parameter {
+            Parameter::OutputTokens => return value.round().max(1.0),
+            Parameter::TokensPerStep => {}
+            _ => return value,
         }
         let length = self.tokens_per_sequence();
         if value < length { value.round().max(1.0) } else { (value / length).round() * length }
@@ -184,12 +194,12 @@ impl<'a> Scenario<'a> {
                 let (layers, orders) = self.known.layers(question, &pricing.tried);
                 (parts.layers, parts.orders) = (layers.into(), orders);
                 parts.plan(question, pricing.stop)?;
-                parts.draw(question);
+                parts.draw(question, &self.known);
             }
             Parameter::LinkBandwidth | Parameter::InterNodeBandwidth => {
                 parts.bind(question, pricing)?;
             }
-            Parameter::TokensPerStep => self.rebatched()?,
+            Parameter::TokensPerStep | Parameter::OutputTokens => self.rebatched()?,
             Parameter::PredictorAccuracy | Parameter::PredictorOverhead => {}
         }
         Ok(())
@@ -222,6 +232,11 @@ impl<'a> Scenario<'a> {
                     workload.context = tokens;
                 }
             }
+            Parameter::OutputTokens => {
+                if let Some(serving) = question.serving {
+                    question.serve(Serving { output_tokens: whole_tokens(value), ..serving });
+                }
+            }
             Parameter::PredictorAccuracy | Parameter::PredictorOverhead => {
                 if let Some((index, point)) = &mut self.predictor {
                     match parameter {
@@ -239,11 +254,15 @@ impl<'a> Scenario<'a> {
         let question = &self.question;
         let Some(parts) = &mut self.parts else { return Ok(()) };
         parts.bind(question, self.pricing)?;
-        parts.planner = Planner::new(question);
-        if parts.planner.counts_tokens(parts.care) {
+        if question.serving.is_some() {
+            parts.layers = self.known.layers(question, &self.pricing.tried).0.into();
+        }
+        parts.planners = planners(question);
+        let by_phase = matches!(*self.known, RoutingEvidence::ByPhase { .. });
+        if by_phase || parts.planners.iter().any(|planner| planner.counts_tokens(parts.care)) {
             parts.plan(question, self.pricing.stop)?;
         }
-        parts.draw(question);
+        parts.draw(question, &self.known);
         Ok(())
     }
 
@@ -298,22 +317,34 @@ impl<'a> Scenario<'a> {
         let mut entries = self.entries();
         evidence::none_fits_or_nothing(&mut entries);
         let Some(parts) = &mut self.parts else { return Ok((entries, Uncertainty::none())) };
+        let kinds = kinds(&self.question, self.pricing.pattern);
         if parts.doubts.is_none() {
             let taken = parts.standing.as_ref().map_or(&[][..], |standing| &standing.taken);
-            let ground = Ground {
-                question: &self.question,
-                pattern: self.pricing.pattern,
-                costs: &parts.costs,
-                layers: &parts.layers,
-                placements: &parts.placements,
-                taken,
-                stop: self.pricing.stop,
+            let known = &self.known;
+            let of = |(kind, costs): (&Kind, &LayerCosts)| {
+                let workload = &kind.question.system.workload;
+                let ground = Ground {
+                    question: &kind.question,
+                    pattern: kind.pattern,
+                    costs,
+                    layers: &known.in_step(workload, &parts.layers),
+                    placements: &parts.placements,
+                    taken,
+                    stop: self.pricing.stop,
+                };
+                ground.doubts(parts.orders.as_ref(), uncertainty::PASSING)
             };
-            let doubts = ground.doubts(parts.orders.as_ref(), uncertainty::PASSING)?;
+            let doubts = kinds.iter().zip(&parts.costs).map(of).collect::<Result<Vec<_>, _>>()?;
             parts.doubts = Some(doubts.into());
         }
         let doubts = parts.doubts.iter().flat_map(|doubts| doubts.iter());
-        let uncertainty = Uncertainty::new(&entries, &parts.costs, doubts, &[]);
+        let doubted: Vec<DoubtedKind> = kinds
+            .iter()
+            .zip(&parts.costs)
+            .zip(doubts)
+            .map(|((kind, costs), doubts)| DoubtedKind { share: kind.share, costs, doubts })
+            .collect();
+        let uncertainty = Uncertainty::new(&entries, &doubted, &[]);
         Ok((entries, uncertainty))
     }
 
@@ -331,12 +362,16 @@ impl<'a> Scenario<'a> {
     /// The strategies priced on drawn loads, and a dense layer.
     fn priced(&mut self) -> Option<(Vec<Entry>, Seconds)> {
         let question = &self.question;
-        let ScenarioParts { planner, placements, costs, drawn, standing, .. } =
+        let ScenarioParts { planners, placements, costs, drawn, standing, .. } =
             self.parts.as_mut()?;
-        let analytic = SampledPrices::new(question, planner.clone(), costs, placements, drawn);
+        let kinds = kinds(question, self.pricing.pattern);
+        let each = kinds.iter().zip(&*costs).zip(&*drawn);
+        let each = each.map(|((kind, costs), drawn)| (kind, costs, &**drawn));
+        let analytic = SampledPrices::new(question, planners[0].clone(), placements, each);
         let standing = standing.get_or_insert_with(|| Arc::new(analytic.standing()));
         let entries = analytic.with_predictors(standing);
-        Some((self.pricing.priceable(entries), costs.dense_layer))
+        let dense = kinds.iter().zip(&*costs).map(|(kind, costs)| costs.dense_layer * kind.share);
+        Some((self.pricing.priceable(entries), dense.sum()))
     }
 
     /// Adds to entries what they serve at the step of `none`.
@@ -383,20 +418,21 @@ impl<'a> Scenario<'a> {
 impl ScenarioParts {
     fn new(pricing: &Pricing) -> Result<Self, PricingError> {
         let question = pricing.question;
-        let costs = LayerCosts::of(question, pricing.pattern)?;
+        let costs = bound(question, pricing)?;
         let layers = Arc::clone(&pricing.layers);
         let placements = Arc::clone(pricing.placements()?);
         let draws: Arc<[Draws]> = draws(question.seed, &layers, DRAWS).into();
-        let drawn = SampledSteps::new(question, &draws, &layers, &costs, &placements);
+        let steps = Steps { question, known: pricing.known, layers: &layers, draws: &draws };
+        let drawn = steps.drawn(&costs, &placements);
         Ok(Self {
-            planner: Planner::new(question),
+            planners: planners(question),
             layers,
             loads: pricing.known.loads(),
             placements,
             care: Care::Searched,
             costs,
             draws,
-            drawn: Arc::new(drawn),
+            drawn,
             orders: pricing.orders.clone(),
             standing: None,
             doubts: None,
@@ -405,7 +441,7 @@ impl ScenarioParts {
 
     /// Binds the laws.
     fn bind(&mut self, question: &Question, pricing: &Pricing) -> Result<(), PricingError> {
-        self.costs = LayerCosts::of(question, pricing.pattern)?;
+        self.costs = bound(question, pricing)?;
         (self.standing, self.doubts) = (None, None);
         Ok(())
     }
@@ -413,15 +449,41 @@ impl ScenarioParts {
     /// Plans on the forecast, without a search.
     fn plan(&mut self, question: &Question, stop: &Cancel) -> Result<(), PricingError> {
         self.care = Care::Quick;
-        let made = placements(question, &self.planner, &self.layers, self.loads, self.care, stop)?;
+        let Self { planners, layers, loads, care, .. } = self;
+        let made = placements(question, planners, layers, *loads, *care, stop)?;
         self.placements = Arc::new(made);
         Ok(())
     }
 
     /// Draws loads, under plans and laws as they are.
-    fn draw(&mut self, question: &Question) {
+    fn draw(&mut self, question: &Question, known: &RoutingEvidence) {
         let Self { draws, layers, costs, placements, .. } = self;
-        self.drawn = Arc::new(SampledSteps::new(question, draws, layers, costs, placements));
+        self.drawn = Steps { question, known, layers, draws }.drawn(costs, placements);
         (self.standing, self.doubts) = (None, None);
+    }
+}
+
+/// The laws of every kind of step.
+fn bound(question: &Question, pricing: &Pricing) -> Result<Vec<LayerCosts>, PricingError> {
+    kinds(question, pricing.pattern).iter().map(Kind::costs).collect()
+}
+
+/// What steps are drawn from.
+struct Steps<'a> {
+    question: &'a Question,
+    known: &'a RoutingEvidence,
+    layers: &'a [LayerRouting],
+    draws: &'a [Draws],
+}
+
+impl Steps<'_> {
+    /// The drawn steps of every kind, whose laws are `costs`.
+    fn drawn(&self, costs: &[LayerCosts], placements: &Placements) -> Vec<Arc<SampledSteps>> {
+        let Self { question, known, layers, draws } = *self;
+        let of = |(workload, costs): (Workload, &LayerCosts)| {
+            let layers = known.in_step(&workload, layers);
+            Arc::new(SampledSteps::new(question, draws, &layers, costs, placements))
+        };
+        workloads(question).into_iter().zip(costs).map(of).collect()
     }
 }

@@ -153,7 +153,7 @@ pub fn transposed(columns: &[Vec<Cell>]) -> Vec<Cell> {
 const fn cost(parameter: Parameter) -> u8 {
     match parameter {
         Parameter::Skewness => 0,
-        Parameter::TokensPerStep => 1,
+        Parameter::TokensPerStep | Parameter::OutputTokens => 1,
         Parameter::LinkBandwidth | Parameter::InterNodeBandwidth => 2,
         Parameter::PredictorAccuracy | Parameter::PredictorOverhead => 3,
     }

@@ -11,6 +11,7 @@ use crate::evaluate::{LayerStep, Steps, mean};
 use crate::memory::{self, MemoryBudget, MemoryPlan, SystemMemory};
 use crate::pricing::candidates::{IN_USE, Placements};
 use crate::pricing::entry::{Entry, PricedPredictor};
+use crate::pricing::kinds::{Kind, mean_terms};
 use crate::pricing::layer::{LayerCosts, Routed};
 use crate::pricing::planner::Planner;
 use crate::question::{Predictor, PredictorCost, PredictorPoint, Question};
@@ -27,11 +28,19 @@ use crate::units::{Bytes, Seconds};
 #[derive(Debug)]
 pub(crate) struct SampledPrices<'a> {
     question: &'a Question,
-    costs: &'a LayerCosts,
+    kinds: Vec<SampledKind<'a>>,
     placements: &'a Placements,
+    stepwise: Stepwise<'a>,
+}
+
+/// One kind of step of a question.
+#[derive(Debug)]
+struct SampledKind<'a> {
+    /// Its share of all steps.
+    share: f64,
+    costs: &'a LayerCosts,
     drawn: &'a SampledSteps,
     memory: SystemMemory,
-    stepwise: Stepwise<'a>,
 }
 
 /// The prices that no predictor's own figures change.
@@ -54,8 +63,16 @@ impl Standing {
 /// Token-to-expert prediction of any accuracy, before the predictor's own time.
 #[derive(Debug, Clone)]
 struct Predicted {
-    by_accuracy: ByAccuracy,
+    /// In every kind of step.
+    by_accuracy: Vec<ByAccuracy>,
     infeasible: Option<String>,
+}
+
+/// Terms of a layer in the mean over kinds of steps, and of every kind where there are several.
+#[derive(Debug, Clone)]
+struct Priced {
+    mean: Terms,
+    by_kind: Vec<Terms>,
 }
 
 /// A number of tokens or sequences as a whole number, at least one.
@@ -65,18 +82,28 @@ pub(crate) fn whole_tokens(tokens: f64) -> u64 {
 }
 
 impl<'a> SampledPrices<'a> {
-    /// The question with its placements and drawn steps.
-    pub(crate) fn new(
+    /// The question with its placements, and the laws and drawn steps of its kinds of steps.
+    pub(crate) fn new<'k>(
         question: &'a Question,
         planner: Planner,
-        costs: &'a LayerCosts,
         placements: &'a Placements,
-        drawn: &'a SampledSteps,
+        kinds: impl Iterator<Item = (&'k Kind<'k>, &'a LayerCosts, &'a SampledSteps)>,
     ) -> Self {
         let stepwise = Stepwise::new(question, planner);
-        let system = &question.system;
-        let memory = SystemMemory::new(system, system.cluster.device.memory);
-        Self { question, costs, placements, drawn, memory, stepwise }
+        let sampled = |(kind, costs, drawn): (&Kind, _, _)| {
+            let system = &kind.question.system;
+            let memory = SystemMemory::new(system, system.cluster.device.memory);
+            SampledKind { share: kind.share, costs, drawn, memory }
+        };
+        Self { question, kinds: kinds.map(sampled).collect(), placements, stepwise }
+    }
+
+    /// The terms of every kind of step, and their mean.
+    fn priced(&self, by_kind: impl Iterator<Item = Terms>) -> Priced {
+        let by_kind: Vec<Terms> = by_kind.collect();
+        let shares = self.kinds.iter().map(|kind| kind.share);
+        let mean = mean_terms(shares.zip(by_kind.iter().copied()));
+        Priced { mean, by_kind: if by_kind.len() > 1 { by_kind } else { Vec::new() } }
     }
 
     /// Prices what no predictor's own figures change.
@@ -117,43 +144,49 @@ impl<'a> SampledPrices<'a> {
 
     /// The placement of a strategy with the least latency of those that fit, taken at its word
     /// (see [`slot_search`](crate::evaluate::slot_search)); the smallest of equals.
-    fn best(&self, strategy: Strategy) -> Option<(usize, Terms)> {
-        let mut best: Option<(usize, Terms, bool)> = None;
+    fn best(&self, strategy: Strategy) -> Option<(usize, Priced)> {
+        let mut best: Option<(usize, Priced, bool)> = None;
         for index in self.placements.of(strategy) {
-            let terms = self.terms(index);
+            let priced = self.terms(index);
             let fits = self.memory(index).fits();
             let better = best.as_ref().is_none_or(|(_, least, least_fits)| {
-                fits && (!least_fits || terms.total() < least.total())
+                fits && (!least_fits || priced.mean.total() < least.mean.total())
             });
             if better {
-                best = Some((index, terms, fits));
+                best = Some((index, priced, fits));
             }
         }
-        best.map(|(index, terms, _)| (index, terms))
+        best.map(|(index, priced, _)| (index, priced))
     }
 
     /// Prediction of every token beside the plan of `kept`, or why there is no such plan.
     fn predictable(&self, kept: Strategy, standing: &Standing) -> Result<Predicted, String> {
         let index = standing.taken(kept).ok_or_else(|| self.placements.unplanned(kept))?;
         let memory = self.memory_of(self.placements.all[index].slots_per_device, true);
-        let by_accuracy = self.by_accuracy(index, self.rebalance(index));
+        let rebalance = self.rebalance(index);
+        let of = |kind: &SampledKind| self.by_accuracy(kind, index, rebalance);
+        let by_accuracy = self.kinds.iter().map(of).collect();
         Ok(Predicted { by_accuracy, infeasible: lacking(&memory) })
     }
 
     /// Mean terms under a placement that is kept over all steps.
-    fn terms(&self, index: usize) -> Terms {
-        let mut terms = self.costs.terms(&self.routed(index));
-        terms.rebalance = self.rebalance(index);
-        terms
+    fn terms(&self, index: usize) -> Priced {
+        let rebalance = self.rebalance(index);
+        let of =
+            |kind: &SampledKind| Terms { rebalance, ..kind.costs.terms(&self.routed(kind, index)) };
+        self.priced(self.kinds.iter().map(of))
     }
 
     /// The routed part of a layer under a placement that is kept, mean over steps.
-    fn routed(&self, index: usize) -> Routed {
-        mean(&mut self.steps(), |step| self.costs.routed(&step.loads[index]))
+    fn routed(&self, kind: &SampledKind, index: usize) -> Routed {
+        mean(&mut self.steps(kind), |step| kind.costs.routed(&step.loads[index]))
     }
 
-    fn steps(&self) -> Sampled<'_> {
-        self.drawn.under(self.placements)
+    fn steps<'k>(&self, kind: &'k SampledKind) -> Sampled<'k>
+    where
+        'a: 'k,
+    {
+        kind.drawn.under(self.placements)
     }
 
     /// The renewals of a placement, per layer and step.
@@ -178,7 +211,12 @@ impl<'a> SampledPrices<'a> {
     }
 
     fn memory_of(&self, slots_per_device: u32, double_buffer: bool) -> MemoryBudget {
-        self.memory.under(MemoryPlan { slots_per_device, double_buffer })
+        let plan = MemoryPlan { slots_per_device, double_buffer };
+        let budgets = self.kinds.iter().map(|kind| kind.memory.under(plan));
+        let need = |budget: &MemoryBudget| (budget.missing.get(), budget.reserve.get());
+        // All kinds of steps must fit.
+        let neediest = budgets.reduce(|a, b| if need(&a) < need(&b) { b } else { a });
+        neediest.unwrap_or_else(|| self.kinds[0].memory.under(plan))
     }
 
     /// Why a placement cannot be run; without any strategy also what could.
@@ -190,12 +228,13 @@ impl<'a> SampledPrices<'a> {
         Some(format!("{why}; {}", memory::way_out(&self.question.system)))
     }
 
-    fn entry(&self, index: usize, terms: Terms) -> Entry {
+    fn entry(&self, index: usize, priced: Priced) -> Entry {
         Entry {
             strategy: self.placements.all[index].strategy,
             predictor: None,
             infeasible: self.lacking(index),
-            terms: Some(terms),
+            terms: Some(priced.mean),
+            by_kind: priced.by_kind,
             served: None,
         }
     }
@@ -209,44 +248,55 @@ impl<'a> SampledPrices<'a> {
     ) -> Entry {
         let Predicted { by_accuracy, infeasible } = predicted;
         let point = self.best_point(predictor, by_accuracy);
+        let priced = self.predicted(by_accuracy, point);
         Entry {
             strategy,
             predictor: Some(PricedPredictor::at(predictor, point)),
             infeasible: infeasible.clone(),
-            terms: Some(self.predicted(by_accuracy, point)),
+            terms: Some(priced.mean),
+            by_kind: priced.by_kind,
             served: None,
         }
     }
 
     /// The point of a predictor that is fastest.
-    fn best_point(&self, predictor: &Predictor, by_accuracy: &ByAccuracy) -> PredictorPoint {
+    fn best_point(&self, predictor: &Predictor, by_accuracy: &[ByAccuracy]) -> PredictorPoint {
         match &predictor.cost {
             PredictorCost::Point(point) => *point,
             PredictorCost::Curve(curve) => {
-                optimum(curve, |point| self.predicted(by_accuracy, point).total())
+                optimum(curve, |point| self.predicted(by_accuracy, point).mean.total())
             }
         }
     }
 
-    /// The terms with a predictor.
-    fn predicted(&self, by_accuracy: &ByAccuracy, point: PredictorPoint) -> Terms {
-        self.stepwise.predicted(by_accuracy.at(point.accuracy), point)
+    /// The terms with a predictor, which takes as long in every kind of step.
+    fn predicted(&self, by_accuracy: &[ByAccuracy], point: PredictorPoint) -> Priced {
+        let with = |of: &ByAccuracy| self.stepwise.predicted(of.at(point.accuracy), point);
+        self.priced(by_accuracy.iter().map(with))
     }
 
     /// Terms of token-to-expert prediction over accuracy, before the predictor's own time.
-    fn by_accuracy(&self, kept: usize, rebalance: Seconds) -> ByAccuracy {
-        let unchanged = self.stepwise.unpredicted(self.costs, &self.routed(kept), rebalance);
+    fn by_accuracy(&self, kind: &SampledKind, kept: usize, rebalance: Seconds) -> ByAccuracy {
+        let routed = self.routed(kind, kept);
+        let unchanged = self.stepwise.unpredicted(kind.costs, &routed, rebalance);
         if self.question.predictors.is_empty() {
             return ByAccuracy::unpriced(unchanged);
         }
-        ByAccuracy::new(unchanged, |anchor| self.unpredicted(anchor, kept, rebalance))
+        ByAccuracy::new(unchanged, |anchor| self.unpredicted(kind, anchor, kept, rebalance))
     }
 
     /// Terms of token-to-expert prediction but for the predictor: in every step the plan
     /// made from predicted loads, or the plan of `distribution_only` where the prediction
     /// says it is better.
-    fn unpredicted(&self, anchor: usize, kept: usize, rebalance: Seconds) -> Terms {
-        let forecasts = self.drawn.forecasts(anchor, self.costs, (kept, self.placements));
+    fn unpredicted(
+        &self,
+        kind: &SampledKind,
+        anchor: usize,
+        kept: usize,
+        rebalance: Seconds,
+    ) -> Terms {
+        let SampledKind { costs, drawn, .. } = *kind;
+        let forecasts = drawn.forecasts(anchor, costs, (kept, self.placements));
         let mut copying = Seconds::ZERO;
         let mut sum = Routed::default();
         let price = |step: &LayerStep| {
@@ -259,24 +309,31 @@ impl<'a> SampledPrices<'a> {
             };
             let replanned = || {
                 let map = &step.placed(kept).map;
-                let made = || self.stepwise.replanned(self.costs, map, &forecast.counts);
+                let made = || self.stepwise.replanned(costs, map, &forecast.counts);
                 forecast.replanned.get_or_init(made).as_ref()
             };
-            self.stepwise.step(self.costs, &told, replanned)
+            self.stepwise.step(costs, &told, replanned)
         };
-        self.steps().every(price, |stepped| {
+        self.steps(kind).every(price, |stepped| {
             copying += stepped.moved.time;
             sum += stepped.routed;
         });
         let n = forecasts.len() as f64;
         let rebalance = rebalance + copying / n;
-        self.stepwise.unpredicted(self.costs, &sum.scaled(1.0 / n), rebalance)
+        self.stepwise.unpredicted(costs, &sum.scaled(1.0 / n), rebalance)
     }
 }
 
 /// A strategy that cannot be planned.
 fn impossible(strategy: Strategy, predictor: Option<PricedPredictor>, why: String) -> Entry {
-    Entry { strategy, predictor, infeasible: Some(why), terms: None, served: None }
+    Entry {
+        strategy,
+        predictor,
+        infeasible: Some(why),
+        terms: None,
+        by_kind: Vec::new(),
+        served: None,
+    }
 }
 
 /// Says what memory lacks, if it does.

@@ -1,13 +1,13 @@
 //! What stands behind the prices: plans and what they take, the search for slots, the ceiling.
 
-use crate::evaluate::prices::SampledPrices;
+use crate::evaluate::prices::{SampledKind, SampledPrices};
 use crate::evaluate::slot_search::{SlotSearch, TriedSlots};
 use crate::evaluate::{LayerStep, Steps, mean};
 use crate::memory::MemoryBudget;
 use crate::placement::SlotMap;
 use crate::pricing::candidates::IN_USE;
 use crate::pricing::entry::Entry;
-use crate::pricing::layer::Routed;
+use crate::pricing::kinds::widest_bands;
 use crate::rebalance::RebalanceCost;
 use crate::routing::LayerRouting;
 use crate::strategies::Strategy;
@@ -74,52 +74,57 @@ impl SampledPrices<'_> {
     pub(crate) fn analyse(&self, layers: &[LayerRouting], loads: usize) -> Analysis {
         let standing = self.standing();
         let entries = self.with_predictors(&standing);
-        let balanced: Vec<Routed> = standing
-            .taken
-            .iter()
-            .map(|(_, index)| {
-                mean(&mut self.steps(), |step| self.costs.balanced(&step.loads[*index]))
-            })
-            .collect();
-        let planned = IN_USE + 1..self.placements.all.len();
-        let tried: Vec<TriedSlots> = planned.map(|index| self.tried(index)).collect();
+        let tried = self.tried();
         let loaded = |(strategy, fastest): &(Strategy, usize)| {
-            let of: Vec<usize> = self.placements.of(*strategy).collect();
-            let search = of
-                .first()
-                .filter(|first| **first > IN_USE)
-                .and_then(|first| self.search(&tried[first - IN_USE - 1..][..of.len()]));
-            search.map_or(*fastest, |search| of[search.chosen])
+            let of: Vec<&(usize, TriedSlots)> =
+                tried.iter().filter(|(_, one)| one.strategy == *strategy).collect();
+            let search = self.search(of.iter().map(|(_, one)| *one));
+            search.map_or(*fastest, |search| of[search.chosen].0)
         };
         let stated = self.question.duplication.slots_per_device.is_some();
         Analysis {
-            ceiling: self.ceiling(&entries, &balanced),
+            ceiling: self.ceiling(&entries, &standing.taken),
             plans: standing
                 .taken
                 .iter()
                 .map(|taken| self.summary(loaded(taken), layers, loads))
                 .collect(),
-            search: if stated { None } else { self.search(&tried) },
+            search: if stated { None } else { self.search(tried.iter().map(|(_, one)| *one)) },
             entries,
             taken: standing.taken,
         }
     }
 
-    fn tried(&self, index: usize) -> TriedSlots {
-        let placement = &self.placements.all[index];
-        TriedSlots {
-            strategy: placement.strategy,
-            slots_per_device: placement.slots_per_device,
-            terms: self.terms(index),
-            memory: self.memory(index),
-            first_moves: placement.first_moves,
-            renewal: self.renewal(index),
+    /// Every number of slots of every strategy, with the index of its placement: of several plans
+    /// for one number the fastest.
+    fn tried(&self) -> Vec<(usize, TriedSlots)> {
+        let mut tried: Vec<(usize, TriedSlots)> = Vec::new();
+        for index in IN_USE + 1..self.placements.all.len() {
+            let placement = &self.placements.all[index];
+            let one = TriedSlots {
+                strategy: placement.strategy,
+                slots_per_device: placement.slots_per_device,
+                terms: self.terms(index).mean,
+                memory: self.memory(index),
+                first_moves: placement.first_moves,
+                renewal: self.renewal(index),
+            };
+            let same = |(_, other): &&mut (usize, TriedSlots)| {
+                (other.strategy, other.slots_per_device) == (one.strategy, one.slots_per_device)
+            };
+            match tried.iter_mut().find(same) {
+                Some(known) if one.terms.total() < known.1.terms.total() => *known = (index, one),
+                Some(_) => {}
+                None => tried.push((index, one)),
+            }
         }
+        tried
     }
 
-    fn search(&self, tried: &[TriedSlots]) -> Option<SlotSearch> {
+    fn search(&self, tried: impl Iterator<Item = TriedSlots>) -> Option<SlotSearch> {
         let preset = self.question.system.assumptions.preset;
-        SlotSearch::of(tried.to_vec(), &self.costs.bands, preset)
+        let bands = widest_bands(self.kinds.iter().map(|kind| &kind.costs.bands));
+        SlotSearch::of(tried.collect(), &bands, preset)
     }
 
     fn summary(&self, index: usize, layers: &[LayerRouting], loads: usize) -> PlanSummary {
@@ -132,14 +137,17 @@ impl SampledPrices<'_> {
             mean.expected += placed.imbalance(&routing.truth) / loads as f64;
             mean.planned += placed.imbalance(&routing.forecast) / loads as f64;
         }
-        let per_layer = self.drawn.n_steps() as f64 / n_layers as f64;
-        let drawn =
-            |step: &LayerStep| (step.layer % n_layers, step.placed(index).imbalance(step.counts));
-        self.steps().each(drawn, |_, layers| {
-            for (layer, drawn) in layers.iter().flatten() {
-                imbalance[*layer].drawn += drawn / per_layer;
-            }
-        });
+        for kind in &self.kinds {
+            let per_layer = kind.drawn.n_steps() as f64 / n_layers as f64;
+            let drawn = |step: &LayerStep| {
+                (step.layer % n_layers, step.placed(index).imbalance(step.counts))
+            };
+            self.steps(kind).each(drawn, |_, layers| {
+                for (layer, drawn) in layers.iter().flatten() {
+                    imbalance[*layer].drawn += kind.share * drawn / per_layer;
+                }
+            });
+        }
         PlanSummary {
             strategy: placement.strategy,
             slots_per_device: placement.slots_per_device,
@@ -147,22 +155,32 @@ impl SampledPrices<'_> {
             memory: self.memory(index),
             first_moves: placement.first_moves,
             renewal: self.renewal(index),
-            latency: self.terms(index).total(),
+            latency: self.terms(index).mean.total(),
             imbalance,
         }
     }
 
     /// The fastest strategy's own formula with mean device time, balanced exchange, and
     /// predictor and moves at zero cost; never above any entry.
-    fn ceiling(&self, entries: &[Entry], balanced: &[Routed]) -> Seconds {
+    fn ceiling(&self, entries: &[Entry], taken: &[(Strategy, usize)]) -> Seconds {
         let feasible = || entries.iter().filter_map(|e| Some((e.feasible_latency()?, e)));
         let fastest = feasible().min_by(|a, b| a.0.get().total_cmp(&b.0.get()));
-        let mut routed = balanced[IN_USE];
-        routed.ffn = balanced.iter().map(|routed| routed.ffn).fold(routed.ffn, Seconds::min);
         let assumptions = &self.question.system.assumptions;
-        if fastest.is_some_and(|(_, entry)| entry.strategy.skips_dispatch(assumptions)) {
-            routed.dispatch = Seconds::ZERO;
-        }
-        feasible().map(|(latency, _)| latency).fold(self.costs.terms(&routed).total(), Seconds::min)
+        let skips = fastest.is_some_and(|(_, entry)| entry.strategy.skips_dispatch(assumptions));
+        let of = |kind: &SampledKind| {
+            let balanced = |index: usize| {
+                mean(&mut self.steps(kind), |step| kind.costs.balanced(&step.loads[index]))
+            };
+            let mut routed = balanced(IN_USE);
+            let others = taken.iter().filter(|(_, index)| *index != IN_USE);
+            let ffn = others.map(|(_, index)| balanced(*index).ffn);
+            routed.ffn = ffn.fold(routed.ffn, Seconds::min);
+            if skips {
+                routed.dispatch = Seconds::ZERO;
+            }
+            kind.costs.terms(&routed)
+        };
+        let balanced = self.priced(self.kinds.iter().map(of)).mean.total();
+        feasible().map(|(latency, _)| latency).fold(balanced, Seconds::min)
     }
 }

@@ -23,8 +23,9 @@ pub struct Sweep {
     /// The question as JSON, as `advise` takes it; `-` reads standard input.
     pub file: PathBuf,
     /// A quantity and its values: `NAME=FROM:TO:COUNT`, with `:log` at even ratios, or
-    /// `NAME=A,B,C`. NAME is `skewness`, `link_bandwidth_bytes_per_s`, `tokens_per_step`,
-    /// `devices`, `predictor_accuracy` or `predictor_overhead_s`. Give it once or twice.
+    /// `NAME=A,B,C`. NAME is `skewness`, `link_bandwidth_bytes_per_s`,
+    /// `inter_node_bandwidth_bytes_per_s`, `tokens_per_step`, `output_tokens`, `devices`,
+    /// `predictor_accuracy` or `predictor_overhead_s`. Give it once or twice.
     #[arg(long = "axis", required = true, value_name = "AXIS", value_parser = parse_axis)]
     pub axes: Vec<AxisArgument>,
     /// Prints the answer as JSON.

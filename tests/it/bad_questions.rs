@@ -88,8 +88,9 @@ fn of_the_load() -> [BadQuestion; 8] {
             json!(1),
             "/workload/colour",
             "unknown_field",
-            "this field is unknown here; known are: batch_size, dtype, dtypes, kv_length, phase, \
-             sequence_length, tokens_per_step",
+            "this field is unknown here; known are: batch_size, concurrency, dtype, dtypes, \
+             input_tokens, kv_length, max_batched_tokens, output_tokens, phase, sequence_length, \
+             tokens_per_step",
         ),
         (
             "/routing",

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::advice::AdvisedStep;
 use crate::advice::choose::{Decided, Deciding, choose, decided};
-use crate::advice::uncertainty::{self, Doubt, DoubtedKind, Ground, Uncertainty};
+use crate::advice::uncertainty::{self, Doubt, DoubtedKind, Ground, OrderPlans, Uncertainty};
 use crate::cancel::Cancel;
 use crate::evaluate::prices::SampledPrices;
 use crate::evaluate::replay::Replayed;
@@ -42,6 +42,8 @@ pub(crate) struct Pricing<'a> {
     pub(crate) tried: Orders,
     /// The placements of the question as it is, once they are made.
     placements: OnceLock<Arc<Placements>>,
+    /// Those of other orders of the experts.
+    pub(crate) order_plans: Arc<OrderPlans>,
 }
 
 /// All strategies priced.
@@ -119,7 +121,8 @@ impl<'a> Pricing<'a> {
         let (layers, orders) =
             if paper(question) { (Vec::new(), None) } else { known.layers(question, &tried) };
         let layers = layers.into();
-        Self { question, known, pattern, stop, layers, orders, tried, placements: OnceLock::new() }
+        let (placements, order_plans) = (OnceLock::new(), Arc::default());
+        Self { question, known, pattern, stop, layers, orders, tried, placements, order_plans }
     }
 
     /// The full answer.
@@ -150,6 +153,7 @@ impl<'a> Pricing<'a> {
                 layers,
                 placements,
                 taken: &analysis.taken,
+                plans: &self.order_plans,
                 stop: self.stop,
             };
             ground.doubts(self.orders.as_ref(), uncertainty::WHOLE)
@@ -180,7 +184,8 @@ impl<'a> Pricing<'a> {
     }
 
     /// Takes over the placements of a pricing that differs in nothing they depend on.
-    pub(crate) fn keep_placements(&self, other: &Self) {
+    pub(crate) fn keep_placements(&mut self, other: &Self) {
+        self.order_plans = Arc::clone(&other.order_plans);
         if let Some(made) = other.placements.get() {
             self.placements.get_or_init(|| Arc::clone(made));
         }

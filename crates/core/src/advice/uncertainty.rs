@@ -18,6 +18,8 @@
 //! of 1.10 · exp(−sqrt(0.0370² + 0.0183² + 0.02²)) = 1.051 to
 //! 1.10 · exp(sqrt(0.0870² + 0.02²)) = 1.203.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use crate::cancel::Cancel;
 use crate::evaluate::mean;
 use crate::evaluate::replay::Replayed;
@@ -32,7 +34,7 @@ use crate::question::{PredictorSource, Question};
 use crate::routing::sample::Draws;
 use crate::routing::{LayerRouting, capped, normalised};
 use crate::strategies::Strategy;
-use crate::system::Communication;
+use crate::system::{Communication, Phase};
 use crate::terms::{PerTerm, Terms};
 use crate::units::Seconds;
 
@@ -261,7 +263,33 @@ pub(crate) struct Ground<'a> {
     pub(crate) placements: &'a Placements,
     /// The placement behind the price of every strategy that has one.
     pub(crate) taken: &'a [(Strategy, usize)],
+    pub(crate) plans: &'a OrderPlans,
     pub(crate) stop: &'a Cancel,
+}
+
+/// Plans for other orders of the experts. They hold as long as the routing, and what plans depend on,
+/// is the same.
+#[derive(Debug, Default)]
+pub(crate) struct OrderPlans(Mutex<Vec<(PlannedOrder, Arc<Placements>)>>);
+
+/// The place of an order, and the number of slots and the phase that plans for it are made for.
+type PlannedOrder = (usize, Option<u32>, Phase);
+
+impl OrderPlans {
+    /// The plans of an order, made if they are not known.
+    fn of(
+        &self,
+        order: PlannedOrder,
+        make: impl FnOnce() -> Result<Placements, PricingError>,
+    ) -> Result<Arc<Placements>, PricingError> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, plans)) = known.iter().find(|(of, _)| *of == order) {
+            return Ok(Arc::clone(plans));
+        }
+        let made = Arc::new(make()?);
+        known.push((order, Arc::clone(&made)));
+        Ok(made)
+    }
 }
 
 /// On how many of the layers, and on how many steps of each, cases are priced.
@@ -292,8 +320,9 @@ impl<'a> Ground<'a> {
         extent: Extent,
     ) -> Result<Vec<Doubt>, PricingError> {
         let part = self.part(extent);
-        let priced = part.priced(self.costs, &part.layers, &part.placements);
-        let mut doubts = self.of_laws(&part, &priced);
+        let drawn = part.drawn(&part.layers, &part.placements);
+        let priced = part.priced(self.costs, &drawn, &part.placements);
+        let mut doubts = self.of_laws(&part, &drawn, &priced);
         doubts.extend(self.of_loads(&part, &priced, orders)?);
         doubts.extend(of_terms(&self.costs.bands));
         Ok(doubts)
@@ -301,9 +330,15 @@ impl<'a> Ground<'a> {
 
     /// What the experts' law may be otherwise by: where memory gives way to arithmetic, and
     /// another kernel.
-    fn of_laws(&self, part: &Part, priced: &[(Strategy, Terms)]) -> Vec<Doubt> {
+    fn of_laws(
+        &self,
+        part: &Part,
+        drawn: &SampledSteps,
+        priced: &[(Strategy, Terms)],
+    ) -> Vec<Doubt> {
         let case = |costs: &LayerCosts| {
-            Case::Laws(factors(priced, &part.priced(costs, &part.layers, &part.placements)))
+            let drawn = drawn.under_laws(costs, &part.placements);
+            Case::Laws(factors(priced, &part.priced(costs, &drawn, &part.placements)))
         };
         let band = 1.0 + self.costs.bands.expert_ffn.relative;
         let experts = |id, memory, compute| Doubt {
@@ -334,7 +369,8 @@ impl<'a> Ground<'a> {
         let moved = |further: f64| {
             let layers: Vec<LayerRouting> =
                 part.layers.iter().map(|layer| self.moved(layer, further)).collect();
-            Case::Loads(factors(priced, &part.priced(self.costs, &layers, &part.placements)))
+            let drawn = part.drawn(&layers, &part.placements);
+            Case::Loads(factors(priced, &part.priced(self.costs, &drawn, &part.placements)))
         };
         let mut doubts = vec![Doubt {
             id: "forecast_error",
@@ -342,8 +378,8 @@ impl<'a> Ground<'a> {
             mirrored: false,
         }];
         if let Some(orders) = orders {
-            let of_order = |layer: &LayerRouting| self.ordered(layer, priced, part);
-            let cases = orders.layers.iter().map(of_order).collect::<Result<_, _>>()?;
+            let of_order = |(order, layer)| self.ordered(order, layer, priced, part);
+            let cases = orders.layers.iter().enumerate().map(of_order).collect::<Result<_, _>>()?;
             doubts.push(Doubt { id: ORDERS, cases, mirrored: false });
         }
         Ok(doubts)
@@ -360,6 +396,7 @@ impl<'a> Ground<'a> {
     /// The routing of another order of the experts, with plans of its own.
     fn ordered(
         &self,
+        order: usize,
         layer: &LayerRouting,
         priced: &[(Strategy, Terms)],
         part: &Part,
@@ -368,10 +405,12 @@ impl<'a> Ground<'a> {
         // Only the numbers of slots that are priced.
         let copied =
             self.taken.last().map(|(_, index)| self.placements.all[*index].slots_per_device);
-        let mut question = self.question.clone();
-        question.duplication.slots_per_device = copied;
-        let planners = planners(&question);
-        let made = placements(&question, &planners, layers, 1, Care::Quick, self.stop)?;
+        let phase = self.question.system.workload.phase;
+        let made = self.plans.of((order, copied, phase), || {
+            let mut question = self.question.clone();
+            question.duplication.slots_per_device = copied;
+            placements(&question, &planners(&question), layers, 1, Care::Quick, self.stop)
+        })?;
         let like = |(strategy, index): &(Strategy, usize)| {
             let slots = self.placements.all[*index].slots_per_device;
             let fits =
@@ -380,7 +419,9 @@ impl<'a> Ground<'a> {
         };
         let all: Option<Vec<Placement>> = self.taken.iter().map(like).collect();
         let Some(all) = all else { return Ok(Case::Loads(Vec::new())) };
-        let changed = part.priced(self.costs, layers, &Placements::of_all(all));
+        let placements = Placements::of_all(all);
+        let drawn = part.drawn(layers, &placements);
+        let changed = part.priced(self.costs, &drawn, &placements);
         Ok(Case::Loads(factors(priced, &changed)))
     }
 
@@ -412,15 +453,19 @@ impl<'a> Ground<'a> {
 pub(crate) const ORDERS: &str = "order_of_experts";
 
 impl Part<'_> {
+    /// The steps of layers under placements.
+    fn drawn(&self, layers: &[LayerRouting], placements: &Placements) -> SampledSteps {
+        let Ground { question, costs, .. } = self.ground;
+        SampledSteps::new(question, &self.draws, layers, costs, placements)
+    }
+
     /// A layer under every plan, without renewals.
     fn priced(
         &self,
         costs: &LayerCosts,
-        layers: &[LayerRouting],
+        drawn: &SampledSteps,
         placements: &Placements,
     ) -> Vec<(Strategy, Terms)> {
-        let question = self.ground.question;
-        let drawn = SampledSteps::new(question, &self.draws, layers, costs, placements);
         let terms = |plan: usize| {
             costs.terms(&mean(&mut drawn.under(placements), |step| costs.routed(&step.loads[plan])))
         };

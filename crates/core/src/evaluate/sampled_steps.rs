@@ -87,6 +87,22 @@ struct SampledLayer {
     loads: Vec<DeviceLoad>,
 }
 
+/// Per step of a layer, whose tokens per expert `counts` are, the loads under every placement.
+fn loads(
+    counts: &[f64],
+    costs: &LayerCosts,
+    placements: &Placements,
+    (layer, n_experts): (usize, usize),
+) -> Vec<DeviceLoad> {
+    let mut loads = Vec::with_capacity(counts.len() / n_experts * placements.all.len());
+    let mut works = Vec::new();
+    for counts in counts.chunks_exact(n_experts) {
+        let placed = placements.all.iter().map(|placement| &placement.layers[layer]);
+        loads.extend(costs.loaded_each(counts, placed, &mut works));
+    }
+    loads
+}
+
 impl SampledSteps {
     pub(crate) fn new(
         question: &Question,
@@ -104,17 +120,13 @@ impl SampledSteps {
             let order = routing::by_share(&layers[layer].truth);
             let ranked = routing::in_order(&layers[layer].truth, &order);
             let chances = Chances::new(&ranked, costs.tokens, top_k);
-            let n_steps = draws[layer].len();
             let mut by_rank = vec![0.0; n_experts];
-            let mut counts = vec![0.0; n_steps * n_experts];
-            let mut loads = Vec::with_capacity(n_steps * n_placements);
-            let mut works = Vec::new();
+            let mut counts = vec![0.0; draws[layer].len() * n_experts];
             for (draw, counts) in counts.chunks_exact_mut(n_experts).enumerate() {
                 draws[layer].counts(draw, &chances, &mut by_rank);
                 routing::put_by_expert(&by_rank, &order, counts);
-                let placed = placements.all.iter().map(|placement| &placement.layers[layer]);
-                loads.extend(costs.loaded_each(counts, placed, &mut works));
             }
+            let loads = loads(&counts, costs, placements, (layer, n_experts));
             SampledLayer { order, counts, loads }
         };
         Self {
@@ -123,6 +135,20 @@ impl SampledSteps {
             n_placements,
             forecasts: placements.all.iter().map(|_| Forecasts::default()).collect(),
             seed: question.seed,
+        }
+    }
+
+    /// The same steps under other laws.
+    pub(crate) fn under_laws(&self, costs: &LayerCosts, placements: &Placements) -> Self {
+        let of = |(layer, sampled): (usize, &SampledLayer)| SampledLayer {
+            order: sampled.order.clone(),
+            counts: sampled.counts.clone(),
+            loads: loads(&sampled.counts, costs, placements, (layer, self.n_experts)),
+        };
+        Self {
+            layers: self.layers.iter().enumerate().map(of).collect(),
+            forecasts: placements.all.iter().map(|_| Forecasts::default()).collect(),
+            ..*self
         }
     }
 

@@ -1,5 +1,7 @@
 //! Tokens of every slot under a placement, and what they mean for the exchange.
 
+use std::ops::Range;
+
 use crate::comm::load::ExchangeLoad;
 use crate::placement::SlotMap;
 use crate::placement::split;
@@ -150,24 +152,23 @@ fn nearest_shares(
         places[*expert as usize].push(slot);
     }
     for places in places.iter().filter(|places| places.len() > 1) {
-        let mut taken = vec![0.0; places.len()];
+        // Places are in the order of devices, so that those of a device or node are neighbours.
+        let held = |devices: Range<usize>| {
+            let before = |device: usize| places.partition_point(|place| place / slots < device);
+            before(devices.start)..before(devices.end)
+        };
+        places.iter().for_each(|place| shares[*place] = 0.0);
         for source in 0..n_devices {
-            let at = |same: &dyn Fn(usize) -> bool| -> Vec<usize> {
-                (0..places.len()).filter(|i| same(places[*i] / slots)).collect()
-            };
-            let mut near = at(&|device| device == source);
+            let first_of_node = source / devices_per_node * devices_per_node;
+            let mut near = held(source..source + 1);
             if near.is_empty() {
-                near = at(&|device| device / devices_per_node == source / devices_per_node);
+                near = held(first_of_node..first_of_node + devices_per_node);
             }
             if near.is_empty() {
-                near = (0..places.len()).collect();
+                near = 0..places.len();
             }
-            for index in &near {
-                taken[*index] += 1.0 / (n_devices * near.len()) as f64;
-            }
-        }
-        for (slot, share) in places.iter().zip(taken) {
-            shares[*slot] = share;
+            let each = 1.0 / (n_devices * near.len()) as f64;
+            places[near].iter().for_each(|place| shares[*place] += each);
         }
     }
     shares

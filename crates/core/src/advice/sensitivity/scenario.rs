@@ -19,7 +19,7 @@ use std::sync::Arc;
 use crate::advice::choose::{Deciding, decided, lead};
 use crate::advice::pricing::{Pricing, paper, paper_entries};
 use crate::advice::sensitivity::flip::Parameter;
-use crate::advice::uncertainty::{self, Doubt, DoubtedKind, Ground, Uncertainty};
+use crate::advice::uncertainty::{self, Doubt, DoubtedKind, Ground, OrderPlans, Uncertainty};
 use crate::advice::{communication, evidence};
 use crate::cancel::Cancel;
 use crate::evaluate::prices::{SampledPrices, Standing, whole_tokens};
@@ -89,8 +89,9 @@ struct ScenarioParts {
     drawn: Vec<Arc<SampledSteps>>,
     /// Random numbers, common to all values of all quantities.
     draws: Arc<[Draws]>,
-    /// Other orders of the experts, where only a scalar is known.
+    /// Other orders of the experts, where only a scalar is known, and plans for them.
     orders: Option<OrderRange>,
+    order_plans: Arc<OrderPlans>,
     /// Prices before predictors' own figures, once they are asked for.
     standing: Option<Arc<Standing>>,
     /// What these may be otherwise by in every kind of step, once it is asked for.
@@ -258,6 +259,9 @@ impl<'a> Scenario<'a> {
             parts.layers = self.known.layers(question, &self.pricing.tried).0.into();
         }
         parts.planners = planners(question);
+        if parts.planners.iter().any(|planner| planner.counts_tokens(Care::Quick)) {
+            parts.order_plans = Arc::default();
+        }
         let by_phase = matches!(*self.known, RoutingEvidence::ByPhase { .. });
         if by_phase || parts.planners.iter().any(|planner| planner.counts_tokens(parts.care)) {
             parts.plan(question, self.pricing.stop)?;
@@ -284,7 +288,7 @@ impl<'a> Scenario<'a> {
         changed.change(parameter, value);
         let Scenario { question, known, .. } = &changed;
         let pattern = communication(question).0;
-        let pricing = Pricing::new(question, known, pattern, self.pricing.stop);
+        let mut pricing = Pricing::new(question, known, pattern, self.pricing.stop);
         // Plans know no link.
         if matches!(parameter, Parameter::LinkBandwidth | Parameter::InterNodeBandwidth) {
             pricing.keep_placements(self.pricing);
@@ -330,6 +334,7 @@ impl<'a> Scenario<'a> {
                     layers: &known.in_step(workload, &parts.layers),
                     placements: &parts.placements,
                     taken,
+                    plans: &parts.order_plans,
                     stop: self.pricing.stop,
                 };
                 ground.doubts(parts.orders.as_ref(), uncertainty::PASSING)
@@ -434,6 +439,7 @@ impl ScenarioParts {
             draws,
             drawn,
             orders: pricing.orders.clone(),
+            order_plans: Arc::default(),
             standing: None,
             doubts: None,
         })
@@ -449,6 +455,7 @@ impl ScenarioParts {
     /// Plans on the forecast, without a search.
     fn plan(&mut self, question: &Question, stop: &Cancel) -> Result<(), PricingError> {
         self.care = Care::Quick;
+        self.order_plans = Arc::default();
         let Self { planners, layers, loads, care, .. } = self;
         let made = placements(question, planners, layers, *loads, *care, stop)?;
         self.placements = Arc::new(made);

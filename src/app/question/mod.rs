@@ -130,6 +130,7 @@ fn check(
     warnings.extend(unused::unused(asked, &system, mode, method));
     warnings.extend(uneven_replicas(asked, &system));
     warnings.extend(engine::warnings(&system));
+    warnings.extend(engine::carried_over(&system));
     Some(Answerable {
         question: Question {
             rebalance: Rebalance {

@@ -7,7 +7,7 @@ use crate::advice::uncertainty::{self, Doubt, Ground, Uncertainty};
 use crate::cancel::Cancel;
 use crate::evaluate::prices::SampledPrices;
 use crate::evaluate::replay::Replayed;
-use crate::evaluate::sampled_steps::{DRAWS, SampledSteps, draws};
+use crate::evaluate::sampled_steps::{DRAWS, Effort, SampledSteps, draws};
 use crate::evaluate::slot_search::SlotSearch;
 use crate::evaluate::{PlanSummary, mean};
 use crate::pricing::candidates::{Care, IN_USE, Placement, Placements, placements};
@@ -159,12 +159,8 @@ impl<'a> Pricing<'a> {
         let layers = [LayerRouting { forecast: shares.clone(), truth: shares }];
         let costs = LayerCosts::of(question, self.pattern)?;
         let in_use = &self.placements()?.all[IN_USE];
-        let first: Vec<SlotShares> = in_use.layers.first().cloned().into_iter().collect();
-        let placed = Placements::of_all(vec![Placement { layers: first, ..*in_use }]);
-        let draws = draws(question.seed, &layers, DRAWS);
-        let drawn = SampledSteps::new(question, &draws, &layers, &costs, &placed);
-        let routed = mean(&mut drawn.under(&placed), |step| costs.routed(&step.loads[IN_USE]));
-        Ok(Some(costs.terms(&routed).total()))
+        let placed = in_use.layers.first().cloned().into_iter().collect();
+        Ok(Some(kept(question, &costs, &layers, placed, DRAWS)))
     }
 
     /// The strategy chosen under another communication pattern.
@@ -192,6 +188,27 @@ impl<'a> Pricing<'a> {
         }
         entries
     }
+}
+
+/// Mean latency of these layers, each under a placement that is kept.
+pub(crate) fn kept(
+    question: &Question,
+    costs: &LayerCosts,
+    layers: &[LayerRouting],
+    placed: Vec<SlotShares>,
+    effort: Effort,
+) -> Seconds {
+    let placements = Placements::of_all(vec![Placement {
+        strategy: NONE,
+        slots_per_device: 0,
+        layers: placed,
+        first_moves: 0,
+        most_moves: 0.0,
+    }]);
+    let draws = draws(question.seed, layers, effort);
+    let drawn = SampledSteps::new(question, &draws, layers, costs, &placements);
+    let routed = mean(&mut drawn.under(&placements), |step| costs.routed(&step.loads[IN_USE]));
+    costs.terms(&routed).total()
 }
 
 /// Whether the paper's formulas answer.

@@ -1,11 +1,12 @@
 //! SGLang, read at 0.5.23.
 
 use crate::comm::profile::CollectiveKernel;
-use crate::engines::Engine;
 use crate::engines::backends::BackendPattern;
 use crate::engines::defaults::gathered;
 use crate::engines::settings::{Balancing, Deployment, Launch};
+use crate::engines::{Engine, Layouts};
 use crate::question::{Rebalance, RebalanceMode};
+use crate::rebalance;
 use crate::system::{Dtype, ReplicaSplit};
 use crate::units::Seconds;
 
@@ -42,6 +43,10 @@ pub static ENGINE: Engine = Engine {
     },
     // Measured.
     planning: Seconds::new(48e-3),
+    // Later stalls of 0.5 s on eight H20: see `rebalance`.
+    moving: rebalance::SGLANG_RATE,
+    // --dp-size and --ep-size may each be any divisor of --tp-size.
+    layouts: Layouts { mixes_attention: true, mixes_experts: true },
     graphed_prefill_tokens: 0,
     balancer_needs_attention_data: None,
     replaces: "--init-expert-location with the plan, or --enable-eplb with 0 redundant experts",

@@ -1,13 +1,14 @@
 //! TensorRT-LLM, read at its main branch of November 2026.
 
 use crate::comm::profile::CollectiveKernel;
-use crate::engines::Engine;
 use crate::engines::backends::BackendPattern;
 use crate::engines::defaults::{CommunicationChoice, gathered, routed};
 use crate::engines::settings::{Balancing, Deployment, Launch};
 use crate::engines::sglang;
 use crate::engines::support::GroupLimit;
+use crate::engines::{Engine, Layouts};
 use crate::question::{Rebalance, RebalanceMode};
+use crate::rebalance;
 use crate::system::{Dtype, ReplicaSplit, System};
 use crate::units::Seconds;
 
@@ -39,6 +40,11 @@ pub static ENGINE: Engine = Engine {
     },
     // It plans in C++ and is assumed ten times faster than vLLM.
     planning: Seconds::new(3.5e-3),
+    // Not measured: between those of vLLM and SGLang.
+    moving: rebalance::UNMEASURED_RATE,
+    // enable_attention_dp takes all devices or none; moe_tensor_parallel_size times
+    // moe_expert_parallel_size is tp_size.
+    layouts: Layouts { mixes_attention: false, mixes_experts: true },
     graphed_prefill_tokens: 0,
     balancer_needs_attention_data: Some(
         "TensorRT-LLM ignores its load balancer without data-parallel attention (#18626)",

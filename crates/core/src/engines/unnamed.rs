@@ -1,11 +1,12 @@
 //! What is assumed where a question names no engine; not one of the list.
 
 use crate::comm::profile::CollectiveKernel;
-use crate::engines::Engine;
 use crate::engines::defaults::{CommunicationChoice, gathered};
 use crate::engines::settings::Launch;
 use crate::engines::sglang;
+use crate::engines::{Engine, Layouts};
 use crate::question::{Rebalance, RebalanceMode};
+use crate::rebalance;
 use crate::system::{Communication, Dtype, ReplicaSplit};
 use crate::units::Seconds;
 
@@ -34,6 +35,9 @@ pub static ENGINE: Engine = Engine {
     },
     // Taken as vLLM's.
     planning: Seconds::new(35e-3),
+    moving: rebalance::UNMEASURED_RATE,
+    // What every engine builds.
+    layouts: Layouts { mixes_attention: false, mixes_experts: false },
     graphed_prefill_tokens: 0,
     balancer_needs_attention_data: None,
     replaces: "the engine's expert balancer without copies",

@@ -1,12 +1,13 @@
 //! vllm-ascend, the vLLM plugin for Ascend NPUs, read at 182b75ea.
 
 use crate::comm::profile::CollectiveKernel;
-use crate::engines::Engine;
 use crate::engines::backends::BackendPattern;
 use crate::engines::defaults::routed;
 use crate::engines::settings::{Balancing, Deployment, Launch};
 use crate::engines::sglang;
+use crate::engines::{Engine, Layouts};
 use crate::question::{Rebalance, RebalanceMode};
+use crate::rebalance;
 use crate::system::{Dtype, ReplicaSplit};
 use crate::units::Seconds;
 
@@ -31,6 +32,9 @@ pub static ENGINE: Engine = Engine {
     rebalance: Rebalance { mode: RebalanceMode::Async, interval_steps: 650, window_steps: None },
     // Taken as vLLM's.
     planning: Seconds::new(35e-3),
+    // Taken as vLLM's.
+    moving: rebalance::VLLM_RATE,
+    layouts: Layouts { mixes_attention: true, mixes_experts: false },
     graphed_prefill_tokens: 0,
     balancer_needs_attention_data: None,
     replaces: BALANCER,

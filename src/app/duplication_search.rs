@@ -36,6 +36,7 @@ fn tried(
         replica_bytes: one.memory.replicas.get(),
         kv_tokens_lost_per_device: one.memory.kv_tokens_lost_to_replicas,
         moved_bytes: one.first_moves as f64 * expert_bytes(&question.system).get(),
+        first_stall_s: one.renewal.first_stall.get(),
         stall_s: one.renewal.stall.get(),
         rebalance_s: one.terms.rebalance.get(),
     }

@@ -22,6 +22,10 @@ pub struct ResultBody {
     pub strategies: Vec<StrategyBody>,
     /// Priced beside the strategies, never recommended.
     pub references: Vec<ReferenceBody>,
+    /// Other layouts of the same devices that the engine can build, with experts in order: those
+    /// that fit first, the fastest first. None is ever recommended.
+    #[serde(default)]
+    pub layouts: Vec<LayoutBody>,
     /// What perfect balance at no cost would give.
     pub ceiling: CeilingBody,
     /// Where the recommended strategy changes, all else held; the nearest change below and
@@ -316,6 +320,29 @@ pub struct ReferenceBody {
     pub layer_latency_s: f64,
 }
 
+/// A way to spread the model over the same devices.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
+pub struct LayoutBody {
+    /// Devices that share the heads of attention.
+    pub attention_tensor: u32,
+    /// Replicas of attention.
+    pub attention_data: u32,
+    /// Devices, or groups of them, over which experts are spread; 1: no expert parallelism.
+    pub expert_parallel: u32,
+    /// Devices that share every expert.
+    pub expert_tensor: u32,
+    /// Latency of one mixture-of-experts layer, seconds.
+    pub layer_latency_s: f64,
+    /// Latency of a step of the whole model, seconds.
+    pub model_latency_s: f64,
+    /// Whether it fits into memory.
+    pub fits: bool,
+    /// Weights, KV cache of the batch asked for, and what is kept free, on every device, bytes.
+    pub needed_bytes: f64,
+    /// What of it is missing on every device, bytes.
+    pub missing_bytes: f64,
+}
+
 /// The ceiling of balancing.
 #[derive(Debug, Clone, Copy, Serialize, Deserialize, ToSchema)]
 pub struct CeilingBody {
@@ -422,7 +449,15 @@ pub struct PlanBody {
     pub rebalance_mode: Cow<'static, str>,
     /// Steps between renewals.
     pub interval_steps: u64,
-    /// Steps after which one renewal has paid for itself; null if never.
+    /// How long serving stops in the first renewal, which maps memory and allocates buffers,
+    /// seconds. It is stated, not part of the prices.
+    #[serde(default)]
+    pub first_stall_s: f64,
+    /// How long serving stops in every later renewal if it moves as many experts, seconds; the
+    /// prices hold it, spread over the interval.
+    #[serde(default)]
+    pub stall_s: f64,
+    /// Steps after which one later renewal has paid for itself; null if never.
     pub break_even_steps: Option<f64>,
     /// Expert copies that change devices when the plan first takes effect.
     pub moved_experts: u64,

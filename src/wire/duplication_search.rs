@@ -42,7 +42,10 @@ pub struct SlotsTried {
     pub kv_tokens_lost_per_device: f64,
     /// Bytes of experts that change devices when the plan first takes effect.
     pub moved_bytes: f64,
-    /// How long serving stops at a renewal, seconds.
+    /// How long serving stops at the first renewal, seconds; not part of the prices.
+    #[serde(default)]
+    pub first_stall_s: f64,
+    /// How long serving stops at every later renewal, seconds.
     pub stall_s: f64,
     /// Stall and slow-down of renewals in `layer_latency_s`, seconds.
     pub rebalance_s: f64,

@@ -27,6 +27,7 @@ mod engine_recordings;
 mod engines;
 mod eplb_fixtures;
 mod every_field;
+mod examples;
 mod field_cases;
 mod fitted;
 mod groups;

@@ -13,6 +13,7 @@ use crate::wire::interval_search::IntervalSearch;
 use moe_gps_core::advice::choose::Verdict;
 use moe_gps_core::advice::explain;
 use moe_gps_core::advice::group_cost::GroupCost;
+use moe_gps_core::advice::layouts::Layout;
 use moe_gps_core::advice::uncertainty::Gain;
 use moe_gps_core::advice::{Advised, Entry, PlanSummary, PricedPredictor};
 use moe_gps_core::catalog::Catalog;
@@ -21,7 +22,7 @@ use moe_gps_core::evaluate::{LayerImbalance, StepStatistics};
 use moe_gps_core::pricing::routing_evidence::RoutingEvidence;
 use moe_gps_core::question::{Grouping, PredictorKind, PredictorSource, Question, RebalanceMode};
 use moe_gps_core::strategies;
-use moe_gps_core::system::Communication;
+use moe_gps_core::system::{Communication, Parallelism};
 use moe_gps_core::terms::Terms;
 use moe_gps_core::units::Seconds;
 
@@ -55,6 +56,7 @@ pub(super) fn result(
                 layer_latency_s: reference.layer_latency.get(),
             })
             .collect(),
+        layouts: advised.layouts.iter().map(layout).collect(),
         ceiling: wire::CeilingBody {
             speedup_over_none: advised
                 .none()
@@ -349,6 +351,23 @@ pub(super) fn redundant_experts(question: &Question, slots_per_device: u32) -> u
     total.saturating_sub(question.system.model.experts.routed)
 }
 
+fn layout(layout: &Layout) -> wire::LayoutBody {
+    let Parallelism { attention_tensor, attention_data, expert_parallel, expert_tensor, .. } =
+        layout.parallelism;
+    let memory = &layout.memory;
+    wire::LayoutBody {
+        attention_tensor,
+        attention_data,
+        expert_parallel,
+        expert_tensor,
+        layer_latency_s: layout.layer_latency.get(),
+        model_latency_s: layout.model_latency.get(),
+        fits: memory.fits(),
+        needed_bytes: (memory.weights + memory.kv_needed + memory.reserve).get(),
+        missing_bytes: memory.missing.get(),
+    }
+}
+
 fn plan_body(asked: &Answerable, advised: &Advised, plan: &PlanSummary) -> wire::PlanBody {
     let question = &asked.question;
     let memory = &plan.memory;
@@ -369,6 +388,8 @@ fn plan_body(asked: &Answerable, advised: &Advised, plan: &PlanSummary) -> wire:
         layer_latency_s: plan.latency.get(),
         rebalance_mode: name_of(&question.rebalance.mode, &RebalanceMode::ALL).into(),
         interval_steps: question.rebalance.interval_steps,
+        first_stall_s: plan.renewal.first_stall.get(),
+        stall_s: plan.renewal.stall.get(),
         break_even_steps: plan.renewal.break_even_steps(saving),
         moved_experts: plan.first_moves,
         in_sample_imbalance: traces.and_then(|_| imbalance(|layer| layer.planned)),

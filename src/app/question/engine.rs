@@ -1,9 +1,11 @@
 //! Kernel, backend and version of the engine of a question: known or refused, and what they do.
 
 use crate::wire::read::Violations;
-use moe_gps_core::engines::{backends, kernels};
+use moe_gps_core::comm::direction::MEASURED_DEVICES;
+use moe_gps_core::comm::exchange::Exchange;
+use moe_gps_core::engines::{self, backends, kernels};
 use moe_gps_core::hardware::Device;
-use moe_gps_core::system::{Preset, System};
+use moe_gps_core::system::{Parallelism, Preset, System};
 
 /// Notes a kernel or backend that nothing here knows, with the list of what is known.
 pub(super) fn check(system: &System, violations: &Violations) {
@@ -32,6 +34,27 @@ pub(super) fn check(system: &System, violations: &Violations) {
             format!("no backend `{name}` is known; known are: none, {known}"),
         );
     }
+}
+
+/// That dispatch and combine are priced by constants of a group of another size.
+pub(super) fn carried_over(system: &System) -> Option<String> {
+    let pattern = engines::defaults::communication(system).pattern;
+    let found = Exchange::new(system, pattern).carried_over()?;
+    let Parallelism { expert_parallel, expert_tensor, .. } = system.parallelism;
+    let group = expert_parallel * expert_tensor;
+    let inside = group.min(system.cluster.devices_per_node);
+    let of = |nodes: u32, devices: u32| match nodes {
+        1 => format!("one node of {devices} GPUs"),
+        _ => format!("{nodes} nodes of {devices} GPUs"),
+    };
+    Some(format!(
+        "dispatch and combine rest on {}'s all-to-all as measured on {} and carried over to {}: their \
+         error band is widened, and they are priced at no more than NCCL takes for the same rows{}",
+        found.measured.stack.name,
+        of(found.measured.nodes, MEASURED_DEVICES),
+        of(group.div_ceil(inside), inside),
+        if found.is_bounded { ", which is less" } else { "" },
+    ))
 }
 
 /// What of the engine's settings is priced by something else than itself.

@@ -135,6 +135,7 @@ fn check(
     warnings.extend(unused::unused(asked, (&system, serving.as_ref()), mode, method));
     warnings.extend(uneven_replicas(asked, &system));
     warnings.extend(engine::warnings(&system));
+    warnings.extend(engine::carried_over(&system));
     Some(Answerable {
         question: Question {
             rebalance: Rebalance {

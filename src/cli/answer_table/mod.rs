@@ -7,7 +7,9 @@ use std::io::{self, Write};
 use comfy_table::{CellAlignment, Table, presets};
 use indexmap::IndexMap;
 
-use crate::wire::answer::{FlipPoint, ResultBody, ServingBody, StrategyBody, TermsBody};
+use crate::wire::answer::{
+    FlipPoint, LayoutBody, ResultBody, ServingBody, StrategyBody, TermsBody,
+};
 
 /// A term of a layer: its field, a short head, and its seconds.
 type Term = (&'static str, &'static str, fn(&TermsBody) -> f64);
@@ -66,6 +68,25 @@ fn shown(result: &ResultBody, all: bool) -> Vec<&StrategyBody> {
     result.strategies.iter().filter(is_shown).collect()
 }
 
+/// Other layouts that are shown, the fastest that fit.
+const LAYOUTS: usize = 2;
+
+/// How a layout spreads attention and experts: `attention TP4 x DP2, experts EP8`.
+fn spread(layout: &LayoutBody) -> String {
+    let LayoutBody { attention_tensor, attention_data, expert_parallel, expert_tensor, .. } =
+        layout;
+    let of = |parts: [(&str, u32); 2]| {
+        let named = parts.iter().filter(|(_, devices)| *devices > 1);
+        let named: Vec<String> = named.map(|(name, devices)| format!("{name}{devices}")).collect();
+        if named.is_empty() { "whole".to_owned() } else { named.join(" x ") }
+    };
+    format!(
+        "attention {}, experts {}",
+        of([("TP", *attention_tensor), ("DP", *attention_data)]),
+        of([("EP", *expert_parallel), ("TP", *expert_tensor)]),
+    )
+}
+
 fn strategies(out: &mut dyn Write, result: &ResultBody, shown: &[&StrategyBody]) -> io::Result<()> {
     let against = format!("over {}", result.recommendation.baseline);
     let mut table = table(&["strategy", "layer µs", "step ms", &against, "interval", "runs on"]);
@@ -93,14 +114,14 @@ fn strategies(out: &mut dyn Write, result: &ResultBody, shown: &[&StrategyBody])
         .strategies
         .iter()
         .find_map(|entry| entry.layer_latency_s.filter(|_| entry.strategy == "none"));
-    for reference in result.references.iter().filter(|one| one.id == "tensor_experts") {
+    for layout in result.layouts.iter().filter(|layout| layout.fits).take(LAYOUTS) {
         table.add_row(vec![
-            "(no expert parallelism)".to_owned(),
-            scaled(reference.layer_latency_s, 1e6, 1),
+            format!("({})", spread(layout)),
+            scaled(layout.layer_latency_s, 1e6, 1),
+            scaled(layout.model_latency_s, 1e3, 3),
+            scaled(none.map(|none| none / layout.layer_latency_s), 1.0, 4),
             String::new(),
-            scaled(none.map(|none| none / reference.layer_latency_s), 1.0, 4),
-            String::new(),
-            "every expert sharded over all GPUs".to_owned(),
+            format!("another layout: {} GB a GPU", scaled(layout.needed_bytes, 1e-9, 1)),
         ]);
     }
     table.add_row(vec![

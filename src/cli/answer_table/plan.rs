@@ -42,6 +42,15 @@ fn summary(out: &mut dyn Write, result: &ResultBody) -> io::Result<()> {
         scaled(plan.memory.replica_bytes, 1e-9, 2),
         scaled(plan.memory.kv_tokens_lost_per_device, 1.0, 0),
     )?;
+    if plan.first_stall_s > 0.0 {
+        writeln!(
+            out,
+            "the first renewal stops serving for {} s, a later one for {} s at most, every {} steps",
+            scaled(plan.first_stall_s, 1.0, 2),
+            scaled(plan.stall_s, 1.0, 2),
+            plan.interval_steps,
+        )?;
+    }
     if let Some(held_out) = &plan.held_out_imbalance {
         writeln!(
             out,

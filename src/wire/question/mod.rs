@@ -58,45 +58,93 @@ object! {
     /// Which predictor strategy, if any, makes this deployment faster?
     pub struct Question {
         /// Catalog id of the model, or an object with the fields of a Hugging Face `config.json`.
+        /// Example: `"deepseek-v3"`
+        /// Changes: sizes of layers and experts, and so every term
+        /// vLLM: `--model`
+        /// SGLang: `--model-path`
+        /// TensorRT-LLM: the model given to `trtllm-serve`
         pub model: Option<IdOrObject> = required(Itself),
         /// Devices and links.
+        /// Changes: the laws of all operators, memory, and the length of every way
         pub cluster: Option<Cluster> = required(Itself),
-        /// How the model is spread over the devices; defaults follow model and cluster.
+        /// How the model is spread over the devices.
+        /// Default: by model and cluster: attention tensor-parallel up to its KV heads, experts
+        /// over all devices
+        /// Changes: what each device computes, holds and sends
         pub parallelism: Parallelism = filled(Itself),
         /// What one step computes.
+        /// Changes: tokens of a step, and with them every term
         pub workload: Option<Workload> = required(Itself),
         /// The serving engine.
+        /// Default: no engine: kernels of the device's first stack, communication as most engines
+        /// do
+        /// Changes: kernels, communication pattern, how plans are loaded and renewed
         pub engine: Option<Engine> = optional(Itself),
         /// What is known of the routing: exactly one form.
+        /// Changes: which device is the busiest, and what balancing can win
         pub routing: Option<Routing> = required(Itself),
-        /// Predictors to price as `token_to_expert`; left out, three typical ones are assumed.
+        /// Predictors to price as `token_to_expert`.
+        /// Default: three typical ones, marked `assumed`
+        /// Example: `[{"name": "ffn", "accuracy": 0.85, "overhead_s": 0.000153}]`
+        /// Changes: the entries of `token_to_expert`
         pub predictors: Option<Vec<Predictor>> = optional(List(0..=64, Itself)),
         /// Formulas on expected loads, or a replay of the trace.
+        /// Default: `simulated` for a trace with steps in the calibrated preset, else `analytic`
+        /// Example: `"analytic"`
+        /// Changes: whether recorded steps are replayed one by one
         pub method: Option<Method> = optional(OneOf(&Method::ALL)),
-        /// How far experts may be copied; left out, searched.
+        /// How far experts may be copied.
+        /// Default: searched
+        /// Changes: how many copies plans may hold and who makes them
         pub duplication: Duplication = filled(Itself),
-        /// How plans are renewed; left out, as the engine does.
+        /// How plans are renewed.
+        /// Default: as the engine does
+        /// Changes: the term `rebalance_s`, and how old a plan is
         pub rebalance: Rebalance = filled(Itself),
         /// The placement in use now.
+        /// Default: experts in order, without copies
+        /// Changes: what is compared with (`keep` becomes possible), and what has to be moved
         pub current: Option<Current> = optional(Itself),
         /// The recommendation is taken from these strategies; all are priced.
+        /// Default: all
+        /// Example: `["none", "replace_only"]`
+        /// Changes: what may be recommended; a `token_to_expert` that is named may, if its
+        /// predictor is stated or fitted
         pub allowed_strategies: Option<Vec<Strategy>> =
             optional(List(1..=Strategy::ALL.len(), OneOf(&Strategy::ALL))),
         /// What is made small: step latency, or throughput at a time per output token.
+        /// Default: `step_latency`
+        /// Example: `"throughput_at_tpot"`
+        /// Changes: what strategies are ranked by
         pub objective: Option<Objective> = optional(OneOf(&Objective::ALL)),
-        /// Whether values are searched at which the advice changes, true if left out; false
-        /// answers sooner.
+        /// Whether values are searched at which the advice changes; without them it answers sooner.
+        /// Default: true
+        /// Example: `false`
+        /// Changes: whether `flip_points` are in the answer
         pub flip_points: Option<bool> = optional(Flag),
         /// Profiled times of one layer that replace the laws.
+        /// Default: the laws
+        /// Changes: the terms that were measured
         pub measured_layer: Option<MeasuredLayer> = optional(Itself),
         /// Measured time of a whole step without any strategy, to check the model by.
+        /// Default: none
+        /// Example: `0.042`
+        /// Changes: `insufficient_evidence` where the computed step is more than a factor of two
+        /// off
         pub measured_step_s: Option<f64> = optional(1e-9..=86_400.0),
-        /// Time of a step outside the layers, seconds: LM head, sampling, scheduling. Part of
-        /// `model_latency_s` only, 0 if left out.
+        /// Time of a step outside the layers, seconds: LM head, sampling, scheduling.
+        /// Default: 0
+        /// Example: `0.002`
+        /// Changes: `model_latency_s` only
         pub step_overhead_s: Option<f64> = optional(SECONDS),
         /// Switches of the cost model.
+        /// Default: as `preset` says
+        /// Changes: formulas and switches of the cost model
         pub assumptions: Assumptions = filled(Itself),
-        /// Seed of every random draw, 0 if left out.
+        /// Seed of every random draw.
+        /// Default: 0
+        /// Example: `7`
+        /// Changes: the drawn steps and orders of experts, within the interval given
         pub seed: Option<u64> = optional(0..=u64::MAX),
     }
 }
@@ -114,16 +162,36 @@ object! {
     /// Devices and links.
     pub struct Cluster {
         /// Catalog id of the device, or a device profile.
+        /// Example: `"h200-sxm"`
+        /// Changes: rates, memory and kernels of every device
         pub device: Option<IdOrObject> = required(Itself),
         /// Devices in all.
+        /// Example: `8`
+        /// Changes: how many share the work
+        /// vLLM: `--tensor-parallel-size` × `--data-parallel-size` × `--pipeline-parallel-size`
+        /// SGLang: `--tp-size` × `--pp-size`
+        /// TensorRT-LLM: `tensor_parallel_size` × `pipeline_parallel_size`
         pub devices: Option<u32> = required(DEVICES),
         /// Catalog id of the link inside a node, or its numbers.
+        /// Example: `"nvlink4"`
+        /// Changes: dispatch, combine, all-reduce and moves inside a node
         pub link: Option<Link> = required(Itself),
         /// Nodes the devices are divided into.
+        /// Default: 1, all devices in one node
+        /// Example: `2`
+        /// Changes: what has to cross `inter_node_link`
+        /// vLLM: `--nnodes`
+        /// SGLang: `--nnodes`
         pub nodes: Option<u32> = optional(DEVICES),
         /// Devices that reach each other over `link`; an alternative to `nodes`.
+        /// Default: all devices
+        /// Example: `72`
+        /// Changes: the same, for racks whose nodes share one NVLink domain
         pub devices_per_nvlink_domain: Option<u32> = optional(DEVICES),
         /// Catalog id of the link between nodes, or its numbers.
+        /// Default: none; needed where there are several nodes
+        /// Example: `"ib400"`
+        /// Changes: what crosses nodes
         pub inter_node_link: Option<Link> = optional(Itself),
     }
 }
@@ -142,8 +210,12 @@ object! {
     #[derive(Copy)]
     pub struct LinkNumbers {
         /// Bandwidth of one device's link per direction, bytes per second.
+        /// Example: `50000000000.0`
+        /// Changes: the time of large messages
         pub bandwidth_bytes_per_s: Option<f64> = required(BANDWIDTH),
         /// Latency of one message, seconds.
+        /// Example: `0.000005`
+        /// Changes: the time of small messages
         pub latency_s: Option<f64> = required(0.0..=1.0),
     }
 }
@@ -153,14 +225,46 @@ object! {
     #[derive(Copy)]
     pub struct Parallelism {
         /// Devices that share one set of attention heads.
+        /// Default: as many as there are KV heads and devices in a node; 1 for latent attention
+        /// from 8 devices on
+        /// Example: `8`
+        /// Changes: attention, its all-reduce, weights and KV cache of a device
+        /// vLLM: `--tensor-parallel-size`
+        /// SGLang: `--tp-size` over `--dp-size` with `--enable-dp-attention`, else `--tp-size`
+        /// TensorRT-LLM: `tensor_parallel_size`, or 1 with `enable_attention_dp`
         pub attention_tensor: Option<u32> = optional(DEVICES),
         /// Replicas of attention, each with its own sequences.
+        /// Default: the devices that `attention_tensor` leaves
+        /// Example: `8`
+        /// Changes: sequences stay on their replica: the busiest one sets the time; above 1 tokens
+        /// must be sent to experts
+        /// vLLM: `--data-parallel-size`
+        /// SGLang: `--dp-size` with `--enable-dp-attention`
+        /// TensorRT-LLM: `tensor_parallel_size` with `enable_attention_dp: true`
         pub attention_data: Option<u32> = optional(DEVICES),
         /// Expert-parallel size (EP).
+        /// Default: all devices of a stage over `expert_tensor`
+        /// Example: `8`
+        /// Changes: over how many devices experts are spread, and so imbalance and exchange
+        /// vLLM: all devices with `--enable-expert-parallel`, else 1
+        /// SGLang: `--ep-size`
+        /// TensorRT-LLM: `moe_expert_parallel_size`
         pub expert_parallel: Option<u32> = optional(DEVICES),
         /// Devices that share one expert.
+        /// Default: 1
+        /// Example: `1`
+        /// Changes: the width of an expert on a device; an exchange among those that share it
+        /// vLLM: all devices without `--enable-expert-parallel`, else 1
+        /// SGLang: `--tp-size` over `--ep-size`
+        /// TensorRT-LLM: `moe_tensor_parallel_size`
         pub expert_tensor: Option<u32> = optional(DEVICES),
         /// Pipeline stages.
+        /// Default: 1
+        /// Example: `1`
+        /// Changes: layers of a device, in memory alone
+        /// vLLM: `--pipeline-parallel-size`
+        /// SGLang: `--pp-size`
+        /// TensorRT-LLM: `pipeline_parallel_size`
         pub pipeline: Option<u32> = optional(DEVICES),
     }
 }
@@ -171,28 +275,75 @@ object! {
     pub struct Workload {
         /// `prefill`, a step of whole prompts; `decode`, one of a new token per sequence; or
         /// `serving`, all steps of a server in their proportion.
+        /// Example: `"prefill"`
+        /// Changes: which kernels run, and whether experts are computed or read
         pub phase: Option<AskedPhase> = required(OneOf(&AskedPhase::ALL)),
         /// Sequences in a step over all devices; or give `tokens_per_step`.
+        /// Default: from `tokens_per_step`
+        /// Example: `16`
+        /// Changes: tokens of a step, KV cache
+        /// vLLM: at most `--max-num-seqs` on every replica
+        /// SGLang: at most `--max-running-requests`
+        /// TensorRT-LLM: at most `max_batch_size`
         pub batch_size: Option<u64> = optional(TOKENS),
         /// New tokens of a sequence in prefill.
+        /// Default: from `tokens_per_step` and `batch_size`
+        /// Example: `4096`
+        /// Changes: tokens of a step, and attention in prefill
         pub sequence_length: Option<u64> = optional(TOKENS),
         /// Tokens in the cache of a sequence in decode.
+        /// Default: none; decode needs it
+        /// Example: `4096`
+        /// Changes: attention in decode, KV cache
+        /// vLLM: at most `--max-model-len`
+        /// SGLang: at most `--context-length`
+        /// TensorRT-LLM: at most `max_seq_len`
         pub kv_length: Option<u64> = optional(TOKENS),
         /// New tokens of a step over all devices; or give `batch_size`.
+        /// Default: `batch_size` times `sequence_length`; in decode `batch_size`
+        /// Example: `8192`
+        /// Changes: every term
+        /// vLLM: at most `--max-num-batched-tokens` on every replica
+        /// SGLang: at most `--chunked-prefill-size` on every replica
+        /// TensorRT-LLM: at most `max_num_tokens` on every replica
         pub tokens_per_step: Option<u64> = optional(TOKENS),
-        /// Tokens of a prompt, in the mean (serving).
+        /// Tokens of a prompt, in the mean.
+        /// Default: none; serving needs it
+        /// Example: `1024`
+        /// Changes: tokens of the steps that hold prompts, attention, KV cache
         pub input_tokens: Option<u64> = optional(TOKENS),
-        /// Tokens of output of a request, in the mean, the first of which follows from the prompt
-        /// (serving).
+        /// Tokens of output of a request, in the mean, the first of which follows from the prompt.
+        /// Default: none; serving needs it
+        /// Example: `256`
+        /// Changes: how many decode steps come to a prompt, KV cache
         pub output_tokens: Option<u64> = optional(TOKENS),
-        /// Requests that are served at once, over all devices (serving).
+        /// Requests that are served at once, over all devices.
+        /// Default: none; serving needs it
+        /// Example: `64`
+        /// Changes: tokens of a decode step, prompts that come together, KV cache
+        /// vLLM: at most `--max-num-seqs` on every replica
+        /// SGLang: at most `--max-running-requests`
+        /// TensorRT-LLM: at most `max_batch_size`
         pub concurrency: Option<u64> = optional(TOKENS),
-        /// The most new tokens of a step over all devices (serving); the engine's default if left
-        /// out.
+        /// The most new tokens of a step of a server, over all devices.
+        /// Default: the engine's
+        /// Example: `8192`
+        /// Changes: into how many steps prompts are cut
+        /// vLLM: `--max-num-batched-tokens` times the replicas
+        /// SGLang: `--chunked-prefill-size`
+        /// TensorRT-LLM: `max_num_tokens` times the replicas
         pub max_batched_tokens: Option<u64> = optional(TOKENS),
-        /// Number format of everything: `bf16` (default), `fp16`, `fp8` or `fp32`.
+        /// Number format of everything.
+        /// Default: `bf16`
+        /// Example: `"bf16"`
+        /// Changes: bytes and rates of everything that `dtypes` leaves out
+        /// vLLM: `--dtype`
+        /// SGLang: `--dtype`
+        /// TensorRT-LLM: `dtype`
         pub dtype: Option<Dtype> = optional(DTYPES),
-        /// Number formats one by one; what is left out is `dtype`.
+        /// Number formats one by one.
+        /// Default: all as `dtype`
+        /// Changes: see below
         pub dtypes: Dtypes = filled(Itself),
     }
 }
@@ -202,14 +353,35 @@ object! {
     #[derive(Copy)]
     pub struct Dtypes {
         /// Weights.
+        /// Default: `dtype`
+        /// Example: `"fp8"`
+        /// Changes: matrix products, experts, memory
+        /// vLLM: `--quantization`
+        /// SGLang: `--quantization`
+        /// TensorRT-LLM: the checkpoint
         pub weights: Option<Dtype> = optional(DTYPES),
         /// Activations.
+        /// Default: `dtype`
+        /// Example: `"bf16"`
+        /// Changes: attention, all-reduce, rows of tokens
         pub activations: Option<Dtype> = optional(DTYPES),
         /// Keys and values.
+        /// Default: `dtype`
+        /// Example: `"fp8"`
+        /// Changes: attention in decode, KV cache
+        /// vLLM: `--kv-cache-dtype`
+        /// SGLang: `--kv-cache-dtype`
+        /// TensorRT-LLM: `kv_cache_config.dtype`
         pub kv: Option<Dtype> = optional(DTYPES),
         /// Tokens on their way to the experts.
+        /// Default: `dtype`
+        /// Example: `"fp8"`
+        /// Changes: the term `dispatch_s`
         pub dispatch: Option<Dtype> = optional(DTYPES),
         /// Expert outputs on their way back.
+        /// Default: `dtype`
+        /// Example: `"bf16"`
+        /// Changes: the term `combine_s`
         pub combine: Option<Dtype> = optional(DTYPES),
     }
 }
@@ -218,14 +390,37 @@ object! {
     /// The serving engine and the settings that change its cost.
     pub struct Engine {
         /// Which engine.
+        /// Default: no engine
+        /// Example: `"vllm"`
+        /// Changes: defaults, kernels, what can be run, and the launch settings
         pub name: Option<&'static engines::Engine> = required(EngineId),
         /// The engine's version.
+        /// Default: the one whose kernels were measured
+        /// Example: `"0.33.0"`
+        /// Changes: the measured version that prices, and `warnings`
         pub version: Option<String> = optional(Text),
         /// The engine's own name of its all-to-all backend.
+        /// Default: the engine's own
+        /// Example: `"deepep_low_latency"`
+        /// Changes: the communication pattern, and the kernels that go with it
+        /// vLLM: `--all2all-backend`
+        /// SGLang: `--moe-a2a-backend`
         pub all2all_backend: Option<String> = optional(Text),
         /// The engine's own name of its expert kernel.
+        /// Default: by engine, backend, phase and format
+        /// Example: `"triton"`
+        /// Changes: the constants of the routed experts
+        /// vLLM: `--moe-backend`
+        /// SGLang: `--moe-runner-backend`
+        /// TensorRT-LLM: `moe_config.backend`
         pub moe_kernel: Option<String> = optional(Text),
         /// Whether steps are replayed as CUDA graphs.
+        /// Default: true in decode and in prefills that the engine captures
+        /// Example: `true`
+        /// Changes: launches, in `other_s`
+        /// vLLM: false with `--enforce-eager`
+        /// SGLang: false with `--disable-cuda-graph`
+        /// TensorRT-LLM: `cuda_graph_config`
         pub cuda_graph: Option<bool> = optional(Flag),
     }
 }
@@ -237,12 +432,23 @@ object! {
     #[check(rules::only_one_form)]
     pub struct Routing {
         /// Tokens of the hottest expert over the mean, 1 to experts/top-k.
+        /// Default: none
+        /// Example: `1.6`
+        /// Changes: a power law of that skewness; which expert is hot stays open
         pub skewness: Option<f64> = optional(SKEWNESS),
         /// Experts times the mean absolute error of the forecast shares.
+        /// Default: the sampling error of 65,536 planning assignments
+        /// Example: `0.02`
+        /// Changes: how far plans miss the true load
         pub distribution_error: Option<f64> = optional(0.0..=2.0),
         /// Shares proportional to (rank + 1) to the power of minus `exponent`.
+        /// Default: none
+        /// Changes: the shares of the experts
         pub power_law: Option<PowerLaw> = optional(Itself),
         /// Share or count of every expert, per layer; each layer is divided by its sum.
+        /// Default: none
+        /// Example: `[[3, 2, 1, 1, 1, 1, 1, 1]]`
+        /// Changes: the shares of the experts, layer by layer
         pub expert_shares: Option<Vec<Vec<f64>>> = optional(List(
             LAYERS,
             Holding(List(LIST, 0.0..=1e18), |layer, shares: &Vec<f64>| {
@@ -250,17 +456,37 @@ object! {
             }),
         )),
         /// Mean over maximum of device loads, as engines log it.
+        /// Default: none
+        /// Example: `0.71`
+        /// Changes: a diagnosis and the ceiling only
+        /// vLLM: `balancedness` of its log
+        /// SGLang: `eplb_balancedness` of its metrics
         pub balancedness: Option<f64> = optional(1e-6..=1.0),
         /// Devices `balancedness` was logged at.
+        /// Default: none; `balancedness` needs it
+        /// Example: `8`
+        /// Changes: how `balancedness` is read
         pub at_devices: Option<u32> = optional(DEVICES),
         /// An uploaded trace.
+        /// Default: none
+        /// Example: `"8f14e45fceea167a5a36dedd4bea2543d7a7a7c2d9f6f5c5c8f1e0d3b2a19087"`
+        /// Changes: shares, drift, held-out scores; a replay
         pub trace_id: Option<String> = optional(Text),
         /// Several uploaded traces, one plan for all: ids, or for a server each with the phase it
         /// was recorded in.
+        /// Default: none
+        /// Example: `["8f14e45fceea167a5a36dedd4bea2543d7a7a7c2d9f6f5c5c8f1e0d3b2a19087"]`
+        /// Changes: one plan for the worst load, and `transfer`; of a server's phases for their mean
         pub trace_ids: Option<Vec<NamedTrace>> = optional(List(1..=64, Itself)),
-        /// Share of the trace that plans; the rest scores. 0.5 if left out.
+        /// Share of the trace that plans; the rest scores.
+        /// Default: 0.5
+        /// Example: `0.5`
+        /// Changes: what plans see and what scores them
         pub train_fraction: Option<f64> = optional(0.01..=0.99),
         /// A second trace that scores what `trace_id` has planned.
+        /// Default: none: the rest of `trace_id` scores
+        /// Example: `"45c48cce2e2d7fbdea1afc51c7c6ad26d7a7a7c2d9f6f5c5c8f1e0d3b2a19087"`
+        /// Changes: what scores
         pub holdout_trace_id: Option<String> = optional(Text),
     }
 }
@@ -298,8 +524,12 @@ object! {
     /// An uploaded trace of one phase.
     pub struct PhaseTrace {
         /// Its id.
+        /// Example: `"8f14e45fceea167a5a36dedd4bea2543d7a7a7c2d9f6f5c5c8f1e0d3b2a19087"`
+        /// Changes: the load of that phase
         pub id: Option<String> = required(Text),
         /// The phase that it was recorded in.
+        /// Example: `"decode"`
+        /// Changes: which steps draw from it
         pub phase: Option<Phase> = required(PHASES),
     }
 }
@@ -309,6 +539,8 @@ object! {
     #[derive(Copy)]
     pub struct PowerLaw {
         /// The exponent, 0 for uniform routing.
+        /// Example: `0.6`
+        /// Changes: how much hotter the hottest expert is
         pub exponent: Option<f64> = required(0.0..=16.0),
     }
 }
@@ -318,14 +550,30 @@ object! {
     #[check(rules::one_way_of_stating)]
     pub struct Predictor {
         /// Its name in the answer.
+        /// Default: the kind, where it is fitted; else it must be given
+        /// Example: `"ffn"`
+        /// Changes: the name in the answer
         pub name: Option<String> = optional(Text),
         /// Mean share of a token's experts it names.
+        /// Default: none
+        /// Example: `0.85`
+        /// Changes: how far the plan of a step misses its load
         pub accuracy: Option<f64> = optional(ACCURACY),
         /// Its time per layer and step, seconds; beside `fit`, measured and in place of the laws.
+        /// Default: none; beside `fit` the laws
+        /// Example: `0.000153`
+        /// Changes: the term `predictor_s`
         pub overhead_s: Option<f64> = optional(SECONDS),
         /// Points of a family of predictors, two or more.
+        /// Default: none
+        /// Example: `[{"accuracy": 0.6, "overhead_s": 0.00001}, {"accuracy": 0.9, "overhead_s":
+        /// 0.0002}]`
+        /// Changes: a curve through them; its best point answers
         pub points: Option<Vec<PredictorPoint>> = optional(List(2..=1000, Itself)),
         /// Kind of predictor to fit on a token trace.
+        /// Default: none
+        /// Example: `"by_token"`
+        /// Changes: accuracy and cost are found on the trace
         pub fit: Option<PredictorKind> = optional(OneOf(&PredictorKind::ALL)),
     }
 }
@@ -335,8 +583,12 @@ object! {
     #[derive(Copy)]
     pub struct PredictorPoint {
         /// Mean share of a token's experts it names.
+        /// Example: `0.85`
+        /// Changes: the curve
         pub accuracy: Option<f64> = required(ACCURACY),
         /// Its time per layer and step, seconds; above 0, since the curve is fitted on its logarithm.
+        /// Example: `0.000153`
+        /// Changes: the curve
         pub overhead_s: Option<f64> = required(1e-12..=60.0),
     }
 }
@@ -346,16 +598,36 @@ object! {
     #[derive(Copy)]
     pub struct Duplication {
         /// Expert slots of every device and layer.
+        /// Default: searched up to twice the experts of a device
+        /// Example: `33`
+        /// Changes: copies, replica memory, and what decode reads
+        /// vLLM: `num_redundant_experts` of `--eplb-config` is slots × devices − experts
+        /// SGLang: `--ep-num-redundant-experts` is slots × devices − experts
+        /// TensorRT-LLM: `num_slots` of `moe_config.load_balancer` is slots × devices
         pub slots_per_device: Option<u32> = optional(DEVICES),
         /// Copies an expert may have, the original included.
+        /// Default: the number of devices
+        /// Example: `4`
+        /// Changes: how thin the load of one expert may be spread
         pub max_copies: Option<u32> = optional(DEVICES),
-        /// Which planner: `best` (default), `eplb` or `paper_greedy`.
+        /// Which planner.
+        /// Default: `best`
+        /// Example: `"eplb"`
+        /// Changes: the maps of plans
+        /// SGLang: `--eplb-algorithm`
         pub algorithm: Option<Algorithm> = optional(OneOf(&Algorithm::ALL)),
         /// Whether one device may hold an expert twice.
+        /// Default: false
+        /// Example: `false`
+        /// Changes: plans with more slots than experts
         pub allow_duplicates: Option<bool> = optional(Flag),
         /// Where copies of a group of experts may be, in models with groups on several nodes:
-        /// `hard`, all on the group's node (default in prefill, as engines plan); `soft`, one of
-        /// every expert on it, further ones anywhere; `none`, anywhere (default in decode).
+        /// `hard`, all on the group's node, as engines plan prefill; `soft`, one of every expert on it,
+        /// further ones anywhere; `none`, anywhere.
+        /// Default: `hard` in prefill, `none` in decode
+        /// Example: `"none"`
+        /// Changes: balance between nodes in models with groups of experts
+        /// SGLang: `--eplb-algorithm deepseek_hierarchical` or `deepseek`
         pub groups: Option<Grouping> = optional(OneOf(&Grouping::ALL)),
     }
 }
@@ -365,11 +637,28 @@ object! {
     #[derive(Copy)]
     pub struct Rebalance {
         /// `startup_map` (once), `sync` (stalls) or `async` (in the background).
+        /// Default: as the engine does: vLLM and vllm-ascend `async`, SGLang `sync`, others
+        /// `startup_map`
+        /// Example: `"sync"`
+        /// Changes: whether serving stops, and how late plans take effect
+        /// vLLM: `use_async` of `--eplb-config`
+        /// SGLang: `sync` with `--enable-eplb`, `startup_map` with `--init-expert-location`
+        /// TensorRT-LLM: `layer_updates_per_iter` 0 is `startup_map`
         pub mode: Option<RebalanceMode> = optional(OneOf(&RebalanceMode::ALL)),
         /// Steps between two renewals.
+        /// Default: as the engine does (vLLM 3000, SGLang and TensorRT-LLM 1000, vllm-ascend 650);
+        /// searched in a replay
+        /// Example: `1000`
+        /// Changes: over how many steps a renewal is spread, and how old a plan grows
+        /// vLLM: `step_interval` of `--eplb-config`
+        /// SGLang: `--eplb-rebalance-num-iterations`
         pub interval_steps: Option<u64> = optional(STEPS),
-        /// Steps of load a renewed plan looks back on, as engines' windows do; in a replay all
-        /// steps so far if left out.
+        /// Steps of load a renewed plan looks back on, as engines' windows do.
+        /// Default: all steps so far
+        /// Example: `1000`
+        /// Changes: the load that renewed plans of a replay are made for
+        /// vLLM: `window_size` of `--eplb-config`
+        /// SGLang: `--expert-distribution-recorder-buffer-size`
         pub window_steps: Option<u64> = optional(STEPS),
     }
 }
@@ -378,11 +667,22 @@ object! {
     /// The placement in use now.
     pub struct Current {
         /// The strategy in use.
+        /// Default: `none`
+        /// Example: `"distribution_only"`
+        /// Changes: the baseline of every gain
         pub strategy: Option<Strategy> = optional(OneOf(&Strategy::ALL)),
         /// Per layer, the expert in every slot.
+        /// Default: the plan of `strategy`
+        /// Example: `[[0, 1, 2, 3, 4, 5, 6, 7]]`
+        /// Changes: the load of the baseline, and how much a new plan moves
+        /// SGLang: `physical_to_logical_map` of `--init-expert-location`
+        /// TensorRT-LLM: `initial_global_assignments` of `moe_config.load_balancer`
         pub physical_to_logical: Option<Vec<Vec<u32>>> =
             optional(List(LAYERS, List(LIST, 0..=65_535))),
         /// Expert slots of every device and layer.
+        /// Default: those of the map, else of the plan
+        /// Example: `9`
+        /// Changes: the baseline where no map is given
         pub slots_per_device: Option<u32> = optional(DEVICES),
     }
 }
@@ -392,10 +692,16 @@ object! {
     #[derive(Copy)]
     pub struct MeasuredLayer {
         /// Attention of one layer, seconds.
+        /// Example: `0.000246`
+        /// Changes: the term `attention_s`
         pub attention_s: Option<f64> = required(SECONDS),
         /// All-reduce of one layer, seconds.
+        /// Example: `0.0000546`
+        /// Changes: the term `all_reduce_s`
         pub all_reduce_s: Option<f64> = required(SECONDS),
         /// Expert FFN of one device under balanced load, seconds.
+        /// Example: `0.000591`
+        /// Changes: the term `expert_ffn_s`, scaled by the law from balanced load
         pub expert_ffn_balanced_s: Option<f64> = required(SECONDS),
     }
 }
@@ -404,29 +710,68 @@ object! {
     /// Switches of the cost model; what is left out follows `preset`.
     #[derive(Copy)]
     pub struct Assumptions {
-        /// `calibrated` (default) or `paper`.
+        /// Fitted laws, or the formulas of the paper.
+        /// Default: `calibrated`
+        /// Example: `"paper"`
+        /// Changes: formulas of MoE-GPS, or laws fitted to measurements
         pub preset: Option<Preset> = optional(OneOf(&Preset::ALL)),
-        /// How forecast errors load the busiest device: `optimistic`, `typical`, `pessimistic`.
+        /// How forecast errors load the busiest device.
+        /// Default: `typical`
+        /// Example: `"pessimistic"`
+        /// Changes: how a forecast error loads the busiest device, in the paper preset
         pub error_model: Option<ErrorModel> = optional(OneOf(&ErrorModel::ALL)),
         /// Never load the busiest device more than without a strategy.
+        /// Default: false
+        /// Example: `true`
+        /// Changes: the same
         pub cap_at_baseline: Option<bool> = optional(Flag),
         /// How tokens reach their experts.
+        /// Default: by engine, backend and attention parallelism
+        /// Example: `"all_to_all_normal"`
+        /// Changes: the terms `dispatch_s` and `combine_s`
         pub communication: Option<Communication> = optional(OneOf(&Communication::ALL)),
         /// Whether token-to-expert prediction saves the dispatch.
+        /// Default: false; true in the paper preset
+        /// Example: `false`
+        /// Changes: `dispatch_s` of `token_to_expert`
         pub t2e_skips_scatter: Option<bool> = optional(Flag),
-        /// `none` (serial) or `attention`.
+        /// What a predictor runs beside.
+        /// Default: `none`
+        /// Example: `"attention"`
+        /// Changes: how much of the predictor's time is seen
         pub predictor_overlap: Option<PredictorOverlap> = optional(OneOf(&PredictorOverlap::ALL)),
-        /// `none`, `shared_expert` or `two_batch`.
+        /// What runs beside what.
+        /// Default: `none`
+        /// Example: `"two_batch"`
+        /// Changes: the term `overlap_hidden_s`
+        /// vLLM: `--enable-dbo` is `two_batch`
+        /// SGLang: `--enable-two-batch-overlap` is `two_batch`
         pub overlap: Option<Overlap> = optional(OneOf(&Overlap::ALL)),
         /// Copies of a token an all-to-all of the paper sends.
+        /// Default: 1
+        /// Example: `2.0`
+        /// Changes: the exchange of the paper's formulas
         pub k_comm: Option<f64> = optional(0.0..=64.0),
         /// Host time per kernel launch, seconds.
+        /// Default: as measured on the device's host; 0 under CUDA graphs
+        /// Example: `0.00001`
+        /// Changes: the term `other_s`
         pub launch_s: Option<f64> = optional(0.0..=1.0),
         /// Slowest over mean attention time of data-parallel replicas.
+        /// Default: 1
+        /// Example: `1.1`
+        /// Changes: the term `attention_s`
         pub attention_imbalance: Option<f64> = optional(1.0..=100.0),
-        /// How an expert's tokens are split over its replicas: `hashed`, `nearest_first`, `optimal`.
+        /// How an expert's tokens are split over its replicas.
+        /// Default: as the engine does
+        /// Example: `"nearest_first"`
+        /// Changes: the load of devices that hold copies
+        /// SGLang: `--ep-dispatch-algorithm static` is `nearest_first`
         pub replica_split: Option<ReplicaSplit> = optional(OneOf(&ReplicaSplit::ALL)),
         /// Seed of every random draw; the same as `seed` of the question.
+        /// Default: 0
+        /// Example: `7`
+        /// Changes: as `seed`
         pub seed: Option<u64> = optional(0..=u64::MAX),
     }
 }

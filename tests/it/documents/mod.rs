@@ -4,6 +4,7 @@
 mod answers;
 mod links;
 mod picture;
+mod question;
 mod support_matrix;
 
 use std::collections::{BTreeMap, BTreeSet};

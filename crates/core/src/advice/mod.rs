@@ -9,6 +9,7 @@ pub mod choose;
 mod evidence;
 pub mod explain;
 pub mod group_cost;
+pub mod layouts;
 pub(crate) mod pricing;
 pub mod sensitivity;
 pub mod uncertainty;
@@ -16,6 +17,7 @@ pub mod uncertainty;
 use baselines::Reference;
 use choose::Choice;
 use group_cost::GroupCost;
+use layouts::Layout;
 use pricing::Pricing;
 use sensitivity::flip::Flip;
 use sensitivity::scenario::Scenario;
@@ -74,6 +76,8 @@ pub struct Advised {
     pub steps: Vec<AdvisedStep>,
     /// What is priced beside the strategies, never chosen.
     pub references: Vec<Reference>,
+    /// Other layouts of the same devices, those that fit first, the fastest first (calibrated mode).
+    pub layouts: Vec<Layout>,
     /// Where the choice changes.
     pub flips: Vec<Flip<Strategy>>,
     /// Another communication pattern under which another strategy wins.
@@ -280,8 +284,15 @@ pub fn advise<R: Recorded>(
     if let Some(choice) = &mut choice {
         choice.weigh(missing_evidence.iter().cloned().chain(deployment));
     }
+    let mut layouts = match question.system.assumptions.preset {
+        Preset::Paper => Vec::new(),
+        Preset::Calibrated => layouts::all(question, &pricing),
+    };
+    let references = baselines::price(question, &layouts, ceiling);
+    layouts.retain(|one| one.parallelism != question.system.parallelism);
     Ok(Advised {
-        references: baselines::price(question, &pricing, ceiling),
+        references,
+        layouts,
         other_communication: other_communication(question, &pricing, on_samples),
         orders: pricing.orders.clone(),
         uniform: pricing.uniform()?,

@@ -9,13 +9,13 @@ use crate::advice::uncertainty::{self, Doubt, DoubtedKind, Ground, OrderPlans, U
 use crate::cancel::Cancel;
 use crate::evaluate::prices::SampledPrices;
 use crate::evaluate::replay::Replayed;
-use crate::evaluate::sampled_steps::{DRAWS, SampledSteps, draws};
+use crate::evaluate::sampled_steps::{DRAWS, Effort, SampledSteps, draws};
 use crate::evaluate::slot_search::SlotSearch;
 use crate::evaluate::{PlanSummary, mean};
 use crate::pricing::candidates::{Care, IN_USE, Placement, Placements, placements};
 use crate::pricing::entry::{Bands, Entry};
 use crate::pricing::error::PricingError;
-use crate::pricing::kinds::{Kind, kinds, mean_terms, served_steps, widest_bands};
+use crate::pricing::kinds::{Kind, kinds, served_steps, widest_bands};
 use crate::pricing::layer::LayerCosts;
 use crate::pricing::paper::Paper;
 use crate::pricing::paper_layer::paper_layer;
@@ -217,16 +217,11 @@ impl<'a> Pricing<'a> {
         let layers = [LayerRouting { forecast: shares.clone(), truth: shares }];
         let in_use = &self.placements()?.all[IN_USE];
         let first: Vec<SlotShares> = in_use.layers.first().cloned().into_iter().collect();
-        let placed = Placements::of_all(vec![Placement { layers: first, ..*in_use }]);
-        let draws = draws(question.seed, &layers, DRAWS);
         let of = |kind: &Kind| -> Result<_, PricingError> {
             let costs = kind.costs()?;
-            let drawn = SampledSteps::new(question, &draws, &layers, &costs, &placed);
-            let routed = mean(&mut drawn.under(&placed), |step| costs.routed(&step.loads[IN_USE]));
-            Ok((kind.share, costs.terms(&routed)))
+            Ok(kept(&kind.question, &costs, &layers, first.clone(), DRAWS) * kind.share)
         };
-        let each = kinds(question, self.pattern).iter().map(of).collect::<Result<Vec<_>, _>>()?;
-        Ok(Some(mean_terms(each.into_iter()).total()))
+        Ok(Some(kinds(question, self.pattern).iter().map(of).sum::<Result<_, _>>()?))
     }
 
     /// The strategy chosen under another communication pattern.
@@ -255,6 +250,27 @@ impl<'a> Pricing<'a> {
         }
         entries
     }
+}
+
+/// Mean latency of these layers, each under a placement that is kept.
+pub(crate) fn kept(
+    question: &Question,
+    costs: &LayerCosts,
+    layers: &[LayerRouting],
+    placed: Vec<SlotShares>,
+    effort: Effort,
+) -> Seconds {
+    let placements = Placements::of_all(vec![Placement {
+        strategy: NONE,
+        slots_per_device: 0,
+        layers: placed,
+        first_moves: 0,
+        most_moves: 0.0,
+    }]);
+    let draws = draws(question.seed, layers, effort);
+    let drawn = SampledSteps::new(question, &draws, layers, costs, &placements);
+    let routed = mean(&mut drawn.under(&placements), |step| costs.routed(&step.loads[IN_USE]));
+    costs.terms(&routed).total()
 }
 
 /// Whether the paper's formulas answer.

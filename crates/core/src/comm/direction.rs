@@ -2,7 +2,8 @@
 //!
 //! On the link a profile was measured on, the profile's [`DeepEpFit`] of the engine's
 //! builds in its order, of that mode, else of its first version; on any other link latency
-//! and bandwidth.
+//! and bandwidth. Constants of nodes of eight devices that are asked of another group are
+//! carried over: their band is that of a link nobody measured.
 
 use crate::comm::link::{UNMEASURED_BAND, latency_and_bandwidth};
 use crate::comm::profile::{
@@ -23,8 +24,15 @@ pub(super) struct WayLaw {
     /// Bytes that do not depend on routing.
     own_bytes: f64,
     band: f64,
-    pub(super) basis: Basis,
+    basis: Basis,
+    /// Whether it was measured, on a group of this size or another.
+    pub(super) is_measured: bool,
+    /// What was measured, where that was a group of another size.
+    pub(super) carried: Option<DeepEpKey>,
 }
+
+/// Devices of every node on which an all-to-all was measured.
+pub const MEASURED_DEVICES: u32 = 8;
 
 impl WayLaw {
     /// Devices alone in their node have nobody to send to.
@@ -40,6 +48,8 @@ impl WayLaw {
         own_bytes: 0.0,
         band: 0.0,
         basis: Basis::Fitted,
+        is_measured: true,
+        carried: None,
     };
 
     pub(super) fn time(&self, received: f64) -> Seconds {
@@ -69,20 +79,24 @@ pub(super) struct WayJob<'a> {
     pub(super) way: Way,
     pub(super) engine: &'static Engine,
     pub(super) profile: Option<&'a CommunicationProfile>,
+    /// Devices of the group in one node.
+    pub(super) per_node: u32,
 }
 
 impl WayJob<'_> {
     pub(super) fn law(&self, link: &Link, nodes: u32, peers: u32) -> WayLaw {
-        self.measured(link, nodes, peers).unwrap_or_else(|| WayLaw {
+        self.measured(link, nodes).unwrap_or_else(|| WayLaw {
             curve: latency_and_bandwidth(Collective::AllToAll, f64::from(peers), link),
             bytes_per_token: self.bytes,
             own_bytes: 0.0,
             band: UNMEASURED_BAND,
             basis: Basis::Roofline,
+            is_measured: false,
+            carried: None,
         })
     }
 
-    fn measured(&self, link: &Link, nodes: u32, peers: u32) -> Option<WayLaw> {
+    fn measured(&self, link: &Link, nodes: u32) -> Option<WayLaw> {
         let profile = self.profile?;
         let nominal = if nodes > 1 {
             (profile.inter_node_link.as_deref() == Some(link.name.as_str()))
@@ -95,16 +109,21 @@ impl WayJob<'_> {
             .flat_map(|mode| self.engine.exchange_builds.iter().map(move |build| (*build, mode)))
             .find_map(|(stack, mode)| nearest(profile, stack, mode, self.way, nodes))?;
         let speed = link.bandwidth / nominal;
-        // Every node that was measured has eight devices.
-        let alike = key.nodes == nodes && (nodes > 1 || peers == 8);
-        let exact = alike && (speed - 1.0).abs() < 1e-9;
+        let alike = key.nodes == nodes && self.per_node == MEASURED_DEVICES;
+        let scaled = speed.ln().abs().min(1.0) * UNMEASURED_BAND;
+        let widened = match (alike, scaled > 1e-9) {
+            (true, false) => 0.0,
+            (true, true) => 0.1 + scaled,
+            (false, _) => UNMEASURED_BAND + scaled,
+        };
         Some(WayLaw {
             curve: fit.curve(self.hidden).scaled(speed),
             bytes_per_token: fit.bytes(1.0, 0.0, self.bytes).get(),
             own_bytes: fit.bytes(0.0, self.own, self.bytes).get(),
-            band: fit.fitted.error_large
-                + if exact { 0.0 } else { 0.1 + speed.ln().abs().min(1.0) * UNMEASURED_BAND },
-            basis: Basis::Fitted,
+            band: fit.fitted.error_large + widened,
+            basis: if alike { Basis::Fitted } else { Basis::Roofline },
+            is_measured: true,
+            carried: (!alike).then_some(*key),
         })
     }
 }

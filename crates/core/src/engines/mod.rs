@@ -24,7 +24,7 @@ use crate::comm::profile::CollectiveKernel;
 use crate::question::Rebalance;
 use crate::serving::Scheduling;
 use crate::system::{Dtype, ReplicaSplit, System};
-use crate::units::Seconds;
+use crate::units::{BytesPerSecond, Seconds};
 use backends::BackendPattern;
 use defaults::CommunicationChoice;
 use settings::{Deployment, Launch};
@@ -72,6 +72,11 @@ pub struct Engine {
     pub scheduling: Scheduling,
     /// The most new tokens of a step where it is not told otherwise.
     pub batched_tokens: BatchedTokens,
+    /// Rate at which it moves experts while serving stops, from the second renewal on, beside the
+    /// link's own time.
+    pub moving: BytesPerSecond,
+    /// How it spreads attention and experts over the devices of a stage.
+    pub layouts: Layouts,
     /// Tokens per device up to which a prefill step is replayed as a CUDA graph.
     pub graphed_prefill_tokens: u64,
     /// Why its expert balancer needs data-parallel attention, if it does.
@@ -110,6 +115,15 @@ impl BatchedTokens {
             Self::Together(tokens) => tokens,
         }
     }
+}
+
+/// Which mixed layouts an engine builds; all build the pure ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layouts {
+    /// Attention in several replicas of several devices each.
+    pub mixes_attention: bool,
+    /// Experts spread over groups of devices that shard each of them.
+    pub mixes_experts: bool,
 }
 
 /// Every engine with its name on the wire.

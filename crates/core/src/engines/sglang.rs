@@ -4,8 +4,9 @@ use crate::comm::profile::CollectiveKernel;
 use crate::engines::backends::BackendPattern;
 use crate::engines::defaults::gathered;
 use crate::engines::settings::{Balancing, Deployment, Launch};
-use crate::engines::{BatchedTokens, Engine};
+use crate::engines::{BatchedTokens, Engine, Layouts};
 use crate::question::{Rebalance, RebalanceMode};
+use crate::rebalance;
 use crate::serving::Scheduling;
 use crate::system::{Dtype, ReplicaSplit};
 use crate::units::Seconds;
@@ -43,6 +44,10 @@ pub static ENGINE: Engine = Engine {
     },
     // Measured.
     planning: Seconds::new(48e-3),
+    // Later stalls of 0.5 s on eight H20: see `rebalance`.
+    moving: rebalance::SGLANG_RATE,
+    // --dp-size and --ep-size may each be any divisor of --tp-size.
+    layouts: Layouts { mixes_attention: true, mixes_experts: true },
     // Without --enable-mixed-chunk; --chunked-prefill-size from 60 GB on, which data-parallel
     // attention divides among its replicas.
     scheduling: Scheduling::PromptsFirst,

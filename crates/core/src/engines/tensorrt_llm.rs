@@ -6,8 +6,9 @@ use crate::engines::defaults::{CommunicationChoice, gathered, routed};
 use crate::engines::settings::{Balancing, Deployment, Launch};
 use crate::engines::sglang;
 use crate::engines::support::GroupLimit;
-use crate::engines::{BatchedTokens, Engine};
+use crate::engines::{BatchedTokens, Engine, Layouts};
 use crate::question::{Rebalance, RebalanceMode};
+use crate::rebalance;
 use crate::serving::Scheduling;
 use crate::system::{Dtype, ReplicaSplit, System};
 use crate::units::Seconds;
@@ -40,6 +41,11 @@ pub static ENGINE: Engine = Engine {
     },
     // It plans in C++ and is assumed ten times faster than vLLM.
     planning: Seconds::new(3.5e-3),
+    // Not measured: between those of vLLM and SGLang.
+    moving: rebalance::UNMEASURED_RATE,
+    // enable_attention_dp takes all devices or none; moe_tensor_parallel_size times
+    // moe_expert_parallel_size is tp_size.
+    layouts: Layouts { mixes_attention: false, mixes_experts: true },
     // In-flight batching; max_num_tokens.
     scheduling: Scheduling::Mixed,
     batched_tokens: BatchedTokens::EachReplica(8192),

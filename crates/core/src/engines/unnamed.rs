@@ -4,8 +4,9 @@ use crate::comm::profile::CollectiveKernel;
 use crate::engines::defaults::{CommunicationChoice, gathered};
 use crate::engines::settings::Launch;
 use crate::engines::sglang;
-use crate::engines::{BatchedTokens, Engine};
+use crate::engines::{BatchedTokens, Engine, Layouts};
 use crate::question::{Rebalance, RebalanceMode};
+use crate::rebalance;
 use crate::serving::Scheduling;
 use crate::system::{Communication, Dtype, ReplicaSplit};
 use crate::units::Seconds;
@@ -35,6 +36,9 @@ pub static ENGINE: Engine = Engine {
     },
     // Taken as vLLM's.
     planning: Seconds::new(35e-3),
+    moving: rebalance::UNMEASURED_RATE,
+    // What every engine builds.
+    layouts: Layouts { mixes_attention: false, mixes_experts: false },
     // As vLLM and TensorRT-LLM.
     scheduling: Scheduling::Mixed,
     batched_tokens: BatchedTokens::EachReplica(8192),

@@ -5,8 +5,9 @@ use crate::engines::backends::BackendPattern;
 use crate::engines::defaults::routed;
 use crate::engines::settings::{Balancing, Deployment, Launch};
 use crate::engines::sglang;
-use crate::engines::{BatchedTokens, Engine};
+use crate::engines::{BatchedTokens, Engine, Layouts};
 use crate::question::{Rebalance, RebalanceMode};
+use crate::rebalance;
 use crate::serving::Scheduling;
 use crate::system::{Dtype, ReplicaSplit};
 use crate::units::Seconds;
@@ -32,6 +33,9 @@ pub static ENGINE: Engine = Engine {
     rebalance: Rebalance { mode: RebalanceMode::Async, interval_steps: 650, window_steps: None },
     // Taken as vLLM's.
     planning: Seconds::new(35e-3),
+    // Taken as vLLM's.
+    moving: rebalance::VLLM_RATE,
+    layouts: Layouts { mixes_attention: true, mixes_experts: false },
     // As vLLM.
     scheduling: Scheduling::Mixed,
     batched_tokens: BatchedTokens::EachReplica(8192),

@@ -17,6 +17,7 @@ use moe_gps_lab::validate::report::{shipped_profiles, validate};
 
 const BF16: Dtypes = Dtypes {
     weights: Dtype::Bf16,
+    experts: Dtype::Bf16,
     activations: Dtype::Bf16,
     kv: Dtype::Bf16,
     dispatch: Dtype::Bf16,

@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value};
 
+use crate::app::question::ModelFacts;
+use crate::wire::answer::ModelProvenance;
 use crate::wire::catalog::{
     AttentionBody, DeviceBody, DeviceList, ExpertsBody, LinkBody, LinkList, ModelBody, ModelList,
     ParametersBody, PeakRatesBody, Sources,
@@ -12,7 +14,10 @@ use moe_gps_core::catalog::sources::sources_of_numbers;
 use moe_gps_core::formats::catalog_entry::CatalogEntry;
 use moe_gps_core::formats::model_toml::ModelSheet;
 use moe_gps_core::hardware::{Device, Link};
-use moe_gps_core::model::{Attention, Experts};
+use moe_gps_core::memory::weight_bytes;
+use moe_gps_core::model::{Attention, Experts, Model};
+use moe_gps_core::named::name_of;
+use moe_gps_core::system::{Dtype, Quantization};
 use moe_gps_core::units::FlopsPerSecond;
 
 /// Source of the figures that follow from a configuration.
@@ -40,7 +45,7 @@ pub fn list_devices(catalog: &Catalog) -> DeviceList {
 /// One model.
 #[must_use]
 pub fn model_body(entry: &CatalogEntry<ModelSheet>) -> ModelBody {
-    let ModelSheet { model, family, config, published, .. } = &entry.value;
+    let ModelSheet { model, family, config, published, not_priced, .. } = &entry.value;
     let counts = model.parameters();
     let error = check_model(entry).parameters.map_or(f64::NAN, |check| check.error());
     let parameters = ParametersBody {
@@ -50,6 +55,7 @@ pub fn model_body(entry: &CatalogEntry<ModelSheet>) -> ModelBody {
         computed_error: error,
         active_per_token: counts.active_per_token,
         attention_per_layer: counts.attention_per_layer,
+        other_mixers: counts.other_mixers,
         cross_attention_per_layer: counts.cross_attention_per_layer,
         router_per_layer: counts.router_per_layer,
         routed_expert: counts.routed_expert,
@@ -62,11 +68,11 @@ pub fn model_body(entry: &CatalogEntry<ModelSheet>) -> ModelBody {
     let body = ModelBody {
         id: entry.id.clone(),
         name: entry.name.clone(),
-        family: (*family).to_owned(),
+        family: family.clone(),
         hidden_size: model.hidden_size,
         vocabulary_size: model.vocabulary,
         tied_embeddings: model.tied_embeddings,
-        layers: model.layers(),
+        layers: model.depth,
         moe_layers: model.moe_layers,
         dense_layers: model.dense_layers,
         dense_intermediate_size: model.dense_intermediate,
@@ -74,6 +80,10 @@ pub fn model_body(entry: &CatalogEntry<ModelSheet>) -> ModelBody {
         attention: attention_body(&model.attention),
         experts: experts_body(&model.experts),
         kv_elements_per_token_and_layer: model.attention.kv_width(),
+        kv_bytes_per_token: model.kv_bytes_per_token(),
+        index_bytes_per_token: model.index_bytes_per_token(),
+        state_bytes_per_sequence: model.state_bytes_per_sequence(),
+        not_priced: not_priced.clone(),
         parameters,
         config: config.clone(),
         sources: Sources::new(),
@@ -84,6 +94,9 @@ pub fn model_body(entry: &CatalogEntry<ModelSheet>) -> ModelBody {
         ("/parameters", COMPUTED.to_owned()),
         ("/parameters/published", stated("/published/parameters")),
         ("/kv_elements_per_token_and_layer", COMPUTED.to_owned()),
+        ("/kv_bytes_per_token", COMPUTED.to_owned()),
+        ("/index_bytes_per_token", COMPUTED.to_owned()),
+        ("/state_bytes_per_sequence", COMPUTED.to_owned()),
     ];
     let origins = origins.map(|(pointer, source)| (pointer.to_owned(), source)).into();
     let sources = serde_json::to_value(&body)
@@ -155,6 +168,37 @@ fn stacks(device: &Device, document: &Map<String, Value>) -> Vec<Value> {
     stacks
 }
 
+/// A model as it was read, in these formats of weights, with those of activations and cache where a question says.
+#[must_use]
+pub fn model_as_read(
+    model: &Model,
+    facts: &ModelFacts,
+    formats: Quantization,
+    others: Option<(Dtype, Dtype)>,
+) -> ModelProvenance {
+    let counts = model.parameters();
+    let mut named = vec![("experts", formats.experts), ("rest", formats.rest)];
+    named.extend(others.into_iter().flat_map(|(one, kv)| [("activations", one), ("kv", kv)]));
+    let name =
+        |(part, of): (&'static str, Dtype)| (part.into(), name_of(&Dtype::OF_WEIGHTS, &of).into());
+    ModelProvenance {
+        family: facts.family.clone(),
+        layers: model.depth,
+        moe_layers: model.moe_layers,
+        experts: model.experts.routed,
+        top_k: model.experts.chosen,
+        effective_top_k: model.experts.top_k,
+        parameters: counts.total,
+        active_per_token: counts.active_per_token,
+        kv_bytes_per_token: model.kv_bytes_per_token(),
+        index_bytes_per_token: model.index_bytes_per_token(),
+        state_bytes_per_sequence: model.state_bytes_per_sequence(),
+        weight_bytes: weight_bytes(model, formats).get(),
+        formats: named.into_iter().map(name).collect(),
+        not_priced: facts.not_priced.clone(),
+    }
+}
+
 fn attention_body(attention: &Attention) -> AttentionBody {
     match *attention {
         Attention::Grouped { heads, kv_heads, head_dim, sliding_window, windowed_layers } => {
@@ -181,13 +225,24 @@ fn attention_body(attention: &Attention) -> AttentionBody {
             rope_head_size: qk_rope_head_dim,
             value_head_size: v_head_dim,
         },
+        Attention::Shared { heads, head_dim, q_lora_rank, o_groups, o_lora_rank } => {
+            AttentionBody::Shared {
+                heads,
+                head_size: head_dim,
+                query_rank: q_lora_rank,
+                output_groups: o_groups,
+                output_rank: o_lora_rank,
+            }
+        }
     }
 }
 
 fn experts_body(experts: &Experts) -> ExpertsBody {
     ExpertsBody {
         routed: experts.routed,
-        top_k: experts.top_k,
+        top_k: experts.chosen,
+        zero_cost: experts.zero_cost,
+        latent_size: experts.latent,
         intermediate_size: experts.intermediate,
         gated: experts.gated,
         shared_intermediate_size: experts.shared_intermediate,

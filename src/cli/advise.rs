@@ -17,6 +17,7 @@ use crate::app::references::References;
 use crate::cli::refused::Refused;
 use crate::cli::{answer_table, trace};
 use crate::wire::answer::{Recommendation, ResultBody};
+use crate::wire::loose::{self, Loose};
 use moe_gps_core::formats::trace::{Declared, Limits};
 use moe_gps_lab::calibrate::run::device_document;
 
@@ -167,7 +168,7 @@ pub(super) fn read(path: &PathBuf) -> Result<Value> {
             .and_then(|mut file| file.read_to_end(&mut text))
             .with_context(|| format!("cannot read {}", path.display()))?;
     }
-    serde_json::from_slice(&text).with_context(|| {
+    loose::parse(&text, Loose::InModel).with_context(|| {
         format!("{} is not JSON, as a question is (a recording goes with --trace)", path.display())
     })
 }

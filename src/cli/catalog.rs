@@ -2,19 +2,22 @@
 
 use std::collections::BTreeSet;
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use comfy_table::{CellAlignment, Table, presets};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::app::catalog::{
-    device_body, link_body, list_devices, list_links, list_models, model_body,
+    device_body, link_body, list_devices, list_links, list_models, model_as_read, model_body,
 };
+use crate::app::question::as_read;
 use crate::wire::catalog::{DeviceBody, LinkBody, ModelBody};
+use crate::wire::loose::{self, Loose};
 use moe_gps_core::catalog::check::check;
 use moe_gps_core::catalog::{Catalog, UnknownId, names};
 use moe_gps_core::engines::kernels;
 use moe_gps_core::hardware::Device;
+use moe_gps_core::system::{Dtype, Quantization};
 use moe_gps_lab::calibrate::run::check_file;
 
 /// Why an entry could not be shown.
@@ -107,10 +110,15 @@ fn kernels_of(out: &mut dyn Write, device: &Device) -> io::Result<()> {
     writeln!(out, "\nA question's `engine.moe_kernel` picks the stack:\n{shown}")
 }
 
-/// Prints what is wrong with device files, and says whether all is well.
+/// Prints what is wrong with device files and with configurations of models, and what was read of
+/// the latter; says whether all is well.
 pub fn check_files(out: &mut dyn Write, files: &[PathBuf]) -> anyhow::Result<bool> {
     let mut sound = true;
     for file in files {
+        if let Some(config) = configuration(file) {
+            sound &= check_configuration(out, file, &config)?;
+            continue;
+        }
         let (entry, problems) = check_file(file)?;
         let stacks: Vec<&str> = entry.value.stacks.iter().map(|s| s.name.as_str()).collect();
         writeln!(out, "{}: device {}, stacks {}", file.display(), entry.id, stacks.join(", "))?;
@@ -120,6 +128,49 @@ pub fn check_files(out: &mut dyn Write, files: &[PathBuf]) -> anyhow::Result<boo
         sound &= problems.is_empty();
     }
     Ok(sound)
+}
+
+/// A model's configuration: JSON that is no device profile.
+fn configuration(file: &Path) -> Option<Map<String, Value>> {
+    let text = std::fs::read(file).ok()?;
+    match loose::parse(&text, Loose::Everywhere).ok()? {
+        Value::Object(fields) if !fields.contains_key("memory_bytes") => Some(fields),
+        _ => None,
+    }
+}
+
+/// Prints a model as it is read, with what is guessed and not priced, or what is wrong with it.
+fn check_configuration(
+    out: &mut dyn Write,
+    file: &Path,
+    config: &Map<String, Value>,
+) -> anyhow::Result<bool> {
+    let (model, facts, ignored) = match as_read(config) {
+        Ok(read) => read,
+        Err(problems) => {
+            writeln!(out, "{}: no model that can be read", file.display())?;
+            for problem in problems {
+                writeln!(out, "  {problem}")?;
+            }
+            return Ok(false);
+        }
+    };
+    let name = model.name.clone();
+    writeln!(out, "{}: model {name}", file.display())?;
+    let bf16 = Quantization { experts: Dtype::Bf16, rest: Dtype::Bf16 };
+    let formats = facts.quantization.unwrap_or(bf16);
+    let body = serde_json::to_value(model_as_read(&model, &facts, formats, None))?;
+    let mut shown = table(&["field", "value", ""]);
+    add_rows(&mut shown, &body, &Value::Null, "");
+    align_right(&mut shown, 1..2);
+    writeln!(out, "{shown}")?;
+    for said in facts.warnings() {
+        writeln!(out, "  {said}")?;
+    }
+    if !ignored.is_empty() {
+        writeln!(out, "  fields that nothing depends on: {}", ignored.join(", "))?;
+    }
+    Ok(true)
 }
 
 /// Prints what is wrong with the catalog, and says whether all is well.

@@ -105,9 +105,10 @@ enum CatalogCommand {
         /// Catalog id.
         id: String,
     },
-    /// Check every entry against its published figures, or device files of your own.
+    /// Check every entry against its published figures, or files of your own.
     Check {
-        /// Device files in the form of the catalog, such as `calibrate` writes.
+        /// Device files in the form of the catalog, such as `calibrate` writes, and `config.json` of
+        /// models, of which it shows what is read.
         files: Vec<PathBuf>,
     },
 }
@@ -183,7 +184,7 @@ fn show_catalog(command: &CatalogCommand, out: &mut impl Write) -> anyhow::Resul
         CatalogCommand::Show { id } => catalog::show(out, catalog, id)?,
         CatalogCommand::Check { files } if !files.is_empty() => {
             let sound = catalog::check_files(out, files)?;
-            anyhow::ensure!(sound, "a device file has numbers that do not hold");
+            anyhow::ensure!(sound, "a file has what does not hold");
         }
         CatalogCommand::Check { .. } => {
             let sound = catalog::check_all(out, catalog)?;

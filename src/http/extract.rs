@@ -11,6 +11,7 @@ use serde_json::Value;
 use crate::http::problem::Failure;
 use crate::http::state::Service;
 use crate::http::upload::kind;
+use crate::wire::loose::{self, Loose};
 use crate::wire::violation::Violation;
 
 /// A JSON body: the value, and the bytes it was read from.
@@ -60,7 +61,7 @@ impl FromRequest<Service> for DocumentBody {
 }
 
 fn json(bytes: &Bytes) -> Result<Value, Failure> {
-    serde_json::from_slice(bytes)
+    loose::parse(bytes, Loose::InModel)
         .map_err(|error| Failure::malformed(format!("the body is not JSON: {error}")))
 }
 

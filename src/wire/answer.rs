@@ -511,12 +511,48 @@ pub struct Provenance {
     /// The system as priced: parallelism and number formats.
     #[schema(value_type = Object)]
     pub system: BTreeMap<Cow<'static, str>, Value>,
+    /// The model as it was read.
+    pub model: ModelProvenance,
     /// Every term's basis (`measured`, `fitted`, `roofline`, `paper`) and relative error band.
     pub terms: BTreeMap<String, TermProvenance>,
     /// Fields of an inline model that nothing here depends on.
     pub ignored_model_fields: Vec<String>,
     /// Traces the answer rests on.
     pub trace_ids: Vec<String>,
+}
+
+/// A model as it was read.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct ModelProvenance {
+    /// The family by which it was read.
+    pub family: String,
+    /// Layers as its configuration counts them.
+    pub layers: u32,
+    /// Layers with routed experts.
+    pub moe_layers: u32,
+    /// Routed experts of a layer.
+    pub experts: u32,
+    /// Choices of a token, those that cost nothing included.
+    pub top_k: u32,
+    /// Experts with weights among them, on average.
+    pub effective_top_k: u32,
+    /// Parameters of the language model, without multi-token prediction.
+    pub parameters: u64,
+    /// Those that one token uses; both embeddings count.
+    pub active_per_token: u64,
+    /// What every further token adds to the caches of keys and values, at 2 bytes a value.
+    pub kv_bytes_per_token: f64,
+    /// What it adds to the keys of an index, at 1 byte a value.
+    pub index_bytes_per_token: f64,
+    /// What a sequence keeps whatever its length: full windows, at 2 bytes a value, and states.
+    pub state_bytes_per_sequence: f64,
+    /// All weights in the formats below, held once.
+    pub weight_bytes: f64,
+    /// Number formats of routed experts, of the rest, of activations and of the cache.
+    #[schema(value_type = Object)]
+    pub formats: BTreeMap<Cow<'static, str>, Cow<'static, str>>,
+    /// What it has and no law prices.
+    pub not_priced: Vec<String>,
 }
 
 /// How far a term can be trusted.

@@ -44,12 +44,20 @@ pub struct ModelBody {
     pub dense_intermediate_size: u32,
     /// Layers with a second attention over an encoder's output.
     pub cross_attention_layers: u32,
-    /// Attention of every layer.
+    /// The model's usual attention, where not all layers have it.
     pub attention: AttentionBody,
     /// Routed and shared experts of a layer that has them.
     pub experts: ExpertsBody,
-    /// Elements one token leaves in the KV cache of one layer.
+    /// Elements one token leaves in the KV cache of one layer of the model's usual attention.
     pub kv_elements_per_token_and_layer: u64,
+    /// Bytes that every further token adds to the caches of keys and values, at 2 bytes a value.
+    pub kv_bytes_per_token: f64,
+    /// Bytes that it adds to the keys of an index, at 1 byte a value.
+    pub index_bytes_per_token: f64,
+    /// Bytes that a sequence keeps whatever its length: full windows, at 2 bytes a value, and states.
+    pub state_bytes_per_sequence: f64,
+    /// What the model has and no law prices.
+    pub not_priced: Vec<String>,
     /// Number of parameters, computed part by part and as published.
     pub parameters: ParametersBody,
     /// The fields of the published `config.json` from which all this follows.
@@ -91,6 +99,19 @@ pub enum AttentionBody {
         /// Width of a head's value.
         value_head_size: u32,
     },
+    /// One stream that is key and value of every head.
+    Shared {
+        /// Query heads.
+        heads: u32,
+        /// Width of one head and of the stream.
+        head_size: u32,
+        /// Rank of the query compression.
+        query_rank: u32,
+        /// Groups of heads whose outputs are compressed together.
+        output_groups: u32,
+        /// Rank of the compression of one group.
+        output_rank: u32,
+    },
 }
 
 /// Experts of a layer.
@@ -98,8 +119,12 @@ pub enum AttentionBody {
 pub struct ExpertsBody {
     /// Routed experts.
     pub routed: u32,
-    /// Experts chosen per token.
+    /// Experts chosen per token, those that cost nothing included.
     pub top_k: u32,
+    /// Choices beside the routed experts that cost nothing.
+    pub zero_cost: u32,
+    /// Width in which routed experts work, where it is not the hidden size.
+    pub latent_size: Option<u32>,
     /// Intermediate width of one routed expert.
     pub intermediate_size: u32,
     /// Three matrices (gate, up, down) or two (up, down).
@@ -125,8 +150,10 @@ pub struct ParametersBody {
     pub computed_error: f64,
     /// Computed, of which one token uses; both embeddings count.
     pub active_per_token: u64,
-    /// One layer's self-attention.
+    /// One layer's usual self-attention.
     pub attention_per_layer: u64,
+    /// All blocks together that mix tokens otherwise.
+    pub other_mixers: u64,
     /// One decoder layer's attention over the encoder's output.
     pub cross_attention_per_layer: u64,
     /// One layer's router.

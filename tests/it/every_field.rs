@@ -121,6 +121,7 @@ fn cases(traces: [&str; 2]) -> Vec<Case> {
     let curve = || with(node(), "/predictors", &points);
     let layer = json!({"attention_s": 3e-4, "all_reduce_s": 1e-4, "expert_ffn_balanced_s": 5e-4});
     let measured = || with(node(), "/measured_layer", &layer);
+    let apart = || with(node(), "/workload/quantization", &json!({}));
     let map = json!([[0, 1, 2, 3, 4, 5, 6, 7]]);
     let placed = || with(node(), "/current", &json!({"physical_to_logical": map}));
     let renewed = || with(node(), "/rebalance", &json!({"mode": "sync"}));
@@ -180,6 +181,9 @@ fn cases(traces: [&str; 2]) -> Vec<Case> {
         ("/workload/max_batched_tokens", serving(), json!(1024), json!(4096)),
         ("/workload/max_batched_tokens", serving(), json!(8192), json!(16_384)),
         ("/workload/dtype", node(), json!("bf16"), json!("fp8")),
+        ("/workload/quantization", node(), json!("bf16"), json!("mxfp4")),
+        ("/workload/quantization/experts", apart(), json!("bf16"), json!("int4")),
+        ("/workload/quantization/rest", apart(), json!("bf16"), json!("fp8_block")),
         ("/workload/dtypes/weights", node(), json!("bf16"), json!("fp8")),
         ("/workload/dtypes/activations", node(), json!("bf16"), json!("fp8")),
         ("/workload/dtypes/kv", node(), json!("bf16"), json!("fp8")),

@@ -4,7 +4,7 @@
 use moe_gps_core::catalog::Catalog;
 use serde_json::{Value, json};
 
-use crate::asking::{latency, result};
+use crate::asking::{entry, latency, result};
 
 /// Shares of `experts` experts in order over `devices` devices, whose first device carries
 /// `imbalance` times the mean; within a device they rise by up to a half.
@@ -34,6 +34,10 @@ fn qwen3(workload: &Value) -> Value {
 /// One step of 16 prompts.
 fn prompts() -> Value {
     json!({"phase": "prefill", "batch_size": 16, "sequence_length": 512})
+}
+
+fn model_latency(result: &Value, strategy: &str) -> f64 {
+    entry(result, strategy)["model_latency_s"].as_f64().unwrap()
 }
 
 // 204.0 s at max/mean 1.737, 167.1 s at 1.0003: 22 % more throughput.

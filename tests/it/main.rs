@@ -38,6 +38,7 @@ mod interval_search;
 mod jobs;
 mod launches;
 mod loose_recordings;
+mod models;
 mod names;
 mod operations;
 mod paper_mode;

@@ -56,8 +56,9 @@ impl PeakRates {
     #[must_use]
     pub fn of(&self, dtype: Dtype) -> FlopsPerSecond {
         match dtype {
-            Dtype::Bf16 | Dtype::Fp16 => self.bf16,
-            Dtype::Fp8 => self.fp8.unwrap_or(self.bf16),
+            // 4-bit weights are multiplied in the activations' format.
+            Dtype::Bf16 | Dtype::Fp16 | Dtype::Nvfp4 | Dtype::Mxfp4 | Dtype::Int4 => self.bf16,
+            Dtype::Fp8 | Dtype::Fp8Block => self.fp8.unwrap_or(self.bf16),
             Dtype::Fp32 => self.fp32,
         }
     }

@@ -136,6 +136,7 @@ impl Workload {
     pub const fn prefill(sequences: u64, length: u64, dtype: Dtype) -> Self {
         let dtypes = Dtypes {
             weights: dtype,
+            experts: dtype,
             activations: dtype,
             kv: dtype,
             dispatch: dtype,
@@ -183,8 +184,10 @@ pub enum Phase {
 /// Number formats of what is stored and sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Dtypes {
-    /// Weights of experts and projections.
+    /// Weights of projections, dense blocks and shared experts.
     pub weights: Dtype,
+    /// Weights of the routed experts.
+    pub experts: Dtype,
     /// Activations.
     pub activations: Dtype,
     /// Keys and values in the cache.
@@ -204,22 +207,66 @@ pub enum Dtype {
     Bf16,
     /// 16-bit float.
     Fp16,
-    /// 8-bit float.
+    /// 8-bit float, one scale for a matrix or a row.
     Fp8,
+    /// 8-bit float with a scale for every 128 × 128 weights.
+    Fp8Block,
+    /// 4-bit float with an 8-bit scale for every 16 weights.
+    Nvfp4,
+    /// 4-bit float with an 8-bit scale for every 32 weights.
+    Mxfp4,
+    /// 4-bit integer with a 16-bit scale for every 32 weights.
+    Int4,
+}
+
+/// Number formats of a checkpoint's weights.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Quantization {
+    /// Routed experts.
+    pub experts: Dtype,
+    /// Other matrices; routers, norms and embeddings keep 16 bits.
+    pub rest: Dtype,
 }
 
 impl Dtype {
-    /// Every number format with its name on the wire, in the order shown to users.
+    /// Formats of anything, with their names on the wire, in the order shown to users.
     pub const ALL: [(Self, &'static str); 4] =
         [(Self::Bf16, "bf16"), (Self::Fp16, "fp16"), (Self::Fp8, "fp8"), (Self::Fp32, "fp32")];
 
-    /// Bytes of one element.
+    /// Formats of weights with their names on the wire.
+    pub const OF_WEIGHTS: [(Self, &'static str); 8] = [
+        (Self::Bf16, "bf16"),
+        (Self::Fp16, "fp16"),
+        (Self::Fp8, "fp8"),
+        (Self::Fp8Block, "fp8_block"),
+        (Self::Nvfp4, "nvfp4"),
+        (Self::Mxfp4, "mxfp4"),
+        (Self::Int4, "int4"),
+        (Self::Fp32, "fp32"),
+    ];
+
+    /// Bytes of one element, scales included: a 32-bit one of 128 × 128 weights, an 8-bit one of 16
+    /// (nvfp4) or 32 (mxfp4), a 16-bit one of 32 (int4).
     #[must_use]
     pub const fn bytes(self) -> f64 {
         match self {
             Self::Fp32 => 4.0,
             Self::Bf16 | Self::Fp16 => 2.0,
             Self::Fp8 => 1.0,
+            Self::Fp8Block => 1.0 + 4.0 / (128.0 * 128.0),
+            Self::Nvfp4 | Self::Int4 => 0.5625,
+            Self::Mxfp4 => 0.53125,
+        }
+    }
+
+    /// The format in which weights of this one are multiplied by such activations: 4-bit weights
+    /// are unpacked to that of the activations.
+    #[must_use]
+    pub const fn arithmetic(self, activations: Self) -> Self {
+        match self {
+            Self::Fp8Block => Self::Fp8,
+            Self::Nvfp4 | Self::Mxfp4 | Self::Int4 => activations,
+            own => own,
         }
     }
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::app::answer::name_of;
+use crate::app::catalog::model_as_read;
 use crate::app::question::Answerable;
 use crate::wire::answer as wire;
 use crate::wire::question::Method;
@@ -18,7 +19,7 @@ use moe_gps_core::pricing::kinds::served_steps;
 use moe_gps_core::question::Question;
 use moe_gps_core::serving::{Scheduling, ServedStep, Serving, StepKind};
 use moe_gps_core::system::{
-    Communication, Dtype, ErrorModel, Overlap, PredictorOverlap, Preset, ReplicaSplit,
+    Communication, Dtype, ErrorModel, Overlap, PredictorOverlap, Preset, Quantization, ReplicaSplit,
 };
 use moe_gps_core::units::Seconds;
 
@@ -54,10 +55,19 @@ pub(super) fn provenance(
         method: name_of(&asked.method, &Method::ALL).into(),
         assumptions: assumptions(question, advised),
         system: system(question),
+        model: model(asked),
         terms,
         ignored_model_fields: asked.ignored_model_fields.clone(),
         trace_ids: asked.trace_ids(),
     }
+}
+
+/// The model as it was read.
+fn model(asked: &Answerable) -> wire::ModelProvenance {
+    let system = &asked.question.system;
+    let dtypes = system.workload.dtypes;
+    let formats = Quantization { experts: dtypes.experts, rest: dtypes.weights };
+    model_as_read(&system.model, &asked.facts, formats, Some((dtypes.activations, dtypes.kv)))
 }
 
 /// Every switch in force.
@@ -109,7 +119,7 @@ fn expert_kernel(question: &Question) -> Value {
 fn system(question: &Question) -> BTreeMap<Cow<'static, str>, Value> {
     let parallelism = question.system.parallelism;
     let workload = question.system.workload;
-    let dtype = |dtype: Dtype| json!(name_of(&dtype, &Dtype::ALL));
+    let dtype = |dtype: Dtype| json!(name_of(&dtype, &Dtype::OF_WEIGHTS));
     let parts = [
         (
             "parallelism",

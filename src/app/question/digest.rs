@@ -53,6 +53,7 @@ impl Answerable {
             method,
             ignored_model_fields,
             model,
+            facts,
             device,
             warnings,
             fits,
@@ -80,7 +81,7 @@ impl Answerable {
             }
             stated => add(stated),
         }
-        add(&(method, ignored_model_fields, model, device, warnings, fits));
+        add(&(method, ignored_model_fields, model, facts, device, warnings, fits));
         add(&(interval_is_stated, assume_predictors));
         hashed.0.finalize().into()
     }

@@ -27,6 +27,7 @@ use moe_gps_core::units::Seconds;
 pub(super) use device::profile;
 pub use predictors::AskedFit;
 pub use routing::{AskedRouting, TraceUse};
+pub use system::{ModelFacts, as_read};
 
 /// A question that can be answered, and how.
 #[derive(Debug, Clone)]
@@ -41,6 +42,8 @@ pub struct Answerable {
     pub ignored_model_fields: Vec<String>,
     /// Catalog id or name of the model.
     pub model: String,
+    /// What was read of it besides its shape.
+    pub facts: ModelFacts,
     /// Catalog id or name of the device.
     pub device: String,
     /// What the user should know although the question is answerable.
@@ -131,6 +134,8 @@ fn check(
     let default = system.engine_kind().rebalance;
     let device = system.cluster.device.name.clone();
     let mut warnings = routing.warnings(&named.model);
+    warnings.extend(named.facts.warnings());
+    warnings.extend(system::format_warnings(asked, &system, named.facts.quantization));
     let mode = asked.rebalance.mode.unwrap_or(default.mode);
     warnings.extend(unused::unused(asked, (&system, serving.as_ref()), mode, method));
     warnings.extend(uneven_replicas(asked, &system));
@@ -170,6 +175,7 @@ fn check(
         routing,
         method: method?,
         ignored_model_fields: named.ignored,
+        facts: named.facts,
         model: named.id,
         device,
         warnings,

@@ -1,15 +1,20 @@
 //! Model, cluster, parallelism and workload of a question, looked up and made whole.
 
+use serde_json::{Map, Value};
+
 use crate::wire::question::{self as wire, AskedPhase, IdOrObject};
 use crate::wire::read::Violations;
+use crate::wire::violation::Violation;
 use moe_gps_core::catalog::{Catalog, UnknownId, names};
 use moe_gps_core::engines::{self, Engine};
 use moe_gps_core::formats::hf_config;
 use moe_gps_core::hardware::{Device, Link};
 use moe_gps_core::model::Model;
+use moe_gps_core::named::name_of;
 use moe_gps_core::serving::Serving;
 use moe_gps_core::system::{
-    Assumptions, Cluster, Dtype, Dtypes, Parallelism, Phase, ServingEngine, System, Workload,
+    Assumptions, Cluster, Dtype, Dtypes, Parallelism, Phase, Preset, Quantization, ServingEngine,
+    System, Workload,
 };
 use moe_gps_core::units::{BytesPerSecond, Seconds};
 
@@ -20,7 +25,31 @@ const MOST_TOKENS: u64 = 1 << 24;
 pub(super) struct NamedModel {
     pub(super) id: String,
     pub(super) model: Model,
+    pub(super) facts: ModelFacts,
     pub(super) ignored: Vec<String>,
+}
+
+/// What was read of a model besides its shape.
+#[derive(Debug, Clone, Default)]
+pub struct ModelFacts {
+    /// The family by which it was read.
+    pub family: String,
+    /// Formats of the published checkpoint's weights, where known.
+    pub quantization: Option<Quantization>,
+    /// What it has and no law prices.
+    pub not_priced: Vec<String>,
+    /// What was guessed.
+    pub guessed: Option<String>,
+}
+
+impl ModelFacts {
+    /// What the user should know of how the model was read.
+    #[must_use]
+    pub fn warnings(&self) -> Vec<String> {
+        let guessed = self.guessed.iter().map(|what| format!("/model/model_type: {what}"));
+        let not_priced = self.not_priced.iter().map(|what| format!("/model: not priced is {what}"));
+        guessed.chain(not_priced).collect()
+    }
 }
 
 /// The model by id, or from the fields of a `config.json`.
@@ -35,21 +64,40 @@ pub(super) fn model(
             Some(NamedModel {
                 id: entry.id.clone(),
                 model: entry.value.model.clone(),
+                facts: ModelFacts {
+                    family: entry.value.family.clone(),
+                    quantization: entry.value.quantization,
+                    not_priced: entry.value.not_priced.clone(),
+                    guessed: None,
+                },
                 ignored: Vec::new(),
             })
         }
-        IdOrObject::Object(config) => match hf_config::read(config) {
-            Ok(read) => Some(NamedModel {
-                id: read.model.name.clone(),
-                model: read.model,
-                ignored: read.ignored,
-            }),
+        IdOrObject::Object(config) => match as_read(config) {
+            Ok((model, facts, ignored)) => {
+                Some(NamedModel { id: model.name.clone(), model, facts, ignored })
+            }
             Err(problems) => {
                 violations.note_under("/model", problems);
                 None
             }
         },
     }
+}
+
+/// A model by the fields of its `config.json`: its shape, what was read besides, and the fields that
+/// nothing depends on.
+pub fn as_read(
+    config: &Map<String, Value>,
+) -> Result<(Model, ModelFacts, Vec<String>), Vec<Violation>> {
+    let read = hf_config::read(config)?;
+    let facts = ModelFacts {
+        family: read.family,
+        quantization: read.quantization,
+        not_priced: read.not_priced,
+        guessed: read.guessed,
+    };
+    Ok((read.model, facts, read.ignored))
 }
 
 /// The entry of an id, or a violation that names the nearest one.
@@ -69,17 +117,18 @@ pub(super) fn system(
         .zip(cluster.as_ref())
         .and_then(|(named, cluster)| parallelism(asked, &named.model, cluster, violations));
     let replicas = parallelism.map_or(1, |parallelism| parallelism.attention_data);
+    let published = named.and_then(|named| named.facts.quantization);
     let workload = asked.workload.as_ref().and_then(|workload| match workload.phase? {
         AskedPhase::Step(phase) => {
             of_phases(workload, violations, Some(phase));
-            Some((step(workload, phase, replicas, violations)?, None))
+            Some((step(workload, phase, replicas, dtypes(workload, published), violations)?, None))
         }
         AskedPhase::Serving => {
             of_phases(workload, violations, None);
             let kind = asked.engine.as_ref().and_then(|engine| engine.name);
             let kind = kind.unwrap_or(&engines::unnamed::ENGINE);
             let serving = serving(workload, kind, replicas, violations)?;
-            let last = serving.steps(dtypes(workload)).pop()?;
+            let last = serving.steps(dtypes(workload, published)).pop()?;
             Some((last.workload, Some(serving)))
         }
     });
@@ -209,6 +258,83 @@ fn link(
     }
 }
 
+/// Formats of weights as stated, else as published, else in 16 bits.
+fn quantization(asked: &wire::Workload, published: Option<Quantization>) -> Quantization {
+    let plain = asked.dtypes.weights.or(asked.dtype);
+    let left_out =
+        |of: fn(Quantization) -> Dtype| plain.or(published.map(of)).unwrap_or(Dtype::Bf16);
+    let parts = match asked.quantization {
+        Some(wire::Quantization::All(all)) => [Some(all), Some(all)],
+        Some(wire::Quantization::Apart(parts)) => [parts.experts, parts.rest],
+        None => [None, None],
+    };
+    Quantization {
+        experts: parts[0].unwrap_or_else(|| left_out(|published| published.experts)),
+        rest: parts[1].unwrap_or_else(|| left_out(|published| published.rest)),
+    }
+}
+
+/// What the user should know of the formats of weights: where they are not the checkpoint's, and
+/// where no law of theirs was fitted.
+pub(super) fn format_warnings(
+    asked: &wire::Question,
+    system: &System,
+    published: Option<Quantization>,
+) -> Vec<String> {
+    let Some(workload) = &asked.workload else { return Vec::new() };
+    let dtypes = system.workload.dtypes;
+    let parts = [("experts", dtypes.experts), ("the rest", dtypes.weights)];
+    let name = |dtype: Dtype| name_of(&Dtype::OF_WEIGHTS, &dtype);
+    let field = match () {
+        () if workload.quantization.is_some() => "quantization",
+        () if workload.dtypes.weights.is_some() => "dtypes/weights",
+        () => "dtype",
+    };
+    let mut warnings = Vec::new();
+    if let Some(published) = published {
+        // Scales of blocks are all that sets the two 8-bit formats apart.
+        let alike = |one: Dtype, other: Dtype| {
+            one.arithmetic(Dtype::Bf16) == other.arithmetic(Dtype::Bf16)
+                && (one.bytes() - other.bytes()).abs() < 0.01
+        };
+        let stored = [published.experts, published.rest];
+        if parts.iter().zip(stored).any(|((_, used), stored)| !alike(*used, stored)) {
+            warnings.push(format!(
+                "/workload/{field}: the published checkpoint has its experts in {} and the rest in \
+                 {}; {} and {} are stated and win",
+                name(published.experts),
+                name(published.rest),
+                name(dtypes.experts),
+                name(dtypes.weights),
+            ));
+        }
+    }
+    if system.assumptions.preset == Preset::Paper {
+        return warnings;
+    }
+    let device = &system.cluster.device;
+    let mut told = Vec::new();
+    for (part, format) in parts {
+        let unpacked = format.bytes() < Dtype::Fp8.bytes();
+        let widened = format.arithmetic(Dtype::Bf16) == Dtype::Fp8 && device.peak.fp8.is_none();
+        if (unpacked || widened) && !told.contains(&format) {
+            told.push(format);
+            let why = if unpacked {
+                format!("no product of {} weights was measured on {}", name(format), device.name)
+            } else {
+                format!("{} multiplies no 8-bit floats", device.name)
+            };
+            warnings.push(format!(
+                "/workload/{field}: {why}; {part} in {} are priced as weight-only: read in that \
+                 format, multiplied in {}",
+                name(format),
+                name(if unpacked { dtypes.activations } else { Dtype::Bf16 }),
+            ));
+        }
+    }
+    warnings
+}
+
 /// Notes fields of the workload that belong to other phases than `phase`, a server if there is none.
 fn of_phases(asked: &wire::Workload, violations: &Violations, phase: Option<Phase>) {
     let of_step = "prefill and decode";
@@ -269,11 +395,13 @@ fn serving(
     })
 }
 
-/// Number formats, one by one.
-fn dtypes(asked: &wire::Workload) -> Dtypes {
+/// Number formats, one by one; weights have the published ones where nothing says which.
+fn dtypes(asked: &wire::Workload, published: Option<Quantization>) -> Dtypes {
     let dtype = asked.dtype.unwrap_or(Dtype::Bf16);
+    let quantization = quantization(asked, published);
     Dtypes {
-        weights: asked.dtypes.weights.unwrap_or(dtype),
+        weights: quantization.rest,
+        experts: quantization.experts,
         activations: asked.dtypes.activations.unwrap_or(dtype),
         kv: asked.dtypes.kv.unwrap_or(dtype),
         dispatch: asked.dtypes.dispatch.unwrap_or(dtype),
@@ -287,9 +415,9 @@ fn step(
     asked: &wire::Workload,
     phase: Phase,
     replicas: u32,
+    dtypes: Dtypes,
     violations: &Violations,
 ) -> Option<Workload> {
-    let dtypes = dtypes(asked);
     let missing = |what: &str| -> Option<Workload> {
         // A number that could not be read is not one that was left out.
         let fields = ["batch_size", "sequence_length", "kv_length", "tokens_per_step"];

@@ -48,6 +48,8 @@ const LIST: RangeInclusive<usize> = 1..=65_536;
 const PHASES: OneOf<Phase> = OneOf(&[(Phase::Prefill, "prefill"), (Phase::Decode, "decode")]);
 /// The number formats by name.
 const DTYPES: OneOf<Dtype> = OneOf(&Dtype::ALL);
+/// The number formats of weights by name.
+const OF_WEIGHTS: OneOf<Dtype> = OneOf(&Dtype::OF_WEIGHTS);
 
 /// Reads a question; what could not be read is `None` and noted.
 pub fn read(request: &Value, violations: &Violations) -> Question {
@@ -345,6 +347,46 @@ object! {
         /// Default: all as `dtype`
         /// Changes: see below
         pub dtypes: Dtypes = filled(Itself),
+        /// Number format of the checkpoint's weights, of all or of experts and the rest apart; left
+        /// out, `dtypes.weights` or `dtype`, else what the model's configuration says.
+        pub quantization: Option<Quantization> = optional(Itself),
+    }
+}
+
+/// Number formats of a checkpoint's weights.
+#[derive(Debug, Clone, Copy)]
+pub enum Quantization {
+    /// One for all.
+    All(Dtype),
+    /// Experts and the rest apart.
+    Apart(QuantizedParts),
+}
+
+object! {
+    /// Number formats of a checkpoint's weights, experts and the rest apart.
+    #[derive(Copy)]
+    pub struct QuantizedParts {
+        /// Routed experts.
+        pub experts: Option<Dtype> = optional(OF_WEIGHTS),
+        /// Projections, dense blocks and shared experts.
+        pub rest: Option<Dtype> = optional(OF_WEIGHTS),
+    }
+}
+
+impl Readable for Quantization {
+    fn read(place: &Located) -> Option<Self> {
+        match place.value() {
+            Value::Object(_) => QuantizedParts::read(place).map(Self::Apart),
+            _ => OF_WEIGHTS.read(place).map(Self::All),
+        }
+    }
+
+    fn shown() -> RefOr<Schema> {
+        AnyOfBuilder::new().item(OF_WEIGHTS.schema()).item(QuantizedParts::shown()).into()
+    }
+
+    fn gather(found: &mut Named) {
+        QuantizedParts::gather(found);
     }
 }
 

@@ -104,10 +104,11 @@ const SCALED_BLOCK: u32 = 128;
 fn is_sharded(system: &System, n_shards: u32) -> bool {
     let width = system.model.experts.intermediate;
     let shard = width / n_shards.max(1);
+    let has_blocks = matches!(system.workload.dtypes.experts, Dtype::Fp8 | Dtype::Fp8Block);
     n_shards == 1
         || (width.is_multiple_of(n_shards)
             && shard >= NARROWEST
-            && (system.workload.dtypes.weights != Dtype::Fp8 || shard.is_multiple_of(SCALED_BLOCK))
+            && (!has_blocks || shard.is_multiple_of(SCALED_BLOCK))
             && n_shards <= system.cluster.devices_per_node)
 }
 

@@ -134,8 +134,9 @@ impl Exchange {
         let group = system.parallelism.expert_parallel * system.parallelism.expert_tensor;
         let law =
             |operation| CollectiveLaw::new(&system.cluster, system.engine_kind(), operation, group);
-        let size =
-            |dtype: Dtype| Bytes::new(tokens * f64::from(system.model.hidden_size) * dtype.bytes());
+        let size = |dtype: Dtype| {
+            Bytes::new(tokens * f64::from(system.model.expert_width()) * dtype.bytes())
+        };
         let dtypes = system.workload.dtypes;
         let kind = match pattern {
             _ if group < 2 => {
@@ -305,7 +306,7 @@ fn routed_law(system: &System, tokens: f64, mode: DeepEpMode, way: Way) -> Route
         Way::Dispatch => system.workload.dtypes.dispatch,
         Way::Combine => system.workload.dtypes.combine,
     };
-    let hidden = f64::from(system.model.hidden_size);
+    let hidden = f64::from(system.model.expert_width());
     let group = system.parallelism.expert_parallel * system.parallelism.expert_tensor;
     let devices = f64::from(group);
     let inside = group.min(cluster.devices_per_node);

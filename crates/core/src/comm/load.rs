@@ -61,6 +61,9 @@ mod tests {
         let experts = Experts {
             routed: 8,
             top_k: 2,
+            zero_cost: 0,
+            chosen: 2,
+            latent: None,
             intermediate: 1,
             gated: true,
             shared_intermediate: 0,

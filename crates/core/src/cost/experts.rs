@@ -170,7 +170,8 @@ impl ExpertLaw {
         let (up, matrices) = if shape.gated { (2.0 * i, 3.0) } else { (i, 2.0) };
         let products = [(up, h), (h, i)];
         let multiprocessors = f64::from(device.multiprocessors);
-        let per_pair = 2.0 * multiprocessors / (c.compute * device.peak.of(shape.weights).get());
+        let arithmetic = shape.weights.arithmetic(shape.activations);
+        let per_pair = 2.0 * multiprocessors / (c.compute * device.peak.of(arithmetic).get());
         let bandwidth = device.bandwidth.get();
         let row = shape.activations.bytes();
         let tile_time = c.block_rows.map(|m| {

@@ -148,7 +148,8 @@ impl GemmLaw {
         let c = &fit.constants;
         let multiprocessors = f64::from(device.multiprocessors);
         let (band, basis) = band_for(fit.band, fit.basis, weights);
-        let per_pair = 2.0 * multiprocessors / (c.compute * device.peak.of(weights).get());
+        let per_pair = 2.0 * multiprocessors
+            / (c.compute * device.peak.of(weights.arithmetic(activations)).get());
         let per_loaded = weights.bytes() / c.tile_load.get();
         Self {
             start: c.start.get(),

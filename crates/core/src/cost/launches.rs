@@ -47,7 +47,7 @@ pub fn exposed(host: Seconds, device: Seconds) -> Seconds {
 pub const fn attention(kind: &Attention) -> f64 {
     match kind {
         Attention::Grouped { .. } => 6.0,
-        Attention::Latent { .. } => 10.0,
+        Attention::Latent { .. } | Attention::Shared { .. } => 10.0,
     }
 }
 

@@ -70,7 +70,7 @@ impl Laws {
 #[must_use]
 pub fn expert_law(device: &Device, stack: &Stack, shape: &ExpertShape, seen: Seen) -> ExpertLaw {
     match &stack.experts_fp8 {
-        Some(fit) if shape.weights == Dtype::Fp8 => {
+        Some(fit) if shape.weights.arithmetic(shape.activations) == Dtype::Fp8 => {
             ExpertLaw::bind(fit, device, shape, seen).trusted(fit.band, fit.basis)
         }
         _ => ExpertLaw::bind(&stack.experts, device, shape, seen),
@@ -81,7 +81,7 @@ pub fn expert_law(device: &Device, stack: &Stack, shape: &ExpertShape, seen: See
 fn band_for(band: f64, basis: Basis, dtype: Dtype) -> (f64, Basis) {
     match dtype {
         Dtype::Bf16 | Dtype::Fp16 => (band, basis),
-        Dtype::Fp8 | Dtype::Fp32 => (band + OTHER_FORMAT, basis.max(Basis::Fitted)),
+        _ => (band + OTHER_FORMAT, basis.max(Basis::Fitted)),
     }
 }
 

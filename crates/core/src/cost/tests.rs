@@ -16,6 +16,7 @@ use crate::units::{Bytes, BytesPerSecond, FlopsPerSecond};
 
 const BF16: Dtypes = Dtypes {
     weights: Dtype::Bf16,
+    experts: Dtype::Bf16,
     activations: Dtype::Bf16,
     kv: Dtype::Bf16,
     dispatch: Dtype::Bf16,
@@ -298,7 +299,7 @@ fn each_active_expert_reads_its_weights_once() {
 #[test]
 fn narrower_numbers_are_faster_and_less_sure() {
     let device = device();
-    let fp8 = Dtypes { weights: Dtype::Fp8, kv: Dtype::Fp8, ..BF16 };
+    let fp8 = Dtypes { weights: Dtype::Fp8, experts: Dtype::Fp8, kv: Dtype::Fp8, ..BF16 };
     let narrow = Laws::bind(&device, &device.stacks[0], &fp8);
     let (wide, narrow) =
         (laws(&device).gemm.price(16.0, 8192.0, 8192.0), narrow.gemm.price(16.0, 8192.0, 8192.0));

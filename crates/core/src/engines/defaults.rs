@@ -74,8 +74,8 @@ pub fn communication(system: &System) -> CommunicationChoice {
 pub fn parallelism(model: &Model, cluster: &Cluster) -> Parallelism {
     let devices = cluster.n_devices;
     let limit = match model.attention {
-        Attention::Latent { .. } if devices >= 8 => 1,
-        Attention::Latent { .. } => cluster.devices_per_node,
+        Attention::Latent { .. } | Attention::Shared { .. } if devices >= 8 => 1,
+        Attention::Latent { .. } | Attention::Shared { .. } => cluster.devices_per_node,
         Attention::Grouped { kv_heads, .. } => cluster.devices_per_node.min(kv_heads),
     };
     let heads = model.attention.heads();

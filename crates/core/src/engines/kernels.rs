@@ -164,7 +164,7 @@ fn stands_for(stack: &Stack, kernel: &str, weights: Dtype) -> bool {
 
 /// The stacks that price the kernel `name` in the question's phase and format, the nearest first.
 fn named_stacks<'a>(system: &'a System, name: &str) -> impl Iterator<Item = &'a Stack> {
-    let weights = system.workload.dtypes.weights;
+    let weights = expert_format(system);
     let own = [name];
     let kernels: Vec<String> = find(name)
         .map_or(&own[..], |word| word.kernels)
@@ -176,6 +176,11 @@ fn named_stacks<'a>(system: &'a System, name: &str) -> impl Iterator<Item = &'a 
         let stacks = system.cluster.device.stacks.iter();
         stacks.filter(move |stack| stands_for(stack, &kernel, weights))
     })
+}
+
+/// The format in which a system multiplies its routed experts.
+fn expert_format(system: &System) -> Dtype {
+    system.workload.dtypes.experts.arithmetic(system.workload.dtypes.activations)
 }
 
 /// Whether `kernel` runs in the other phase only.
@@ -195,7 +200,7 @@ fn of_backend(system: &System, engine: &ServingEngine) -> Option<&'static str> {
         own.engine == engine.kind
             && backend.starts_with(own.backend)
             && own.phase == system.workload.phase
-            && own.weights == system.workload.dtypes.weights
+            && own.weights == expert_format(system)
     })?;
     Some(own.kernel)
 }
@@ -244,8 +249,7 @@ impl Device {
 /// Where the constants come from that price the experts of a system by `stack`.
 #[must_use]
 pub fn priced_by<'a>(stack: &'a Stack, system: &System) -> &'a crate::hardware::Provenance {
-    let eight_bit =
-        stack.experts_fp8.as_ref().filter(|_| system.workload.dtypes.weights == Dtype::Fp8);
+    let eight_bit = stack.experts_fp8.as_ref().filter(|_| expert_format(system) == Dtype::Fp8);
     &eight_bit.unwrap_or(&stack.experts).provenance
 }
 
@@ -274,7 +278,7 @@ mod tests {
         asked.cluster.device =
             Catalog::embedded().unwrap().device("h200-sxm").unwrap().value.clone();
         asked.workload.phase = phase;
-        asked.workload.dtypes.weights = weights;
+        asked.workload.dtypes.experts = weights;
         asked.engine = Some(ServingEngine {
             kind,
             version: None,

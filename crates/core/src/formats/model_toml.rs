@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use crate::formats::catalog_entry::{CatalogEntry, CatalogFileError};
 use crate::formats::hf_config;
 use crate::model::Model;
+use crate::system::Quantization;
 
 /// What a model's catalog file says, besides id, name and sources.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,7 +16,13 @@ pub struct ModelSheet {
     /// The model; its name is the catalog id.
     pub model: Model,
     /// The family by which the configuration was read.
-    pub family: &'static str,
+    pub family: String,
+    /// The `model_type` by which engines know the model's class.
+    pub model_type: String,
+    /// Number formats of the published checkpoint's weights, where the configuration says so.
+    pub quantization: Option<Quantization>,
+    /// What the model has and no law prices.
+    pub not_priced: Vec<String>,
     /// The fields of the published `config.json` that decide cost and size.
     pub config: Map<String, Value>,
     /// Fields of `config` that nothing reads (a mistake in the file, if any).
@@ -49,6 +56,15 @@ pub fn parse(text: &str) -> Result<CatalogEntry<ModelSheet>, CatalogFileError> {
     let File { id, name, config, published, sources } = toml::from_str(text)?;
     let read = hf_config::read(&config).map_err(CatalogFileError::Config)?;
     let model = Model { name: id.clone(), ..read.model };
-    let value = ModelSheet { model, family: read.family, config, ignored: read.ignored, published };
+    let value = ModelSheet {
+        model,
+        family: read.family,
+        model_type: read.model_type,
+        quantization: read.quantization,
+        not_priced: read.not_priced,
+        config,
+        ignored: read.ignored,
+        published,
+    };
     Ok(CatalogEntry { id, name, value, sources })
 }

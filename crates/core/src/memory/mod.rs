@@ -1,8 +1,9 @@
 //! What fits into the memory of one device, and what replicas take from the KV cache.
 //!
 //! ```text
-//! weights  = layers/pp · (attention + dense + shared)/tp + experts held + embeddings/tp + small parts
-//! kv/token = layers/pp · width; grouped: 2 · ceil(g/tp) · w, latent: rank + rotary
+//! weights  = layers/pp · (attention + other mixers + dense + shared)/tp + experts held + embeddings/tp + small parts
+//! kv/token = layers/pp · width; grouped: 2 · ceil(g/tp) · w, latent: rank + rotary; index keys whole
+//! sequence = context · kv/token + windows + states/tp
 //! reserve  = max(10 % of capacity, activations + buffers)
 //! free     = capacity − reserve − weights − replicas − double buffer
 //! ```
@@ -17,9 +18,9 @@
 
 mod working;
 
-use crate::model::Attention;
 use crate::model::parameters::ParameterCounts;
-use crate::system::{Dtype, Parallelism, Running, System};
+use crate::model::{Attention, Model};
+use crate::system::{Dtype, Parallelism, Quantization, Running, System};
 use crate::units::Bytes;
 
 /// Share of the memory kept free for graphs, fragmentation and the activations of small steps.
@@ -213,9 +214,15 @@ pub fn expert_bytes(system: &System) -> Bytes {
 }
 
 fn bytes_of_expert(system: &System, counts: &ParameterCounts) -> Bytes {
-    let parameters = counts.routed_expert as f64;
     let shared_by = f64::from(system.parallelism.expert_tensor);
-    Bytes::new(parameters * system.workload.dtypes.weights.bytes() / shared_by)
+    Bytes::new(bytes_of_one_expert(counts, system.workload.dtypes.experts) / shared_by)
+}
+
+/// Bytes of one whole routed expert; its biases keep 16 bits.
+fn bytes_of_one_expert(counts: &ParameterCounts, format: Dtype) -> f64 {
+    let small = counts.routed_expert_small;
+    let matrices = (counts.routed_expert - small) as f64;
+    matrices * format.bytes() + small as f64 * format.bytes().max(Dtype::Bf16.bytes())
 }
 
 /// Bytes of all weights on one device, without replicas.
@@ -228,7 +235,8 @@ fn weights(system: &System, counts: &ParameterCounts) -> Bytes {
     let small = matrices.max(Dtype::Bf16.bytes());
     let layers = f64::from(model.layers());
     let moe_layers = f64::from(model.moe_layers);
-    let sharded = layers * counts.attention_per_layer as f64
+    let sharded = f64::from(model.attention_layers) * counts.attention_per_layer as f64
+        + counts.other_mixers as f64
         + f64::from(model.cross_attention_layers) * counts.cross_attention_per_layer as f64
         + moe_layers * counts.shared_experts_per_layer as f64
         + f64::from(model.dense_layers) * counts.dense_ffn_per_layer as f64;
@@ -239,28 +247,52 @@ fn weights(system: &System, counts: &ParameterCounts) -> Bytes {
     Bytes::new(sharded / tp / pp * matrices + replicated / pp * small + outside * small) + experts
 }
 
-/// KV cache of one sequence of the workload's context on one device.
+/// Bytes of all weights of a model in these formats, over all devices that hold one of each; routers,
+/// norms and embeddings keep 16 bits.
+#[must_use]
+pub fn weight_bytes(model: &Model, formats: Quantization) -> Bytes {
+    let counts = model.parameters();
+    let experts = f64::from(model.moe_layers) * f64::from(model.experts.routed);
+    let small = counts.embeddings
+        + counts.outside_layers
+        + u64::from(model.layers()) * counts.norms_per_layer
+        + u64::from(model.moe_layers) * counts.router_per_layer;
+    let all = counts.total as f64 - experts * counts.routed_expert as f64 - small as f64;
+    let wide = formats.rest.bytes().max(Dtype::Bf16.bytes());
+    Bytes::new(
+        experts * bytes_of_one_expert(&counts, formats.experts)
+            + all * formats.rest.bytes()
+            + small as f64 * wide,
+    )
+}
+
+/// What one sequence of the workload's context keeps on one device: keys and values, index keys,
+/// windows and states.
 #[must_use]
 pub fn kv_bytes_per_sequence(system: &System) -> Bytes {
-    let attention = &system.model.attention;
+    let model = &system.model;
     let tp = system.parallelism.attention_tensor;
-    let width = match attention {
+    let width = |shape: &Attention| match shape {
         Attention::Grouped { kv_heads, head_dim, .. } => {
             2.0 * f64::from(kv_heads.div_ceil(tp)) * f64::from(*head_dim)
         }
-        Attention::Latent { .. } => attention.kv_width() as f64,
+        Attention::Latent { .. } | Attention::Shared { .. } => shape.kv_width() as f64,
     };
     let context = system.workload.held().1 as f64;
-    let layers = f64::from(system.model.layers());
-    let (window, windowed) = match attention.window() {
-        Some((window, layers)) => (f64::from(window), f64::from(layers)),
-        None => (context, 0.0),
-    };
     // The encoder's keys and values are kept as well where a decoder attends to them.
-    let crossed = f64::from(system.model.cross_attention_layers);
-    let kept = (layers - windowed + crossed) * context + windowed * context.min(window);
+    let crossed = f64::from(model.cross_attention_layers) * context * width(&model.attention);
+    let values: f64 = model
+        .keeps()
+        .map(|kept| {
+            let (near, growing) = kept.tokens(context);
+            f64::from(kept.layers) * (near + growing) * width(kept.shape)
+        })
+        .sum();
     let pp = f64::from(system.parallelism.pipeline);
-    Bytes::new(kept * width * system.workload.dtypes.kv.bytes() / pp)
+    // Every device scores with all keys of an index; states are shared like heads.
+    let besides = model.index_bytes_per_token() * context
+        + model.recurrent_bytes_per_sequence() / f64::from(tp);
+    Bytes::new(((values + crossed) * system.workload.dtypes.kv.bytes() + besides) / pp)
 }
 
 /// Sequences whose KV cache one device holds: the largest data-parallel share.

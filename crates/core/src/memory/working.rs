@@ -43,7 +43,7 @@ pub(super) fn activations(system: &System) -> Bytes {
     let heads = f64::from(attention.heads());
     let kv_heads = match attention {
         Attention::Grouped { kv_heads, .. } => f64::from(*kv_heads),
-        Attention::Latent { .. } => heads,
+        Attention::Latent { .. } | Attention::Shared { .. } => heads,
     };
     let head = f64::from(attention.qk_head_dim()) + f64::from(attention.v_head_dim());
     let width = (heads + kv_heads) * head / f64::from(parallelism.attention_tensor);
@@ -53,7 +53,9 @@ pub(super) fn activations(system: &System) -> Bytes {
         Communication::AllgatherReducescatter => part * system.padding(),
         _ => 0.0,
     };
-    let elements = local * (3.0 * d + width) + rows * (2.0 * d + 3.0 * inner) + gathered * 2.0 * d;
+    let sent = f64::from(model.expert_width());
+    let elements =
+        local * (3.0 * d + width) + rows * (2.0 * sent + 3.0 * inner) + gathered * 2.0 * sent;
     Bytes::new(elements * Dtype::Bf16.bytes() * HELD)
 }
 
@@ -62,7 +64,7 @@ pub(super) fn buffers_per_slot(system: &System) -> Bytes {
     if defaults::communication(system).pattern != Communication::AllToAllLowLatency {
         return Bytes::ZERO;
     }
-    let d = f64::from(system.model.hidden_size);
+    let d = f64::from(system.model.expert_width());
     let scales = 4.0 * (d / 128.0).floor();
     let dispatched = 16.0 + (2.0 * d).max(d + scales);
     let combined = 2.0 * d + scales;

@@ -14,6 +14,7 @@
 //! both stacks, a "model latency" over these 24 layers is one encoder pass and one
 //! decoder pass over S tokens each.
 
+pub mod kept;
 pub mod parameters;
 
 /// The shape of one mixture-of-experts language model.
@@ -27,8 +28,14 @@ pub struct Model {
     pub vocabulary: u32,
     /// Whether input and output embedding share one table.
     pub tied_embeddings: bool,
-    /// Self-attention of every layer.
+    /// Layers as the configuration counts them; of a list of blocks its length.
+    pub depth: u32,
+    /// The model's usual self-attention, after whose heads it is sharded.
     pub attention: Attention,
+    /// Blocks that have it: one a layer, unless some mix tokens otherwise.
+    pub attention_layers: u32,
+    /// The blocks that mix tokens otherwise.
+    pub mixers: Vec<Mixer>,
     /// Layers with routed experts (encoder and decoder together).
     pub moe_layers: u32,
     /// Layers with a dense feed-forward block (encoder and decoder together).
@@ -36,8 +43,12 @@ pub struct Model {
     /// Intermediate width of the dense feed-forward block, 0 without dense layers; it
     /// is gated like the experts.
     pub dense_intermediate: u32,
+    /// Intermediate width of dense feed-forward blocks beside the experts of one layer, 0 without.
+    pub dense_beside_experts: u32,
     /// Layers with a second attention over an encoder's output, 0 in decoder-only models.
     pub cross_attention_layers: u32,
+    /// Layers whose experts follow from the token's id alone (they are among `moe_layers`).
+    pub hash_layers: u32,
     /// The routed and shared experts of a mixture-of-experts layer.
     pub experts: Experts,
     /// What the family has besides the matrices above: norms, biases, sinks.
@@ -95,6 +106,91 @@ pub enum Attention {
         /// Width of a head's value.
         v_head_dim: u32,
     },
+    /// Queries and outputs through low ranks, one stream that is key and value (DeepSeek-V4).
+    Shared {
+        /// Query heads.
+        heads: u32,
+        /// Width of one head and of the stream.
+        head_dim: u32,
+        /// Rank of the query compression.
+        q_lora_rank: u32,
+        /// Groups of heads whose outputs are compressed together.
+        o_groups: u32,
+        /// Rank of the compression of one group.
+        o_lora_rank: u32,
+    },
+}
+
+/// Blocks that mix tokens otherwise than by the model's usual attention.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Mixer {
+    /// How many blocks.
+    pub layers: u32,
+    /// How they mix.
+    pub mixing: Mixing,
+    /// Weights of matrices that `mixing` does not count (gates, indexers, compressors); negative
+    /// where values are the keys and have no projection of their own.
+    pub extra: i64,
+    /// Biases, norms and other vectors.
+    pub small: u64,
+}
+
+/// How a block mixes tokens.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Mixing {
+    /// Attention of its own heads or reach.
+    Attention {
+        /// Its heads.
+        shape: Attention,
+        /// Which tokens it keeps and reads.
+        reach: Reach,
+        /// What chooses the tokens of a sparse reach.
+        index: Option<Index>,
+    },
+    /// A state of fixed size: linear attention, Mamba, KDA, short convolutions.
+    Recurrent {
+        /// Values of the state of one sequence, kept in 32 bits.
+        state: u64,
+        /// Values of the convolution's state, (kernel - 1) times channels, kept in 16 bits.
+        convolution: u64,
+        /// Weights of its matrices.
+        matrices: u64,
+        /// Width of its output before the last projection.
+        inner: u32,
+    },
+}
+
+/// Which earlier tokens attention keeps and reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reach {
+    /// All.
+    All,
+    /// The last ones; older ones are dropped.
+    Window(u32),
+    /// All are kept, and at most so many read.
+    Sparse(u32),
+    /// The last ones of a window, and one entry for every `ratio` tokens before.
+    Compressed {
+        /// Tokens of one entry.
+        ratio: u32,
+        /// Last tokens that are kept whole.
+        window: u32,
+        /// Most entries that are read, where an index chooses.
+        read: Option<u32>,
+    },
+}
+
+/// What chooses the tokens that sparse attention reads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Index {
+    /// Heads that score.
+    pub heads: u32,
+    /// Width of a key, one value of a byte each.
+    pub width: u32,
+    /// Whether the block scores by itself and keeps keys; else it takes another's choice.
+    pub own: bool,
+    /// Tokens of one key.
+    pub ratio: u32,
 }
 
 impl Attention {
@@ -102,7 +198,9 @@ impl Attention {
     #[must_use]
     pub const fn heads(&self) -> u32 {
         match self {
-            Self::Grouped { heads, .. } | Self::Latent { heads, .. } => *heads,
+            Self::Grouped { heads, .. }
+            | Self::Latent { heads, .. }
+            | Self::Shared { heads, .. } => *heads,
         }
     }
 
@@ -112,7 +210,7 @@ impl Attention {
     pub const fn kv_heads(&self) -> u32 {
         match self {
             Self::Grouped { kv_heads, .. } => *kv_heads,
-            Self::Latent { .. } => 1,
+            Self::Latent { .. } | Self::Shared { .. } => 1,
         }
     }
 
@@ -120,7 +218,7 @@ impl Attention {
     #[must_use]
     pub const fn qk_head_dim(&self) -> u32 {
         match self {
-            Self::Grouped { head_dim, .. } => *head_dim,
+            Self::Grouped { head_dim, .. } | Self::Shared { head_dim, .. } => *head_dim,
             Self::Latent { qk_nope_head_dim, qk_rope_head_dim, .. } => {
                 *qk_nope_head_dim + *qk_rope_head_dim
             }
@@ -131,7 +229,7 @@ impl Attention {
     #[must_use]
     pub const fn v_head_dim(&self) -> u32 {
         match self {
-            Self::Grouped { head_dim, .. } => *head_dim,
+            Self::Grouped { head_dim, .. } | Self::Shared { head_dim, .. } => *head_dim,
             Self::Latent { v_head_dim, .. } => *v_head_dim,
         }
     }
@@ -147,6 +245,7 @@ impl Attention {
             Self::Latent { kv_lora_rank, qk_rope_head_dim, .. } => {
                 *kv_lora_rank as u64 + *qk_rope_head_dim as u64
             }
+            Self::Shared { head_dim, .. } => *head_dim as u64,
         }
     }
 
@@ -167,8 +266,14 @@ impl Attention {
 pub struct Experts {
     /// Routed experts, E.
     pub routed: u32,
-    /// Experts chosen per token, k.
+    /// Experts with weights chosen per token, k: on average where some choices cost nothing.
     pub top_k: u32,
+    /// Choices that cost nothing (identity), beside the routed experts; 0 without.
+    pub zero_cost: u32,
+    /// Choices per token, those that cost nothing included.
+    pub chosen: u32,
+    /// Width in which the routed experts work and are sent, where it is not the model's.
+    pub latent: Option<u32>,
     /// Intermediate width of one routed expert.
     pub intermediate: u32,
     /// Three matrices (gate, up, down) or two (up, down).
@@ -203,6 +308,18 @@ impl Experts {
 }
 
 impl Model {
+    /// Width in which the routed experts work, and in which tokens are sent to them.
+    #[must_use]
+    pub fn expert_width(&self) -> u32 {
+        self.experts.latent.unwrap_or(self.hidden_size)
+    }
+
+    /// Blocks that mix tokens, of every kind.
+    #[must_use]
+    pub fn mixing_blocks(&self) -> u32 {
+        self.attention_layers + self.mixers.iter().map(|mixer| mixer.layers).sum::<u32>()
+    }
+
     /// Layers in all, with and without experts.
     #[must_use]
     pub const fn layers(&self) -> u32 {

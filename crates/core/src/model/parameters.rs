@@ -1,7 +1,8 @@
 //! How many parameters a model has, part by part.
 //!
 //! ```text
-//! total = layers · (attention + norms) + cross_attention_layers · attention matrices
+//! total = attention_layers · attention + other mixers + layers · norms
+//!       + cross_attention_layers · attention matrices
 //!       + moe_layers · (router + E · expert + shared) + dense_layers · dense
 //!       + embeddings + outside
 //! ```
@@ -10,27 +11,33 @@
 //! Grouped attention has d·h·w (queries), 2·d·g·w (keys, values) and h·w·d (output),
 //! for h query heads, g key-value heads of width w. Latent attention has the
 //! compressed chain of DeepSeek-V2 (arXiv 2405.04434, eq. 9 to 19). A gated expert of
-//! intermediate width f has 3·d·f, an ungated one 2·d·f.
+//! intermediate width f has 3·d·f, an ungated one 2·d·f; experts in a latent width l have l for d
+//! and 2·d·l beside them. A router scores choices that cost nothing, too.
 //!
 //! Valid for the language model alone: no vision tower, no multi-token prediction.
 //! Worked number: Mixtral 8x7B has 46,702,792,704 (tested below).
 //!
 //! [`SmallParameters`]: crate::model::SmallParameters
 
-use crate::model::{Attention, Model};
+use crate::model::{Attention, Mixer, Mixing, Model};
 
 /// Parameters of one model, part by part; "per layer" parts are of one layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ParameterCounts {
     /// One layer's self-attention.
     pub attention_per_layer: u64,
+    /// All blocks that mix tokens otherwise.
+    pub other_mixers: u64,
     /// One decoder layer's attention over the encoder's output, 0 in decoder-only models.
     pub cross_attention_per_layer: u64,
     /// The router of one mixture-of-experts layer.
     pub router_per_layer: u64,
     /// One routed expert of one layer.
     pub routed_expert: u64,
-    /// The shared experts of one mixture-of-experts layer.
+    /// Of one routed expert, what are biases.
+    pub routed_expert_small: u64,
+    /// The shared experts of one mixture-of-experts layer, dense blocks beside the experts, and the
+    /// way into a latent width and back.
     pub shared_experts_per_layer: u64,
     /// The feed-forward block of one dense layer.
     pub dense_ffn_per_layer: u64,
@@ -56,17 +63,26 @@ impl Model {
         let attention_matrices = self.attention.matrix_parameters(hidden);
         let attention = attention_matrices + small.attention_per_layer;
         let cross = if self.cross_attention_layers > 0 { attention_matrices } else { 0 };
-        let router = hidden * u64::from(self.experts.routed) + small.router_per_layer;
-        let expert = self.experts.parameters_per_expert(self.hidden_size) + small.expert;
-        let shared = matrices * hidden * u64::from(self.experts.shared_intermediate)
+        let scored = u64::from(self.experts.routed + self.experts.zero_cost);
+        let router = hidden * scored + small.router_per_layer;
+        let expert = self.experts.parameters_per_expert(self.expert_width()) + small.expert;
+        let beside =
+            u64::from(self.experts.shared_intermediate) + u64::from(self.dense_beside_experts);
+        let shared = matrices * hidden * beside
+            + 2 * hidden * u64::from(self.experts.latent.unwrap_or(0))
             + small.shared_per_layer;
+        let other_mixers = self.mixers.iter().map(|mixer| mixer.parameters(hidden)).sum();
         let dense = matrices * hidden * u64::from(self.dense_intermediate);
         let tables = if self.tied_embeddings { 1 } else { 2 };
         let embeddings = tables * u64::from(self.vocabulary) * hidden;
 
-        let always = u64::from(self.layers()) * (attention + small.norms_per_layer)
+        let always = u64::from(self.attention_layers) * attention
+            + other_mixers
+            + u64::from(self.layers()) * small.norms_per_layer
             + u64::from(self.cross_attention_layers) * cross
             + u64::from(self.moe_layers) * (router + shared)
+            // Layers that route by the token's id correct no scores.
+            - u64::from(self.hash_layers) * small.router_per_layer
             + u64::from(self.dense_layers) * dense
             + embeddings
             + small.outside_layers;
@@ -74,9 +90,11 @@ impl Model {
             |per_layer: u32| u64::from(self.moe_layers) * u64::from(per_layer) * expert;
         ParameterCounts {
             attention_per_layer: attention,
+            other_mixers,
             cross_attention_per_layer: cross,
             router_per_layer: router,
             routed_expert: expert,
+            routed_expert_small: small.expert,
             shared_experts_per_layer: shared,
             dense_ffn_per_layer: dense,
             norms_per_layer: small.norms_per_layer,
@@ -85,6 +103,34 @@ impl Model {
             total: always + experts_of(self.experts.routed),
             active_per_token: always + experts_of(self.experts.top_k),
         }
+    }
+}
+
+impl ParameterCounts {
+    /// One layer of `experts` routed experts, with the usual attention.
+    #[must_use]
+    pub fn moe_layer(&self, experts: u32) -> u64 {
+        self.attention_per_layer
+            + self.norms_per_layer
+            + self.router_per_layer
+            + u64::from(experts) * self.routed_expert
+            + self.shared_experts_per_layer
+    }
+}
+
+impl Mixer {
+    /// Weights of the matrices of one block in a model of width `hidden`.
+    #[must_use]
+    pub fn matrix_parameters(&self, hidden: u64) -> u64 {
+        let counted = match &self.mixing {
+            Mixing::Attention { shape, .. } => shape.matrix_parameters(hidden),
+            Mixing::Recurrent { matrices, .. } => *matrices,
+        };
+        counted.saturating_add_signed(self.extra)
+    }
+
+    fn parameters(&self, hidden: u64) -> u64 {
+        u64::from(self.layers) * (self.matrix_parameters(hidden) + self.small)
     }
 }
 
@@ -115,6 +161,13 @@ impl Attention {
                 let compress = hidden * (kv_rank + rope);
                 let expand = kv_rank * heads * (nope + value);
                 queries + compress + expand + heads * value * hidden
+            }
+            Self::Shared { heads, head_dim, q_lora_rank, o_groups, o_lora_rank } => {
+                let [heads, width, rank, groups, out] =
+                    [heads, head_dim, q_lora_rank, o_groups, o_lora_rank].map(u64::from);
+                let queries = hidden * rank + rank * heads * width;
+                // Every group compresses its own heads; all compressed outputs are expanded.
+                queries + hidden * width + heads * width * out + groups * out * hidden
             }
         }
     }

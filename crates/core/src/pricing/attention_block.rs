@@ -2,10 +2,10 @@
 
 use crate::cost::Laws;
 use crate::cost::attention::{Heads, Span};
-use crate::model::Attention;
+use crate::model::{Attention, Index, Mixer, Mixing, Reach};
 use crate::price::{Basis, Price};
-use crate::system::{Phase, System};
-use crate::units::Seconds;
+use crate::system::{Dtype, Phase, System};
+use crate::units::{Bytes, Seconds};
 
 /// The sum of prices; bands weighted by time, basis the worst.
 pub(crate) fn sum(prices: &[Price]) -> Price {
@@ -19,9 +19,21 @@ pub(crate) fn sum(prices: &[Price]) -> Price {
     }
 }
 
-/// Norms, projections and attention of one layer for `tokens` new tokens on a device, of so many
-/// `sequences` and, one each, of those that decode `beside` prompts; averaged over windowed and full
-/// layers.
+/// What one block that mixes tokens is priced for.
+struct Part<'a> {
+    system: &'a System,
+    laws: &'a Laws,
+    /// New tokens on the device, T.
+    tokens: f64,
+    /// Of so many sequences.
+    sequences: f64,
+    /// And, one each, of those that decode beside prompts.
+    beside: f64,
+}
+
+/// Norms, projections and mixing of one layer for `tokens` new tokens on a device, of so many
+/// `sequences` and, one each, of those that decode `beside` prompts: the mean over layers of all
+/// blocks that mix tokens.
 pub(crate) fn attention_block(
     system: &System,
     laws: &Laws,
@@ -29,89 +41,209 @@ pub(crate) fn attention_block(
     (sequences, beside): (f64, f64),
 ) -> Price {
     let model = &system.model;
-    let tensor = f64::from(system.parallelism.attention_tensor);
-    let d = f64::from(model.hidden_size);
-    let heads = (f64::from(model.attention.heads()) / tensor).max(1.0);
-    let kv_heads = (f64::from(model.attention.kv_heads()) / tensor).max(1.0).ceil();
-    let qk = f64::from(model.attention.qk_head_dim());
-    let v = f64::from(model.attention.v_head_dim());
+    let part = Part { system, laws, tokens, sequences, beside };
+    let layers = f64::from(model.layers().max(1));
+    let usual = || part.attention(&model.attention, model.attention.window(), Reach::All);
+    if model.mixers.is_empty() && model.attention_layers == model.layers() {
+        return usual();
+    }
+    let mut prices = Vec::new();
+    let mut add = |price: Price, blocks: u32| {
+        prices.push(Price { time: price.time * (f64::from(blocks) / layers), ..price });
+    };
+    if model.attention_layers > 0 {
+        add(usual(), model.attention_layers);
+    }
+    for mixer in &model.mixers {
+        add(part.mixer(mixer), mixer.layers);
+    }
+    sum(&prices)
+}
 
-    let mut prices = vec![laws.norm.norm(tokens, d), laws.norm.norm(tokens, d)];
-    match &model.attention {
-        Attention::Grouped { .. } => {
-            prices.push(laws.gemm.price(tokens, heads * qk + kv_heads * (qk + v), d));
-        }
-        Attention::Latent {
-            q_lora_rank, kv_lora_rank, qk_rope_head_dim, qk_nope_head_dim, ..
-        } => {
-            let rank = f64::from(*kv_lora_rank);
-            let rope = f64::from(*qk_rope_head_dim);
-            let nope = f64::from(*qk_nope_head_dim);
-            match q_lora_rank {
-                Some(q_rank) => {
-                    let q_rank = f64::from(*q_rank);
-                    prices.push(laws.gemm.price(tokens, q_rank + rank + rope, d));
-                    prices.push(laws.gemm.price(tokens, heads * qk, q_rank));
+impl Part<'_> {
+    fn tensor(&self) -> f64 {
+        f64::from(self.system.parallelism.attention_tensor)
+    }
+
+    /// A block of another kind.
+    fn mixer(&self, mixer: &Mixer) -> Price {
+        let d = f64::from(self.system.model.hidden_size);
+        match &mixer.mixing {
+            Mixing::Attention { shape, reach, index } => {
+                let mut prices = vec![self.attention(shape, None, *reach)];
+                if mixer.extra > 0 {
+                    // Gates, indexers and compressors read the same tokens: one further product.
+                    let columns = mixer.extra as f64 / d / self.tensor();
+                    prices.push(self.laws.gemm.price(self.tokens, columns, d));
                 }
-                None => prices.push(laws.gemm.price(tokens, heads * qk + rank + rope, d)),
+                if let Some(index) = index.filter(|index| index.own) {
+                    prices.push(self.scores(&index));
+                }
+                sum(&prices)
             }
-            // Keys and values are expanded in prefill; in decode the expansion is absorbed
-            // into queries and outputs, the same product over the new tokens.
-            prices.push(laws.gemm.price(tokens, heads * (nope + v), rank));
+            Mixing::Recurrent { state, matrices, inner, .. } => {
+                self.recurrent(*state as f64, *matrices as f64, f64::from(*inner))
+            }
         }
     }
-    prices.push(laws.gemm.price(tokens, d, heads * v));
 
-    let kernel_heads = |phase| match &model.attention {
-        Attention::Grouped { .. } => {
-            Heads { query: heads, kv: kv_heads, qk_width: qk, v_width: v, cached: qk + v }
+    /// A block with a state of fixed size.
+    ///
+    /// ```text
+    /// t = 2 norms + product(T, (matrices - inner·d)/d, d) + product(T, 2·inner, state/inner)
+    ///   + product(T, d, inner) + state in and out once, in 32 bits
+    /// ```
+    ///
+    /// Every token updates and reads the state, two products of its size. No kernel of that kind was
+    /// fitted, so that all of it is a roofline.
+    fn recurrent(&self, state: f64, matrices: f64, inner: f64) -> Price {
+        let d = f64::from(self.system.model.hidden_size);
+        let (inner, state) = (inner / self.tensor(), state / self.tensor());
+        let matrices = matrices / self.tensor();
+        let laws = self.laws;
+        let mut prices = vec![laws.norm.norm(self.tokens, d), laws.norm.norm(self.tokens, d)];
+        prices.push(laws.gemm.price(self.tokens, (matrices / d - inner).max(1.0), d));
+        if state > 0.0 {
+            prices.push(laws.router_gemm.price(self.tokens, 2.0 * inner, state / inner));
+            let bytes = state * Dtype::Fp32.bytes() * (self.sequences + self.beside);
+            prices.push(laws.copy.copy(Bytes::new(bytes)));
         }
-        Attention::Latent { kv_lora_rank, qk_rope_head_dim, .. } => {
-            let (rank, rope) = (f64::from(*kv_lora_rank), f64::from(*qk_rope_head_dim));
-            let cached = rank + rope;
+        prices.push(laws.gemm.price(self.tokens, d, inner));
+        Price { basis: Basis::Roofline, ..sum(&prices) }
+    }
+
+    /// An index that scores every token kept: heads over one stream of keys, of which no value is
+    /// read.
+    fn scores(&self, index: &Index) -> Price {
+        let width = f64::from(index.width);
+        let heads = Heads {
+            query: f64::from(index.heads),
+            kv: 1.0,
+            qk_width: width,
+            v_width: 0.0,
+            // A byte a value, whatever the cache's format.
+            cached: width / self.system.workload.dtypes.kv.bytes(),
+        };
+        let share = 1.0 / f64::from(index.ratio);
+        Price { basis: Basis::Roofline, ..self.kernel(|_| heads, None, share) }
+    }
+
+    /// The kernel of such heads in a phase, of a context of which a share is kept.
+    fn kernel(&self, heads: impl Fn(Phase) -> Heads, window: Option<f64>, share: f64) -> Price {
+        let workload = &self.system.workload;
+        let price = |phase, sequences: f64, tokens: f64, context: u64| {
+            let new = tokens / sequences;
+            let context = (context as f64 * share).max(new);
+            let span = Span { sequences, new, context, window };
             match phase {
-                // One shared latent stream serves every head.
-                Phase::Decode => {
-                    Heads { query: heads, kv: 1.0, qk_width: cached, v_width: rank, cached }
-                }
-                Phase::Prefill => {
-                    Heads { query: heads, kv: heads, qk_width: qk, v_width: v, cached }
-                }
+                Phase::Prefill => self.laws.attention.price_prefill(&heads(phase), &span),
+                Phase::Decode => self.laws.attention.price_decode(&heads(phase), &span),
             }
-        }
-    };
-    let span = |sequences: f64, tokens: f64, context: u64, window: Option<f64>| Span {
-        sequences,
-        new: tokens / sequences,
-        context: (context as f64).max(tokens / sequences),
-        window,
-    };
-    let of_phase = |phase, span: &Span| match phase {
-        Phase::Prefill => laws.attention.price_prefill(&kernel_heads(phase), span),
-        Phase::Decode => laws.attention.price_decode(&kernel_heads(phase), span),
-    };
-    let workload = &system.workload;
-    let kernel = |window| {
-        let alone =
-            of_phase(workload.phase, &span(sequences, tokens - beside, workload.context, window));
-        let length = workload.held().1;
+        };
+        let Self { tokens, sequences, beside, .. } = *self;
+        let alone = price(workload.phase, sequences, tokens - beside, workload.context);
         if beside > 0.0 {
-            sum(&[alone, of_phase(Phase::Decode, &span(beside, beside, length, window))])
+            sum(&[alone, price(Phase::Decode, beside, beside, workload.held().1)])
         } else {
             alone
         }
-    };
-    let layers = f64::from(model.layers().max(1));
-    match model.attention.window() {
-        Some((window, windowed)) if windowed > 0 => {
-            let share = f64::from(windowed) / layers;
-            let (near, full) = (kernel(Some(f64::from(window))), kernel(None));
-            prices.push(Price { time: near.time * share, ..near });
-            prices.push(Price { time: full.time * (1.0 - share), ..full });
-        }
-        _ => prices.push(kernel(None)),
     }
-    sum(&prices)
+
+    /// Attention of such heads, averaged over windowed and full layers where some have a window.
+    fn attention(&self, shape: &Attention, windows: Option<(u32, u32)>, reach: Reach) -> Price {
+        let (laws, tokens) = (self.laws, self.tokens);
+        let model = &self.system.model;
+        let tensor = self.tensor();
+        let d = f64::from(model.hidden_size);
+        let heads = (f64::from(shape.heads()) / tensor).max(1.0);
+        let kv_heads = (f64::from(shape.kv_heads()) / tensor).max(1.0).ceil();
+        let qk = f64::from(shape.qk_head_dim());
+        let v = f64::from(shape.v_head_dim());
+
+        let mut prices = vec![laws.norm.norm(tokens, d), laws.norm.norm(tokens, d)];
+        match shape {
+            Attention::Grouped { .. } => {
+                prices.push(laws.gemm.price(tokens, heads * qk + kv_heads * (qk + v), d));
+            }
+            Attention::Latent {
+                q_lora_rank,
+                kv_lora_rank,
+                qk_rope_head_dim,
+                qk_nope_head_dim,
+                ..
+            } => {
+                let rank = f64::from(*kv_lora_rank);
+                let rope = f64::from(*qk_rope_head_dim);
+                let nope = f64::from(*qk_nope_head_dim);
+                match q_lora_rank {
+                    Some(q_rank) => {
+                        let q_rank = f64::from(*q_rank);
+                        prices.push(laws.gemm.price(tokens, q_rank + rank + rope, d));
+                        prices.push(laws.gemm.price(tokens, heads * qk, q_rank));
+                    }
+                    None => prices.push(laws.gemm.price(tokens, heads * qk + rank + rope, d)),
+                }
+                // Keys and values are expanded in prefill; in decode the expansion is absorbed
+                // into queries and outputs, the same product over the new tokens.
+                prices.push(laws.gemm.price(tokens, heads * (nope + v), rank));
+            }
+            Attention::Shared { q_lora_rank, o_groups, o_lora_rank, .. } => {
+                let rank = f64::from(*q_lora_rank);
+                let out = (f64::from(*o_groups) / tensor).max(1.0) * f64::from(*o_lora_rank);
+                prices.push(laws.gemm.price(tokens, rank + v, d));
+                prices.push(laws.gemm.price(tokens, heads * qk, rank));
+                prices.push(laws.gemm.price(tokens, f64::from(*o_lora_rank), heads * v));
+                prices.push(laws.gemm.price(tokens, d, out));
+            }
+        }
+        if !matches!(shape, Attention::Shared { .. }) {
+            prices.push(laws.gemm.price(tokens, d, heads * v));
+        }
+
+        let of_phase = |phase| match shape {
+            Attention::Grouped { .. } => {
+                Heads { query: heads, kv: kv_heads, qk_width: qk, v_width: v, cached: qk + v }
+            }
+            Attention::Latent { kv_lora_rank, qk_rope_head_dim, .. } => {
+                let (rank, rope) = (f64::from(*kv_lora_rank), f64::from(*qk_rope_head_dim));
+                let cached = rank + rope;
+                match phase {
+                    // One shared latent stream serves every head.
+                    Phase::Decode => {
+                        Heads { query: heads, kv: 1.0, qk_width: cached, v_width: rank, cached }
+                    }
+                    Phase::Prefill => {
+                        Heads { query: heads, kv: heads, qk_width: qk, v_width: v, cached }
+                    }
+                }
+            }
+            Attention::Shared { .. } => {
+                Heads { query: heads, kv: 1.0, qk_width: qk, v_width: v, cached: qk }
+            }
+        };
+        let kernel = |window| self.kernel(of_phase, window, 1.0);
+        let layers = f64::from(model.attention_layers.max(1));
+        let reach = match reach {
+            Reach::All => None,
+            Reach::Window(tokens) | Reach::Sparse(tokens) => Some(f64::from(tokens)),
+            // What is read beside the window: entries, at most as many as an index chooses.
+            Reach::Compressed { ratio, window, read } => {
+                let entries = self.system.workload.context as f64 / f64::from(ratio);
+                let most = read.map_or(f64::INFINITY, f64::from);
+                Some(f64::from(window) + entries.min(most))
+            }
+        };
+        match windows {
+            Some((window, windowed)) if windowed > 0 => {
+                let share = f64::from(windowed) / layers;
+                let (near, full) = (kernel(Some(f64::from(window))), kernel(None));
+                prices.push(Price { time: near.time * share, ..near });
+                prices.push(Price { time: full.time * (1.0 - share), ..full });
+            }
+            _ => prices.push(kernel(reach)),
+        }
+        sum(&prices)
+    }
 }
 
 /// A dense feed-forward block of that width on one device; nothing at width 0.

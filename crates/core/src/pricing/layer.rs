@@ -19,7 +19,7 @@ use crate::cost::{Laws, expert_law, launches};
 use crate::engines::{self, kernels};
 use crate::hardware::{Device, Stack};
 use crate::price::{Basis, Price};
-use crate::pricing::attention_block::{attention_block, dense_block};
+use crate::pricing::attention_block::{attention_block, dense_block, sum};
 use crate::pricing::device_load::DeviceLoad;
 use crate::pricing::entry::{Band, Bands};
 use crate::pricing::error::PricingError;
@@ -184,11 +184,11 @@ impl LayerCosts {
             _ => Seen::Routed,
         };
         let shape = ExpertShape {
-            hidden: d,
+            hidden: f64::from(model.expert_width()),
             intermediate: f64::from(experts.intermediate)
                 / f64::from(system.parallelism.expert_tensor),
             gated: experts.gated,
-            weights: dtypes.weights,
+            weights: dtypes.experts,
             activations: dtypes.activations,
         };
         let expert = expert_law(device, stack, &shape, seen);
@@ -201,20 +201,29 @@ impl LayerCosts {
         let mut all_reduce =
             CollectiveLaw::new(&system.cluster, engine, Collective::AllReduce, tensor)
                 .price(Bytes::new(local * d * dtypes.activations.bytes()));
-        let router = laws.router_gemm.price(local, f64::from(experts.routed), d);
-        let top_k = laws.top_k.price(local, f64::from(experts.routed));
+        // Every block that mixes tokens ends in one.
+        let mixing = f64::from(model.mixing_blocks()) / f64::from(model.layers().max(1));
+        all_reduce.time = all_reduce.time * mixing;
+        let scored = f64::from(experts.routed + experts.zero_cost);
+        let router = laws.router_gemm.price(local, scored, d);
+        let top_k = laws.top_k.price(local, scored);
         let sharding = f64::from(tensor);
-        let shared_width = f64::from(experts.shared_intermediate) / sharding;
-        let shared = dense_block(&laws, local, d, shared_width, experts.gated);
+        let beside = experts.shared_intermediate + model.dense_beside_experts;
+        let shared_width = f64::from(beside) / sharding;
+        let mut shared = dense_block(&laws, local, d, shared_width, experts.gated);
+        if let Some(latent) = experts.latent.map(f64::from) {
+            let (down, up) = (laws.gemm.price(local, latent, d), laws.gemm.price(local, d, latent));
+            shared = sum(&[shared, down, up]);
+        }
         let dense_width = f64::from(model.dense_intermediate) / sharding;
         let dense = dense_block(&laws, local, d, dense_width, experts.gated);
 
         let collectives = if tensor > 1 { 3.0 } else { 2.0 };
-        let mut n_launches = launches::attention(&model.attention)
+        let mut n_launches = launches::attention(&model.attention) * mixing
             + launches::ROUTER
             + launches::EXPERTS
             + collectives;
-        if experts.shared_intermediate > 0 {
+        if beside > 0 {
             n_launches += launches::DENSE;
         }
         let launch = system.assumptions.launch.unwrap_or_else(|| {

@@ -54,7 +54,7 @@ struct Reads {
 
 impl Reads {
     fn new(system: &System) -> Self {
-        let hidden = f64::from(system.model.hidden_size);
+        let hidden = f64::from(system.model.expert_width());
         let inner = f64::from(system.model.experts.intermediate)
             / f64::from(system.parallelism.expert_tensor);
         let up = if system.model.experts.gated { 2.0 * inner } else { inner };

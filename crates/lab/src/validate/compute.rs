@@ -11,6 +11,7 @@ use moe_gps_core::units::{Bytes, Seconds};
 /// The number formats of every table but the 8-bit experts'.
 pub(crate) const BF16: Dtypes = Dtypes {
     weights: Dtype::Bf16,
+    experts: Dtype::Bf16,
     activations: Dtype::Bf16,
     kv: Dtype::Bf16,
     dispatch: Dtype::Bf16,

@@ -333,6 +333,7 @@ mod tests {
         let device = parse(H200).unwrap().value;
         let bf16 = Dtypes {
             weights: Dtype::Bf16,
+            experts: Dtype::Bf16,
             activations: Dtype::Bf16,
             kv: Dtype::Bf16,
             dispatch: Dtype::Bf16,

@@ -10,48 +10,106 @@ use serde_json::{Map, Value};
 
 use crate::violation::Violation;
 
-/// The fields of one configuration object.
+/// Objects inside a configuration whose fields belong to it (DBRX).
+const PARTS: [&str; 2] = ["attn_config", "ffn_config"];
+
+/// The fields of one configuration object, and of the parts inside it.
 pub(super) struct Fields<'a> {
-    object: &'a Map<String, Value>,
-    at: &'static str,
+    /// Every object with its JSON pointer.
+    objects: Vec<(String, &'a Map<String, Value>)>,
     used: BTreeSet<&'a str>,
     problems: Vec<Violation>,
+    not_priced: Vec<String>,
 }
 
 impl<'a> Fields<'a> {
-    pub(super) fn new(object: &'a Map<String, Value>, at: &'static str) -> Self {
-        Self { object, at, used: BTreeSet::new(), problems: Vec::new() }
+    pub(super) fn new(object: &'a Map<String, Value>, at: &str) -> Self {
+        let inside = |name: &&str| Some((format!("{at}/{name}"), object.get(*name)?.as_object()?));
+        let parts = PARTS.iter().filter_map(inside);
+        Self {
+            objects: std::iter::once((at.to_owned(), object)).chain(parts).collect(),
+            used: BTreeSet::new(),
+            problems: Vec::new(),
+            not_priced: Vec::new(),
+        }
     }
 
     /// Notes a problem at `name`.
     pub(super) fn problem(&mut self, name: &str, rule: &'static str, detail: String) {
-        let pointer = format!("{}/{name}", self.at);
-        self.problems.push(Violation::new(pointer, rule, detail));
+        let holder = self.objects.iter().find(|(_, object)| object.contains_key(name));
+        let at = holder.or(self.objects.first()).map_or("", |(at, _)| at);
+        self.problems.push(Violation::new(format!("{at}/{name}"), rule, detail));
+    }
+
+    /// Notes what the model has and no law prices.
+    pub(super) fn unpriced(&mut self, what: String) {
+        self.not_priced.push(what);
     }
 
     /// Looks a field up and counts it as used; null is as good as absent.
     pub(super) fn take(&mut self, name: &str) -> Option<&'a Value> {
-        let (name, value) = self.object.get_key_value(name)?;
+        let found = self.objects.iter().find_map(|(_, object)| object.get_key_value(name));
+        let (name, value) = found?;
         self.used.insert(name);
         (!value.is_null()).then_some(value)
     }
 
     /// A required whole number from 1 to `max`.
     pub(super) fn count(&mut self, name: &str, max: u32) -> u32 {
-        if let Some(value) = self.take(name) {
-            return self.whole(name, value, 1, max);
+        self.any_count(&[name], max)
+    }
+
+    /// A required whole number from 1 to `max`, by any of its names.
+    pub(super) fn any_count(&mut self, names: &[&str], max: u32) -> u32 {
+        if let Some(count) = self.maybe(names, 1, max) {
+            return count;
         }
-        let detail = format!("{name} is missing; state a whole number from 1 to {max}");
+        let name = names.first().copied().unwrap_or_default();
+        let others = names.get(1..).filter(|others| !others.is_empty());
+        let or = others.map_or_else(String::new, |others| format!(" (or {})", others.join(", ")));
+        let detail = format!("{name} is missing{or}; state a whole number from 1 to {max}");
         self.problem(name, "required", detail);
         0
     }
 
     /// A whole number from `min` to `max`, `default` where absent or null.
     pub(super) fn count_or(&mut self, name: &str, default: u32, min: u32, max: u32) -> u32 {
-        match self.take(name) {
-            Some(value) => self.whole(name, value, min, max),
-            None => default,
+        self.maybe(&[name], min, max).unwrap_or(default)
+    }
+
+    /// A whole number from `min` to `max` by any of its names, which must agree; a list of equal
+    /// numbers, one a layer, is that number.
+    pub(super) fn maybe(&mut self, names: &[&str], min: u32, max: u32) -> Option<u32> {
+        let mut found: Option<(&str, u32)> = None;
+        for name in names {
+            let Some(value) = self.take(name) else { continue };
+            let count = match value {
+                Value::Array(items) if !items.is_empty() => self.alike(name, items, min, max),
+                value => self.whole(name, value, min, max),
+            };
+            match found {
+                Some((first, other)) if other != count => {
+                    let detail = format!(
+                        "{name} is {count} and {first} is {other}; they name one thing: leave one out"
+                    );
+                    self.problem(name, "consistency", detail);
+                }
+                _ => found = Some((name, count)),
+            }
         }
+        found.map(|(_, count)| count)
+    }
+
+    /// The number of which all items of a list are.
+    fn alike(&mut self, name: &str, items: &[Value], min: u32, max: u32) -> u32 {
+        let counts: Vec<u32> = items.iter().map(|item| self.whole(name, item, min, max)).collect();
+        let most = counts.iter().copied().max().unwrap_or(0);
+        if counts.iter().any(|count| *count != most) {
+            self.unpriced(format!(
+                "{name} differs between layers; every layer is priced with the largest, {most}"
+            ));
+        }
+        most
     }
 
     fn whole(&mut self, name: &str, value: &Value, min: u32, max: u32) -> u32 {
@@ -74,17 +132,31 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A truth value, `default` where absent or null.
-    pub(super) fn flag(&mut self, name: &str, default: bool) -> bool {
-        match self.take(name) {
-            None => default,
-            Some(Value::Bool(flag)) => *flag,
-            Some(other) => {
-                let detail = format!("{name} is {}; it must be true or false", kind(other));
-                self.problem(name, "type", detail);
-                default
+    /// A truth value by any of its names, which must agree; none where absent or null.
+    pub(super) fn maybe_flag(&mut self, names: &[&str]) -> Option<bool> {
+        let mut found: Option<(&str, bool)> = None;
+        for name in names {
+            match (self.take(name), found) {
+                (None, _) => {}
+                (Some(Value::Bool(flag)), Some((first, other))) if *flag != other => {
+                    let detail = format!(
+                        "{name} is {flag} and {first} is {other}; they name one thing: leave one out"
+                    );
+                    self.problem(name, "consistency", detail);
+                }
+                (Some(Value::Bool(flag)), _) => found = Some((name, *flag)),
+                (Some(other), _) => {
+                    let detail = format!("{name} is {}; it must be true or false", kind(other));
+                    self.problem(name, "type", detail);
+                }
             }
         }
+        found.map(|(_, flag)| flag)
+    }
+
+    /// A truth value, `default` where absent or null.
+    pub(super) fn flag(&mut self, name: &str, default: bool) -> bool {
+        self.maybe_flag(&[name]).unwrap_or(default)
     }
 
     /// A text; `Err` where the field holds something else (noted).
@@ -125,34 +197,26 @@ impl<'a> Fields<'a> {
         })
     }
 
+    /// An object, none where absent or null.
+    pub(super) fn object(&mut self, name: &str) -> Option<&'a Map<String, Value>> {
+        let value = self.take(name)?;
+        if value.as_object().is_none() {
+            let detail = format!("{name} is {}; it must be an object", kind(value));
+            self.problem(name, "type", detail);
+        }
+        value.as_object()
+    }
+
     /// Whether a field is given and not null.
     pub(super) fn has(&self, name: &str) -> bool {
-        self.object.get(name).is_some_and(|value| !value.is_null())
+        let given = |object: &Map<String, Value>| object.get(name).is_some_and(|v| !v.is_null());
+        self.objects.iter().any(|(_, object)| given(object))
     }
 
     /// The first of `names` that is given, else the first.
     pub(super) fn given<'n>(&self, names: &[&'n str]) -> &'n str {
         let named = names.iter().find(|name| self.has(name)).or(names.first());
         named.copied().unwrap_or("")
-    }
-
-    /// The model type that fields of only one family give away.
-    pub(super) fn telltale(&self) -> Option<&'static str> {
-        let has = |name: &str| self.object.contains_key(name);
-        Some(match () {
-            () if has("text_config") || has("interleave_moe_layer_step") => "llama4",
-            () if has("num_sparse_encoder_layers") => "switch_transformers",
-            () if has("num_selects") => "llama_moe",
-            () if has("kv_lora_rank") && has("topk_method") => "deepseek_v3",
-            () if has("kv_lora_rank") && has("q_lora_rank") => "deepseek_v2",
-            () if has("shared_expert_intermediate_size") => "qwen2_moe",
-            () if has("num_experts") && has("moe_intermediate_size") => "qwen3_moe",
-            () if has("num_local_experts") && has("swiglu_limit") => "gpt_oss",
-            () if has("num_local_experts") && has("lm_head_bias") => "phimoe",
-            () if has("num_local_experts") => "mixtral",
-            () if has("num_experts") && has("num_experts_per_tok") => "olmoe",
-            () => return None,
-        })
     }
 
     /// The configuration's own name, if it has one.
@@ -163,19 +227,22 @@ impl<'a> Fields<'a> {
         })
     }
 
-    /// Names of the fields nobody asked for.
-    pub(super) fn unused(&self) -> impl Iterator<Item = &'a str> + '_ {
-        self.object.keys().map(String::as_str).filter(|name| !self.used.contains(name))
+    /// Fields nobody asked for.
+    pub(super) fn unused(&self) -> impl Iterator<Item = (&'a str, &'a Value)> + '_ {
+        let fields = self.objects.iter().flat_map(|(_, object)| object.iter());
+        let fields = fields.map(|(name, value)| (name.as_str(), value));
+        fields.filter(|(name, _)| !self.used.contains(name) && !PARTS.contains(name))
     }
 
-    /// Takes over the problems of a nested object.
+    /// Takes over what was noted about a nested object.
     pub(super) fn absorb(&mut self, nested: Fields<'_>) {
         self.problems.extend(nested.problems);
+        self.not_priced.extend(nested.not_priced);
     }
 
-    /// All problems so far.
-    pub(super) fn problems(&self) -> Vec<Violation> {
-        self.problems.clone()
+    /// All problems, and all that is not priced.
+    pub(super) fn noted(self) -> (Vec<Violation>, Vec<String>) {
+        (self.problems, self.not_priced)
     }
 }
 

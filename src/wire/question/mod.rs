@@ -347,8 +347,13 @@ object! {
         /// Default: all as `dtype`
         /// Changes: see below
         pub dtypes: Dtypes = filled(Itself),
-        /// Number format of the checkpoint's weights, of all or of experts and the rest apart; left
-        /// out, `dtypes.weights` or `dtype`, else what the model's configuration says.
+        /// Number format of the checkpoint's weights, of all or of experts and the rest apart.
+        /// Default: `dtypes.weights` or `dtype`, else what the model's configuration says
+        /// Example: `"fp8_block"`
+        /// Changes: bytes of weights in memory and read, and the products they take part in
+        /// vLLM: `--quantization`
+        /// SGLang: `--quantization`
+        /// TensorRT-LLM: the checkpoint
         pub quantization: Option<Quantization> = optional(Itself),
     }
 }
@@ -367,8 +372,14 @@ object! {
     #[derive(Copy)]
     pub struct QuantizedParts {
         /// Routed experts.
+        /// Default: as the whole
+        /// Example: `"mxfp4"`
+        /// Changes: bytes of experts in memory and read, and the products they take part in
         pub experts: Option<Dtype> = optional(OF_WEIGHTS),
         /// Projections, dense blocks and shared experts.
+        /// Default: as the whole
+        /// Example: `"bf16"`
+        /// Changes: bytes of other matrices, and the products they take part in
         pub rest: Option<Dtype> = optional(OF_WEIGHTS),
     }
 }

@@ -244,6 +244,16 @@ pub async fn fetch(app: &App, id: &str) -> Result<JobRecord, AppError> {
     Ok(job)
 }
 
+/// The recommendation with this id, after its end if that comes within the wait.
+pub async fn follow(
+    app: &App,
+    id: &str,
+    wait: Option<Duration>,
+) -> Result<Arc<JobRecord>, AppError> {
+    let job = fetch(app, id).await?;
+    wait_for_end(app, job, wait).await
+}
+
 /// Past recommendations, newest first.
 pub async fn list(app: &App, mut query: CheckedListQuery) -> Result<RecommendationPage, AppError> {
     let catalog = catalog().map_err(refusal)?;

@@ -25,7 +25,7 @@ pub type Pieces = mpsc::Receiver<io::Result<Bytes>>;
 /// What comes with an upload beside its bytes.
 #[derive(Debug, Clone, Default)]
 pub struct Labels {
-    /// `Content-Type`.
+    /// `Content-Type`, of which `application/octet-stream` leaves it to the bytes.
     pub content_type: String,
     /// `Content-Encoding`.
     pub content_encoding: Option<String>,

@@ -182,9 +182,9 @@ impl From<TraceError> for Failure {
     fn from(error: TraceError) -> Self {
         let detail = error.to_string();
         match error {
-            TraceError::UnknownFormat(_) | TraceError::UnknownEncoding(_) => {
-                Self::unsupported(detail)
-            }
+            TraceError::UnknownFormat(_)
+            | TraceError::Unrecognized
+            | TraceError::UnknownEncoding(_) => Self::unsupported(detail),
             TraceError::Unreadable(_) => {
                 Self::new("unreadable-trace", "Unreadable trace", StatusCode::BAD_REQUEST, detail)
             }

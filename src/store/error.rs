@@ -25,6 +25,12 @@ pub enum StoreError {
     /// The disk, or the room the database was given, is full.
     #[error("the database has no room left to write; free space or raise --max-database-bytes")]
     Full(#[source] sqlx::Error),
+    /// The disk failed to read or write.
+    #[error(
+        "the disk failed under the database; look at the system's log, the mount and quotas, and \
+         check the file with `sqlite3 FILE 'pragma integrity_check'`"
+    )]
+    Io(#[source] sqlx::Error),
     /// The database may not be written.
     #[error("the database cannot be written; check its file's permissions and the mount")]
     ReadOnly(#[source] sqlx::Error),
@@ -49,7 +55,7 @@ impl StoreError {
     /// Whether trying again later may succeed without a change to the program.
     #[must_use]
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Full(_) | Self::ReadOnly(_) | Self::Busy(_))
+        matches!(self, Self::Full(_) | Self::Io(_) | Self::ReadOnly(_) | Self::Busy(_))
     }
 
     /// A short name for metrics.
@@ -59,6 +65,7 @@ impl StoreError {
             Self::Directory { .. } => "directory",
             Self::InUse { .. } => "in_use",
             Self::Full(_) => "full",
+            Self::Io(_) => "io",
             Self::ReadOnly(_) => "read_only",
             Self::Busy(_) => "busy",
             Self::Schema(_) => "schema",
@@ -89,8 +96,8 @@ impl From<sqlx::Error> for StoreError {
         let found = match extended.map(|code| code & 0xff) {
             Some(code::READONLY | code::CANTOPEN) => Self::ReadOnly,
             Some(code::BUSY | code::LOCKED) => Self::Busy,
-            // A write that fails below SQLite is a quota or a vanished disk.
-            Some(code::FULL | code::IOERR) => Self::Full,
+            Some(code::FULL) => Self::Full,
+            Some(code::IOERR) => Self::Io,
             _ => Self::Database,
         };
         let error = found(error);

@@ -53,6 +53,13 @@ const DECLARATIONS: [Declaration; 12] = [
     (MetricKind::Gauge, BUILD_INFO, "Always 1, with the version as label"),
 ];
 
+/// Counters with one label, and every value that it takes.
+const LABELED: &[(&str, &str, &[&str])] = &[
+    (QUESTIONS, "outcome", &["new", "reused", "queue_full"]),
+    (JOBS_RECOVERED, "outcome", &["requeued", "given_up"]),
+    (STORE_ERRORS, "kind", &["full", "io", "read_only", "busy", "other"]),
+];
+
 /// Upper bounds of the histograms' buckets, seconds.
 const BUCKETS_S: [f64; 12] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 2.5, 10.0, 60.0];
@@ -85,6 +92,31 @@ fn declare() {
         }
     }
     metrics::gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    // What has not happened yet is 0 and not absent: an increase from nothing is not seen.
+    for (name, label, values) in LABELED {
+        for value in *values {
+            metrics::counter!(*name, *label => *value).absolute(0);
+        }
+    }
+    for outcome in ["succeeded", "failed"] {
+        let _ = metrics::histogram!(JOB_SECONDS, "outcome" => outcome);
+    }
+    let _ = metrics::histogram!(JOB_WAIT_SECONDS);
+    metrics::counter!(TRACE_UPLOAD_BYTES).absolute(0);
+    metrics::gauge!(HTTP_IN_FLIGHT).increment(0.0);
+}
+
+/// Makes the requests of an operation known before the first one comes.
+pub fn declare_operation(method: &str, route: &str, statuses: &[&str]) {
+    let (method, route) = (method.to_owned(), route.to_owned());
+    for status in statuses {
+        let status = (*status).to_owned();
+        metrics::counter!(
+            HTTP_REQUESTS, "method" => method.clone(), "route" => route.clone(), "status" => status
+        )
+        .increment(0);
+    }
+    let _ = metrics::histogram!(HTTP_SECONDS, "method" => method, "route" => route);
 }
 
 #[cfg(test)]
@@ -110,5 +142,20 @@ mod tests {
         let text = handle.render();
         assert!(text.contains("moe_gps_build_info{version="), "{text}");
         assert!(text.contains("moe_gps_job_wait_seconds_bucket{le=\"0.5\"}"), "{text}");
+    }
+
+    #[test]
+    fn what_has_not_happened_is_zero() {
+        let text = recorder().render();
+        for (name, label, values) in LABELED {
+            for value in *values {
+                let series = format!("{name}{{{label}=\"{value}\"}} ");
+                assert!(text.contains(&series), "{series} is not in\n{text}");
+            }
+        }
+        for (_, name, _) in DECLARATIONS.iter().filter(|(_, name, _)| *name != JOBS) {
+            let by_operation = [HTTP_REQUESTS, HTTP_SECONDS, WORKERS_IDLE].contains(name);
+            assert!(by_operation || text.contains(&format!("# TYPE {name} ")), "{name}");
+        }
     }
 }

@@ -56,6 +56,7 @@ pub struct ModelBody {
     #[schema(value_type = Object)]
     pub config: Map<String, Value>,
     /// Source of every number.
+    #[schema(value_type = BTreeMap<String, String>)]
     pub sources: Sources,
 }
 
@@ -198,6 +199,7 @@ pub struct DeviceBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub registered_at: Option<Moment>,
     /// Source of every number.
+    #[schema(value_type = BTreeMap<String, String>)]
     pub sources: Sources,
 }
 
@@ -232,5 +234,6 @@ pub struct LinkBody {
     /// Latency of one message.
     pub latency_s: f64,
     /// Source of every number.
+    #[schema(value_type = BTreeMap<String, String>)]
     pub sources: Sources,
 }

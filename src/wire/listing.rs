@@ -8,8 +8,10 @@ use utoipa::{IntoParams, ToSchema};
 
 use crate::wire::field::named;
 use crate::wire::job::Status;
+use crate::wire::names::StrategyName;
 use crate::wire::time::Moment;
 use crate::wire::violation::Violation;
+use moe_gps_core::strategies::Strategy;
 
 /// One page, newest first.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
@@ -41,7 +43,7 @@ pub struct RecommendationItem {
     #[schema(value_type = Vec<String>)]
     pub trace_ids: Box<RawValue>,
     /// The recommendation within the result; null while there is none.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<crate::wire::answer::Recommendation>)]
     pub recommendation: Option<Box<RawValue>>,
 }
 
@@ -49,7 +51,7 @@ pub struct RecommendationItem {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct TracePage {
     /// The summaries of this page.
-    #[schema(value_type = Vec<Object>)]
+    #[schema(value_type = Vec<crate::wire::trace::TraceSummary>)]
     pub items: Vec<Box<RawValue>>,
     /// Give it as `cursor` to get the next page; null on the last one.
     pub next_cursor: Option<String>,
@@ -59,6 +61,9 @@ pub struct TracePage {
 const DEFAULT_LIMIT: u32 = 50;
 /// Items a page may have.
 const LIMIT: RangeInclusive<u32> = 1..=500;
+
+/// Characters of a trace's id, a SHA-256 in hexadecimal.
+const TRACE_ID_CHARS: usize = 64;
 
 named! {
     /// How many items are wanted on a page.
@@ -77,10 +82,25 @@ pub struct PageQuery {
     pub cursor: Option<String>,
 }
 
+/// A page that means something.
+#[derive(Debug, Clone, Default)]
+pub struct CheckedPage {
+    /// Items on the page.
+    pub limit: u32,
+    /// Where the page before ended.
+    pub cursor: Option<String>,
+}
+
 impl PageQuery {
-    /// The number of items, if it means something.
-    pub fn limit(&self) -> Result<u32, Vec<Violation>> {
-        read_limit(self.limit.as_deref()).map_err(|violation| vec![violation])
+    /// Reads the page of a list of traces, or tells all that means nothing.
+    pub fn check(self) -> Result<CheckedPage, Vec<Violation>> {
+        let mut violations = Vec::new();
+        let is_hex = |text: &str| text.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
+        let cursor = read_cursor(self.cursor, &mut violations, |cursor| {
+            cursor.len() == TRACE_ID_CHARS && is_hex(cursor)
+        });
+        let limit = read_limit(self.limit.as_deref(), &mut violations);
+        if violations.is_empty() { Ok(CheckedPage { limit, cursor }) } else { Err(violations) }
     }
 }
 
@@ -94,6 +114,7 @@ pub struct ListQuery {
     /// Catalog id, alias or name of the device.
     pub device: Option<String>,
     /// The recommended strategy.
+    #[param(value_type = Option<StrategyName>, inline)]
     pub strategy: Option<String>,
     /// Where it stands.
     #[param(value_type = Option<Status>)]
@@ -149,33 +170,38 @@ impl ListQuery {
                 Violation::new("/status", "one_of", detail)
             })
         });
+        let strategy = read(self.strategy.as_deref(), &mut violations, |text| {
+            one_of("strategy", text, &Strategy::ALL.map(|(_, name)| name))
+        });
         let mut moment = |name: &str, text: Option<&str>| {
             read(text, &mut violations, |text| {
-                Moment::parse(text).ok_or_else(|| {
-                    let detail = format!("{name} is {text}; it must be an RFC 3339 time");
+                Moment::parse_filter(text).ok_or_else(|| {
+                    let detail = format!(
+                        "{name} is {text}; it must be an RFC 3339 time such as \
+                         2026-01-31T12:00:00Z, or a date such as 2026-01-31"
+                    );
                     Violation::new(format!("/{name}"), "format", detail)
                 })
             })
         };
         let created_after = moment("created_after", self.created_after.as_deref());
         let created_before = moment("created_before", self.created_before.as_deref());
-        let limit = read_limit(self.limit.as_deref()).unwrap_or_else(|violation| {
-            violations.push(violation);
-            DEFAULT_LIMIT
-        });
+        let is_id = |cursor: &str| uuid::Uuid::try_parse(cursor).is_ok();
+        let cursor = read_cursor(self.cursor, &mut violations, is_id);
+        let limit = read_limit(self.limit.as_deref(), &mut violations);
         if !violations.is_empty() {
             return Err(violations);
         }
         Ok(CheckedListQuery {
             model: self.model,
             device: self.device,
-            strategy: self.strategy,
+            strategy,
             status,
             trace_id: self.trace_id,
             created_after,
             created_before,
             limit,
-            cursor: self.cursor,
+            cursor,
         })
     }
 }
@@ -194,12 +220,36 @@ fn read<T>(
     }
 }
 
-fn read_limit(text: Option<&str>) -> Result<u32, Violation> {
-    let Some(text) = text else { return Ok(DEFAULT_LIMIT) };
-    text.parse().ok().filter(|limit| LIMIT.contains(limit)).ok_or_else(|| {
+/// A name out of a closed list, or what else it might have been.
+fn one_of(filter: &str, text: &str, names: &[&str]) -> Result<String, Violation> {
+    if names.contains(&text) {
+        return Ok(text.to_owned());
+    }
+    let detail = format!("{filter} is {text}; it must be one of {}", names.join(", "));
+    Err(Violation::new(format!("/{filter}"), "one_of", detail))
+}
+
+/// The place after which a page begins, which only an earlier page can name.
+fn read_cursor(
+    cursor: Option<String>,
+    violations: &mut Vec<Violation>,
+    fits: impl Fn(&str) -> bool,
+) -> Option<String> {
+    if cursor.as_deref().is_some_and(|cursor| !fits(cursor)) {
+        let detail = "cursor is none that a page has named; give its `next_cursor` as it is";
+        violations.push(Violation::new("/cursor", "cursor", detail));
+        return None;
+    }
+    cursor
+}
+
+fn read_limit(text: Option<&str>, violations: &mut Vec<Violation>) -> u32 {
+    let Some(text) = text else { return DEFAULT_LIMIT };
+    text.parse().ok().filter(|limit| LIMIT.contains(limit)).unwrap_or_else(|| {
         let (least, most) = LIMIT.into_inner();
         let detail = format!("limit is {text}; it must be a number from {least} to {most}");
-        Violation::new("/limit", "range", detail)
+        violations.push(Violation::new("/limit", "range", detail));
+        DEFAULT_LIMIT
     })
 }
 

@@ -10,6 +10,7 @@ pub mod field;
 pub mod interval_search;
 pub mod job;
 pub mod listing;
+pub mod names;
 pub mod placed;
 pub mod problem;
 pub mod question;

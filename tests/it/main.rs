@@ -23,6 +23,7 @@ mod devices;
 mod documents;
 mod duplication_pays;
 mod duplication_search;
+mod edge;
 mod engine_recordings;
 mod engines;
 mod eplb_fixtures;

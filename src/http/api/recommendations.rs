@@ -19,19 +19,21 @@ use crate::http::prefer::{IdempotencyKey, PREFERENCE_APPLIED, Wait};
 use crate::http::problem::Failure;
 use crate::http::state::Service;
 use crate::store::jobs::JobRecord;
-use crate::wire::answer::LaunchBody;
+use crate::wire::answer::{LaunchBody, PlacementFile};
 use crate::wire::field::{OneOf, named};
 use crate::wire::job::{JobView, Status};
 use crate::wire::listing::{ListQuery, RecommendationPage};
+use crate::wire::names::EngineName;
 use crate::wire::problem::Problem;
 use crate::wire::time::Moment;
 use crate::wire::violation::Violation;
+use moe_gps_core::engines;
 use moe_gps_core::formats::placement::FORMATS;
 
 /// Asks for a recommendation.
 ///
-/// Equal questions share one job. With `Prefer: wait=SECONDS` (at most 60) the answer is
-/// 200 with the result if it is ready in time, else 202 with the job to follow.
+/// Equal questions share one job. The answer is 200 with the result where there is one, or it
+/// is ready within `Prefer: wait=SECONDS` (at most 60), else 202 with the job to follow.
 #[utoipa::path(post, path = "/v1/recommendations", tag = "recommendations",
     params(
         ("Prefer" = Option<String>, Header, description = "`wait=SECONDS`, at most 60"),
@@ -40,8 +42,14 @@ use moe_gps_core::formats::placement::FORMATS;
     ),
     request_body(content = crate::wire::question::Question, content_type = "application/json"),
     responses(
-        (status = 200, description = "Finished within the wait", body = JobView),
-        (status = 202, description = "Accepted; follow Location", body = JobView),
+        (status = 200, description = "Finished, before or within the wait", body = JobView,
+         headers(
+            ("Location" = String, description = "Path of the recommendation"),
+            ("Preference-Applied" = String, description = "The wait that was granted"))),
+        (status = 202, description = "Accepted; follow Location", body = JobView,
+         headers(
+            ("Location" = String, description = "Path of the recommendation"),
+            ("Preference-Applied" = String, description = "The wait that was granted"))),
         (status = 400, description = "Not JSON", body = Problem,
          content_type = "application/problem+json"),
         (status = 413, description = "Too large", body = Problem,
@@ -50,8 +58,7 @@ use moe_gps_core::formats::placement::FORMATS;
          content_type = "application/problem+json"),
         (status = 422, description = "Meaningless, with every violation", body = Problem,
          content_type = "application/problem+json"),
-        (status = 503, description = "The queue is full or the database cannot be written, \
-         with Retry-After", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The queue is full or the database cannot be written", body = Problem, content_type = "application/problem+json"),
     ))]
 pub async fn ask_recommendation(
     State(service): State<Service>,
@@ -62,8 +69,7 @@ pub async fn ask_recommendation(
     let key = key.map(|key| (key, app::body_digest(&body.bytes)));
     let asked = Asked { request: body.value, key, wait: wait.duration() };
     let job = app::submit(&service.app, asked).await?;
-    let finished = wait.duration().is_some() && job.status.is_final();
-    let status = if finished { StatusCode::OK } else { StatusCode::ACCEPTED };
+    let status = if job.status.is_final() { StatusCode::OK } else { StatusCode::ACCEPTED };
     let mut response = (status, json(view(&job)?)).into_response();
     let headers = response.headers_mut();
     let location = HeaderValue::try_from(format!("/v1/recommendations/{}", job.id));
@@ -76,30 +82,46 @@ pub async fn ask_recommendation(
 
 /// Fetches a recommendation: the job and, when it has finished, the result.
 ///
-/// A finished one never changes and has a strong `ETag`.
+/// A finished one never changes and has a strong `ETag`. With `Prefer: wait=SECONDS` (at most
+/// 60) the answer to a job that goes on comes at its end, or when the time is up.
 #[utoipa::path(get, path = "/v1/recommendations/{id}", tag = "recommendations",
     params(
         ("id" = String, Path, description = "As the answer to the question names it"),
         ("If-None-Match" = Option<String>, Header, description = "An `ETag` seen before"),
+        ("Prefer" = Option<String>, Header, description = "`wait=SECONDS`, at most 60"),
     ),
     responses(
-        (status = 200, description = "The recommendation", body = JobView),
-        (status = 304, description = "As the client knows it"),
+        (status = 200, description = "The recommendation", body = JobView,
+         headers(
+            ("ETag" = String, description = "Of a finished one"),
+            ("Preference-Applied" = String, description = "The wait that was granted"))),
+        (status = 304, description = "As the client knows it",
+         headers(("ETag" = String, description = "Of a finished one"))),
         (status = 404, description = "There is none", body = Problem,
          content_type = "application/problem+json"),
     ))]
 pub async fn get_recommendation(
     State(service): State<Service>,
     Path(id): Path<String>,
+    wait: Wait,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    let job = app::fetch(&service.app, &id).await?;
-    let body = view(&job)?;
+    let job = app::follow(&service.app, &id, wait.duration()).await?;
+    let mut response = show(&job, &headers)?;
+    if let Some(applied) = wait.applied() {
+        response.headers_mut().insert(PREFERENCE_APPLIED, applied);
+    }
+    Ok(response)
+}
+
+/// A job with, once it has ended, its tag; nothing but the tag where the client has it.
+fn show(job: &JobRecord, headers: &HeaderMap) -> Result<Response, Failure> {
+    let body = view(job)?;
     if !job.status.is_final() {
         return Ok(json(body).into_response());
     }
     let tag = etag(&body).ok_or_else(|| Failure::internal("an entity tag is no header value"))?;
-    if is_known(&headers, &tag) {
+    if is_known(headers, &tag) {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response());
     }
     Ok(([(header::ETAG, tag)], json(body)).into_response())
@@ -160,7 +182,7 @@ pub struct PlacementQuery {
            PlacementQuery),
     responses(
         (status = 200, description = "The plan, per layer", content(
-            (serde_json::Value = "application/json"), (String = "application/yaml"))),
+            (PlacementFile = "application/json"), (String = "application/yaml"))),
         (status = 404, description = "There is no such recommendation, or it has no plan",
          body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "It has not succeeded (yet), or its plan cannot be \
@@ -204,6 +226,7 @@ named! {
 #[serde(deny_unknown_fields)]
 pub struct LaunchQuery {
     /// `vllm`, `sglang`, `tensorrt-llm` or `vllm-ascend`; the question's own if left out.
+    #[param(value_type = Option<EngineName>, inline)]
     pub engine: Option<String>,
     /// `argv` (JSON with everything, the default), `shell` (one quoted line) or `yaml` (the fragment
     /// of an engine that is configured so).
@@ -242,6 +265,13 @@ pub async fn get_launch(
         let detail = format!("format is {asked}; it must be argv, shell or yaml");
         return Err(Failure::invalid(vec![Violation::new("/format", "one_of", detail)]));
     };
+    if let Some(engine) = query.engine.as_deref()
+        && engines::by_framework(engine).is_none()
+    {
+        let names: Vec<&str> = engines::names().into_iter().map(|(_, name)| name).collect();
+        let detail = format!("engine is {engine}; it must be one of {}", names.join(", "));
+        return Err(Failure::invalid(vec![Violation::new("/engine", "one_of", detail)]));
+    }
     let path = query.path.as_deref().unwrap_or(MOUNT);
     let launch = app::launch(&service.app, &id, query.engine.as_deref(), path).await?;
     Ok(match written {

@@ -13,7 +13,9 @@ use sha2::{Digest, Sha256};
 
 use crate::formats::trace::error::{Flaws, TraceError};
 use crate::formats::trace::ndjson_sort::{Record, Sorter};
-use crate::formats::trace::routes::{NO_ID, RoutePosition, RouteRecorder, can_be_stored, check_shape};
+use crate::formats::trace::routes::{
+    NO_ID, RoutePosition, RouteRecorder, can_be_stored, check_shape,
+};
 use crate::formats::trace::{Input, shorten};
 use crate::trace::{MAX_EXPERTS, MAX_LAYERS, MAX_TOP_K};
 

@@ -7,6 +7,7 @@ use tokio::sync::{Mutex, Semaphore};
 use crate::app::advisor::Advisor;
 use crate::app::ingest::TraceDirectory;
 use crate::app::live_jobs::Board;
+use crate::app::tokens::Gate;
 use crate::store::Store;
 use moe_gps_core::formats::trace::Limits;
 
@@ -30,6 +31,8 @@ pub struct App {
     pub sweeps: Semaphore,
     /// The rules of the queue.
     pub queue: Queue,
+    /// Who is let in.
+    pub gate: Gate,
 }
 
 /// The bounds of uploads.

@@ -25,6 +25,7 @@ mod replay;
 pub mod report;
 pub(crate) mod routing_evidence;
 pub mod sweep;
+pub mod tokens;
 mod trace_steps;
 pub mod traces;
 mod transfer;

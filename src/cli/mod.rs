@@ -14,6 +14,7 @@ pub mod reproduce;
 pub mod serve;
 pub mod sweep;
 mod sweep_table;
+mod token;
 pub mod trace;
 mod trace_report;
 pub mod validate;
@@ -72,6 +73,9 @@ enum Command {
     Validate(validate::Validate),
     /// Fit a device profile to tables of measured operators.
     Calibrate(calibrate::Calibrate),
+    /// Make, list and revoke the tokens of a service, also while it runs.
+    #[command(subcommand)]
+    Token(token::TokenCommand),
     /// Create or migrate the database of a data directory, and end.
     Migrate(Storage),
 }
@@ -171,6 +175,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Catalog(command) => show_catalog(&command, &mut out),
         Command::Calibrate(command) => calibrate::run(&command, &mut out),
         Command::Validate(command) => validate::run(&command, &mut out),
+        Command::Token(command) => token::run(&command, &mut out),
         Command::Migrate(storage) => migrate(&storage),
     };
     done.map(|()| ExitCode::SUCCESS)

@@ -7,8 +7,9 @@
 //! 5. problem: errors get their body, their path and the id
 //! 6. metrics: count, time, in flight, by route template
 //! 7. refused bodies are read to their end
-//! 8. panic guard
-//! 9. body limit and pause limit, for uploads too; time limit, except for uploads
+//! 8. token and scope; on loopback the names that may be asked for
+//! 9. panic guard
+//! 10. body limit and pause limit, for uploads too; time limit, except for uploads
 
 use std::convert::Infallible;
 use std::time::{Duration, Instant};
@@ -33,6 +34,7 @@ use tower_http::trace::TraceLayer;
 use tracing::Span;
 
 use crate::config::Limits;
+use crate::http::access::admit;
 use crate::http::discard_body::drain_refused;
 use crate::http::etag::compressed_tag;
 use crate::http::problem::{Failure, PROBLEM_JSON};
@@ -51,7 +53,8 @@ pub(super) fn limit_time(routes: Router<Service>, limits: &Limits) -> Router<Ser
 }
 
 /// The routes with all that happens to every request.
-pub(super) fn wrap(routes: Router<Service>, limits: &Limits) -> Router<Service> {
+pub(super) fn wrap(routes: Router<Service>, service: &Service) -> Router<Service> {
+    let limits = &service.limits;
     let pause = Duration::from_secs_f64(limits.body_timeout_s.max(0.001));
     // A little above what uploads check themselves, so that their own words are heard.
     let upload = limits.max_upload_bytes.saturating_add(1 << 16);
@@ -90,6 +93,7 @@ pub(super) fn wrap(routes: Router<Service>, limits: &Limits) -> Router<Service> 
             .layer(middleware::from_fn(write_problem))
             .layer(middleware::from_fn(measure))
             .layer(middleware::from_fn(drain_refused))
+            .layer(middleware::from_fn_with_state(service.clone(), admit))
             .layer(CatchPanicLayer::custom(|panic: Box<dyn std::any::Any + Send>| {
                 let text = panic.downcast_ref::<String>().map(String::as_str);
                 let text = text.or_else(|| panic.downcast_ref::<&str>().copied());

@@ -4,6 +4,7 @@
 //! `app` and answer; [`problem`] is the only place where an error becomes a status;
 //! [`layers`] holds what happens to every request, in order.
 
+mod access;
 pub mod api;
 mod discard_body;
 mod etag;

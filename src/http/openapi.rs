@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 use utoipa::OpenApi;
 
+use crate::http::access;
 use crate::telemetry::metrics::declare_operation;
 
 /// What belongs to all operations.
@@ -52,6 +53,13 @@ fn description() -> Value {
             complete(path, method, operation);
         }
     }
+    api["security"] = json!([{}, {"bearer": []}, {"basic": []}]);
+    api["components"]["securitySchemes"] = json!({
+        "bearer": {"type": "http", "scheme": "bearer",
+                   "description": "A token as `moe-gps token create` prints it"},
+        "basic": {"type": "http", "scheme": "basic",
+                  "description": "Any user name, and a token as the password"},
+    });
     api["servers"] = json!([{"url": "/", "description": "The service that answers this"}]);
     api
 }
@@ -96,6 +104,21 @@ const SCHEMAS: &str = "#/components/schemas/";
 
 /// Adds to an operation what its handler does not say, because it holds for all.
 fn complete(path: &str, method: &str, operation: &mut Value) {
+    if access::is_open(path) {
+        operation["security"] = json!([]);
+    } else {
+        let problem = json!({"application/problem+json":
+            {"schema": {"$ref": format!("{SCHEMAS}Problem")}}});
+        let challenge = json!({"WWW-Authenticate": {
+            "description": "`Bearer` and `Basic`", "schema": {"type": "string"}}});
+        operation["responses"]["401"] = json!({
+            "description": "Tokens are in force, and the request has none that counts",
+            "headers": challenge, "content": problem});
+        operation["responses"]["403"] = json!({
+            "description": "The token may not do this, or the request comes from a web page of \
+                            another origin",
+            "content": problem});
+    }
     if let Some(responses) = operation["responses"].as_object_mut() {
         responses.sort_keys();
         for (status, response) in responses {

@@ -63,7 +63,7 @@ pub fn router(service: Service) -> Router {
     let (uploads, _) = uploads().split_for_parts();
     let quick = quick.merge(aliases()).merge(page::routes());
     let routes = layers::limit_time(quick, &service.limits).merge(uploads);
-    let routes = layers::wrap(routes, &service.limits).with_state(service);
+    let routes = layers::wrap(routes, &service).with_state(service);
     // Around the routes, because it changes which one is taken.
     Router::new().fallback_service(layers::without_slash(routes))
 }

@@ -14,9 +14,10 @@ mod leases;
 pub mod listing;
 mod migrations;
 mod row;
+pub mod tokens;
 pub mod traces;
 
-pub use directory::DataDir;
+pub use directory::{DATABASE, DataDir};
 pub use error::StoreError;
 pub use leases::{GiveUp, Recovered};
 

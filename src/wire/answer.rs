@@ -207,6 +207,7 @@ pub struct StepLatency {
 
 /// A predictor as priced.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[schema(as = PricedPredictor)]
 pub struct PredictorBody {
     /// Its name.
     pub name: String,

@@ -62,5 +62,6 @@ mod simulation;
 mod snapshots_api;
 mod support;
 mod sweeps;
+mod tokens;
 mod traces;
 mod verdicts;

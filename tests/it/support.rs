@@ -214,7 +214,7 @@ impl TestApp {
         let settings = settings(dir.path(), flags);
         let data_dir = DataDir::take(dir.path()).unwrap();
         let (app, runner) = serve::start(&settings, &data_dir, answering).await.unwrap();
-        let router = serve::router(&settings, &app);
+        let router = serve::router(&settings, &app, true);
         Self { router, app, advisor, dir, _data_dir: data_dir, _runner: runner }
     }
 

@@ -65,6 +65,10 @@ pub struct Jobs {
     /// Questions that may wait for a worker; the next one is answered 503.
     #[arg(long, env = "MOE_GPS_QUEUE_LIMIT", default_value_t = 1000)]
     pub queue_limit: u32,
+    /// Questions of one holder of a token that may wait; the next one is answered 429. Without
+    /// tokens there is no such bound.
+    #[arg(long, env = "MOE_GPS_QUEUE_LIMIT_PER_PRINCIPAL", default_value_t = 200)]
+    pub queue_limit_per_principal: u32,
     /// How long a worker keeps a job without a sign of life, seconds.
     #[arg(long, env = "MOE_GPS_LEASE_S", default_value_t = 30)]
     pub lease_s: u32,

@@ -51,6 +51,8 @@ pub struct Uploads {
 pub struct Queue {
     /// Questions that may wait.
     pub limit: u32,
+    /// Questions of one holder of a token that may wait, where tokens are needed.
+    pub principal_limit: u32,
     /// How long a worker keeps a job without a sign of life, milliseconds.
     pub lease_ms: i64,
     /// How often a job is started before it is given up.

@@ -5,6 +5,7 @@ pub mod advisor;
 mod answer;
 pub mod catalog;
 pub mod clock;
+pub mod compare;
 pub mod context;
 mod default_predictors;
 pub mod devices;

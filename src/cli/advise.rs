@@ -167,7 +167,7 @@ pub(super) fn read(path: &PathBuf) -> Result<Value> {
             .and_then(|mut file| file.read_to_end(&mut text))
             .with_context(|| format!("cannot read {}", path.display()))?;
     }
-    serde_json::from_slice(&text).with_context(|| {
+    crate::wire::json::parse(&text).with_context(|| {
         format!("{} is not JSON, as a question is (a recording goes with --trace)", path.display())
     })
 }

@@ -90,6 +90,7 @@ async fn serve_until_stopped(
     tracing::info!(
         data_dir = %settings.storage.data_dir.display(),
         workers = settings.jobs.n_workers(),
+        synchronous = ?settings.storage.synchronous,
         "ready; the API page is http://{address}/docs"
     );
     if let Some(ready) = ready {
@@ -176,6 +177,7 @@ pub fn router(settings: &Settings, app: &Arc<App>, loopback: bool) -> axum::Rout
 fn queue(jobs: &Jobs) -> Queue {
     Queue {
         limit: jobs.queue_limit,
+        principal_limit: jobs.queue_limit_per_principal,
         lease_ms: i64::from(jobs.lease_s.max(1)) * 1000,
         max_attempts: jobs.max_attempts.max(1),
     }

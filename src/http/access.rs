@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::uri::Authority;
-use axum::http::{HeaderMap, Method, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Method, Uri, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use base64::Engine;
@@ -13,7 +13,10 @@ use base64::prelude::BASE64_STANDARD;
 
 use crate::app::tokens::{Caller, Denied, Scope};
 use crate::http::problem::Failure;
+use crate::http::serve::OnWire;
 use crate::http::state::Service;
+
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
 /// Paths that answer without a token: probes and the metrics.
 #[must_use]
@@ -43,6 +46,11 @@ pub(super) async fn admit(
     // A body cannot be shared between threads, and stays out of what is waited for.
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let token = token(request.headers());
+    let hosted = request.headers().contains_key(header::HOST) || request.uri().host().is_some();
+    if !hosted && request.extensions().get::<OnWire>().is_some() {
+        return Failure::malformed("the request has no Host (RFC 9112 section 3.2)")
+            .into_response();
+    }
     let origin = match service.own_names.as_deref() {
         Some(names) => check_origin(request.headers(), request.uri(), names),
         None => Ok(()),
@@ -51,12 +59,18 @@ pub(super) async fn admit(
         Ok(()) => check(&service, &method, &path, token).await,
         Err(failure) => Err(failure),
     };
+    let draining = service.app.board.draining.clone();
     match checked {
         Ok(caller) => {
             if let Some(caller) = caller {
                 request.extensions_mut().insert(caller);
             }
-            next.run(request).await
+            let mut response = next.run(request).await;
+            if draining.is_cancelled() {
+                // So that a client does not send its next request into a connection that ends.
+                response.headers_mut().insert(header::CONNECTION, CLOSE);
+            }
+            response
         }
         Err(failure) => failure.into_response(),
     }

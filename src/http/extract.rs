@@ -60,7 +60,7 @@ impl FromRequest<Service> for DocumentBody {
 }
 
 fn json(bytes: &Bytes) -> Result<Value, Failure> {
-    serde_json::from_slice(bytes)
+    crate::wire::json::parse(bytes)
         .map_err(|error| Failure::malformed(format!("the body is not JSON: {error}")))
 }
 

@@ -8,6 +8,7 @@ mod access;
 pub mod api;
 mod discard_body;
 mod etag;
+mod export;
 pub mod extract;
 pub mod layers;
 pub mod openapi;

@@ -160,6 +160,9 @@ fn examples(path: &str, method: &str) -> Vec<(&'static str, Value)> {
             let profile: Value = toml::from_str(&device).unwrap_or_default();
             vec![("application/json", profile), ("application/toml", json!(device))]
         }
+        ("put", "/v1/recommendations/{id}/labels") => {
+            vec![("application/json", json!({"team": "search"}))]
+        }
         _ => Vec::new(),
     }
 }

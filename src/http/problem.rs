@@ -182,6 +182,12 @@ impl From<AppError> for Failure {
                 let failure = Self::new("queue-full", "Queue full", status, detail);
                 Self { retry_after_s: Some(RETRY_QUEUE_S), ..failure }
             }
+            AppError::TooManyQueued { .. } => {
+                let status = StatusCode::TOO_MANY_REQUESTS;
+                let failure = Self::new("too-many-queued", "Too many queued", status, detail);
+                Self { retry_after_s: Some(RETRY_QUEUE_S), ..failure }
+            }
+            AppError::Forbidden(detail) => Self::forbidden(detail),
             AppError::Store(error) if error.is_passing() => Self::storage(&detail, &error),
             AppError::Upload(error) => error.into(),
             other => Self::internal(chain(&other)),

@@ -19,6 +19,8 @@ fn quick() -> OpenApiRouter<Service> {
             recommendations::get_recommendation,
             recommendations::delete_recommendation
         ))
+        .routes(routes!(recommendations::compare_recommendations))
+        .routes(routes!(recommendations::put_labels))
         .routes(routes!(recommendations::get_placement))
         .routes(routes!(recommendations::get_launch))
         .routes(routes!(sweeps::sweep))

@@ -23,10 +23,15 @@ pub(super) async fn feed<T, E: Error + Send + Sync + 'static>(
         while let Some(piece) = body.next().await {
             let piece = piece.map_err(|error| io::Error::new(kind(&error), error));
             let broken = piece.is_err();
+            if piece.as_ref().is_ok_and(Bytes::is_empty) {
+                continue;
+            }
             if sender.send(piece).await.is_err() || broken {
-                break;
+                return;
             }
         }
+        // The end; nobody takes it who has refused the rest.
+        let _ = sender.send(Ok(Bytes::new())).await;
     };
     // Feeding ends with the body, or because nobody takes any more.
     let ((), taken) = tokio::join!(feeding, take(pieces));

@@ -318,6 +318,7 @@ pub struct FlipPoint {
 
 /// The routing behind an answer.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[schema(as = RoutingBehind)]
 pub struct RoutingBody {
     /// Hottest expert over the mean; null where only device balance is known. Of several
     /// traces, layer after layer of the first, then of the next.

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use utoipa::ToSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::wire::time::Moment;
 
@@ -166,6 +168,22 @@ pub struct UnreadableDevice {
     pub registered_at: Moment,
     /// What is wrong with it, and what to do.
     pub detail: String,
+}
+
+/// A device profile as it is registered, for the API description: the fields of a catalog file.
+#[derive(Debug)]
+pub struct DeviceProfile;
+
+impl ToSchema for DeviceProfile {}
+
+impl PartialSchema for DeviceProfile {
+    fn schema() -> RefOr<Schema> {
+        let text = "The fields of a catalog file, as `calibrate` writes it; `id` names the device.";
+        let id = ObjectBuilder::new().schema_type(Type::String).max_length(Some(64));
+        let profile = ObjectBuilder::new().schema_type(Type::Object).description(Some(text));
+        let profile = profile.property("id", id).required("id");
+        profile.additional_properties(Some(AdditionalProperties::<Schema>::FreeForm(true))).into()
+    }
 }
 
 /// One device of the catalog.

@@ -3,14 +3,20 @@
 use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
+use crate::wire::answer::GainBody;
 use crate::wire::field::named;
 use crate::wire::job::Status;
-use crate::wire::names::StrategyName;
+use crate::wire::labels::Labels;
+use crate::wire::names::{EngineName, PhaseName, StrategyName, VerdictName};
+use crate::wire::question::{DEVICES, PHASES};
 use crate::wire::time::Moment;
 use crate::wire::violation::Violation;
+use moe_gps_core::advice::choose::Verdict;
+use moe_gps_core::engines;
 use moe_gps_core::strategies::Strategy;
 
 /// One page, newest first.
@@ -29,6 +35,12 @@ pub struct RecommendationItem {
     pub id: String,
     /// Where it stands.
     pub status: Status,
+    /// Who asked, where that is somebody else's token or one's own; absent without tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub principal: Option<String>,
+    /// The labels of the ask.
+    #[schema(value_type = Labels)]
+    pub labels: Box<RawValue>,
     /// When it was asked, RFC 3339.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Moment,
@@ -39,6 +51,19 @@ pub struct RecommendationItem {
     pub model: String,
     /// Catalog id or name of the device.
     pub device: String,
+    /// Devices in all.
+    pub devices: Option<i64>,
+    /// The engine of the question.
+    #[schema(value_type = Option<EngineName>)]
+    pub engine: Option<String>,
+    /// The workload of the question.
+    #[schema(value_type = Option<crate::wire::question::Workload>)]
+    pub workload: Option<Box<RawValue>>,
+    /// How sure the advice is, once there is one.
+    #[schema(value_type = Option<VerdictName>)]
+    pub verdict: Option<String>,
+    /// What the advised strategy gains over the baseline.
+    pub gain: Option<GainBody>,
     /// The traces it needs.
     #[schema(value_type = Vec<String>)]
     pub trace_ids: Box<RawValue>,
@@ -68,6 +93,11 @@ const TRACE_ID_CHARS: usize = 64;
 named! {
     /// How many items are wanted on a page.
     Limit: LIMIT
+}
+
+named! {
+    /// How many devices a question is about.
+    Devices: DEVICES
 }
 
 /// Which page is wanted.
@@ -119,12 +149,28 @@ pub struct ListQuery {
     /// Where it stands.
     #[param(value_type = Option<Status>)]
     pub status: Option<String>,
+    /// The engine of the question.
+    #[param(value_type = Option<EngineName>, inline)]
+    pub engine: Option<String>,
+    /// The phase of the workload.
+    #[param(value_type = Option<PhaseName>, inline)]
+    pub phase: Option<String>,
+    /// Devices in all.
+    #[param(value_type = Option<Devices>, inline)]
+    pub devices: Option<String>,
+    /// The verdict of the recommendation.
+    #[param(value_type = Option<VerdictName>, inline)]
+    pub verdict: Option<String>,
+    /// A label of the ask, `name:text`, or its `name` alone; several with commas between them.
+    pub label: Option<String>,
+    /// Text within model, device, engine, strategy, verdict or labels; or an id.
+    pub q: Option<String>,
     /// A trace it needs.
     pub trace_id: Option<String>,
-    /// Asked after this moment, RFC 3339.
+    /// Asked after this moment, RFC 3339 or a date.
     #[param(format = DateTime)]
     pub created_after: Option<String>,
-    /// Asked before this moment, RFC 3339.
+    /// Asked before this moment, RFC 3339 or a date.
     #[param(format = DateTime)]
     pub created_before: Option<String>,
     /// Items on the page, 1 to 500; 50 when absent.
@@ -145,6 +191,18 @@ pub struct CheckedListQuery {
     pub strategy: Option<String>,
     /// Where it stands.
     pub status: Option<Status>,
+    /// Id of the engine.
+    pub engine: Option<String>,
+    /// The phase of the workload.
+    pub phase: Option<String>,
+    /// Devices in all.
+    pub devices: Option<u32>,
+    /// The verdict.
+    pub verdict: Option<String>,
+    /// What must stand within the labels' JSON.
+    pub labels: Vec<String>,
+    /// Text to be found.
+    pub q: Option<String>,
     /// A trace it needs.
     pub trace_id: Option<String>,
     /// Asked after this moment.
@@ -173,6 +231,28 @@ impl ListQuery {
         let strategy = read(self.strategy.as_deref(), &mut violations, |text| {
             one_of("strategy", text, &Strategy::ALL.map(|(_, name)| name))
         });
+        let engine = read(self.engine.as_deref(), &mut violations, |text| {
+            let known = engines::by_framework(text).map(|engine| engine.id.to_owned());
+            let names: Vec<&str> = engines::names().into_iter().map(|(_, name)| name).collect();
+            known.map_or_else(|| one_of("engine", text, &names), Ok)
+        });
+        let phase = read(self.phase.as_deref(), &mut violations, |text| {
+            one_of("phase", text, &PHASES.0.iter().map(|(_, name)| *name).collect::<Vec<_>>())
+        });
+        let verdict = read(self.verdict.as_deref(), &mut violations, |text| {
+            one_of("verdict", text, &Verdict::ALL.map(|(_, name)| name))
+        });
+        let devices = read(self.devices.as_deref(), &mut violations, |text| {
+            text.parse().ok().filter(|devices| DEVICES.contains(devices)).ok_or_else(|| {
+                let (least, most) = DEVICES.into_inner();
+                let detail =
+                    format!("devices is {text}; it must be a number from {least} to {most}");
+                Violation::new("/devices", "range", detail)
+            })
+        });
+        let labels = read(self.label.as_deref(), &mut violations, |text| {
+            text.split(',').map(label).collect::<Result<Vec<_>, _>>()
+        });
         let mut moment = |name: &str, text: Option<&str>| {
             read(text, &mut violations, |text| {
                 Moment::parse_filter(text).ok_or_else(|| {
@@ -197,6 +277,12 @@ impl ListQuery {
             device: self.device,
             strategy,
             status,
+            engine,
+            phase,
+            devices,
+            verdict,
+            labels: labels.unwrap_or_default(),
+            q: self.q.filter(|words| !words.is_empty()),
             trace_id: self.trace_id,
             created_after,
             created_before,
@@ -218,6 +304,17 @@ fn read<T>(
             None
         }
     }
+}
+
+/// What stands within the JSON of labels that have this one.
+fn label(text: &str) -> Result<String, Violation> {
+    let (name, value) = text.split_once(':').map_or((text, None), |(n, v)| (n, Some(v)));
+    if !Labels::is_name(name) {
+        let detail = format!("label is {text}; it must be name:text, or a name");
+        return Err(Violation::new("/label", "format", detail));
+    }
+    let value = value.map(|value| Value::from(value).to_string());
+    Ok(format!("\"{name}\":{}", value.unwrap_or_default()))
 }
 
 /// A name out of a closed list, or what else it might have been.

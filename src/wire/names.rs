@@ -8,7 +8,7 @@ use moe_gps_core::question::{PredictorSource, RebalanceMode};
 use moe_gps_core::strategies::Strategy;
 use moe_gps_core::system::{Communication, Preset};
 
-use crate::wire::question::Method;
+use crate::wire::question::{Method, PHASES};
 use crate::wire::sweep::SweptParameter;
 
 named! {
@@ -44,6 +44,11 @@ named! {
 named! {
     /// How an answer was computed.
     MethodName: OneOf(&Method::ALL)
+}
+
+named! {
+    /// A phase of the workload.
+    PhaseName: PHASES
 }
 
 named! {

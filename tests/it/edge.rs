@@ -245,6 +245,7 @@ fn description() -> Value {
 async fn the_examples_of_the_description_are_answered() {
     let app = TestApp::start_advising().await;
     let api = description();
+    let id = app.ask_and_wait(&questions::of_the_paper()).await.json()["id"].clone();
     let mut asked = Vec::new();
     for (path, methods) in api["paths"].as_object().unwrap() {
         for (method, operation) in methods.as_object().unwrap() {
@@ -252,7 +253,8 @@ async fn the_examples_of_the_description_are_answered() {
             for (media_type, body) in content.into_iter().flatten() {
                 let Some(example) = body.get("example") else { continue };
                 let text = example.as_str().map_or_else(|| example.to_string(), ToOwned::to_owned);
-                let request = Request::builder().method(method.to_uppercase().as_str()).uri(path);
+                let uri = path.replace("{id}", id.as_str().unwrap());
+                let request = Request::builder().method(method.to_uppercase().as_str()).uri(uri);
                 let request = request.header("content-type", media_type);
                 let answer = app.send(request.body(Body::from(text)).unwrap()).await;
                 let told = String::from_utf8_lossy(&answer.body).into_owned();
@@ -262,7 +264,17 @@ async fn the_examples_of_the_description_are_answered() {
         }
     }
     asked.dedup();
-    assert_eq!(asked, ["/v1/devices", "/v1/recommendations", "/v1/sweeps", "/v1/traces"]);
+    asked.sort_unstable();
+    assert_eq!(
+        asked,
+        [
+            "/v1/devices",
+            "/v1/recommendations",
+            "/v1/recommendations/{id}/labels",
+            "/v1/sweeps",
+            "/v1/traces"
+        ]
+    );
 }
 
 #[test]
@@ -379,6 +391,7 @@ async fn answers_are_as_the_description_says() {
     let counts = "{\"counts\": [[[40, 30, 20, 10]], [[10, 20, 30, 40]]]}";
     let trace = upload(&app, "", "application/octet-stream", None, counts).await;
     let trace = trace.header("location").to_owned();
+    let id = |path: &str| path.rsplit('/').next().unwrap().to_owned();
     let mut asked = vec![
         ("/v1/recommendations/{id}", path.clone()),
         ("/v1/recommendations/{id}", paper.header("location").to_owned()),
@@ -389,6 +402,8 @@ async fn answers_are_as_the_description_says() {
         ("/v1/traces/{id}", trace.clone()),
         ("/v1/traces/{id}/report", format!("{trace}/report?devices=2")),
     ];
+    let compare = format!("{}?a={}&b={}", "/v1/recommendations/compare", id(&path), id(&path));
+    asked.push(("/v1/recommendations/compare", compare));
     for list in ["/v1/models", "/v1/devices", "/v1/links"] {
         asked.push((list, list.to_owned()));
     }

@@ -12,6 +12,7 @@
 mod accuracy;
 mod advice_laws;
 mod asking;
+mod asks;
 mod bad_input;
 mod bad_questions;
 mod bad_uploads;
@@ -28,6 +29,7 @@ mod engine_recordings;
 mod engines;
 mod eplb_fixtures;
 mod every_field;
+mod faults;
 mod field_cases;
 mod fitted;
 mod groups;

@@ -17,6 +17,7 @@ use crate::wire::field::{
     FieldKind, Flag, Holding, Itself, List, Named, OneOf, Readable, Text, filled, object, optional,
     required,
 };
+use crate::wire::labels::Labels;
 use crate::wire::read::{Located, Violations};
 use moe_gps_core::engines;
 use moe_gps_core::strategies::Strategy;
@@ -45,7 +46,7 @@ const LAYERS: RangeInclusive<usize> = 1..=1024;
 /// Experts or slots a list may have.
 const LIST: RangeInclusive<usize> = 1..=65_536;
 /// The phases by name.
-const PHASES: OneOf<Phase> = OneOf(&[(Phase::Prefill, "prefill"), (Phase::Decode, "decode")]);
+pub const PHASES: OneOf<Phase> = OneOf(&[(Phase::Prefill, "prefill"), (Phase::Decode, "decode")]);
 /// The number formats by name.
 const DTYPES: OneOf<Dtype> = OneOf(&Dtype::ALL);
 
@@ -98,6 +99,8 @@ object! {
         pub assumptions: Assumptions = filled(Itself),
         /// Seed of every random draw, 0 if left out.
         pub seed: Option<u64> = optional(0..=u64::MAX),
+        /// Names with texts by which the one who asks finds it again; no part of the question.
+        pub labels: Option<Labels> = optional(Itself),
     }
 }
 

@@ -5,13 +5,26 @@ create table ask (
     principal text not null,
     recommendation_id text not null references recommendation (id) on delete cascade,
     created_ms integer not null,
+    -- What lists filter by; a recommendation's own row is long, and is read only for those that pass.
+    model text not null,
+    device text not null,
+    devices integer,
+    engine text,                               -- its id
+    phase text,
+    workload text,                             -- JSON
     labels text not null,                      -- JSON object of texts, compact, names in order
     unique (principal, recommendation_id)
 ) strict;
 create index ask_by_principal on ask (principal, id);
 create index ask_by_recommendation on ask (recommendation_id);
-insert into ask (id, principal, recommendation_id, created_ms, labels)
-    select id, 'local', id, created_ms, '{}' from recommendation;
+insert into ask (id, principal, recommendation_id, created_ms, model, device, devices, engine, phase,
+                 workload, labels)
+    select id, 'local', id, created_ms, model, device,
+           cast(json_extract(request, '$.cluster.devices') as integer),
+           lower(json_extract(request, '$.engine.name')),
+           json_extract(request, '$.workload.phase'),
+           json_extract(request, '$.workload'), '{}'
+    from recommendation;
 
 -- A key is its holder's own, and outlives the answer, so that another body is refused for a day.
 create table ask_key (
@@ -26,16 +39,3 @@ create index ask_key_by_time on ask_key (created_ms);
 insert into ask_key (principal, key, body_digest, recommendation_id, created_ms)
     select 'local', key, body_digest, recommendation_id, created_ms from idempotency_key;
 drop table idempotency_key;
-
--- What lists show and filter by, beside model, device and strategy.
-alter table recommendation add column engine text;
-alter table recommendation add column devices integer;
-alter table recommendation add column workload_phase text;
-alter table recommendation add column workload text;     -- JSON
-alter table recommendation add column verdict text;
-update recommendation set
-    engine = lower(json_extract(request, '$.engine.name')),
-    devices = cast(json_extract(request, '$.cluster.devices') as integer),
-    workload_phase = json_extract(request, '$.workload.phase'),
-    workload = json_extract(request, '$.workload'),
-    verdict = json_extract(recommendation, '$.verdict');

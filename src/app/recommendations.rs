@@ -18,8 +18,8 @@ use crate::app::error::AppError;
 use crate::app::tokens::{Caller, LOCAL, Scope};
 use crate::app::{question, references};
 use crate::store::StoreError;
-use crate::store::asks::{NewAsk, Withdrawn};
-use crate::store::jobs::{Inserted, JobRecord, Lease, ListedQuestion, NewJob};
+use crate::store::asks::{ListedQuestion, NewAsk, Withdrawn};
+use crate::store::jobs::{Inserted, JobRecord, Lease, NewJob};
 use crate::store::keys::Key;
 use crate::store::listing::Listed;
 use crate::telemetry::metrics as names;
@@ -93,7 +93,8 @@ async fn place(app: Arc<App>, asked: Asked) -> Result<(JobRecord, Option<Ended>)
         return Ok((job, None));
     }
     let (question, inputs, labels) = checked(app, asked.request).await?;
-    let asks = Asks { principal, labels: labels.as_deref(), key };
+    let listed = listed(&question);
+    let asks = Asks { principal, labels: labels.as_deref(), key, listed: &listed };
     // A question that is probably new is not looked for first: storing it tells.
     let mut known = None;
     if app.board.recent.seen(question.digest) {
@@ -111,6 +112,7 @@ struct Asks<'a> {
     principal: &'a str,
     labels: Option<&'a str>,
     key: Option<Key<'a>>,
+    listed: &'a ListedQuestion,
 }
 
 /// Reads a question, looks up what it names, and checks it where threads may block; with what a
@@ -195,12 +197,12 @@ async fn store_question(
         .store
         .insert_job(NewJob {
             job: &job,
-            listed: &listed(&question.request),
             ask: NewAsk {
                 id: &job.id,
                 principal: asks.principal,
                 labels: asks.labels,
                 created_ms: now,
+                listed: asks.listed,
             },
             trace_ids: &question.trace_ids,
             key: asks.key,
@@ -249,12 +251,15 @@ async fn store_question(
 }
 
 /// What lists show of a question that has been checked.
-fn listed(request: &Value) -> ListedQuestion {
+fn listed(question: &CheckedQuestion) -> ListedQuestion {
+    let request = &question.request;
     let engine = request["engine"]["name"].as_str().and_then(engines::by_framework);
     let devices = &request["cluster"]["devices"];
     #[expect(clippy::cast_possible_truncation, reason = "a checked number of devices is small")]
     let whole = || devices.as_f64().map(|devices| devices as i64);
     ListedQuestion {
+        model: question.model.clone(),
+        device: question.device.clone(),
         engine: engine.map(|engine| engine.id.to_owned()),
         devices: devices.as_i64().or_else(whole),
         phase: request["workload"]["phase"].as_str().map(str::to_ascii_lowercase),
@@ -300,8 +305,8 @@ async fn join(app: &App, asks: Asks<'_>, job: JobRecord) -> Result<JobRecord, Ap
     let noted = app.store.find_labels(asks.principal, &job.id).await?;
     if noted.is_none() || asks.labels.is_some_and(|labels| noted.as_deref() != Some(labels)) {
         let id = Uuid::now_v7().to_string();
-        let Asks { principal, labels, .. } = asks;
-        let ask = NewAsk { id: &id, principal, labels, created_ms: now };
+        let Asks { principal, labels, listed, .. } = asks;
+        let ask = NewAsk { id: &id, principal, labels, created_ms: now, listed };
         if !app.store.join_ask(&job.id, ask).await? {
             let detail = "the recommendation was deleted while it was asked for; ask again";
             return Err(AppError::Conflict(detail.to_owned()));
@@ -388,7 +393,7 @@ pub async fn put_labels(
 }
 
 /// Asks that are looked at for one page; a page whose filter few pass may have fewer items.
-const SCAN: u32 = 20_000;
+const SCAN: u32 = 10_000;
 
 /// What a caller has asked for, newest first; with the scope `admin`, what all have.
 pub async fn list(
@@ -413,13 +418,15 @@ pub async fn list(
 }
 
 fn item(listed: Listed) -> Result<RecommendationItem, StoreError> {
-    #[derive(Deserialize)]
+    #[derive(Default, Deserialize)]
     struct Told {
+        verdict: Option<String>,
         gain: Option<GainBody>,
     }
     let raw =
         |text: String, what| RawValue::from_string(text).map_err(|_| StoreError::Corrupt { what });
     let told = listed.recommendation.as_deref().map(serde_json::from_str::<Told>);
+    let Told { verdict, gain } = told.and_then(Result::ok).unwrap_or_default();
     Ok(RecommendationItem {
         status: Status::from_stored(&listed.status),
         principal: Some(listed.principal).filter(|principal| principal != LOCAL),
@@ -431,8 +438,8 @@ fn item(listed: Listed) -> Result<RecommendationItem, StoreError> {
         devices: listed.devices,
         engine: listed.engine,
         workload: listed.workload.map(|text| raw(text, "workload of a question")).transpose()?,
-        verdict: listed.verdict,
-        gain: told.and_then(Result::ok).and_then(|told| told.gain),
+        verdict,
+        gain,
         trace_ids: raw(listed.trace_ids, "trace ids of a recommendation")?,
         recommendation: listed
             .recommendation

@@ -9,6 +9,7 @@ mod demo;
 pub mod launch;
 mod openapi;
 pub mod place;
+mod question;
 mod refused;
 pub mod reproduce;
 pub mod serve;
@@ -51,6 +52,8 @@ enum Command {
     Advise(advise::Advise),
     /// Say how to start an engine so that it follows the answer to a question.
     Launch(launch::Launch),
+    /// Write the question of an engine that is started by a command line.
+    Question(question::Question),
     /// Say which strategy wins over a grid of one or two quantities of a question.
     Sweep(sweep::Sweep),
     /// Plan where experts go for a load, and write the file an engine loads.
@@ -166,6 +169,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Reproduce(command) => reproduce::run(&command, &mut out),
         Command::Launch(command) => launch::run(&command, &mut out),
+        Command::Question(command) => question::run(&command, &mut out),
         Command::Sweep(command) => sweep::run(&command, &mut out),
         Command::Place(command) => place::run(&command, &mut out),
         Command::Openapi { operations } => openapi::print(&mut out, operations),

@@ -45,6 +45,7 @@ pub fn run(
     let ended = runtime.block_on(serve_until_stopped(settings, &dir, advisor, ready));
     dir.remove_address();
     runtime.shutdown_timeout(THREAD_GRACE);
+    telemetry::logs::finish();
     ended
 }
 

@@ -52,8 +52,10 @@ fn shape(headers: &HeaderMap) -> Option<&'static str> {
 fn link(uri: &Uri, cursor: &str) -> Option<HeaderValue> {
     let others = uri.query().unwrap_or_default().split('&');
     let others = others.filter(|pair| !pair.is_empty() && !pair.starts_with("cursor="));
-    let query: String = others.map(|pair| format!("{pair}&")).collect();
-    HeaderValue::try_from(format!("<{}?{query}cursor={cursor}>; rel=\"next\"", uri.path())).ok()
+    let mut query: Vec<&str> = others.collect();
+    let cursor = format!("cursor={cursor}");
+    query.push(&cursor);
+    HeaderValue::try_from(format!("<{}?{}>; rel=\"next\"", uri.path(), query.join("&"))).ok()
 }
 
 fn lines(items: &[RecommendationItem]) -> Result<Vec<u8>, Failure> {

@@ -133,6 +133,12 @@ fn complete(path: &str, method: &str, operation: &mut Value) {
     if operation.get("description").is_none() {
         operation["description"] = operation["summary"].clone();
     }
+    // Generators take the first type of a body.
+    if let Some(content) = operation["requestBody"]["content"].as_object_mut()
+        && let Some(bytes) = content.shift_remove("application/octet-stream")
+    {
+        content.shift_insert(0, "application/octet-stream".to_owned(), bytes);
+    }
     for (media_type, example) in examples(path, method) {
         operation["requestBody"]["content"][media_type]["example"] = example;
     }

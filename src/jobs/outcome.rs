@@ -1,6 +1,5 @@
 //! What the end of a computation means for its job.
 
-use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::app::advisor::{Advice, AdviceError};
@@ -86,16 +85,10 @@ pub(super) fn given_up(max_attempts: u32) -> String {
 }
 
 fn succeeded(advice: Advice) -> Outcome {
-    #[derive(Deserialize)]
-    struct Told {
-        verdict: String,
-    }
     let text = |json: Box<RawValue>| Box::<str>::from(json).into_string();
-    let told: Option<Told> = serde_json::from_str(advice.recommendation.get()).ok();
     Outcome {
         status: Status::Succeeded,
         strategy: Some(advice.strategy),
-        verdict: told.map(|told| told.verdict),
         recommendation: Some(text(advice.recommendation)),
         result: Some(text(advice.result)),
         placement: advice.placement.map(text),
@@ -107,7 +100,6 @@ fn failed(problem: &Problem) -> Outcome {
     Outcome {
         status: Status::Failed,
         strategy: None,
-        verdict: None,
         recommendation: None,
         result: None,
         placement: None,

@@ -16,6 +16,25 @@ pub struct NewAsk<'a> {
     pub labels: Option<&'a str>,
     /// When.
     pub created_ms: i64,
+    /// What lists show of the question.
+    pub listed: &'a ListedQuestion,
+}
+
+/// What lists show of a question, and filter by.
+#[derive(Debug, Clone, Default)]
+pub struct ListedQuestion {
+    /// Catalog id or name of the model.
+    pub model: String,
+    /// Catalog id or name of the device.
+    pub device: String,
+    /// Devices in all.
+    pub devices: Option<i64>,
+    /// Id of the engine.
+    pub engine: Option<String>,
+    /// Phase of the workload.
+    pub phase: Option<String>,
+    /// The workload, JSON.
+    pub workload: Option<String>,
 }
 
 /// What became of the wish to withdraw an ask.
@@ -156,8 +175,10 @@ pub(super) async fn insert<'c>(
     ask: NewAsk<'_>,
 ) -> Result<bool, sqlx::Error> {
     let inserted = sqlx::query(
-        "insert into ask (id, principal, recommendation_id, created_ms, labels)
-         select $1, $2, id, $4, coalesce($5, '{}') from recommendation where id = $3
+        "insert into ask (id, principal, recommendation_id, created_ms, labels, model, device,
+                          devices, engine, phase, workload)
+         select $1, $2, id, $4, coalesce($5, '{}'), $6, $7, $8, $9, $10, $11
+         from recommendation where id = $3
          on conflict (principal, recommendation_id) do update
          set labels = coalesce($5, ask.labels)",
     )
@@ -166,6 +187,12 @@ pub(super) async fn insert<'c>(
     .bind(recommendation_id)
     .bind(ask.created_ms)
     .bind(ask.labels)
+    .bind(&ask.listed.model)
+    .bind(&ask.listed.device)
+    .bind(ask.listed.devices)
+    .bind(&ask.listed.engine)
+    .bind(&ask.listed.phase)
+    .bind(&ask.listed.workload)
     .execute(executor)
     .await?;
     Ok(0 < inserted.rows_affected())

@@ -86,8 +86,6 @@ pub struct Lease<'a> {
 pub struct NewJob<'a> {
     /// The job.
     pub job: &'a JobRecord,
-    /// What lists show of its question.
-    pub listed: &'a ListedQuestion,
     /// Who asks; the ask has the id of the job.
     pub ask: NewAsk<'a>,
     /// The traces it needs.
@@ -102,19 +100,6 @@ pub struct NewJob<'a> {
     pub principal_limit: Option<u32>,
 }
 
-/// What lists show of a question, beside model and device.
-#[derive(Debug, Clone, Default)]
-pub struct ListedQuestion {
-    /// Id of the engine.
-    pub engine: Option<String>,
-    /// Devices in all.
-    pub devices: Option<i64>,
-    /// Phase of the workload.
-    pub phase: Option<String>,
-    /// The workload, JSON.
-    pub workload: Option<String>,
-}
-
 /// How a job ended.
 #[derive(Debug, Clone)]
 pub struct Outcome {
@@ -122,8 +107,6 @@ pub struct Outcome {
     pub status: Status,
     /// The recommended strategy.
     pub strategy: Option<String>,
-    /// The verdict of the recommendation.
-    pub verdict: Option<String>,
     /// The part of the result that listings show, JSON.
     pub recommendation: Option<String>,
     /// The answer, JSON.
@@ -149,14 +132,14 @@ pub enum Inserted {
 
 const INSERT: &str = "insert into recommendation
     (id, digest, status, model, device, attempt, lease_owner, lease_until_ms,
-     created_ms, started_ms, trace_ids, request, inputs, engine, devices, workload_phase, workload)
-    select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17
+     created_ms, started_ms, trace_ids, request, inputs)
+    select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13
     where $3 = 'running'
-       or ((select count(*) from recommendation where status = 'queued') < $18
-           and ($20 is null
+       or ((select count(*) from recommendation where status = 'queued') < $14
+           and ($16 is null
                 or (select count(*) from recommendation as waiting
-                    join ask on ask.recommendation_id = waiting.id and ask.principal = $19
-                    where waiting.status = 'queued') < $20))
+                    join ask on ask.recommendation_id = waiting.id and ask.principal = $15
+                    where waiting.status = 'queued') < $16))
     on conflict (digest) where status in ('queued', 'running', 'succeeded') do nothing";
 
 const CLAIM: &str = "update recommendation
@@ -293,7 +276,7 @@ impl Store {
         let finished = sqlx::query(
             "update recommendation
              set status = $4, strategy = $5, recommendation = $6, result = $7, placement = $8,
-                 problem = $9, finished_ms = $10, verdict = $11, progress = 1, phase = null, inputs = null,
+                 problem = $9, finished_ms = $10, progress = 1, phase = null, inputs = null,
                  lease_owner = null, lease_until_ms = null
              where id = $1 and lease_owner = $2 and attempt = $3 and status = 'running'",
         )
@@ -307,7 +290,6 @@ impl Store {
         .bind(&outcome.placement)
         .bind(&outcome.problem)
         .bind(now_ms)
-        .bind(&outcome.verdict)
         .execute(&self.writer)
         .await?;
         Ok(0 < finished.rows_affected())
@@ -332,7 +314,7 @@ async fn insert<'c>(
     executor: impl Executor<'c, Database = Sqlite>,
     new: NewJob<'_>,
 ) -> Result<bool, sqlx::Error> {
-    let NewJob { job, listed, lease, .. } = new;
+    let NewJob { job, lease, .. } = new;
     let inserted = sqlx::query(INSERT)
         .bind(&job.id)
         .bind(&job.digest)
@@ -347,10 +329,6 @@ async fn insert<'c>(
         .bind(&job.trace_ids)
         .bind(&job.request)
         .bind(&job.inputs)
-        .bind(&listed.engine)
-        .bind(listed.devices)
-        .bind(&listed.phase)
-        .bind(&listed.workload)
         .bind(new.queue_limit)
         .bind(new.ask.principal)
         .bind(new.principal_limit)

@@ -33,8 +33,6 @@ pub struct Listed {
     pub engine: Option<String>,
     /// The workload, JSON.
     pub workload: Option<String>,
-    /// The verdict.
-    pub verdict: Option<String>,
     /// When it ended.
     pub finished_ms: Option<i64>,
     /// The traces it needs, a JSON array.
@@ -55,7 +53,6 @@ record_from_row!(Listed {
     devices,
     engine,
     workload,
-    verdict,
     finished_ms,
     trace_ids,
     recommendation
@@ -85,8 +82,8 @@ impl Store {
     ) -> Result<Page, StoreError> {
         let mut query = QueryBuilder::new(
             "select ask.id as ask_id, ask.principal, ask.created_ms, ask.labels,
-                    recommendation.id, status, model, device, devices, engine, workload, verdict,
-                    finished_ms, trace_ids, recommendation
+                    ask.model, ask.device, ask.devices, ask.engine, ask.workload,
+                    recommendation.id, status, finished_ms, trace_ids, recommendation
              from (select * from ask where true",
         );
         push_range(&mut query, principal, filter);
@@ -95,12 +92,11 @@ impl Store {
             ") as ask join recommendation on recommendation.id = ask.recommendation_id where true",
         );
         let equal = [
-            ("model", &filter.model),
-            ("device", &filter.device),
+            ("ask.model", &filter.model),
+            ("ask.device", &filter.device),
+            ("ask.engine", &filter.engine),
+            ("ask.phase", &filter.phase),
             ("strategy", &filter.strategy),
-            ("engine", &filter.engine),
-            ("workload_phase", &filter.phase),
-            ("verdict", &filter.verdict),
         ];
         for (column, value) in equal {
             if let Some(value) = value {
@@ -111,7 +107,13 @@ impl Store {
             query.push(" and status = ").push_bind(status.as_str());
         }
         if let Some(devices) = filter.devices {
-            query.push(" and devices = ").push_bind(devices);
+            query.push(" and ask.devices = ").push_bind(devices);
+        }
+        if let Some(verdict) = &filter.verdict {
+            // The recommendation is compact JSON, in which nothing else has this name.
+            let said = format!("\"verdict\":\"{verdict}\"");
+            query.push(" and replace(recommendation, ").push_bind(said);
+            query.push(", '') <> recommendation");
         }
         if let Some(id) = &filter.trace_id {
             query.push(
@@ -134,7 +136,7 @@ impl Store {
         if let Some(words) = &filter.q {
             let pattern = format!("%{}%", escaped(&words.to_lowercase()));
             query.push(" and (false");
-            for column in ["model", "device", "engine", "strategy", "verdict", "ask.labels"] {
+            for column in ["ask.model", "ask.device", "ask.engine", "ask.labels", "strategy"] {
                 query.push(" or lower(").push(column).push(") like ").push_bind(pattern.clone());
                 query.push(" escape '!'");
             }

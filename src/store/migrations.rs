@@ -113,7 +113,7 @@ mod tests {
             for ask in listed {
                 assert_eq!((ask.created_ms, ask.labels.as_str()), (7, "{}"));
                 assert_eq!((ask.engine.as_deref(), ask.devices), (Some("vllm"), Some(4)));
-                assert_eq!(ask.verdict.as_deref(), Some("tie"));
+                assert_eq!((ask.model.as_str(), ask.device.as_str()), ("mixtral-8x7b", "h100-sxm"));
                 assert_eq!(ask.workload.unwrap(), r#"{"phase":"decode","batch_size":2}"#);
                 let key = Key { principal: "local", key: "k", body_digest: &[2; 32] };
                 assert_eq!(store.find_key(key).await.unwrap().unwrap().recommendation_id, ask.id);

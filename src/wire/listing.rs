@@ -163,7 +163,7 @@ pub struct ListQuery {
     pub verdict: Option<String>,
     /// A label of the ask, `name:text`, or its `name` alone; several with commas between them.
     pub label: Option<String>,
-    /// Text within model, device, engine, strategy, verdict or labels; or an id.
+    /// Text within model, device, engine, strategy or labels; or an id.
     pub q: Option<String>,
     /// A trace it needs.
     pub trace_id: Option<String>,

@@ -179,7 +179,10 @@ fn form(files: &[(Option<&str>, &str, &[u8])]) -> Vec<u8> {
     form_of(&parts.collect::<Vec<_>>())
 }
 
-fn form_of(parts: &[(&str, Option<&str>, Option<&str>, &[u8])]) -> Vec<u8> {
+/// A part of a form: its name, the name of its file, its type and its bytes.
+type Part<'a> = (&'a str, Option<&'a str>, Option<&'a str>, &'a [u8]);
+
+fn form_of(parts: &[Part]) -> Vec<u8> {
     let mut body = Vec::new();
     for (name, file, kind, bytes) in parts {
         let file = file.map(|file| format!("; filename=\"{file}\"")).unwrap_or_default();
@@ -366,14 +369,14 @@ fn unlike(api: &Value, schema: &Value, value: &Value, at: &str) -> Option<String
             }
             fields.iter().find_map(|(name, field)| {
                 let place = format!("{at}/{name}");
-                match (schema["properties"].get(name), &schema["additionalProperties"]) {
-                    (Some(schema), _) => unlike(api, schema, field, &place),
-                    (None, Value::Bool(false)) => Some(format!("{place} is not described")),
-                    (None, schema @ Value::Object(_)) => unlike(api, schema, field, &place),
-                    (None, _) if schema["properties"].is_object() => {
+                let other = &schema["additionalProperties"];
+                let described = schema["properties"].get(name).or(Some(other));
+                match described.filter(|schema| schema.is_object()) {
+                    Some(schema) => unlike(api, schema, field, &place),
+                    None if schema["properties"].is_object() || *other == json!(false) => {
                         Some(format!("{place} is not described"))
                     }
-                    _ => None,
+                    None => None,
                 }
             })
         }

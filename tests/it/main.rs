@@ -32,6 +32,7 @@ mod every_field;
 mod faults;
 mod field_cases;
 mod fitted;
+mod from_args;
 mod groups;
 mod hostile;
 mod hostile_entry;

@@ -29,8 +29,10 @@ pub async fn list_devices(State(service): State<Service>) -> Result<Json<DeviceL
         description = "The profile, as JSON or as the TOML file",
         content((DeviceProfile = "application/json"), (String = "application/toml"))),
     responses(
-        (status = 201, description = "Kept; Location names it", body = DeviceBody),
-        (status = 200, description = "Was kept before", body = DeviceBody),
+        (status = 201, description = "Kept; Location names it", body = DeviceBody,
+         headers(("Location" = String, description = "Path of the device"))),
+        (status = 200, description = "Was kept before", body = DeviceBody,
+         headers(("Location" = String, description = "Path of the device"))),
         (status = 400, description = "Not JSON or TOML", body = Problem,
          content_type = "application/problem+json"),
         (status = 409, description = "The id is that of a shipped device, or of one with other \

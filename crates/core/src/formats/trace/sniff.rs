@@ -58,7 +58,7 @@ fn zip(head: &[u8]) -> &'static str {
     let name = String::from_utf8_lossy(name);
     let torch = ["data.pkl", ".format_version", "byteorder", ".storage_alignment", "version"];
     let last = name.rsplit('/').next().unwrap_or_default();
-    if last.ends_with(".npy") {
+    if last.rsplit_once('.').is_some_and(|(_, end)| end == "npy") {
         "npz"
     } else if torch.contains(&last) {
         "pt"

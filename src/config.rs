@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::BoolishValueParser;
 use clap::{Args, ValueEnum};
 
 /// Everything `serve` can be told.
@@ -19,6 +20,9 @@ pub struct Settings {
     /// The workers and their queue.
     #[command(flatten)]
     pub jobs: Jobs,
+    /// Who may ask.
+    #[command(flatten)]
+    pub access: Access,
     /// What a client may send, and how slowly.
     #[command(flatten)]
     pub limits: Limits,
@@ -61,6 +65,10 @@ pub struct Jobs {
     /// Questions that may wait for a worker; the next one is answered 503.
     #[arg(long, env = "MOE_GPS_QUEUE_LIMIT", default_value_t = 1000)]
     pub queue_limit: u32,
+    /// Questions of one holder of a token that may wait; the next one is answered 429. Without
+    /// tokens there is no such bound.
+    #[arg(long, env = "MOE_GPS_QUEUE_LIMIT_PER_PRINCIPAL", default_value_t = 200)]
+    pub queue_limit_per_principal: u32,
     /// How long a worker keeps a job without a sign of life, seconds.
     #[arg(long, env = "MOE_GPS_LEASE_S", default_value_t = 30)]
     pub lease_s: u32,
@@ -73,6 +81,27 @@ pub struct Jobs {
     /// How long requests and jobs in progress may then take to finish, seconds.
     #[arg(long, env = "MOE_GPS_DRAIN_TIMEOUT_S", default_value_t = 10.0)]
     pub drain_timeout_s: f64,
+}
+
+/// Who may ask.
+#[derive(Debug, Clone, Args)]
+pub struct Access {
+    /// File of tokens beside those of the database, one a line: the token, perhaps its scope (`read`,
+    /// `ask` or `admin`, the default) and its holder's name; read again when it changes.
+    #[arg(long, env = "MOE_GPS_TOKEN_FILE", default_value = "", hide_default_value = true)]
+    pub token_file: String,
+    /// Ask nobody for a token, also where tokens exist and on addresses that are not loopback.
+    #[arg(long, env = "MOE_GPS_INSECURE_NO_AUTH", default_value_t = false)]
+    #[arg(value_parser = BoolishValueParser::new())]
+    pub insecure_no_auth: bool,
+    /// Ask for a token at `/metrics`, too.
+    #[arg(long, env = "MOE_GPS_GUARD_METRICS", default_value_t = false)]
+    #[arg(value_parser = BoolishValueParser::new())]
+    pub guard_metrics: bool,
+    /// Names, with commas between them, under which a loopback address may be asked beside
+    /// `localhost`, as by a proxy on this machine that passes them on.
+    #[arg(long, env = "MOE_GPS_ALLOWED_HOSTS", default_value = "", hide_default_value = true)]
+    pub allowed_hosts: String,
 }
 
 /// What a client may send, and how slowly.

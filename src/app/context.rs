@@ -7,6 +7,7 @@ use tokio::sync::{Mutex, Semaphore};
 use crate::app::advisor::Advisor;
 use crate::app::ingest::TraceDirectory;
 use crate::app::live_jobs::Board;
+use crate::app::tokens::Gate;
 use crate::store::Store;
 use moe_gps_core::formats::trace::Limits;
 
@@ -30,6 +31,8 @@ pub struct App {
     pub sweeps: Semaphore,
     /// The rules of the queue.
     pub queue: Queue,
+    /// Who is let in.
+    pub gate: Gate,
 }
 
 /// The bounds of uploads.
@@ -48,6 +51,8 @@ pub struct Uploads {
 pub struct Queue {
     /// Questions that may wait.
     pub limit: u32,
+    /// Questions of one holder of a token that may wait, where tokens are needed.
+    pub principal_limit: u32,
     /// How long a worker keeps a job without a sign of life, milliseconds.
     pub lease_ms: i64,
     /// How often a job is started before it is given up.

@@ -26,6 +26,9 @@ use moe_gps_core::hardware::Device;
 /// Profiles that may be registered.
 const MOST_DEVICES: u32 = 1000;
 
+/// Largest profile, bytes as JSON: twenty times the largest one that is shipped.
+const MOST_BYTES: usize = 512 << 10;
+
 /// Longest id of a registered profile.
 const LONGEST_ID: usize = 64;
 
@@ -41,6 +44,15 @@ pub struct Registered {
 /// Keeps a profile, the fields of a catalog file, under the id inside it.
 pub async fn register(app: &App, document: Value) -> Result<Registered, AppError> {
     let violations = Violations::default();
+    let n_bytes = document.to_string().len();
+    if MOST_BYTES < n_bytes {
+        violations.note(
+            "",
+            "length",
+            format!("the profile has {n_bytes} bytes; at most {MOST_BYTES} may be"),
+        );
+        return Err(AppError::Refused(violations.into_vec()));
+    }
     let entry = profile(&document, "", &violations);
     if let Some(id) = document.get("id").and_then(Value::as_str)
         && !is_id(id)

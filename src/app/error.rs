@@ -31,6 +31,18 @@ pub enum AppError {
         /// The bound.
         limit: u32,
     },
+    /// As many jobs of this holder wait as may.
+    #[error(
+        "{limit} of your questions wait for a worker, which is all that one holder of a token may \
+         have waiting; ask again later"
+    )]
+    TooManyQueued {
+        /// The bound.
+        limit: u32,
+    },
+    /// The caller may not do this.
+    #[error("{0}")]
+    Forbidden(String),
     /// The database did not do what was asked.
     #[error(transparent)]
     Store(#[from] StoreError),

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use sha2::{Digest, Sha256};
@@ -14,22 +15,28 @@ use crate::app::advisor::{AdviceError, CheckedQuestion};
 use crate::app::clock::now_ms;
 use crate::app::context::App;
 use crate::app::error::AppError;
+use crate::app::tokens::{Caller, LOCAL, Scope};
 use crate::app::{question, references};
 use crate::store::StoreError;
-use crate::store::jobs::{Inserted, JobRecord, Lease};
+use crate::store::asks::{ListedQuestion, NewAsk, Withdrawn};
+use crate::store::jobs::{Inserted, JobRecord, Lease, NewJob};
 use crate::store::keys::Key;
 use crate::store::listing::Listed;
 use crate::telemetry::metrics as names;
-use crate::wire::answer::LaunchBody;
+use crate::wire::answer::{GainBody, LaunchBody};
 use crate::wire::job::Status;
+use crate::wire::labels::Labels;
 use crate::wire::listing::{CheckedListQuery, RecommendationItem, RecommendationPage};
 use crate::wire::time::Moment;
 use crate::wire::violation::Violation;
+use moe_gps_core::engines;
 use moe_gps_core::system::Preset;
 
 /// A question as a client asks it.
 #[derive(Debug)]
 pub struct Asked {
+    /// Who asks.
+    pub caller: Caller,
     /// The body.
     pub request: Value,
     /// The client's own name for this request, with the digest of the body.
@@ -38,37 +45,87 @@ pub struct Asked {
     pub wait: Option<Duration>,
 }
 
+/// A recommendation as one of those who asked for it sees it.
+#[derive(Debug)]
+pub struct Seen {
+    /// The recommendation.
+    pub job: Arc<JobRecord>,
+    /// The labels of their own ask, JSON.
+    pub labels: Option<String>,
+}
+
 /// Stores a question, or finds the equal one, and waits for its end if asked to.
-pub async fn submit(app: &App, asked: Asked) -> Result<Arc<JobRecord>, AppError> {
-    if let Some((key, body_digest)) = &asked.key
-        && let Some(job) = replay(app, Key { key, body_digest }).await?
+pub async fn submit(app: &Arc<App>, asked: Asked) -> Result<Seen, AppError> {
+    let (caller, wait) = (asked.caller.clone(), asked.wait);
+    // A task of its own: a job that is stored as running reaches its worker also where the client
+    // goes away meanwhile.
+    let placed = tokio::spawn(place(Arc::clone(app), asked)).await;
+    let (job, ended) =
+        placed.map_err(|error| AppError::Internal(format!("an ask panicked: {error}")))??;
+    let job = match (ended, wait) {
+        (Some(ended), Some(wait)) => {
+            let job = Arc::new(job);
+            first_of(app, ended, wait).await.unwrap_or(job)
+        }
+        (_, wait) => wait_for_end(app, job, wait).await?,
+    };
+    see(app, &caller, job).await
+}
+
+/// What a caller sees of a recommendation.
+async fn see(app: &App, caller: &Caller, job: Arc<JobRecord>) -> Result<Seen, AppError> {
+    let labels = app.store.find_labels(&caller.principal, &job.id).await?;
+    Ok(Seen { job, labels: labels.filter(|labels| labels != NO_LABELS) })
+}
+
+/// Labels of an ask that has none, as they are stored.
+const NO_LABELS: &str = "{}";
+
+/// Stores a question, or finds the equal one; with where the end of a new job will be told.
+async fn place(app: Arc<App>, asked: Asked) -> Result<(JobRecord, Option<Ended>), AppError> {
+    let app = &*app;
+    let principal = &*asked.caller.principal;
+    let key = asked.key.as_ref();
+    let key = key.map(|(key, body_digest)| Key { principal, key, body_digest });
+    if let Some(key) = key
+        && let Some(job) = replay(app, key).await?
     {
-        return wait_for_end(app, job, asked.wait).await;
+        return Ok((job, None));
     }
-    let (question, inputs) = checked(app, asked.request).await?;
+    let (question, inputs, labels) = checked(app, asked.request).await?;
+    let listed = listed(&question);
+    let asks = Asks { principal, labels: labels.as_deref(), key, listed: &listed };
     // A question that is probably new is not looked for first: storing it tells.
     let mut known = None;
     if app.board.recent.seen(question.digest) {
         known = find_equal(app, &question.digest).await?;
     }
-    let key = asked.key.as_ref().map(|(key, body_digest)| Key { key, body_digest });
-    let (job, ended) = match known {
-        Some(job) => (bind(app, key, job).await?, None),
-        None => store_question(app, question, inputs, key, asked.wait.is_some()).await?,
-    };
-    match (ended, asked.wait) {
-        (Some(ended), Some(wait)) => {
-            let job = Arc::new(job);
-            Ok(first_of(app, ended, wait).await.unwrap_or(job))
-        }
-        (_, wait) => wait_for_end(app, job, wait).await,
+    match known {
+        Some(job) => Ok((join(app, asks, job).await?, None)),
+        None => store_question(app, question, inputs, asks, asked.wait.is_some()).await,
     }
 }
 
+/// Who asks, and what belongs to the ask.
+#[derive(Debug, Clone, Copy)]
+struct Asks<'a> {
+    principal: &'a str,
+    labels: Option<&'a str>,
+    key: Option<Key<'a>>,
+    listed: &'a ListedQuestion,
+}
+
 /// Reads a question, looks up what it names, and checks it where threads may block; with what a
-/// job keeps of what it names.
-async fn checked(app: &App, request: Value) -> Result<(CheckedQuestion, Option<String>), AppError> {
-    let question = question::read(request);
+/// job keeps of what it names, and the labels that came beside it.
+async fn checked(
+    app: &App,
+    request: Value,
+) -> Result<(CheckedQuestion, Option<String>, Option<String>), AppError> {
+    let mut question = question::read(request);
+    let labels = question.asked.labels.take().map(|labels| labels.to_json());
+    if let Some(fields) = question.request.as_object_mut() {
+        fields.shift_remove("labels");
+    }
     let named = references::look_up(app, &question.asked).await?;
     let advisor = Arc::clone(&app.advisor);
     let turn = Arc::clone(&app.checks).acquire_owned().await;
@@ -79,9 +136,10 @@ async fn checked(app: &App, request: Value) -> Result<(CheckedQuestion, Option<S
         Ok((advisor.check(question, &references)?, references.inputs()?))
     };
     let checked = tokio::task::spawn_blocking(check).await;
-    checked
+    let (question, inputs) = checked
         .map_err(|error| AppError::Internal(format!("a check panicked: {error}")))?
-        .map_err(refusal)
+        .map_err(refusal)?;
+    Ok((question, inputs, labels))
 }
 
 /// The live or finished job that answers an equal question.
@@ -100,11 +158,19 @@ async fn store_question(
     app: &App,
     question: CheckedQuestion,
     inputs: Option<String>,
-    key: Option<Key<'_>>,
+    asks: Asks<'_>,
     wants_end: bool,
 ) -> Result<(JobRecord, Option<Ended>), AppError> {
     let now = now_ms();
     let slot = app.board.try_slot();
+    // What will be refused does not stand in the line of those who write.
+    if slot.is_none() && i64::from(app.queue.limit) <= app.store.count_waiting().await? {
+        if let Some(job) = find_equal(app, &question.digest).await? {
+            return Ok((join(app, asks, job).await?, None));
+        }
+        metrics::counter!(names::QUESTIONS, "outcome" => "queue_full").increment(1);
+        return Err(AppError::QueueFull { limit: app.queue.limit });
+    }
     let lease =
         slot.is_some().then(|| Lease { owner: &app.instance, until_ms: now + app.queue.lease_ms });
     let trace_ids: BTreeSet<&String> = question.trace_ids.iter().collect();
@@ -127,8 +193,25 @@ async fn store_question(
         inputs,
     };
     let ended = wants_end.then(|| app.board.wait_for(&job.id));
-    let inserted =
-        app.store.insert_job(&job, &question.trace_ids, key, lease, app.queue.limit).await;
+    let inserted = app
+        .store
+        .insert_job(NewJob {
+            job: &job,
+            ask: NewAsk {
+                id: &job.id,
+                principal: asks.principal,
+                labels: asks.labels,
+                created_ms: now,
+                listed: asks.listed,
+            },
+            trace_ids: &question.trace_ids,
+            key: asks.key,
+            lease,
+            queue_limit: app.queue.limit,
+            // Without tokens there is nobody to share with.
+            principal_limit: Some(app.queue.principal_limit).filter(|_| app.gate.is_closed()),
+        })
+        .await;
     match inserted {
         Ok(Inserted::New) => {
             metrics::counter!(names::QUESTIONS, "outcome" => "new").increment(1);
@@ -144,7 +227,7 @@ async fn store_question(
         }
     }
     // The same key came twice at once; the first one stands.
-    if let (Ok(Inserted::KeyUsed), Some(key)) = (&inserted, key)
+    if let (Ok(Inserted::KeyUsed), Some(key)) = (&inserted, asks.key)
         && let Some(job) = replay(app, key).await?
     {
         return Ok((job, None));
@@ -152,14 +235,36 @@ async fn store_question(
     // An equal question is there already; what is known is told even when nothing new
     // can be stored.
     if let Some(job) = find_equal(app, &job.digest).await? {
-        return Ok((bind(app, key, job).await?, None));
+        return Ok((join(app, asks, job).await?, None));
     }
     if inserted? == Inserted::TraceGone {
         let detail = "a trace the question names was deleted while it was asked";
         return Err(AppError::Conflict(detail.to_owned()));
     }
+    let limit = app.queue.principal_limit;
+    if app.gate.is_closed() && i64::from(limit) <= app.store.count_queued(asks.principal).await? {
+        metrics::counter!(names::QUESTIONS, "outcome" => "too_many").increment(1);
+        return Err(AppError::TooManyQueued { limit });
+    }
     metrics::counter!(names::QUESTIONS, "outcome" => "queue_full").increment(1);
     Err(AppError::QueueFull { limit: app.queue.limit })
+}
+
+/// What lists show of a question that has been checked.
+fn listed(question: &CheckedQuestion) -> ListedQuestion {
+    let request = &question.request;
+    let engine = request["engine"]["name"].as_str().and_then(engines::by_framework);
+    let devices = &request["cluster"]["devices"];
+    #[expect(clippy::cast_possible_truncation, reason = "a checked number of devices is small")]
+    let whole = || devices.as_f64().map(|devices| devices as i64);
+    ListedQuestion {
+        model: question.model.clone(),
+        device: question.device.clone(),
+        engine: engine.map(|engine| engine.id.to_owned()),
+        devices: devices.as_i64().or_else(whole),
+        phase: request["workload"]["phase"].as_str().map(str::to_ascii_lowercase),
+        workload: request.get("workload").map(Value::to_string),
+    }
 }
 
 /// Waits for the end of a job that was there before, as long as asked.
@@ -193,10 +298,22 @@ async fn first_of(app: &App, ended: Ended, wait: Duration) -> Option<Arc<JobReco
     }
 }
 
-/// The job that a key leads to: this one, unless the key was used before.
-async fn bind(app: &App, key: Option<Key<'_>>, job: JobRecord) -> Result<JobRecord, AppError> {
-    if let Some(key) = key
-        && !app.store.insert_key(key, &job.id, now_ms()).await?
+/// The job that an ask leads to, which is this one unless its key was used before.
+async fn join(app: &App, asks: Asks<'_>, job: JobRecord) -> Result<JobRecord, AppError> {
+    let now = now_ms();
+    // Who asks again and says nothing new writes nothing.
+    let noted = app.store.find_labels(asks.principal, &job.id).await?;
+    if noted.is_none() || asks.labels.is_some_and(|labels| noted.as_deref() != Some(labels)) {
+        let id = Uuid::now_v7().to_string();
+        let Asks { principal, labels, listed, .. } = asks;
+        let ask = NewAsk { id: &id, principal, labels, created_ms: now, listed };
+        if !app.store.join_ask(&job.id, ask).await? {
+            let detail = "the recommendation was deleted while it was asked for; ask again";
+            return Err(AppError::Conflict(detail.to_owned()));
+        }
+    }
+    if let Some(key) = asks.key
+        && !app.store.insert_key(key, &job.id, now).await?
         && let Some(earlier) = replay(app, key).await?
     {
         return Ok(earlier);
@@ -206,14 +323,19 @@ async fn bind(app: &App, key: Option<Key<'_>>, job: JobRecord) -> Result<JobReco
 
 /// The job that a key led to before, which it may do again for the same body.
 async fn replay(app: &App, key: Key<'_>) -> Result<Option<JobRecord>, AppError> {
-    let Some(used) = app.store.find_key(key.key).await? else {
+    let Some(used) = app.store.find_key(key).await? else {
         return Ok(None);
     };
     if used.body_digest != key.body_digest {
         let detail = format!("Idempotency-Key {} came before with another body", key.key);
         return Err(AppError::Refused(vec![Violation::new("", "idempotency_key", detail)]));
     }
-    fetch(app, &used.recommendation_id).await.map(Some)
+    match fetch(app, &used.recommendation_id).await {
+        Ok(job) => Ok(Some(job)),
+        // It has been deleted; the same body is asked anew.
+        Err(AppError::NotFound { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Digest of a body, to tell whether a key comes with the same one.
@@ -244,8 +366,41 @@ pub async fn fetch(app: &App, id: &str) -> Result<JobRecord, AppError> {
     Ok(job)
 }
 
-/// Past recommendations, newest first.
-pub async fn list(app: &App, mut query: CheckedListQuery) -> Result<RecommendationPage, AppError> {
+/// The recommendation with this id, after its end if that comes within the wait.
+pub async fn follow(
+    app: &App,
+    caller: &Caller,
+    id: &str,
+    wait: Option<Duration>,
+) -> Result<Seen, AppError> {
+    let job = fetch(app, id).await?;
+    let job = wait_for_end(app, job, wait).await?;
+    see(app, caller, job).await
+}
+
+/// Replaces the labels of a caller's own ask.
+pub async fn put_labels(
+    app: &App,
+    caller: &Caller,
+    id: &str,
+    labels: &Labels,
+) -> Result<(), AppError> {
+    if app.store.put_labels(&caller.principal, id, &labels.to_json()).await? {
+        return Ok(());
+    }
+    fetch(app, id).await?;
+    Err(AppError::NotFound { what: "ask of yours that leads to recommendation", id: id.to_owned() })
+}
+
+/// Asks that are looked at for one page; a page whose filter few pass may have fewer items.
+const SCAN: u32 = 10_000;
+
+/// What a caller has asked for, newest first; with the scope `admin`, what all have.
+pub async fn list(
+    app: &App,
+    caller: &Caller,
+    mut query: CheckedListQuery,
+) -> Result<RecommendationPage, AppError> {
     let catalog = catalog().map_err(refusal)?;
     if let Some(entry) = query.model.as_deref().and_then(|name| catalog.model(name).ok()) {
         query.model = Some(entry.id.clone());
@@ -256,23 +411,35 @@ pub async fn list(app: &App, mut query: CheckedListQuery) -> Result<Recommendati
     {
         query.device = Some(entry.id.clone());
     }
-    let mut listed = app.store.list_jobs(&query).await?;
-    let more = (query.limit as usize) < listed.len();
-    listed.truncate(query.limit as usize);
-    let next_cursor = listed.last().filter(|_| more).map(|last| last.id.clone());
-    let items = listed.into_iter().map(item).collect::<Result<_, _>>()?;
-    Ok(RecommendationPage { items, next_cursor })
+    let principal = Some(&*caller.principal).filter(|_| caller.scope < Scope::Admin);
+    let page = app.store.list_asks(principal, &query, SCAN).await?;
+    let items = page.items.into_iter().map(item).collect::<Result<_, _>>()?;
+    Ok(RecommendationPage { items, next_cursor: page.next })
 }
 
 fn item(listed: Listed) -> Result<RecommendationItem, StoreError> {
+    #[derive(Default, Deserialize)]
+    struct Told {
+        verdict: Option<String>,
+        gain: Option<GainBody>,
+    }
     let raw =
         |text: String, what| RawValue::from_string(text).map_err(|_| StoreError::Corrupt { what });
+    let told = listed.recommendation.as_deref().map(serde_json::from_str::<Told>);
+    let Told { verdict, gain } = told.and_then(Result::ok).unwrap_or_default();
     Ok(RecommendationItem {
         status: Status::from_stored(&listed.status),
+        principal: Some(listed.principal).filter(|principal| principal != LOCAL),
+        labels: raw(listed.labels, "labels of an ask")?,
         created_at: Moment(listed.created_ms),
         finished_at: listed.finished_ms.map(Moment),
         model: listed.model,
         device: listed.device,
+        devices: listed.devices,
+        engine: listed.engine,
+        workload: listed.workload.map(|text| raw(text, "workload of a question")).transpose()?,
+        verdict,
+        gain,
         trace_ids: raw(listed.trace_ids, "trace ids of a recommendation")?,
         recommendation: listed
             .recommendation
@@ -282,17 +449,26 @@ fn item(listed: Listed) -> Result<RecommendationItem, StoreError> {
     })
 }
 
-/// Cancels a job that is queued or running, which is returned, or deletes an ended one.
-pub async fn cancel_or_delete(app: &App, id: &str) -> Result<Option<JobRecord>, AppError> {
-    if app.store.cancel_job(id, now_ms()).await? {
-        if let Some(live) = app.board.live(id) {
-            live.cancel();
+/// Withdraws a caller's own ask. With the last one a job that is queued or running is canceled,
+/// and returned, and one that has ended goes.
+pub async fn withdraw(app: &App, caller: &Caller, id: &str) -> Result<Option<Seen>, AppError> {
+    let all = caller.scope == Scope::Admin;
+    match app.store.withdraw(&caller.principal, id, all, now_ms()).await? {
+        Withdrawn::Absent => Err(not_found(id)),
+        Withdrawn::NotAsked => Err(AppError::Forbidden(format!(
+            "none of your asks leads to recommendation {id}; deleting what others asked for needs \
+             a token of scope `admin`"
+        ))),
+        Withdrawn::Ask | Withdrawn::Recommendation => Ok(None),
+        Withdrawn::Canceled => {
+            if let Some(live) = app.board.live(id) {
+                live.cancel();
+            }
+            let job = Arc::new(fetch(app, id).await?);
+            app.board.announce(&job);
+            see(app, caller, job).await.map(Some)
         }
-        let job = fetch(app, id).await?;
-        app.board.announce(&Arc::new(job.clone()));
-        return Ok(Some(job));
     }
-    if app.store.delete_job(id).await? { Ok(None) } else { Err(not_found(id)) }
 }
 
 /// The placement plan of a finished recommendation as a file of the named format, with its

@@ -83,7 +83,8 @@ pub async fn of_job(app: &App, job: &JobRecord, asked: &Question) -> Result<Look
     Ok(LookedUp { directory: app.traces.clone(), inputs: read(text)? })
 }
 
-/// Removes what superseded uploads have left and no job needs; for when nobody is asking.
+/// Removes what superseded uploads have left and no job needs, and files whose row was never
+/// written; for when nobody is asking.
 pub async fn forget_superseded(app: &App) -> Result<(), StoreError> {
     let mut needed: BTreeSet<(String, String)> = BTreeSet::new();
     for text in app.store.needed_inputs().await? {
@@ -94,7 +95,9 @@ pub async fn forget_superseded(app: &App) -> Result<(), StoreError> {
     }
     let embeddings = app.store.list_embeddings().await?;
     needed.extend(embeddings.into_iter().map(|(id, digest)| (id, hex(&digest))));
-    app.traces.forget_versions(&needed).unwrap_or_else(|error| {
+    let kept: BTreeSet<String> = app.store.list_trace_ids().await?.into_iter().collect();
+    let forgotten = app.traces.forget_unknown(&kept);
+    forgotten.and_then(|()| app.traces.forget_versions(&needed)).unwrap_or_else(|error| {
         tracing::warn!(%error, "superseded files of traces stay behind");
     });
     Ok(())

@@ -19,13 +19,13 @@ use moe_gps_core::catalog::Catalog;
 use moe_gps_core::formats::trace::{Cut, Declared, TraceError};
 use moe_gps_core::trace::MAX_TOP_K;
 
-/// The body of an upload, as it arrives.
+/// The body of an upload, as it arrives; an empty piece is its end, and without one it broke off.
 pub type Pieces = mpsc::Receiver<io::Result<Bytes>>;
 
 /// What comes with an upload beside its bytes.
 #[derive(Debug, Clone, Default)]
 pub struct Labels {
-    /// `Content-Type`.
+    /// `Content-Type`, of which `application/octet-stream` leaves it to the bytes.
     pub content_type: String,
     /// `Content-Encoding`.
     pub content_encoding: Option<String>,
@@ -54,6 +54,19 @@ pub struct Kept {
 
 /// Takes a trace in.
 pub async fn take_trace(app: &Arc<App>, labels: Labels, pieces: Pieces) -> Result<Kept, AppError> {
+    finishing(keep_trace(Arc::clone(app), labels, pieces)).await
+}
+
+/// Does work to its end also where the client goes away, so that a file has its row.
+async fn finishing<T: Send + 'static>(
+    work: impl Future<Output = Result<T, AppError>> + Send + 'static,
+) -> Result<T, AppError> {
+    let done = tokio::spawn(work).await;
+    done.map_err(|error| AppError::Internal(format!("an upload panicked: {error}")))?
+}
+
+async fn keep_trace(app: Arc<App>, labels: Labels, pieces: Pieces) -> Result<Kept, AppError> {
+    let app = &app;
     let upload = Upload {
         declared: declared(&labels)?,
         content_type: labels.content_type,
@@ -96,6 +109,16 @@ pub async fn take_embedding(
     content_encoding: Option<String>,
     pieces: Pieces,
 ) -> Result<(), AppError> {
+    finishing(keep_embedding(Arc::clone(app), id, content_encoding, pieces)).await
+}
+
+async fn keep_embedding(
+    app: Arc<App>,
+    id: String,
+    content_encoding: Option<String>,
+    pieces: Pieces,
+) -> Result<(), AppError> {
+    let app = &app;
     crate::app::traces::fetch(app, &id).await?;
     let digest = {
         let (app, id) = (Arc::clone(app), id.clone());
@@ -214,21 +237,24 @@ fn from_hex(text: &str) -> Vec<u8> {
 struct Arriving {
     pieces: Pieces,
     piece: Bytes,
+    ended: bool,
 }
 
 impl Arriving {
     fn new(pieces: Pieces) -> Self {
-        Self { pieces, piece: Bytes::new() }
+        Self { pieces, piece: Bytes::new(), ended: false }
     }
 }
 
 impl Read for Arriving {
     fn read(&mut self, to: &mut [u8]) -> io::Result<usize> {
         while self.piece.is_empty() {
-            match self.pieces.blocking_recv() {
-                Some(piece) => self.piece = piece?,
-                None => return Ok(0),
+            if self.ended {
+                return Ok(0);
             }
+            let gone = || Err(io::Error::from(io::ErrorKind::ConnectionAborted));
+            self.piece = self.pieces.blocking_recv().unwrap_or_else(gone)?;
+            self.ended = self.piece.is_empty();
         }
         let n = to.len().min(self.piece.len());
         to[..n].copy_from_slice(&self.piece.split_to(n));
@@ -249,12 +275,21 @@ mod tests {
     #[test]
     fn an_arriving_body_is_read_across_its_pieces() {
         let (sender, pieces) = mpsc::channel(4);
-        for piece in ["ab", "", "cde"] {
+        for piece in ["ab", "cde", ""] {
             sender.blocking_send(Ok(Bytes::from(piece))).unwrap();
         }
         drop(sender);
         let mut text = String::new();
         Arriving::new(pieces).read_to_string(&mut text).unwrap();
         assert_eq!(text, "abcde");
+    }
+
+    #[test]
+    fn a_body_whose_sender_goes_away_has_no_end() {
+        let (sender, pieces) = mpsc::channel(4);
+        sender.blocking_send(Ok(Bytes::from("ab"))).unwrap();
+        drop(sender);
+        let error = Arriving::new(pieces).read_to_string(&mut String::new()).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
     }
 }

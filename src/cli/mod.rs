@@ -9,11 +9,13 @@ mod demo;
 pub mod launch;
 mod openapi;
 pub mod place;
+mod question;
 mod refused;
 pub mod reproduce;
 pub mod serve;
 pub mod sweep;
 mod sweep_table;
+mod token;
 pub mod trace;
 mod trace_report;
 pub mod validate;
@@ -50,6 +52,8 @@ enum Command {
     Advise(advise::Advise),
     /// Say how to start an engine so that it follows the answer to a question.
     Launch(launch::Launch),
+    /// Write the question of an engine that is started by a command line.
+    Question(question::Question),
     /// Say which strategy wins over a grid of one or two quantities of a question.
     Sweep(sweep::Sweep),
     /// Plan where experts go for a load, and write the file an engine loads.
@@ -72,6 +76,9 @@ enum Command {
     Validate(validate::Validate),
     /// Fit a device profile to tables of measured operators.
     Calibrate(calibrate::Calibrate),
+    /// Make, list and revoke the tokens of a service, also while it runs.
+    #[command(subcommand)]
+    Token(token::TokenCommand),
     /// Create or migrate the database of a data directory, and end.
     Migrate(Storage),
 }
@@ -163,6 +170,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         }
         Command::Reproduce(command) => reproduce::run(&command, &mut out),
         Command::Launch(command) => launch::run(&command, &mut out),
+        Command::Question(command) => question::run(&command, &mut out),
         Command::Sweep(command) => sweep::run(&command, &mut out),
         Command::Place(command) => place::run(&command, &mut out),
         Command::Openapi { operations } => openapi::print(&mut out, operations),
@@ -172,6 +180,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Catalog(command) => show_catalog(&command, &mut out),
         Command::Calibrate(command) => calibrate::run(&command, &mut out),
         Command::Validate(command) => validate::run(&command, &mut out),
+        Command::Token(command) => token::run(&command, &mut out),
         Command::Migrate(storage) => migrate(&storage),
     };
     done.map(|()| ExitCode::SUCCESS)

@@ -6,6 +6,7 @@
 
 use std::net::SocketAddr;
 use std::num::NonZero;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,8 +18,10 @@ use tokio_util::sync::CancellationToken;
 use crate::app::advisor::Advisor;
 use crate::app::clock::now_ms;
 use crate::app::context::{App, Queue, Uploads};
+use crate::app::error::AppError;
 use crate::app::ingest::TraceDirectory;
 use crate::app::live_jobs::Board;
+use crate::app::tokens::Gate;
 use crate::config::{Jobs, Settings};
 use crate::http::state::Service;
 use crate::http::{openapi, router, serve};
@@ -42,6 +45,7 @@ pub fn run(
     let ended = runtime.block_on(serve_until_stopped(settings, &dir, advisor, ready));
     dir.remove_address();
     runtime.shutdown_timeout(THREAD_GRACE);
+    telemetry::logs::finish();
     ended
 }
 
@@ -69,14 +73,25 @@ async fn serve_until_stopped(
     let (app, runner) = start(settings, dir, advisor).await.with_context(|| {
         format!("data directory {} cannot be used", settings.storage.data_dir.display())
     })?;
+    let loopback = address.ip().to_canonical().is_loopback();
+    if !loopback && !app.gate.is_closed() && !settings.access.insecure_no_auth {
+        runner.stop(&app, Duration::ZERO).await?;
+        anyhow::bail!(
+            "{address} is not loopback, and there is no token that would keep others out: make one \
+             with `moe-gps token create --data-dir {}`, or name a file of tokens with --token-file; \
+             --insecure-no-auth lets everybody in",
+            settings.storage.data_dir.display()
+        );
+    }
     let closing = CancellationToken::new();
-    let router = router(settings, &app);
+    let router = router(settings, &app, loopback);
     let serving = serve::serve(listener, router, &settings.limits, closing.clone());
     let mut serving = std::pin::pin!(serving);
     dir.write_address(address)?;
     tracing::info!(
         data_dir = %settings.storage.data_dir.display(),
         workers = settings.jobs.n_workers(),
+        synchronous = ?settings.storage.synchronous,
         "ready; the API page is http://{address}/docs"
     );
     if let Some(ready) = ready {
@@ -108,13 +123,16 @@ pub async fn start(
     settings: &Settings,
     dir: &DataDir,
     advisor: Arc<dyn Advisor>,
-) -> Result<(Arc<App>, Runner), StoreError> {
+) -> Result<(Arc<App>, Runner), AppError> {
     // Before anything is counted.
     telemetry::metrics::recorder();
     let store = Store::open(&dir.database(), &settings.storage).await?;
     store.probe_write(now_ms()).await?;
     let traces = TraceDirectory::open(dir.root())
         .map_err(|source| StoreError::Directory { path: dir.root().to_owned(), source })?;
+    let access = &settings.access;
+    let file = Some(&access.token_file).filter(|file| !file.is_empty()).map(PathBuf::from);
+    let gate = Gate::new(&store, file, access.insecure_no_auth).await?;
     let n_cores = std::thread::available_parallelism().map_or(1, NonZero::get);
     let (board, handovers) = Board::new(settings.jobs.n_workers());
     let app = Arc::new(App {
@@ -134,15 +152,23 @@ pub async fn start(
         checks: Arc::new(Semaphore::new(2 * n_cores)),
         sweeps: Semaphore::new(crate::app::sweep::AT_ONCE),
         queue: queue(&settings.jobs),
+        gate,
     });
     crate::app::references::forget_superseded(&app).await?;
     let runner = Runner::start(&app, handovers).await?;
     Ok((app, runner))
 }
 
-/// The whole surface over a started service.
-pub fn router(settings: &Settings, app: &Arc<App>) -> axum::Router {
+/// The whole surface over a started service, which may listen to this machine only.
+pub fn router(settings: &Settings, app: &Arc<App>, loopback: bool) -> axum::Router {
+    let names = || {
+        let names = settings.access.allowed_hosts.split(',');
+        let names = names.map(|name| name.trim().to_ascii_lowercase());
+        names.filter(|name| !name.is_empty()).collect()
+    };
     router::router(Service {
+        own_names: loopback.then(names),
+        guard_metrics: settings.access.guard_metrics,
         app: Arc::clone(app),
         limits: Arc::new(settings.limits.clone()),
         openapi: openapi::json().into(),
@@ -152,6 +178,7 @@ pub fn router(settings: &Settings, app: &Arc<App>) -> axum::Router {
 fn queue(jobs: &Jobs) -> Queue {
     Queue {
         limit: jobs.queue_limit,
+        principal_limit: jobs.queue_limit_per_principal,
         lease_ms: i64::from(jobs.lease_s.max(1)) * 1000,
         max_attempts: jobs.max_attempts.max(1),
     }

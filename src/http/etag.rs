@@ -18,19 +18,42 @@ pub(super) fn etag(body: &[u8]) -> Option<HeaderValue> {
     HeaderValue::try_from(tag).ok()
 }
 
+/// What stands at the end of the tag of a compressed body.
+const COMPRESSED: &str = "-gzip";
+
+/// The tag of the same body compressed.
+pub(super) fn compressed_tag(etag: &HeaderValue) -> Option<HeaderValue> {
+    let tag = etag.to_str().ok()?.strip_suffix('"')?;
+    HeaderValue::try_from(format!("{tag}{COMPRESSED}\"")).ok()
+}
+
 /// Whether the client has this entity already (RFC 9110 section 13.1.2).
 pub(super) fn is_known(headers: &HeaderMap, etag: &HeaderValue) -> bool {
     let Ok(etag) = etag.to_str() else { return false };
     let known = headers.get_all(header::IF_NONE_MATCH).iter();
     known.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).any(|tag| {
         let tag = tag.trim();
-        tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag
+        let tag = tag.strip_prefix("W/").unwrap_or(tag);
+        let plain = tag.strip_suffix('"').and_then(|tag| tag.strip_suffix(COMPRESSED));
+        tag == "*"
+            || tag == etag
+            || plain.is_some_and(|plain| etag.strip_suffix('"') == Some(plain))
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_tag_of_a_compressed_body_stands_for_the_same() {
+        let tag = etag(b"body").unwrap();
+        let compressed = compressed_tag(&tag).unwrap();
+        assert_ne!(tag, compressed);
+        let mut headers = HeaderMap::new();
+        headers.insert(header::IF_NONE_MATCH, compressed);
+        assert!(is_known(&headers, &tag) && !is_known(&headers, &etag(b"other").unwrap()));
+    }
 
     #[test]
     fn tags_match_weakly_in_lists_and_by_star() {

@@ -110,7 +110,9 @@ pub fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-fn is_sent_as(headers: &HeaderMap, media_type: &str) -> bool {
+/// Whether a body is sent as this media type, whatever its parameters.
+#[must_use]
+pub fn is_sent_as(headers: &HeaderMap, media_type: &str) -> bool {
     let Some(content_type) = headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()) else {
         return false;
     };

@@ -2,22 +2,29 @@
 //!
 //! 1. request id: taken from `X-Request-Id` or made, and echoed
 //! 2. log: one event per request, in a span that carries the id
-//! 3. problem: errors get their body, their path and the id
-//! 4. metrics: count, time, in flight, by route template
-//! 5. refused bodies are read to their end
-//! 6. panic guard
-//! 7. body limit and pause limit, for uploads too; time limit, except for uploads
+//! 3. headers for browsers: types are not guessed, pages load nothing from elsewhere
+//! 4. compression, where the client asks for it
+//! 5. problem: errors get their body, their path and the id
+//! 6. metrics: count, time, in flight, by route template
+//! 7. refused bodies are read to their end
+//! 8. token and scope; on loopback the names that may be asked for
+//! 9. panic guard
+//! 10. body limit and pause limit, for uploads too; time limit, except for uploads
 
+use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request};
-use axum::http::{HeaderName, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use tower::ServiceBuilder;
+use tower::{Service as TowerService, ServiceBuilder};
+use tower_http::CompressionLevel;
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use tower_http::compression::predicate::{DefaultPredicate, Predicate, SizeAbove};
 use tower_http::limit::RequestBodyLimitLayer;
 use tower_http::request_id::{
     MakeRequestUuid, PropagateRequestIdLayer, RequestId, SetRequestIdLayer,
@@ -27,7 +34,9 @@ use tower_http::trace::TraceLayer;
 use tracing::Span;
 
 use crate::config::Limits;
+use crate::http::access::admit;
 use crate::http::discard_body::drain_refused;
+use crate::http::etag::compressed_tag;
 use crate::http::problem::{Failure, PROBLEM_JSON};
 use crate::http::state::Service;
 use crate::telemetry::metrics as names;
@@ -44,7 +53,8 @@ pub(super) fn limit_time(routes: Router<Service>, limits: &Limits) -> Router<Ser
 }
 
 /// The routes with all that happens to every request.
-pub(super) fn wrap(routes: Router<Service>, limits: &Limits) -> Router<Service> {
+pub(super) fn wrap(routes: Router<Service>, service: &Service) -> Router<Service> {
+    let limits = &service.limits;
     let pause = Duration::from_secs_f64(limits.body_timeout_s.max(0.001));
     // A little above what uploads check themselves, so that their own words are heard.
     let upload = limits.max_upload_bytes.saturating_add(1 << 16);
@@ -73,9 +83,17 @@ pub(super) fn wrap(routes: Router<Service>, limits: &Limits) -> Router<Service> 
             .layer(SetRequestIdLayer::new(X_REQUEST_ID, MakeRequestUuid))
             .layer(PropagateRequestIdLayer::new(X_REQUEST_ID))
             .layer(trace)
+            .layer(middleware::from_fn(mind_browsers))
+            .layer(middleware::from_fn(tag_compressed))
+            .layer(
+                CompressionLayer::new()
+                    .quality(CompressionLevel::Fastest)
+                    .compress_when(DefaultPredicate::new().and(SizeAbove::new(LEAST_COMPRESSED))),
+            )
             .layer(middleware::from_fn(write_problem))
             .layer(middleware::from_fn(measure))
             .layer(middleware::from_fn(drain_refused))
+            .layer(middleware::from_fn_with_state(service.clone(), admit))
             .layer(CatchPanicLayer::custom(|panic: Box<dyn std::any::Any + Send>| {
                 let text = panic.downcast_ref::<String>().map(String::as_str);
                 let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
@@ -85,6 +103,64 @@ pub(super) fn wrap(routes: Router<Service>, limits: &Limits) -> Router<Service> 
             .layer(RequestBodyTimeoutLayer::new(pause))
             .map_request(|request: Request<_>| request.map(Body::new)),
     )
+}
+
+/// The service that takes a path with a slash at its end for the one without; the page at `/docs`
+/// alone is a folder.
+pub(super) fn without_slash(
+    routes: Router,
+) -> impl TowerService<Request, Response = Response, Error = Infallible, Future: Send>
++ Clone
++ Send
++ Sync {
+    ServiceBuilder::new()
+        .map_request(|mut request: Request| {
+            let uri = request.uri();
+            let path = uri.path().trim_end_matches('/');
+            if path.len() < uri.path().len() && !path.is_empty() && !path.starts_with("/docs") {
+                let query = uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+                let mut parts = uri.clone().into_parts();
+                parts.path_and_query = format!("{path}{query}").parse().ok();
+                if let Ok(uri) = Uri::from_parts(parts) {
+                    *request.uri_mut() = uri;
+                }
+            }
+            request
+        })
+        .service(routes)
+}
+
+/// Below this, compression saves no packet: what one holds on Ethernet, bytes.
+const LEAST_COMPRESSED: u64 = 1400;
+
+/// Another form of a body has another tag (RFC 9110 section 8.8.3).
+async fn tag_compressed(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    if response.headers().contains_key(header::CONTENT_ENCODING)
+        && let Some(tag) = response.headers().get(header::ETAG)
+        && let Some(tag) = compressed_tag(tag)
+    {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    response
+}
+
+/// What a page may load: what the service answers, and what stands in it. The report of a trace
+/// has its styles inside, the API page its pictures.
+const CONTENT_POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+     object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+);
+
+async fn mind_browsers(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
+    if kind.is_some_and(|kind| kind.starts_with("text/html")) {
+        headers.insert(header::CONTENT_SECURITY_POLICY, CONTENT_POLICY);
+    }
+    response
 }
 
 fn request_id<B>(request: &Request<B>) -> Option<&str> {
@@ -136,10 +212,9 @@ async fn measure(request: Request, next: Next) -> Response {
     // The template, never the path: a label must not grow with what clients ask for.
     let route = matched.map_or_else(|| "none".to_owned(), |path| path.as_str().to_owned());
     let method = method_name(request.method());
-    let in_flight = metrics::gauge!(names::HTTP_IN_FLIGHT);
-    in_flight.increment(1.0);
+    let in_flight = InFlight::new();
     let response = next.run(request).await;
-    in_flight.decrement(1.0);
+    drop(in_flight);
     let status = response.status().as_u16().to_string();
     metrics::histogram!(names::HTTP_SECONDS, "method" => method, "route" => route.clone())
         .record(began.elapsed());
@@ -148,6 +223,22 @@ async fn measure(request: Request, next: Next) -> Response {
     )
     .increment(1);
     response
+}
+
+/// A request that is being answered, also where its client goes away and nobody polls any more.
+struct InFlight;
+
+impl InFlight {
+    fn new() -> Self {
+        metrics::gauge!(names::HTTP_IN_FLIGHT).increment(1.0);
+        Self
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        metrics::gauge!(names::HTTP_IN_FLIGHT).decrement(1.0);
+    }
 }
 
 fn method_name(method: &axum::http::Method) -> &'static str {

@@ -4,9 +4,11 @@
 //! `app` and answer; [`problem`] is the only place where an error becomes a status;
 //! [`layers`] holds what happens to every request, in order.
 
+mod access;
 pub mod api;
 mod discard_body;
 mod etag;
+mod export;
 pub mod extract;
 pub mod layers;
 pub mod openapi;

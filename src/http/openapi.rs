@@ -1,6 +1,12 @@
 //! The API description: what the routes say, with the words that belong to all of them.
 
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
 use utoipa::OpenApi;
+
+use crate::http::access;
+use crate::telemetry::metrics::declare_operation;
 
 /// What belongs to all operations.
 #[derive(OpenApi)]
@@ -23,36 +29,185 @@ use utoipa::OpenApi;
 )]
 pub struct Description;
 
+/// The example of a question.
+const QUESTION: &str = include_str!("../../examples/questions/paper-mixtral-a100.json");
+/// A shipped profile, which under another id is the example of a registered one.
+const DEVICE: &str = include_str!("../../catalog/devices/l40s.toml");
+
 /// The whole description as it is served and committed.
 #[must_use]
 pub fn json() -> String {
-    let (_, api) = crate::http::router::documented().split_for_parts();
-    let mut text = api.to_pretty_json().unwrap_or_default();
+    // A value of strings, numbers and lists always serialises.
+    let mut text = serde_json::to_string_pretty(&description()).unwrap_or_default();
     text.push('\n');
     text
+}
+
+/// The description as the routes give it, with what holds for all of them.
+fn description() -> Value {
+    let (_, api) = crate::http::router::documented().split_for_parts();
+    let mut api = serde_json::to_value(&api).unwrap_or_default();
+    name_schemas(&mut api);
+    for (path, methods) in api["paths"].as_object_mut().into_iter().flatten() {
+        for (method, operation) in methods.as_object_mut().into_iter().flatten() {
+            complete(path, method, operation);
+        }
+    }
+    api["security"] = json!([{}, {"bearer": []}, {"basic": []}]);
+    api["components"]["securitySchemes"] = json!({
+        "bearer": {"type": "http", "scheme": "bearer",
+                   "description": "A token as `moe-gps token create` prints it"},
+        "basic": {"type": "http", "scheme": "basic",
+                  "description": "Any user name, and a token as the password"},
+    });
+    api["servers"] = json!([{"url": "/", "description": "The service that answers this"}]);
+    api
+}
+
+/// Gives schemas the names of what they describe: types that only write a body end in `Body`.
+fn name_schemas(api: &mut Value) {
+    let Some(schemas) = api["components"]["schemas"].as_object_mut() else { return };
+    let mut renamed = BTreeMap::new();
+    for name in schemas.keys() {
+        if let Some(short) = name.strip_suffix("Body")
+            && !schemas.contains_key(short)
+        {
+            renamed.insert(name.clone(), short.to_owned());
+        }
+    }
+    *schemas = std::mem::take(schemas)
+        .into_iter()
+        .map(|(name, schema)| (renamed.get(&name).cloned().unwrap_or(name), schema))
+        .collect();
+    schemas.sort_keys();
+    refer(api, &renamed);
+}
+
+fn refer(value: &mut Value, renamed: &BTreeMap<String, String>) {
+    match value {
+        Value::Object(fields) => {
+            if let Some(Value::String(target)) = fields.get_mut("$ref")
+                && let Some(name) = target.strip_prefix(SCHEMAS)
+                && let Some(short) = renamed.get(name)
+            {
+                *target = format!("{SCHEMAS}{short}");
+            }
+            fields.values_mut().for_each(|field| refer(field, renamed));
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| refer(item, renamed)),
+        _ => {}
+    }
+}
+
+/// Where schemas stand in the description.
+const SCHEMAS: &str = "#/components/schemas/";
+
+/// Adds to an operation what its handler does not say, because it holds for all.
+fn complete(path: &str, method: &str, operation: &mut Value) {
+    if access::is_open(path) {
+        operation["security"] = json!([]);
+    } else {
+        let problem = json!({"application/problem+json":
+            {"schema": {"$ref": format!("{SCHEMAS}Problem")}}});
+        let challenge = json!({"WWW-Authenticate": {
+            "description": "`Bearer` and `Basic`", "schema": {"type": "string"}}});
+        operation["responses"]["401"] = json!({
+            "description": "Tokens are in force, and the request has none that counts",
+            "headers": challenge, "content": problem});
+        operation["responses"]["403"] = json!({
+            "description": "The token may not do this, or the request comes from a web page of \
+                            another origin",
+            "content": problem});
+    }
+    if let Some(responses) = operation["responses"].as_object_mut() {
+        responses.sort_keys();
+        for (status, response) in responses {
+            if ["429", "503"].contains(&status.as_str()) {
+                response["headers"] = json!({"Retry-After": {
+                    "description": "Seconds after which trying again makes sense",
+                    "schema": {"type": "integer", "minimum": 0}}});
+            }
+        }
+    }
+    // One line is both to tools that ask for the longer text.
+    if operation.get("description").is_none() {
+        operation["description"] = operation["summary"].clone();
+    }
+    // Generators take the first type of a body.
+    if let Some(content) = operation["requestBody"]["content"].as_object_mut()
+        && let Some(bytes) = content.shift_remove("application/octet-stream")
+    {
+        content.shift_insert(0, "application/octet-stream".to_owned(), bytes);
+    }
+    for (media_type, example) in examples(path, method) {
+        operation["requestBody"]["content"][media_type]["example"] = example;
+    }
+}
+
+/// Bodies that the service answers as they are.
+fn examples(path: &str, method: &str) -> Vec<(&'static str, Value)> {
+    let question = || serde_json::from_str::<Value>(QUESTION).unwrap_or_default();
+    let device = DEVICE.replacen("id = \"l40s\"", "id = \"our-l40s\"", 1);
+    match (method, path) {
+        ("post", "/v1/recommendations") => vec![("application/json", question())],
+        ("post", "/v1/sweeps") => {
+            let axes = json!([{"parameter": "skewness", "values": [1.0, 1.5, 2.0]}]);
+            vec![("application/json", json!({"question": question(), "axes": axes}))]
+        }
+        ("post", "/v1/traces") => vec![
+            (
+                "application/json",
+                json!({"counts": [[[40, 30, 20, 10], [25, 25, 25, 25]],
+                                                   [[30, 40, 10, 20], [20, 30, 25, 25]]]}),
+            ),
+            ("text/csv", json!("layer,expert,count\n0,0,40\n0,1,60\n1,0,55\n1,1,45\n")),
+        ],
+        ("post", "/v1/devices") => {
+            let profile: Value = toml::from_str(&device).unwrap_or_default();
+            vec![("application/json", profile), ("application/toml", json!(device))]
+        }
+        ("put", "/v1/recommendations/{id}/labels") => {
+            vec![("application/json", json!({"team": "search"}))]
+        }
+        _ => Vec::new(),
+    }
+}
+
+/// Every operation: method, path and what is said of it.
+fn each_operation(api: &Value) -> impl Iterator<Item = (String, &str, &Value)> {
+    let paths = api["paths"].as_object().into_iter().flatten();
+    paths.flat_map(|(path, methods)| {
+        let methods = methods.as_object().into_iter().flatten();
+        methods.map(move |(method, operation)| (method.to_uppercase(), path.as_str(), operation))
+    })
 }
 
 /// Every operation on one line: `operation_id METHOD /path`.
 #[must_use]
 pub fn operations() -> String {
-    let (_, api) = crate::http::router::documented().split_for_parts();
-    let api = serde_json::to_value(&api).unwrap_or_default();
-    let mut lines = Vec::new();
-    for (path, methods) in api["paths"].as_object().into_iter().flatten() {
-        for (method, operation) in methods.as_object().into_iter().flatten() {
-            if let Some(id) = operation["operationId"].as_str() {
-                lines.push(format!("{id:<28} {:<6} {path}\n", method.to_uppercase()));
-            }
-        }
-    }
+    let api = description();
+    let mut lines: Vec<String> = each_operation(&api)
+        .filter_map(|(method, path, operation)| {
+            let id = operation["operationId"].as_str()?;
+            Some(format!("{id:<28} {method:<6} {path}\n"))
+        })
+        .collect();
     lines.sort();
     lines.concat()
+}
+
+/// Makes every operation with its statuses known to the metrics.
+pub(super) fn declare_operations() {
+    for (method, path, operation) in each_operation(&description()) {
+        let statuses = operation["responses"].as_object().into_iter().flatten();
+        let statuses: Vec<&str> = statuses.map(|(status, _)| status.as_str()).collect();
+        declare_operation(&method, path, &statuses);
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::Value;
 
     fn references<'a>(value: &'a Value, found: &mut Vec<&'a str>) {
         match value {

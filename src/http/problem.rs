@@ -16,6 +16,12 @@ use moe_gps_core::formats::trace::TraceError;
 /// Media type of every error.
 pub const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
+/// How a token may be presented (RFC 6750, RFC 7617).
+const CHALLENGES: [HeaderValue; 2] = [
+    HeaderValue::from_static("Bearer"),
+    HeaderValue::from_static("Basic realm=\"moe-gps\", charset=\"UTF-8\""),
+];
+
 /// Title of every 413.
 const TOO_LARGE: &str = "Body too large";
 /// How soon a client may try again after the queue was full, seconds.
@@ -71,6 +77,17 @@ impl Failure {
     /// Nothing has this id or path.
     pub fn not_found(detail: impl Into<String>) -> Self {
         Self::new("not-found", "Not found", StatusCode::NOT_FOUND, detail)
+    }
+
+    /// The request has no token that counts.
+    pub fn unauthenticated(detail: impl Into<String>) -> Self {
+        let status = StatusCode::UNAUTHORIZED;
+        Self::new("unauthenticated", "Token needed", status, detail)
+    }
+
+    /// The caller may not do this.
+    pub fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new("forbidden", "Forbidden", StatusCode::FORBIDDEN, detail)
     }
 
     /// The database or the disk cannot be written right now.
@@ -165,6 +182,12 @@ impl From<AppError> for Failure {
                 let failure = Self::new("queue-full", "Queue full", status, detail);
                 Self { retry_after_s: Some(RETRY_QUEUE_S), ..failure }
             }
+            AppError::TooManyQueued { .. } => {
+                let status = StatusCode::TOO_MANY_REQUESTS;
+                let failure = Self::new("too-many-queued", "Too many queued", status, detail);
+                Self { retry_after_s: Some(RETRY_QUEUE_S), ..failure }
+            }
+            AppError::Forbidden(detail) => Self::forbidden(detail),
             AppError::Store(error) if error.is_passing() => Self::storage(&detail, &error),
             AppError::Upload(error) => error.into(),
             other => Self::internal(chain(&other)),
@@ -182,9 +205,9 @@ impl From<TraceError> for Failure {
     fn from(error: TraceError) -> Self {
         let detail = error.to_string();
         match error {
-            TraceError::UnknownFormat(_) | TraceError::UnknownEncoding(_) => {
-                Self::unsupported(detail)
-            }
+            TraceError::UnknownFormat(_)
+            | TraceError::Unrecognized
+            | TraceError::UnknownEncoding(_) => Self::unsupported(detail),
             TraceError::Unreadable(_) => {
                 Self::new("unreadable-trace", "Unreadable trace", StatusCode::BAD_REQUEST, detail)
             }
@@ -218,6 +241,11 @@ impl IntoResponse for Failure {
         let status =
             StatusCode::from_u16(self.problem.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = status.into_response();
+        if status == StatusCode::UNAUTHORIZED {
+            for challenge in CHALLENGES {
+                response.headers_mut().append(header::WWW_AUTHENTICATE, challenge);
+            }
+        }
         if let Some(seconds) = self.retry_after_s {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }

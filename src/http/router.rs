@@ -7,7 +7,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::http::api::{catalog, devices, health, recommendations, report, sweeps, traces};
-use crate::http::openapi::Description;
+use crate::http::openapi::{self, Description};
 use crate::http::state::Service;
 use crate::http::{layers, page};
 
@@ -19,6 +19,8 @@ fn quick() -> OpenApiRouter<Service> {
             recommendations::get_recommendation,
             recommendations::delete_recommendation
         ))
+        .routes(routes!(recommendations::compare_recommendations))
+        .routes(routes!(recommendations::put_labels))
         .routes(routes!(recommendations::get_placement))
         .routes(routes!(recommendations::get_launch))
         .routes(routes!(sweeps::sweep))
@@ -56,11 +58,14 @@ fn aliases() -> Router<Service> {
         .route("/ready", get(health::readyz))
 }
 
-/// The service as one router.
+/// The service as one router; a slash at the end of a path changes nothing.
 pub fn router(service: Service) -> Router {
+    openapi::declare_operations();
     let (quick, _) = quick().split_for_parts();
     let (uploads, _) = uploads().split_for_parts();
     let quick = quick.merge(aliases()).merge(page::routes());
     let routes = layers::limit_time(quick, &service.limits).merge(uploads);
-    layers::wrap(routes, &service.limits).with_state(service)
+    let routes = layers::wrap(routes, &service).with_state(service);
+    // Around the routes, because it changes which one is taken.
+    Router::new().fallback_service(layers::without_slash(routes))
 }

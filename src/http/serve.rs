@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
+use axum::{Extension, Router};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -16,6 +16,10 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::config::Limits;
+
+/// Marks a request that came over a connection.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct OnWire;
 
 /// Pause after a connection could not be accepted, as when files run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -32,6 +36,7 @@ pub async fn serve(
     let open = Arc::new(Semaphore::new(limits.max_connections.max(1)));
     let head = Duration::from_secs_f64(limits.header_timeout_s.max(0.001));
     let connections = TaskTracker::new();
+    let router = router.layer(Extension(OnWire));
     loop {
         let accepting = async {
             let place = Arc::clone(&open).acquire_owned().await;

@@ -3,8 +3,8 @@
 use std::error::Error;
 use std::io;
 
-use axum::body::Body;
-use futures_util::StreamExt;
+use axum::body::Bytes;
+use futures_util::{Stream, StreamExt};
 use tokio::sync::mpsc;
 use tower_http::timeout::TimeoutError;
 
@@ -14,17 +14,24 @@ use crate::app::uploads::Pieces;
 const PIECES_AHEAD: usize = 4;
 
 /// Feeds `body` to `take`, which may end before it has read all.
-pub(super) async fn feed<T>(body: Body, take: impl AsyncFnOnce(Pieces) -> T) -> T {
+pub(super) async fn feed<T, E: Error + Send + Sync + 'static>(
+    body: &mut (impl Stream<Item = Result<Bytes, E>> + Unpin),
+    take: impl AsyncFnOnce(Pieces) -> T,
+) -> T {
     let (sender, pieces) = mpsc::channel(PIECES_AHEAD);
     let feeding = async move {
-        let mut stream = body.into_data_stream();
-        while let Some(piece) = stream.next().await {
+        while let Some(piece) = body.next().await {
             let piece = piece.map_err(|error| io::Error::new(kind(&error), error));
             let broken = piece.is_err();
+            if piece.as_ref().is_ok_and(Bytes::is_empty) {
+                continue;
+            }
             if sender.send(piece).await.is_err() || broken {
-                break;
+                return;
             }
         }
+        // The end; nobody takes it who has refused the rest.
+        let _ = sender.send(Ok(Bytes::new())).await;
     };
     // Feeding ends with the body, or because nobody takes any more.
     let ((), taken) = tokio::join!(feeding, take(pieces));
@@ -32,8 +39,8 @@ pub(super) async fn feed<T>(body: Body, take: impl AsyncFnOnce(Pieces) -> T) -> 
 }
 
 /// Whether a body broke off or only paused for too long.
-pub(super) fn kind(error: &axum::Error) -> io::ErrorKind {
-    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+pub(super) fn kind(error: &(dyn Error + 'static)) -> io::ErrorKind {
+    let mut cause = Some(error);
     while let Some(error) = cause {
         if error.is::<TimeoutError>() {
             return io::ErrorKind::TimedOut;

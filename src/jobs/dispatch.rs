@@ -45,6 +45,8 @@ pub(super) async fn dispatch(
             }
             _ = poll.tick() => {
                 app.board.beat(now_ms());
+                // Without it, times that nobody scrapes are kept one by one.
+                names::recorder().run_upkeep();
                 if let Err(error) = maintain(&app, polls).await {
                     tracing::warn!(error = %error, "the queue could not be looked after");
                 }

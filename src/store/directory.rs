@@ -6,6 +6,9 @@ use std::path::{Path, PathBuf};
 
 use crate::store::StoreError;
 
+/// Name of the database within the data directory.
+pub const DATABASE: &str = "moe-gps.db";
+
 /// A data directory that belongs to this process until dropped.
 #[derive(Debug)]
 pub struct DataDir {
@@ -46,7 +49,7 @@ impl DataDir {
     /// The database file.
     #[must_use]
     pub fn database(&self) -> PathBuf {
-        self.root.join("moe-gps.db")
+        self.root.join(DATABASE)
     }
 
     /// The directory itself.

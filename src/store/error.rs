@@ -25,6 +25,24 @@ pub enum StoreError {
     /// The disk, or the room the database was given, is full.
     #[error("the database has no room left to write; free space or raise --max-database-bytes")]
     Full(#[source] sqlx::Error),
+    /// The disk failed to read or write.
+    #[error(
+        "the disk failed under the database; look at the system's log, the mount and quotas, and \
+         check the file with `sqlite3 FILE 'pragma integrity_check'`"
+    )]
+    Io(#[source] sqlx::Error),
+    /// The file is no database any more.
+    #[error(
+        "the database file is damaged; see which part with `sqlite3 FILE 'pragma integrity_check'`, \
+         and go back to a backup"
+    )]
+    Damaged(#[source] sqlx::Error),
+    /// The file is not where it was opened.
+    #[error("the database file is gone from {}; what is written now is lost", path.display())]
+    Gone {
+        /// Where it was.
+        path: PathBuf,
+    },
     /// The database may not be written.
     #[error("the database cannot be written; check its file's permissions and the mount")]
     ReadOnly(#[source] sqlx::Error),
@@ -49,7 +67,15 @@ impl StoreError {
     /// Whether trying again later may succeed without a change to the program.
     #[must_use]
     pub fn is_passing(&self) -> bool {
-        matches!(self, Self::Full(_) | Self::ReadOnly(_) | Self::Busy(_))
+        matches!(
+            self,
+            Self::Full(_)
+                | Self::Io(_)
+                | Self::Damaged(_)
+                | Self::Gone { .. }
+                | Self::ReadOnly(_)
+                | Self::Busy(_)
+        )
     }
 
     /// A short name for metrics.
@@ -59,6 +85,9 @@ impl StoreError {
             Self::Directory { .. } => "directory",
             Self::InUse { .. } => "in_use",
             Self::Full(_) => "full",
+            Self::Io(_) => "io",
+            Self::Damaged(_) => "damaged",
+            Self::Gone { .. } => "gone",
             Self::ReadOnly(_) => "read_only",
             Self::Busy(_) => "busy",
             Self::Schema(_) => "schema",
@@ -74,8 +103,10 @@ mod code {
     pub(super) const LOCKED: u32 = 6;
     pub(super) const READONLY: u32 = 8;
     pub(super) const IOERR: u32 = 10;
+    pub(super) const CORRUPT: u32 = 11;
     pub(super) const FULL: u32 = 13;
     pub(super) const CANTOPEN: u32 = 14;
+    pub(super) const NOTADB: u32 = 26;
 }
 
 impl From<sqlx::Error> for StoreError {
@@ -89,8 +120,9 @@ impl From<sqlx::Error> for StoreError {
         let found = match extended.map(|code| code & 0xff) {
             Some(code::READONLY | code::CANTOPEN) => Self::ReadOnly,
             Some(code::BUSY | code::LOCKED) => Self::Busy,
-            // A write that fails below SQLite is a quota or a vanished disk.
-            Some(code::FULL | code::IOERR) => Self::Full,
+            Some(code::FULL) => Self::Full,
+            Some(code::IOERR) => Self::Io,
+            Some(code::CORRUPT | code::NOTADB) => Self::Damaged,
             _ => Self::Database,
         };
         let error = found(error);

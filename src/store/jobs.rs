@@ -1,4 +1,4 @@
-//! Recommendations as jobs: insert, claim, extend, finish, cancel, fetch, delete.
+//! Recommendations as jobs: insert, claim, extend, finish, fetch.
 //!
 //! A job is owned by a lease: the row says which instance works on it and until when.
 //! Finishing names the owner and the attempt, so that a worker that lost its lease
@@ -7,6 +7,7 @@
 use sqlx::sqlite::SqliteRow;
 use sqlx::{Executor, FromRow, Row, Sqlite};
 
+use crate::store::asks::{self, NewAsk};
 use crate::store::keys::{self, Key};
 use crate::store::{Store, StoreError};
 use crate::wire::job::Status;
@@ -80,6 +81,25 @@ pub struct Lease<'a> {
     pub until_ms: i64,
 }
 
+/// A job to be stored, with the ask that it answers.
+#[derive(Debug, Clone, Copy)]
+pub struct NewJob<'a> {
+    /// The job.
+    pub job: &'a JobRecord,
+    /// Who asks; the ask has the id of the job.
+    pub ask: NewAsk<'a>,
+    /// The traces it needs.
+    pub trace_ids: &'a [String],
+    /// The client's own name for the request.
+    pub key: Option<Key<'a>>,
+    /// The lease, where a worker is on it already.
+    pub lease: Option<Lease<'a>>,
+    /// Questions that may wait.
+    pub queue_limit: u32,
+    /// Questions of one principal that may wait, where there is a bound.
+    pub principal_limit: Option<u32>,
+}
+
 /// How a job ended.
 #[derive(Debug, Clone)]
 pub struct Outcome {
@@ -115,7 +135,11 @@ const INSERT: &str = "insert into recommendation
      created_ms, started_ms, trace_ids, request, inputs)
     select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13
     where $3 = 'running'
-       or (select count(*) from recommendation where status = 'queued') < $14
+       or ((select count(*) from recommendation where status = 'queued') < $14
+           and ($16 is null
+                or (select count(*) from recommendation as waiting
+                    join ask on ask.recommendation_id = waiting.id and ask.principal = $15
+                    where waiting.status = 'queued') < $16))
     on conflict (digest) where status in ('queued', 'running', 'succeeded') do nothing";
 
 const CLAIM: &str = "update recommendation
@@ -125,45 +149,37 @@ const CLAIM: &str = "update recommendation
     returning *";
 
 impl Store {
-    /// Stores a new job, queued or, with a lease, already running, together with its key.
-    pub async fn insert_job(
-        &self,
-        job: &JobRecord,
-        trace_ids: &[String],
-        key: Option<Key<'_>>,
-        lease: Option<Lease<'_>>,
-        queue_limit: u32,
-    ) -> Result<Inserted, StoreError> {
-        if trace_ids.is_empty() && key.is_none() {
-            return Ok(insert(&self.writer, job, lease, queue_limit).await?);
-        }
+    /// Stores a new job, queued or, with a lease, already running, together with its ask and key.
+    pub async fn insert_job(&self, new: NewJob<'_>) -> Result<Inserted, StoreError> {
+        let job = new.job;
         let mut transaction = self.writer.begin_with("begin immediate").await?;
-        let inserted = insert(&mut *transaction, job, lease, queue_limit).await?;
-        if inserted == Inserted::New {
-            for trace_id in trace_ids {
-                let linked = sqlx::query(
-                    "insert into recommendation_trace (trace_id, recommendation_id)
-                     select id, $2 from trace where id = $1
-                     on conflict (trace_id, recommendation_id) do nothing",
-                )
-                .bind(trace_id)
-                .bind(&job.id)
-                .execute(&mut *transaction)
-                .await?;
-                if linked.rows_affected() == 0 {
-                    transaction.rollback().await?;
-                    return Ok(Inserted::TraceGone);
-                }
-            }
-            if let Some(key) = key
-                && !keys::insert(&mut *transaction, key, &job.id, job.created_ms).await?
-            {
+        if !insert(&mut *transaction, new).await? {
+            return Ok(Inserted::Not);
+        }
+        asks::insert(&mut *transaction, &job.id, new.ask).await?;
+        for trace_id in new.trace_ids {
+            let linked = sqlx::query(
+                "insert into recommendation_trace (trace_id, recommendation_id)
+                 select id, $2 from trace where id = $1
+                 on conflict (trace_id, recommendation_id) do nothing",
+            )
+            .bind(trace_id)
+            .bind(&job.id)
+            .execute(&mut *transaction)
+            .await?;
+            if linked.rows_affected() == 0 {
                 transaction.rollback().await?;
-                return Ok(Inserted::KeyUsed);
+                return Ok(Inserted::TraceGone);
             }
+        }
+        if let Some(key) = new.key
+            && !keys::insert(&mut *transaction, key, &job.id, job.created_ms).await?
+        {
+            transaction.rollback().await?;
+            return Ok(Inserted::KeyUsed);
         }
         transaction.commit().await?;
-        Ok(inserted)
+        Ok(Inserted::New)
     }
 
     /// The live or finished job that answers this digest.
@@ -292,41 +308,13 @@ impl Store {
         .await?;
         Ok(requeued.rows_affected())
     }
-
-    /// Ends a queued or running job as canceled; false when it had ended before.
-    pub async fn cancel_job(&self, id: &str, now_ms: i64) -> Result<bool, StoreError> {
-        let canceled = sqlx::query(
-            "update recommendation
-             set status = 'canceled', finished_ms = $2, phase = null, inputs = null,
-                 lease_owner = null, lease_until_ms = null
-             where id = $1 and status in ('queued', 'running')",
-        )
-        .bind(id)
-        .bind(now_ms)
-        .execute(&self.writer)
-        .await?;
-        Ok(0 < canceled.rows_affected())
-    }
-
-    /// Removes a job that has ended; false when there is none.
-    pub async fn delete_job(&self, id: &str) -> Result<bool, StoreError> {
-        let deleted = sqlx::query(
-            "delete from recommendation
-             where id = $1 and status in ('succeeded', 'failed', 'canceled')",
-        )
-        .bind(id)
-        .execute(&self.writer)
-        .await?;
-        Ok(0 < deleted.rows_affected())
-    }
 }
 
 async fn insert<'c>(
     executor: impl Executor<'c, Database = Sqlite>,
-    job: &JobRecord,
-    lease: Option<Lease<'_>>,
-    queue_limit: u32,
-) -> Result<Inserted, sqlx::Error> {
+    new: NewJob<'_>,
+) -> Result<bool, sqlx::Error> {
+    let NewJob { job, lease, .. } = new;
     let inserted = sqlx::query(INSERT)
         .bind(&job.id)
         .bind(&job.digest)
@@ -341,8 +329,10 @@ async fn insert<'c>(
         .bind(&job.trace_ids)
         .bind(&job.request)
         .bind(&job.inputs)
-        .bind(queue_limit)
+        .bind(new.queue_limit)
+        .bind(new.ask.principal)
+        .bind(new.principal_limit)
         .execute(executor)
         .await?;
-    Ok(if 0 < inserted.rows_affected() { Inserted::New } else { Inserted::Not })
+    Ok(0 < inserted.rows_affected())
 }

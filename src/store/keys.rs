@@ -16,6 +16,8 @@ pub struct KeyUse {
 /// A client's own name for a request.
 #[derive(Debug, Clone, Copy)]
 pub struct Key<'a> {
+    /// Whose name it is.
+    pub principal: &'a str,
     /// The name.
     pub key: &'a str,
     /// Digest of the body it came with.
@@ -24,11 +26,12 @@ pub struct Key<'a> {
 
 impl Store {
     /// What the key was used for, if it was.
-    pub async fn find_key(&self, key: &str) -> Result<Option<KeyUse>, StoreError> {
+    pub async fn find_key(&self, key: Key<'_>) -> Result<Option<KeyUse>, StoreError> {
         let row = sqlx::query(
-            "select body_digest, recommendation_id from idempotency_key where key = $1",
+            "select body_digest, recommendation_id from ask_key where principal = $1 and key = $2",
         )
-        .bind(key)
+        .bind(key.principal)
+        .bind(key.key)
         .fetch_optional(&self.readers)
         .await?;
         row.map(|row| {
@@ -49,7 +52,7 @@ impl Store {
 
     /// Forgets the keys that are older than their keep.
     pub async fn forget_keys(&self, created_before_ms: i64) -> Result<(), StoreError> {
-        sqlx::query("delete from idempotency_key where created_ms < $1")
+        sqlx::query("delete from ask_key where created_ms < $1")
             .bind(created_before_ms)
             .execute(&self.writer)
             .await?;
@@ -57,18 +60,23 @@ impl Store {
     }
 }
 
-/// Notes which job a key leads to; false if it has been used before.
+/// Notes which job a key leads to; false if it leads to another one. A key whose job has been
+/// deleted leads to a new one for the same body.
 pub(super) async fn insert<'c>(
     executor: impl Executor<'c, Database = Sqlite>,
-    Key { key, body_digest }: Key<'_>,
+    Key { principal, key, body_digest }: Key<'_>,
     id: &str,
     now_ms: i64,
 ) -> Result<bool, sqlx::Error> {
     let inserted = sqlx::query(
-        "insert into idempotency_key (key, body_digest, recommendation_id, created_ms)
-         select $1, $2, id, $4 from recommendation where id = $3
-         on conflict (key) do nothing",
+        "insert into ask_key (principal, key, body_digest, recommendation_id, created_ms)
+         select $1, $2, $3, id, $5 from recommendation where id = $4
+         on conflict (principal, key) do update
+         set recommendation_id = excluded.recommendation_id
+         where ask_key.body_digest = excluded.body_digest
+           and not exists (select 1 from recommendation where id = ask_key.recommendation_id)",
     )
+    .bind(principal)
     .bind(key)
     .bind(&body_digest[..])
     .bind(id)

@@ -1,6 +1,6 @@
-//! Past recommendations, newest first, and how many there are of each status.
+//! Past recommendations by their asks, newest first, and how many there are of each status.
 
-use sqlx::Row;
+use sqlx::{QueryBuilder, Row, Sqlite};
 
 use crate::store::row::record_from_row;
 use crate::store::{Store, StoreError};
@@ -8,10 +8,18 @@ use crate::wire::job::Status;
 use crate::wire::listing::CheckedListQuery;
 use crate::wire::time::Moment;
 
-/// What a listing shows of a recommendation.
+/// What a listing shows of an ask and its recommendation.
 #[derive(Debug, Clone)]
 pub struct Listed {
-    /// A `UUIDv7` in text form.
+    /// The ask, a `UUIDv7` in text form.
+    pub ask_id: String,
+    /// Who asked.
+    pub principal: String,
+    /// When.
+    pub created_ms: i64,
+    /// The labels, a JSON object.
+    pub labels: String,
+    /// The recommendation, a `UUIDv7` in text form.
     pub id: String,
     /// Where it stands, as stored.
     pub status: String,
@@ -19,8 +27,12 @@ pub struct Listed {
     pub model: String,
     /// Catalog id or name of the device.
     pub device: String,
-    /// When it was asked.
-    pub created_ms: i64,
+    /// Devices in all.
+    pub devices: Option<i64>,
+    /// Id of the engine.
+    pub engine: Option<String>,
+    /// The workload, JSON.
+    pub workload: Option<String>,
     /// When it ended.
     pub finished_ms: Option<i64>,
     /// The traces it needs, a JSON array.
@@ -30,44 +42,120 @@ pub struct Listed {
 }
 
 record_from_row!(Listed {
+    ask_id,
+    principal,
+    created_ms,
+    labels,
     id,
     status,
     model,
     device,
-    created_ms,
+    devices,
+    engine,
+    workload,
     finished_ms,
     trace_ids,
     recommendation
 });
 
+/// A page of asks, and where the next one begins.
+#[derive(Debug, Clone)]
+pub struct Page {
+    /// The asks, newest first.
+    pub items: Vec<Listed>,
+    /// The last ask that was looked at, where there may be more.
+    pub next: Option<String>,
+}
+
+/// A day, by which times of ids and of rows cannot differ, milliseconds.
+const SLACK_MS: i64 = 24 * 3600 * 1000;
+
 impl Store {
-    /// The recommendations that pass the filters, newest first, one more than a page.
-    pub async fn list_jobs(&self, filter: &CheckedListQuery) -> Result<Vec<Listed>, StoreError> {
-        Ok(sqlx::query_as(
-            "select id, status, model, device, created_ms, finished_ms, trace_ids, recommendation
-             from recommendation
-             where ($1 is null or model = $1)
-               and ($2 is null or device = $2)
-               and ($3 is null or strategy = $3)
-               and ($4 is null or status = $4)
-               and ($5 is null or id in (select recommendation_id from recommendation_trace
-                                         where trace_id = $5))
-               and ($6 is null or created_ms > $6)
-               and ($7 is null or created_ms < $7)
-               and ($8 is null or id < $8)
-             order by id desc limit $9",
-        )
-        .bind(&filter.model)
-        .bind(&filter.device)
-        .bind(&filter.strategy)
-        .bind(filter.status.map(Status::as_str))
-        .bind(&filter.trace_id)
-        .bind(filter.created_after.map(|Moment(ms)| ms))
-        .bind(filter.created_before.map(|Moment(ms)| ms))
-        .bind(&filter.cursor)
-        .bind(filter.limit + 1)
-        .fetch_all(&self.readers)
-        .await?)
+    /// The asks of one principal, or of all, that pass the filters, newest first. At most `scan` of
+    /// them are looked at, so that a filter nothing passes ends soon; a page may then have fewer
+    /// items than there are, or none, and tells where to go on.
+    pub async fn list_asks(
+        &self,
+        principal: Option<&str>,
+        filter: &CheckedListQuery,
+        scan: u32,
+    ) -> Result<Page, StoreError> {
+        let mut query = QueryBuilder::new(
+            "select ask.id as ask_id, ask.principal, ask.created_ms, ask.labels,
+                    ask.model, ask.device, ask.devices, ask.engine, ask.workload,
+                    recommendation.id, status, finished_ms, trace_ids, recommendation
+             from (select * from ask where true",
+        );
+        push_range(&mut query, principal, filter);
+        query.push(" order by id desc limit ").push_bind(scan);
+        query.push(
+            ") as ask join recommendation on recommendation.id = ask.recommendation_id where true",
+        );
+        let equal = [
+            ("ask.model", &filter.model),
+            ("ask.device", &filter.device),
+            ("ask.engine", &filter.engine),
+            ("ask.phase", &filter.phase),
+            ("strategy", &filter.strategy),
+        ];
+        for (column, value) in equal {
+            if let Some(value) = value {
+                query.push(" and ").push(column).push(" = ").push_bind(value);
+            }
+        }
+        if let Some(status) = filter.status {
+            query.push(" and status = ").push_bind(status.as_str());
+        }
+        if let Some(devices) = filter.devices {
+            query.push(" and ask.devices = ").push_bind(devices);
+        }
+        if let Some(verdict) = &filter.verdict {
+            // The recommendation is compact JSON, in which nothing else has this name.
+            let said = format!("\"verdict\":\"{verdict}\"");
+            query.push(" and replace(recommendation, ").push_bind(said);
+            query.push(", '') <> recommendation");
+        }
+        if let Some(id) = &filter.trace_id {
+            query.push(
+                " and exists (select 1 from recommendation_trace as needed
+                   where needed.recommendation_id = recommendation.id and needed.trace_id = ",
+            );
+            query.push_bind(id).push(")");
+        }
+        if let Some(Moment(ms)) = filter.created_after {
+            query.push(" and ask.created_ms > ").push_bind(ms);
+        }
+        if let Some(Moment(ms)) = filter.created_before {
+            query.push(" and ask.created_ms < ").push_bind(ms);
+        }
+        for label in &filter.labels {
+            // Without its text, a label is found by its name.
+            query.push(" and replace(ask.labels, ").push_bind(label);
+            query.push(", '') <> ask.labels");
+        }
+        if let Some(words) = &filter.q {
+            let pattern = format!("%{}%", escaped(&words.to_lowercase()));
+            query.push(" and (false");
+            for column in ["ask.model", "ask.device", "ask.engine", "ask.labels", "strategy"] {
+                query.push(" or lower(").push(column).push(") like ").push_bind(pattern.clone());
+                query.push(" escape '!'");
+            }
+            query.push(" or recommendation.id = ").push_bind(words).push(")");
+        }
+        query.push(" order by ask.id desc limit ").push_bind(i64::from(filter.limit) + 1);
+        let mut items: Vec<Listed> = query.build_query_as().fetch_all(&self.readers).await?;
+        if (filter.limit as usize) < items.len() {
+            items.truncate(filter.limit as usize);
+            let next = items.last().map(|last| last.ask_id.clone());
+            return Ok(Page { items, next });
+        }
+        let mut last = QueryBuilder::new("select id from ask where true");
+        push_range(&mut last, principal, filter);
+        last.push(" order by id desc limit 2 offset ").push_bind(scan.saturating_sub(1));
+        let last: Vec<(String,)> = last.build_query_as().fetch_all(&self.readers).await?;
+        // The last one that was looked at, if another one follows.
+        let next = (last.len() == 2).then(|| last.into_iter().next().map(|(id,)| id)).flatten();
+        Ok(Page { items, next })
     }
 
     /// How many recommendations there are of each status.
@@ -81,4 +169,36 @@ impl Store {
         }
         Ok(counts)
     }
+}
+
+/// Whose asks are looked at, and between which: the index by principal and id answers it.
+fn push_range(
+    query: &mut QueryBuilder<Sqlite>,
+    principal: Option<&str>,
+    filter: &CheckedListQuery,
+) {
+    if let Some(principal) = principal {
+        query.push(" and principal = ").push_bind(principal.to_owned());
+    }
+    if let Some(cursor) = &filter.cursor {
+        query.push(" and id < ").push_bind(cursor.clone());
+    }
+    if let Some(Moment(ms)) = filter.created_before {
+        query.push(" and id < ").push_bind(first_id(ms.saturating_add(SLACK_MS)));
+    }
+    if let Some(Moment(ms)) = filter.created_after {
+        query.push(" and id > ").push_bind(first_id(ms.saturating_sub(SLACK_MS)));
+    }
+}
+
+/// The beginning of the ids of a moment: a `UUIDv7` starts with its milliseconds.
+fn first_id(ms: i64) -> String {
+    const LAST: u64 = (1 << 48) - 1;
+    let hex = format!("{:012x}", u64::try_from(ms).unwrap_or_default().min(LAST));
+    format!("{}-{}", &hex[..8], &hex[8..])
+}
+
+/// Text that stands for itself in a pattern.
+fn escaped(text: &str) -> String {
+    text.replace('!', "!!").replace('%', "!%").replace('_', "!_")
 }

@@ -4,7 +4,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{SqlSafeStr, SqlStr};
 
 /// Number, description and text of every step, as their files are named.
-const STEPS: [(i64, &str, &str); 3] = [
+const STEPS: [(i64, &str, &str); 5] = [
     (
         1,
         "recommendations and traces",
@@ -12,6 +12,8 @@ const STEPS: [(i64, &str, &str); 3] = [
     ),
     (2, "devices", include_str!("../../migrations/sqlite/0002_devices.sql")),
     (3, "inputs of jobs", include_str!("../../migrations/sqlite/0003_inputs_of_jobs.sql")),
+    (4, "tokens", include_str!("../../migrations/sqlite/0004_tokens.sql")),
+    (5, "asks", include_str!("../../migrations/sqlite/0005_asks.sql")),
 ];
 
 /// What brings a database to the schema of this program.
@@ -29,7 +31,13 @@ mod tests {
     use std::collections::BTreeSet;
     use std::path::Path;
 
+    use sqlx::sqlite::{SqliteConnectOptions, SqlitePoolOptions};
+
     use super::*;
+    use crate::config::{Storage, Synchronous};
+    use crate::store::Store;
+    use crate::store::keys::Key;
+    use crate::wire::listing::CheckedListQuery;
 
     #[test]
     fn every_file_is_embedded_under_its_name() {
@@ -49,5 +57,69 @@ mod tests {
             let name = format!("{number:04}_{}.sql", description.replace(' ', "_"));
             assert_eq!(text, std::fs::read_to_string(folder.join(name)).unwrap());
         }
+    }
+
+    async fn schema(store: &Store) -> Vec<(String, String)> {
+        let all = "select name, coalesce(sql, '') from sqlite_master where name not like '_sqlx%'
+                   and name not like 'sqlite_%' order by name";
+        sqlx::query_as(all).fetch_all(&store.readers).await.unwrap()
+    }
+
+    /// The database that a program with so many steps has left.
+    async fn left_by(n_steps: usize, file: &Path) {
+        let options = SqliteConnectOptions::new().filename(file).create_if_missing(true);
+        let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.unwrap();
+        let steps: Vec<Migration> = STEPS[..n_steps].iter().copied().map(step).collect();
+        Migrator::with_migrations(steps).run(&pool).await.unwrap();
+        if 0 < n_steps {
+            sqlx::raw_sql(
+                r#"insert into recommendation
+                   (id, digest, status, model, device, strategy, created_ms, trace_ids,
+                    recommendation, request)
+                   values ('0192abcd-0000-7000-8000-000000000000', x'01', 'succeeded',
+                    'mixtral-8x7b', 'h100-sxm', 'none', 7, '[]',
+                    '{"strategy": "none", "verdict": "tie"}',
+                    '{"cluster": {"devices": 4.0}, "engine": {"name": "vLLM"},
+                      "workload": {"phase": "decode", "batch_size": 2}}');
+                   insert into idempotency_key values
+                    ('k', x'02', '0192abcd-0000-7000-8000-000000000000', 8)"#,
+            )
+            .execute(&pool)
+            .await
+            .unwrap();
+        }
+        pool.close().await;
+    }
+
+    #[tokio::test]
+    async fn every_earlier_schema_is_brought_up_to_date_with_what_it_holds() {
+        // From the fifth on asks are of their own, which those of before must become.
+        const BEFORE_ASKS: usize = 4;
+        let mut schemas = Vec::new();
+        for n_steps in 0..=BEFORE_ASKS {
+            let dir = tempfile::tempdir().unwrap();
+            let file = dir.path().join("moe-gps.db");
+            left_by(n_steps, &file).await;
+            let storage = Storage {
+                data_dir: dir.path().to_owned(),
+                synchronous: Synchronous::Normal,
+                max_database_bytes: 0,
+            };
+            let store = Store::open(&file, &storage).await.unwrap();
+            schemas.push(schema(&store).await);
+            let filter = CheckedListQuery { limit: 10, ..CheckedListQuery::default() };
+            let listed = store.list_asks(Some("local"), &filter, 10).await.unwrap().items;
+            assert_eq!(listed.len(), n_steps.min(1), "{n_steps}");
+            for ask in listed {
+                assert_eq!((ask.created_ms, ask.labels.as_str()), (7, "{}"));
+                assert_eq!((ask.engine.as_deref(), ask.devices), (Some("vllm"), Some(4)));
+                assert_eq!((ask.model.as_str(), ask.device.as_str()), ("mixtral-8x7b", "h100-sxm"));
+                assert_eq!(ask.workload.unwrap(), r#"{"phase":"decode","batch_size":2}"#);
+                let key = Key { principal: "local", key: "k", body_digest: &[2; 32] };
+                assert_eq!(store.find_key(key).await.unwrap().unwrap().recommendation_id, ask.id);
+            }
+            store.close().await;
+        }
+        assert!(schemas.windows(2).all(|pair| pair[0] == pair[1]), "{schemas:#?}");
     }
 }

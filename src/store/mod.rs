@@ -5,6 +5,7 @@
 //! what PostgreSQL also understands: `$1` parameters, integer milliseconds, no engine
 //! functions. Nothing here decides policy or knows HTTP.
 
+pub mod asks;
 pub mod devices;
 mod directory;
 mod error;
@@ -14,13 +15,14 @@ mod leases;
 pub mod listing;
 mod migrations;
 mod row;
+pub mod tokens;
 pub mod traces;
 
-pub use directory::DataDir;
+pub use directory::{DATABASE, DataDir};
 pub use error::StoreError;
 pub use leases::{GiveUp, Recovered};
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sqlx::sqlite::{
@@ -46,6 +48,8 @@ const JOURNAL_BYTES: u32 = 32 << 20;
 pub struct Store {
     writer: SqlitePool,
     readers: SqlitePool,
+    /// The file, and what it is to the operating system, however it may be called by now.
+    file: (PathBuf, u64),
 }
 
 impl Store {
@@ -70,11 +74,16 @@ impl Store {
         let writer = pool(1).connect_with(writing).await?;
         migrations::migrator().run(&writer).await?;
         let readers = pool(READERS).connect_with(common.pragma("query_only", "on")).await?;
-        Ok(Self { writer, readers })
+        let inode = inode(file).unwrap_or_default();
+        Ok(Self { writer, readers, file: (file.to_owned(), inode) })
     }
 
-    /// Writes one row, to learn whether writing works.
+    /// Writes one row, to learn whether writing works, into a file that others will find.
     pub async fn probe_write(&self, now_ms: i64) -> Result<(), StoreError> {
+        let (path, opened) = &self.file;
+        if inode(path) != Some(*opened) {
+            return Err(StoreError::Gone { path: path.clone() });
+        }
         sqlx::query(
             "insert into probe (id, written_ms) values (1, $1)
              on conflict (id) do update set written_ms = excluded.written_ms",
@@ -90,6 +99,12 @@ impl Store {
         self.readers.close().await;
         self.writer.close().await;
     }
+}
+
+/// What a file is to the operating system.
+fn inode(file: &Path) -> Option<u64> {
+    use std::os::unix::fs::MetadataExt;
+    std::fs::metadata(file).ok().map(|file| file.ino())
 }
 
 fn pool(connections: u32) -> SqlitePoolOptions {

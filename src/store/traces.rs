@@ -120,6 +120,11 @@ impl Store {
         .await?)
     }
 
+    /// The ids of all traces.
+    pub async fn list_trace_ids(&self) -> Result<Vec<String>, StoreError> {
+        Ok(sqlx::query_scalar("select id from trace").fetch_all(&self.readers).await?)
+    }
+
     /// Traces by id, from just after `after`.
     pub async fn list_traces(
         &self,

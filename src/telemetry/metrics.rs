@@ -26,6 +26,8 @@ pub const WORKERS_IDLE: &str = "moe_gps_workers_idle";
 pub const TRACE_UPLOAD_BYTES: &str = "moe_gps_trace_upload_bytes_total";
 /// Statements the database refused, by kind.
 pub const STORE_ERRORS: &str = "moe_gps_store_errors_total";
+/// Lines of the log that were dropped because nobody read them.
+pub const LOG_DROPPED: &str = "moe_gps_log_lines_dropped_total";
 /// Always 1, with the version as label.
 pub const BUILD_INFO: &str = "moe_gps_build_info";
 
@@ -38,11 +40,15 @@ enum MetricKind {
     Histogram,
 }
 
-const DECLARATIONS: [Declaration; 12] = [
+const DECLARATIONS: [Declaration; 13] = [
     (MetricKind::Counter, HTTP_REQUESTS, "Answered requests, by method, route template and status"),
     (MetricKind::Histogram, HTTP_SECONDS, "Time to answer a request, by method and route template"),
     (MetricKind::Gauge, HTTP_IN_FLIGHT, "Requests that are being answered"),
-    (MetricKind::Counter, QUESTIONS, "Questions asked: new, reused, or refused by a full queue"),
+    (
+        MetricKind::Counter,
+        QUESTIONS,
+        "Questions asked: new, reused, or refused because too many wait",
+    ),
     (MetricKind::Gauge, JOBS, "Recommendations in the database, by status"),
     (MetricKind::Histogram, JOB_SECONDS, "Time from taking a job to its end, by outcome"),
     (MetricKind::Histogram, JOB_WAIT_SECONDS, "Time a job was queued before a worker took it"),
@@ -50,7 +56,15 @@ const DECLARATIONS: [Declaration; 12] = [
     (MetricKind::Gauge, WORKERS_IDLE, "Workers that are idle"),
     (MetricKind::Counter, TRACE_UPLOAD_BYTES, "Bytes of trace uploads as sent"),
     (MetricKind::Counter, STORE_ERRORS, "Statements the database refused, by kind"),
+    (MetricKind::Counter, LOG_DROPPED, "Lines of the log dropped because nobody read them"),
     (MetricKind::Gauge, BUILD_INFO, "Always 1, with the version as label"),
+];
+
+/// Counters with one label, and every value that it takes.
+const LABELED: &[(&str, &str, &[&str])] = &[
+    (QUESTIONS, "outcome", &["new", "reused", "queue_full", "too_many"]),
+    (JOBS_RECOVERED, "outcome", &["requeued", "given_up"]),
+    (STORE_ERRORS, "kind", &["full", "io", "damaged", "read_only", "busy", "other"]),
 ];
 
 /// Upper bounds of the histograms' buckets, seconds.
@@ -85,6 +99,32 @@ fn declare() {
         }
     }
     metrics::gauge!(BUILD_INFO, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    // What has not happened yet is 0 and not absent: an increase from nothing is not seen.
+    for (name, label, values) in LABELED {
+        for value in *values {
+            metrics::counter!(*name, *label => *value).absolute(0);
+        }
+    }
+    for outcome in ["succeeded", "failed"] {
+        let _ = metrics::histogram!(JOB_SECONDS, "outcome" => outcome);
+    }
+    let _ = metrics::histogram!(JOB_WAIT_SECONDS);
+    metrics::counter!(TRACE_UPLOAD_BYTES).absolute(0);
+    metrics::counter!(LOG_DROPPED).absolute(0);
+    metrics::gauge!(HTTP_IN_FLIGHT).increment(0.0);
+}
+
+/// Makes the requests of an operation known before the first one comes.
+pub fn declare_operation(method: &str, route: &str, statuses: &[&str]) {
+    let (method, route) = (method.to_owned(), route.to_owned());
+    for status in statuses {
+        let status = (*status).to_owned();
+        metrics::counter!(
+            HTTP_REQUESTS, "method" => method.clone(), "route" => route.clone(), "status" => status
+        )
+        .increment(0);
+    }
+    let _ = metrics::histogram!(HTTP_SECONDS, "method" => method, "route" => route);
 }
 
 #[cfg(test)]
@@ -110,5 +150,20 @@ mod tests {
         let text = handle.render();
         assert!(text.contains("moe_gps_build_info{version="), "{text}");
         assert!(text.contains("moe_gps_job_wait_seconds_bucket{le=\"0.5\"}"), "{text}");
+    }
+
+    #[test]
+    fn what_has_not_happened_is_zero() {
+        let text = recorder().render();
+        for (name, label, values) in LABELED {
+            for value in *values {
+                let series = format!("{name}{{{label}=\"{value}\"}} ");
+                assert!(text.contains(&series), "{series} is not in\n{text}");
+            }
+        }
+        for (_, name, _) in DECLARATIONS.iter().filter(|(_, name, _)| *name != JOBS) {
+            let by_operation = [HTTP_REQUESTS, HTTP_SECONDS, WORKERS_IDLE].contains(name);
+            assert!(by_operation || text.contains(&format!("# TYPE {name} ")), "{name}");
+        }
     }
 }

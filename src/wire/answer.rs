@@ -10,6 +10,10 @@ use utoipa::ToSchema;
 
 use crate::wire::duplication_search::DuplicationSearch;
 use crate::wire::interval_search::IntervalSearch;
+use crate::wire::names::{
+    BaselineName, BasisName, CommunicationName, EngineName, FlipParameterName, MethodName,
+    RebalanceModeName, SourceName, StrategyName, VerdictName,
+};
 use crate::wire::transfer::TransferBody;
 
 /// The result of a recommendation.
@@ -59,14 +63,17 @@ pub struct ResultBody {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Recommendation {
     /// `none`, `replace_only`, `distribution_only` or `token_to_expert`; null if nothing runs.
+    #[schema(value_type = Option<StrategyName>)]
     pub strategy: Option<Cow<'static, str>>,
     /// The predictor of `token_to_expert`.
     pub predictor: Option<PredictorBody>,
     /// How sure it is that the strategy is right against `baseline`: `recommended`, `keep` (what
     /// runs now), `tie`, `insufficient_evidence` or `cannot_run`.
+    #[schema(value_type = VerdictName)]
     pub verdict: Cow<'static, str>,
     /// What the verdict is against: `current` where the question gives it, else `none`.
     #[serde(default)]
+    #[schema(value_type = BaselineName)]
     pub baseline: Cow<'static, str>,
     /// What the strategy gains over `baseline`; 1 where it is the baseline.
     #[serde(default)]
@@ -76,6 +83,7 @@ pub struct Recommendation {
     pub runner_up_gain: Option<GainBody>,
     /// Strategies that can be run and are not known to be faster or slower than this one.
     #[serde(default)]
+    #[schema(value_type = Vec<StrategyName>)]
     pub equivalent: Vec<Cow<'static, str>>,
     /// What may make the gain another one, the widest first; of the runner-up where the strategy
     /// is the baseline.
@@ -90,8 +98,10 @@ pub struct Recommendation {
     /// How much less that margin may be.
     pub margin_error_band: Option<f64>,
     /// The best other strategy.
+    #[schema(value_type = Option<StrategyName>)]
     pub runner_up: Option<Cow<'static, str>>,
     /// The best strategy that the engine (without one, any engine) runs today.
+    #[schema(value_type = Option<StrategyName>)]
     pub best_runnable: Option<Cow<'static, str>>,
     /// What is missing for a surer answer.
     pub missing: Vec<String>,
@@ -125,6 +135,7 @@ pub struct DoubtBody {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct StrategyBody {
     /// The strategy.
+    #[schema(value_type = StrategyName)]
     pub strategy: Cow<'static, str>,
     /// The predictor of `token_to_expert`.
     pub predictor: Option<PredictorBody>,
@@ -247,6 +258,7 @@ pub struct StepLatency {
 
 /// A predictor as priced.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[schema(as = PricedPredictor)]
 pub struct PredictorBody {
     /// Its name.
     pub name: String,
@@ -259,6 +271,7 @@ pub struct PredictorBody {
     /// Its time per layer and step, seconds.
     pub overhead_s: f64,
     /// `stated`, `fitted` or `assumed`.
+    #[schema(value_type = SourceName)]
     pub source: Cow<'static, str>,
     /// The exponential through the stated points, for a curve.
     pub fit: Option<CurveBody>,
@@ -277,6 +290,7 @@ pub struct CurveBody {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct EngineSupportBody {
     /// The engine.
+    #[schema(value_type = EngineName)]
     pub engine: Cow<'static, str>,
     /// Whether it runs it in this configuration.
     pub runnable: bool,
@@ -356,6 +370,7 @@ pub struct CeilingBody {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct FlipPoint {
     /// The quantity that is varied.
+    #[schema(value_type = FlipParameterName)]
     pub parameter: Cow<'static, str>,
     /// Where the strategy changes, in two or three digits; null if it does not in `range`, or for
     /// `communication`.
@@ -365,16 +380,19 @@ pub struct FlipPoint {
     #[serde(default)]
     pub interval: Option<[f64; 2]>,
     /// The strategy it changes to.
+    #[schema(value_type = Option<StrategyName>)]
     pub becomes: Option<Cow<'static, str>>,
     /// The range searched; null for `communication`.
     pub range: Option<[f64; 2]>,
     /// The other pattern, for `communication`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<CommunicationName>)]
     pub communication: Option<Cow<'static, str>>,
 }
 
 /// The routing behind an answer.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[schema(as = RoutingBehind)]
 pub struct RoutingBody {
     /// Hottest expert over the mean; null where only device balance is known. Of several
     /// traces, layer after layer of the first, then of the next.
@@ -446,6 +464,7 @@ pub struct PlanBody {
     /// of the fastest plan of `duplication_search`, at most the error band below.
     pub layer_latency_s: f64,
     /// `startup_map`, `sync` or `async`.
+    #[schema(value_type = RebalanceModeName)]
     pub rebalance_mode: Cow<'static, str>,
     /// Steps between renewals.
     pub interval_steps: u64,
@@ -504,6 +523,7 @@ pub struct Provenance {
     /// Seed of every random draw.
     pub seed: u64,
     /// `analytic` or `simulated`.
+    #[schema(value_type = MethodName)]
     pub method: Cow<'static, str>,
     /// Every switch in force.
     #[schema(value_type = Object)]
@@ -559,6 +579,7 @@ pub struct ModelProvenance {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct TermProvenance {
     /// `measured`, `fitted`, `roofline` or `paper`.
+    #[schema(value_type = BasisName)]
     pub basis: Cow<'static, str>,
     /// Relative error band.
     pub error_band: f64,
@@ -570,12 +591,15 @@ pub struct PlacementBody {
     /// Always `json`.
     pub format: Cow<'static, str>,
     /// The strategy the plan belongs to.
+    #[schema(value_type = StrategyName)]
     pub strategy: Cow<'static, str>,
     /// The verdict of the recommendation.
     #[serde(default)]
+    #[schema(value_type = VerdictName)]
     pub verdict: Cow<'static, str>,
     /// The engine of the question, where it names one.
     #[serde(default)]
+    #[schema(value_type = Option<EngineName>)]
     pub engine: Option<Cow<'static, str>>,
     /// Routed experts per layer.
     pub n_logical_experts: u32,
@@ -602,6 +626,7 @@ pub struct PlacementBody {
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct EnginePlanBody {
     /// The engine.
+    #[schema(value_type = EngineName)]
     pub engine: Cow<'static, str>,
     /// `format=` of the file it loads; null where it loads none.
     pub format: Option<Cow<'static, str>>,
@@ -643,10 +668,13 @@ impl From<EngineSettings> for EnginePlanBody {
 #[schema(title = "Launch")]
 pub struct LaunchBody {
     /// The engine.
+    #[schema(value_type = EngineName)]
     pub engine: Cow<'static, str>,
     /// The strategy that is followed.
+    #[schema(value_type = StrategyName)]
     pub strategy: Cow<'static, str>,
     /// The verdict of the recommendation: follow `insufficient_evidence` with care.
+    #[schema(value_type = VerdictName)]
     pub verdict: Cow<'static, str>,
     /// Arguments of the engine's command line, each on its own; empty where nothing changes.
     pub argv: Vec<String>,
@@ -686,4 +714,44 @@ pub struct PlacementLayer {
     pub moves: u64,
     /// Busiest device over the mean under the planned load.
     pub planned_imbalance: f64,
+}
+
+/// What `/placement` answers in JSON: the plan, or the file that an engine loads.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[serde(untagged)]
+pub enum PlacementFile {
+    /// `json`: the plan.
+    Plan(Box<PlacementBody>),
+    /// `sglang`.
+    Sglang {
+        /// The expert in every slot, layer by layer.
+        physical_to_logical_map: Vec<Vec<u32>>,
+    },
+    /// `vllm_ascend`.
+    Ascend {
+        /// Layers with experts.
+        moe_layer_count: u32,
+        /// The layers.
+        layer_list: Vec<AscendLayer>,
+    },
+}
+
+/// A layer of `vllm_ascend`.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct AscendLayer {
+    /// Counted among layers with experts.
+    pub layer_id: u32,
+    /// Devices of the layer.
+    pub device_count: u32,
+    /// The devices.
+    pub device_list: Vec<AscendDevice>,
+}
+
+/// A device of `vllm_ascend`.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct AscendDevice {
+    /// The device.
+    pub device_id: u32,
+    /// The expert in every slot.
+    pub device_expert: Vec<u32>,
 }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use utoipa::ToSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{AdditionalProperties, ObjectBuilder, Schema, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 use crate::wire::time::Moment;
 
@@ -64,6 +66,7 @@ pub struct ModelBody {
     #[schema(value_type = Object)]
     pub config: Map<String, Value>,
     /// Source of every number.
+    #[schema(value_type = BTreeMap<String, String>)]
     pub sources: Sources,
 }
 
@@ -194,6 +197,22 @@ pub struct UnreadableDevice {
     pub detail: String,
 }
 
+/// A device profile as it is registered, for the API description: the fields of a catalog file.
+#[derive(Debug)]
+pub struct DeviceProfile;
+
+impl ToSchema for DeviceProfile {}
+
+impl PartialSchema for DeviceProfile {
+    fn schema() -> RefOr<Schema> {
+        let text = "The fields of a catalog file, as `calibrate` writes it; `id` names the device.";
+        let id = ObjectBuilder::new().schema_type(Type::String).max_length(Some(64));
+        let profile = ObjectBuilder::new().schema_type(Type::Object).description(Some(text));
+        let profile = profile.property("id", id).required("id");
+        profile.additional_properties(Some(AdditionalProperties::<Schema>::FreeForm(true))).into()
+    }
+}
+
 /// One device of the catalog.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct DeviceBody {
@@ -225,6 +244,7 @@ pub struct DeviceBody {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub registered_at: Option<Moment>,
     /// Source of every number.
+    #[schema(value_type = BTreeMap<String, String>)]
     pub sources: Sources,
 }
 
@@ -259,5 +279,6 @@ pub struct LinkBody {
     /// Latency of one message.
     pub latency_s: f64,
     /// Source of every number.
+    #[schema(value_type = BTreeMap<String, String>)]
     pub sources: Sources,
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 use utoipa::openapi::RefOr;
 use utoipa::openapi::schema::{
-    ArrayBuilder, KnownFormat, ObjectBuilder, Ref, Schema, SchemaFormat, Type,
+    AdditionalProperties, ArrayBuilder, KnownFormat, ObjectBuilder, Ref, Schema, SchemaFormat, Type,
 };
 
 use crate::wire::read::{Fields, Located};
@@ -327,13 +327,21 @@ pub fn with<V>(
     if field.is_required() { object.required(name) } else { object }
 }
 
+/// The schema of an object that refuses unknown fields.
+#[must_use]
+pub fn closed(object: ObjectBuilder) -> ObjectBuilder {
+    object.additional_properties(Some(AdditionalProperties::<Schema>::FreeForm(false)))
+}
+
 /// Lines of a doc comment as one text.
 #[must_use]
 pub fn prose(doc: &[&str]) -> String {
     doc.iter().map(|line| line.trim()).collect::<Vec<_>>().join("\n")
 }
 
-fn described(schema: RefOr<Schema>, text: &str) -> RefOr<Schema> {
+/// A schema with what is said of it where it stands.
+#[must_use]
+pub fn described(schema: RefOr<Schema>, text: &str) -> RefOr<Schema> {
     match schema {
         RefOr::Ref(mut reference) => {
             text.clone_into(&mut reference.description);
@@ -400,7 +408,7 @@ macro_rules! object {
                 $(let object = $crate::wire::field::with::<$type>(
                     object, stringify!($field), &[$($about),+], &$kind,
                 );)+
-                object.into()
+                $crate::wire::field::closed(object).into()
             }
         }
 

@@ -66,7 +66,12 @@ pub struct JobView<'a> {
     pub id: Cow<'a, str>,
     /// Where it stands.
     pub status: Status,
-    /// When it was asked, RFC 3339.
+    /// The labels of the caller's own ask; absent without any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<crate::wire::labels::Labels>)]
+    #[serde(borrow)]
+    pub labels: Option<&'a RawValue>,
+    /// When it was first asked, RFC 3339.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Moment,
     /// When a worker first took it, RFC 3339.

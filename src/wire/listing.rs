@@ -3,13 +3,21 @@
 use std::ops::RangeInclusive;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
+use crate::wire::answer::GainBody;
 use crate::wire::field::named;
 use crate::wire::job::Status;
+use crate::wire::labels::Labels;
+use crate::wire::names::{EngineName, PhaseName, StrategyName, VerdictName};
+use crate::wire::question::{ASKED_PHASES, DEVICES};
 use crate::wire::time::Moment;
 use crate::wire::violation::Violation;
+use moe_gps_core::advice::choose::Verdict;
+use moe_gps_core::engines;
+use moe_gps_core::strategies::Strategy;
 
 /// One page, newest first.
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
@@ -27,6 +35,12 @@ pub struct RecommendationItem {
     pub id: String,
     /// Where it stands.
     pub status: Status,
+    /// Who asked, where that is somebody else's token or one's own; absent without tokens.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub principal: Option<String>,
+    /// The labels of the ask.
+    #[schema(value_type = Labels)]
+    pub labels: Box<RawValue>,
     /// When it was asked, RFC 3339.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Moment,
@@ -37,11 +51,24 @@ pub struct RecommendationItem {
     pub model: String,
     /// Catalog id or name of the device.
     pub device: String,
+    /// Devices in all.
+    pub devices: Option<i64>,
+    /// The engine of the question.
+    #[schema(value_type = Option<EngineName>)]
+    pub engine: Option<String>,
+    /// The workload of the question.
+    #[schema(value_type = Option<crate::wire::question::Workload>)]
+    pub workload: Option<Box<RawValue>>,
+    /// How sure the advice is, once there is one.
+    #[schema(value_type = Option<VerdictName>)]
+    pub verdict: Option<String>,
+    /// What the advised strategy gains over the baseline.
+    pub gain: Option<GainBody>,
     /// The traces it needs.
     #[schema(value_type = Vec<String>)]
     pub trace_ids: Box<RawValue>,
     /// The recommendation within the result; null while there is none.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<crate::wire::answer::Recommendation>)]
     pub recommendation: Option<Box<RawValue>>,
 }
 
@@ -49,7 +76,7 @@ pub struct RecommendationItem {
 #[derive(Debug, Serialize, Deserialize, ToSchema)]
 pub struct TracePage {
     /// The summaries of this page.
-    #[schema(value_type = Vec<Object>)]
+    #[schema(value_type = Vec<crate::wire::trace::TraceSummary>)]
     pub items: Vec<Box<RawValue>>,
     /// Give it as `cursor` to get the next page; null on the last one.
     pub next_cursor: Option<String>,
@@ -60,9 +87,17 @@ const DEFAULT_LIMIT: u32 = 50;
 /// Items a page may have.
 const LIMIT: RangeInclusive<u32> = 1..=500;
 
+/// Characters of a trace's id, a SHA-256 in hexadecimal.
+const TRACE_ID_CHARS: usize = 64;
+
 named! {
     /// How many items are wanted on a page.
     Limit: LIMIT
+}
+
+named! {
+    /// How many devices a question is about.
+    Devices: DEVICES
 }
 
 /// Which page is wanted.
@@ -77,10 +112,25 @@ pub struct PageQuery {
     pub cursor: Option<String>,
 }
 
+/// A page that means something.
+#[derive(Debug, Clone, Default)]
+pub struct CheckedPage {
+    /// Items on the page.
+    pub limit: u32,
+    /// Where the page before ended.
+    pub cursor: Option<String>,
+}
+
 impl PageQuery {
-    /// The number of items, if it means something.
-    pub fn limit(&self) -> Result<u32, Vec<Violation>> {
-        read_limit(self.limit.as_deref()).map_err(|violation| vec![violation])
+    /// Reads the page of a list of traces, or tells all that means nothing.
+    pub fn check(self) -> Result<CheckedPage, Vec<Violation>> {
+        let mut violations = Vec::new();
+        let is_hex = |text: &str| text.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
+        let cursor = read_cursor(self.cursor, &mut violations, |cursor| {
+            cursor.len() == TRACE_ID_CHARS && is_hex(cursor)
+        });
+        let limit = read_limit(self.limit.as_deref(), &mut violations);
+        if violations.is_empty() { Ok(CheckedPage { limit, cursor }) } else { Err(violations) }
     }
 }
 
@@ -94,16 +144,33 @@ pub struct ListQuery {
     /// Catalog id, alias or name of the device.
     pub device: Option<String>,
     /// The recommended strategy.
+    #[param(value_type = Option<StrategyName>, inline)]
     pub strategy: Option<String>,
     /// Where it stands.
     #[param(value_type = Option<Status>)]
     pub status: Option<String>,
+    /// The engine of the question.
+    #[param(value_type = Option<EngineName>, inline)]
+    pub engine: Option<String>,
+    /// The phase of the workload.
+    #[param(value_type = Option<PhaseName>, inline)]
+    pub phase: Option<String>,
+    /// Devices in all.
+    #[param(value_type = Option<Devices>, inline)]
+    pub devices: Option<String>,
+    /// The verdict of the recommendation.
+    #[param(value_type = Option<VerdictName>, inline)]
+    pub verdict: Option<String>,
+    /// A label of the ask, `name:text`, or its `name` alone; several with commas between them.
+    pub label: Option<String>,
+    /// Text within model, device, engine, strategy or labels; or an id.
+    pub q: Option<String>,
     /// A trace it needs.
     pub trace_id: Option<String>,
-    /// Asked after this moment, RFC 3339.
+    /// Asked after this moment, RFC 3339 or a date.
     #[param(format = DateTime)]
     pub created_after: Option<String>,
-    /// Asked before this moment, RFC 3339.
+    /// Asked before this moment, RFC 3339 or a date.
     #[param(format = DateTime)]
     pub created_before: Option<String>,
     /// Items on the page, 1 to 500; 50 when absent.
@@ -124,6 +191,18 @@ pub struct CheckedListQuery {
     pub strategy: Option<String>,
     /// Where it stands.
     pub status: Option<Status>,
+    /// Id of the engine.
+    pub engine: Option<String>,
+    /// The phase of the workload.
+    pub phase: Option<String>,
+    /// Devices in all.
+    pub devices: Option<u32>,
+    /// The verdict.
+    pub verdict: Option<String>,
+    /// What must stand within the labels' JSON.
+    pub labels: Vec<String>,
+    /// Text to be found.
+    pub q: Option<String>,
     /// A trace it needs.
     pub trace_id: Option<String>,
     /// Asked after this moment.
@@ -149,33 +228,66 @@ impl ListQuery {
                 Violation::new("/status", "one_of", detail)
             })
         });
+        let strategy = read(self.strategy.as_deref(), &mut violations, |text| {
+            one_of("strategy", text, &Strategy::ALL.map(|(_, name)| name))
+        });
+        let engine = read(self.engine.as_deref(), &mut violations, |text| {
+            let known = engines::by_framework(text).map(|engine| engine.id.to_owned());
+            let names: Vec<&str> = engines::names().into_iter().map(|(_, name)| name).collect();
+            known.map_or_else(|| one_of("engine", text, &names), Ok)
+        });
+        let phase = read(self.phase.as_deref(), &mut violations, |text| {
+            one_of("phase", text, &ASKED_PHASES.0.iter().map(|(_, name)| *name).collect::<Vec<_>>())
+        });
+        let verdict = read(self.verdict.as_deref(), &mut violations, |text| {
+            one_of("verdict", text, &Verdict::ALL.map(|(_, name)| name))
+        });
+        let devices = read(self.devices.as_deref(), &mut violations, |text| {
+            text.parse().ok().filter(|devices| DEVICES.contains(devices)).ok_or_else(|| {
+                let (least, most) = DEVICES.into_inner();
+                let detail =
+                    format!("devices is {text}; it must be a number from {least} to {most}");
+                Violation::new("/devices", "range", detail)
+            })
+        });
+        let labels = read(self.label.as_deref(), &mut violations, |text| {
+            text.split(',').map(label).collect::<Result<Vec<_>, _>>()
+        });
         let mut moment = |name: &str, text: Option<&str>| {
             read(text, &mut violations, |text| {
-                Moment::parse(text).ok_or_else(|| {
-                    let detail = format!("{name} is {text}; it must be an RFC 3339 time");
+                Moment::parse_filter(text).ok_or_else(|| {
+                    let detail = format!(
+                        "{name} is {text}; it must be an RFC 3339 time such as \
+                         2026-01-31T12:00:00Z, or a date such as 2026-01-31"
+                    );
                     Violation::new(format!("/{name}"), "format", detail)
                 })
             })
         };
         let created_after = moment("created_after", self.created_after.as_deref());
         let created_before = moment("created_before", self.created_before.as_deref());
-        let limit = read_limit(self.limit.as_deref()).unwrap_or_else(|violation| {
-            violations.push(violation);
-            DEFAULT_LIMIT
-        });
+        let is_id = |cursor: &str| uuid::Uuid::try_parse(cursor).is_ok();
+        let cursor = read_cursor(self.cursor, &mut violations, is_id);
+        let limit = read_limit(self.limit.as_deref(), &mut violations);
         if !violations.is_empty() {
             return Err(violations);
         }
         Ok(CheckedListQuery {
             model: self.model,
             device: self.device,
-            strategy: self.strategy,
+            strategy,
             status,
+            engine,
+            phase,
+            devices,
+            verdict,
+            labels: labels.unwrap_or_default(),
+            q: self.q.filter(|words| !words.is_empty()),
             trace_id: self.trace_id,
             created_after,
             created_before,
             limit,
-            cursor: self.cursor,
+            cursor,
         })
     }
 }
@@ -194,12 +306,47 @@ fn read<T>(
     }
 }
 
-fn read_limit(text: Option<&str>) -> Result<u32, Violation> {
-    let Some(text) = text else { return Ok(DEFAULT_LIMIT) };
-    text.parse().ok().filter(|limit| LIMIT.contains(limit)).ok_or_else(|| {
+/// What stands within the JSON of labels that have this one.
+fn label(text: &str) -> Result<String, Violation> {
+    let (name, value) = text.split_once(':').map_or((text, None), |(n, v)| (n, Some(v)));
+    if !Labels::is_name(name) {
+        let detail = format!("label is {text}; it must be name:text, or a name");
+        return Err(Violation::new("/label", "format", detail));
+    }
+    let value = value.map(|value| Value::from(value).to_string());
+    Ok(format!("\"{name}\":{}", value.unwrap_or_default()))
+}
+
+/// A name out of a closed list, or what else it might have been.
+fn one_of(filter: &str, text: &str, names: &[&str]) -> Result<String, Violation> {
+    if names.contains(&text) {
+        return Ok(text.to_owned());
+    }
+    let detail = format!("{filter} is {text}; it must be one of {}", names.join(", "));
+    Err(Violation::new(format!("/{filter}"), "one_of", detail))
+}
+
+/// The place after which a page begins, which only an earlier page can name.
+fn read_cursor(
+    cursor: Option<String>,
+    violations: &mut Vec<Violation>,
+    fits: impl Fn(&str) -> bool,
+) -> Option<String> {
+    if cursor.as_deref().is_some_and(|cursor| !fits(cursor)) {
+        let detail = "cursor is none that a page has named; give its `next_cursor` as it is";
+        violations.push(Violation::new("/cursor", "cursor", detail));
+        return None;
+    }
+    cursor
+}
+
+fn read_limit(text: Option<&str>, violations: &mut Vec<Violation>) -> u32 {
+    let Some(text) = text else { return DEFAULT_LIMIT };
+    text.parse().ok().filter(|limit| LIMIT.contains(limit)).unwrap_or_else(|| {
         let (least, most) = LIMIT.into_inner();
         let detail = format!("limit is {text}; it must be a number from {least} to {most}");
-        Violation::new("/limit", "range", detail)
+        violations.push(Violation::new("/limit", "range", detail));
+        DEFAULT_LIMIT
     })
 }
 

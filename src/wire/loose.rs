@@ -2,6 +2,8 @@
 
 use serde_json::Value;
 
+use crate::wire::json;
+
 /// What stands in for a number that JSON does not have, until it is known where it stood.
 const MARK: &str = "\u{1}not a number";
 const NAMES: [&str; 3] = ["-Infinity", "Infinity", "NaN"];
@@ -17,10 +19,10 @@ pub enum Loose {
 
 /// Reads JSON; `Infinity` and `NaN` inside a model's configuration are as good as null.
 pub fn parse(text: &[u8], loose: Loose) -> Result<Value, serde_json::Error> {
-    let strict = serde_json::from_slice(text);
+    let strict = json::parse(text);
     let Err(error) = strict else { return strict };
     let Some(marked) = marked(text) else { return Err(error) };
-    let Ok(mut value) = serde_json::from_str::<Value>(&marked) else { return Err(error) };
+    let Ok(mut value) = json::parse(marked.as_bytes()) else { return Err(error) };
     match loose {
         Loose::Everywhere => forget(&mut value),
         Loose::InModel => {

@@ -5,12 +5,16 @@
 
 pub mod answer;
 pub mod catalog;
+pub mod compare;
 pub mod duplication_search;
 pub mod field;
 pub mod interval_search;
 pub mod job;
+pub mod json;
+pub mod labels;
 pub mod listing;
 pub mod loose;
+pub mod names;
 pub mod placed;
 pub mod problem;
 pub mod question;

@@ -236,6 +236,18 @@ impl<'a> Located<'a> {
         })
     }
 
+    /// An object of any names, each with its value.
+    #[must_use]
+    pub fn entries(&self) -> Option<Vec<(&'a str, Self)>> {
+        let Value::Object(map) = self.value else { return self.wrong_type("an object") };
+        let entry = |(name, value): (&'a String, &'a Value)| {
+            let pointer =
+                format!("{}/{}", self.pointer, name.replace('~', "~0").replace('/', "~1"));
+            (name.as_str(), Self { value, pointer, violations: self.violations })
+        };
+        Some(map.iter().map(entry).collect())
+    }
+
     /// The items of an array whose length is in `length`.
     #[must_use]
     pub fn items(&self, length: RangeInclusive<usize>) -> Option<Vec<Self>> {

@@ -14,6 +14,7 @@ use crate::wire::field::{
     self, Field as _, FieldKind as _, Itself, List, Maybe, Object, OneOf, Readable as _, object,
     required, unread,
 };
+use crate::wire::names::{MethodName, PresetName, StrategyName, SweptParameterName};
 use crate::wire::question::{ACCURACY, BANDWIDTH, DEVICES, Question, SECONDS, SKEWNESS, TOKENS};
 use crate::wire::read::{Fields, Located, Violations};
 use moe_gps_core::advice::sensitivity::flip::Parameter;
@@ -124,7 +125,7 @@ impl PartialSchema for SweepAxis {
             .items(number)
             .description(Some("Values within the ranges of the question, in any order."));
         let values = values.min_items(Some(*VALUES.start())).max_items(Some(*VALUES.end()));
-        axis.property("values", values).required("values").into()
+        field::closed(axis.property("values", values).required("values")).into()
     }
 }
 
@@ -135,8 +136,10 @@ pub struct SweepAnswer {
     /// The axes as asked for.
     pub axes: Vec<AnsweredAxis>,
     /// The strategy advised in each cell if every one could be run; null where none can.
+    #[schema(value_type = Vec<Vec<Option<StrategyName>>>)]
     pub winner: Vec<Vec<Option<Cow<'static, str>>>>,
     /// The strategy advised of those that can be run, as a recommendation would name it.
+    #[schema(value_type = Vec<Vec<Option<StrategyName>>>)]
     pub winner_runnable: Vec<Vec<Option<Cow<'static, str>>>>,
     /// Second fastest strategy over fastest, minus 1.
     pub margin_over_runner_up: Vec<Vec<f64>>,
@@ -157,6 +160,7 @@ pub struct SweepAnswer {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct AnsweredAxis {
     /// The quantity.
+    #[schema(value_type = SweptParameterName)]
     pub parameter: Cow<'static, str>,
     /// Its values.
     pub values: Vec<f64>,
@@ -199,8 +203,10 @@ pub struct SweepProvenance {
     /// Digest of the catalog.
     pub catalog_digest: String,
     /// Always `analytic`.
+    #[schema(value_type = MethodName)]
     pub method: Cow<'static, str>,
     /// `paper` or `calibrated`.
+    #[schema(value_type = PresetName)]
     pub preset: Cow<'static, str>,
     /// Seed of every random draw.
     pub seed: u64,

@@ -7,10 +7,21 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 pub struct Moment(pub i64);
 
 impl Moment {
-    /// Reads RFC 3339 as a query parameter holds it.
+    /// Reads RFC 3339.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         text.parse::<jiff::Timestamp>().ok().map(|time| Self(time.as_millisecond()))
+    }
+
+    /// Reads what a person writes into a query: RFC 3339, and a time without a zone or a date
+    /// alone, both in UTC; a date is its first moment.
+    #[must_use]
+    pub fn parse_filter(text: &str) -> Option<Self> {
+        Self::parse(text).or_else(|| {
+            let time = text.parse::<jiff::civil::DateTime>().ok()?;
+            let time = jiff::tz::Offset::UTC.to_timestamp(time).ok()?;
+            Some(Self(time.as_millisecond()))
+        })
     }
 }
 
@@ -45,5 +56,16 @@ mod tests {
         assert_eq!(moment.to_string(), "2025-11-24T00:00:00.005Z");
         assert_eq!(Moment::parse("2025-11-24T01:00:00.005+01:00"), Some(moment));
         assert_eq!(Moment::parse("yesterday"), None);
+    }
+
+    #[test]
+    fn filters_take_dates_and_times_without_a_zone() {
+        let midnight = Some(Moment(1_763_942_400_000));
+        for text in ["2025-11-24", "2025-11-24T00:00", "2025-11-24T01:00:00+01:00"] {
+            assert_eq!(Moment::parse_filter(text), midnight, "{text}");
+        }
+        for text in ["2025-11", "24.11.2025", "2025-02-30", "1764000000", ""] {
+            assert_eq!(Moment::parse_filter(text), None, "{text}");
+        }
     }
 }

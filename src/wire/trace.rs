@@ -1,7 +1,55 @@
 //! What the service says about an uploaded trace.
 
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{
+    AnyOfBuilder, ArrayBuilder, ObjectBuilder, Schema, SchemaFormat, SchemaType, Type,
+};
+use utoipa::{PartialSchema, ToSchema};
+
+use crate::wire::field::{closed, described};
+
+/// The bytes of a file, for the API description.
+#[derive(Debug)]
+pub struct Bytes;
+
+impl ToSchema for Bytes {}
+
+impl PartialSchema for Bytes {
+    fn schema() -> RefOr<Schema> {
+        let format = SchemaFormat::Custom("binary".to_owned());
+        ObjectBuilder::new().schema_type(Type::String).format(Some(format)).into()
+    }
+}
+
+/// A form with a file, for the API description.
+#[derive(Debug)]
+pub struct FileForm;
+
+impl ToSchema for FileForm {}
+
+impl PartialSchema for FileForm {
+    fn schema() -> RefOr<Schema> {
+        let file = described(Bytes::schema(), "The recording; its name tells the format.");
+        closed(ObjectBuilder::new().property("file", file).required("file")).into()
+    }
+}
+
+/// A recording in JSON, for the API description.
+#[derive(Debug)]
+pub struct Counts;
+
+impl ToSchema for Counts {}
+
+impl PartialSchema for Counts {
+    fn schema() -> RefOr<Schema> {
+        let text = "Counts, as `counts` or `logical_count` or alone, or an engine's answers.";
+        let object = ObjectBuilder::new().schema_type(Type::Object);
+        let items =
+            ArrayBuilder::new().items(ObjectBuilder::new().schema_type(SchemaType::AnyValue));
+        AnyOfBuilder::new().item(object).item(items).description(Some(text)).into()
+    }
+}
 
 /// Summary of an uploaded trace.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]

@@ -80,7 +80,7 @@ impl Process {
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         write!(
             stream,
-            "{method} {path} HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
              content-type: application/json\r\ncontent-length: {}\r\n\r\n{body}",
             body.len()
         )
@@ -94,7 +94,7 @@ impl Process {
 
     fn submit(&self, question: &Value) -> String {
         let (status, job) = self.call("POST", "/v1/recommendations", Some(question));
-        assert_eq!(status, 202);
+        assert!([200, 202].contains(&status), "{status}");
         job["id"].as_str().unwrap().to_owned()
     }
 
@@ -310,7 +310,7 @@ fn a_refused_body_is_read_so_that_the_refusal_is_seen() {
     let n_bytes = 100 << 20;
     write!(
         stream,
-        "POST /v1/recommendations HTTP/1.1\r\nhost: t\r\nconnection: close\r\n\
+        "POST /v1/recommendations HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
          content-type: application/json\r\ncontent-length: {n_bytes}\r\n\r\n"
     )
     .unwrap();
@@ -333,7 +333,7 @@ fn a_body_that_trickles_is_refused_when_its_time_is_up_not_when_it_ends() {
     stream.set_read_timeout(Some(Duration::from_secs(8))).unwrap();
     write!(
         stream,
-        "POST /v1/recommendations HTTP/1.1\r\nhost: t\r\n\
+        "POST /v1/recommendations HTTP/1.1\r\nhost: localhost\r\n\
          content-type: application/json\r\ncontent-length: 1000\r\n\r\n{{"
     )
     .unwrap();

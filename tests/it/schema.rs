@@ -23,8 +23,9 @@ use crate::questions;
 use crate::support::TestApp;
 
 /// What a schema may say; anything else has to be added to the proof first.
-const KNOWN: [&str; 15] = [
+const KNOWN: [&str; 16] = [
     "$ref",
+    "additionalProperties",
     "anyOf",
     "description",
     "enum",

@@ -214,7 +214,7 @@ impl TestApp {
         let settings = settings(dir.path(), flags);
         let data_dir = DataDir::take(dir.path()).unwrap();
         let (app, runner) = serve::start(&settings, &data_dir, answering).await.unwrap();
-        let router = serve::router(&settings, &app);
+        let router = serve::router(&settings, &app, true);
         Self { router, app, advisor, dir, _data_dir: data_dir, _runner: runner }
     }
 
@@ -264,7 +264,7 @@ impl TestApp {
     /// Asks without waiting and gives the job's id.
     pub(crate) async fn submit(&self, question: &Value) -> String {
         let answer = self.ask(question, &[]).await;
-        assert_eq!(answer.status, 202);
+        assert!([200, 202].contains(&answer.status.as_u16()), "{:?}", answer.status);
         answer.json()["id"].as_str().unwrap().to_owned()
     }
 

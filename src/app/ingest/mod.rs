@@ -16,6 +16,7 @@ use crate::wire::trace::{Skewness, TraceSummary};
 use moe_gps_core::formats::trace::embedding_file::convert_embedding;
 use moe_gps_core::formats::trace::inflate::{Encoding, copy_decoded};
 use moe_gps_core::formats::trace::readers::{self, Reader};
+use moe_gps_core::formats::trace::sniff;
 use moe_gps_core::formats::trace::stored::StoredTrace;
 use moe_gps_core::formats::trace::{Declared, Input, Limits, TraceError};
 use moe_gps_core::trace::checks::{Warning, examine, repeated_rows};
@@ -119,14 +120,16 @@ impl TraceDirectory {
         upload: &Upload,
         limits: &Limits,
     ) -> Result<Ingested, TraceError> {
-        let reader = readers::by_content_type(&upload.content_type)?;
-        let encoding = Encoding::from_header(upload.content_encoding.as_deref())?;
+        let any = is_of_any_bytes(&upload.content_type);
+        let stated = (!any).then(|| readers::by_content_type(&upload.content_type)).transpose()?;
+        let (encoding, body) = opened(body, upload.content_encoding.as_deref())?;
         let mut raw = self.scratch().map_err(TraceError::storage)?;
         let (decoded_bytes, digest) = copy_decoded(body, encoding, limits, &mut raw)?;
         raw.rewind().map_err(TraceError::storage)?;
         if decoded_bytes == 0 {
             return Err(TraceError::Unreadable("the body is empty".to_owned()));
         }
+        let reader = stated.map_or_else(|| sniff::format(&raw), Ok)?;
         readers::check_beginning(&raw, reader)?;
         let digest = upload.declared.cut.name(digest);
         let id = hex(&digest);
@@ -159,7 +162,7 @@ impl TraceDirectory {
         content_encoding: Option<&str>,
         limits: &Limits,
     ) -> Result<[u8; 32], TraceError> {
-        let encoding = Encoding::from_header(content_encoding)?;
+        let (encoding, body) = opened(body, content_encoding)?;
         let mut raw = self.scratch().map_err(TraceError::storage)?;
         let (_, digest) = copy_decoded(body, encoding, limits, &mut raw)?;
         raw.rewind().map_err(TraceError::storage)?;
@@ -226,6 +229,26 @@ impl TraceDirectory {
         file.persist(path).map_err(|error| error.error)?;
         File::open(&self.path)?.sync_all()
     }
+}
+
+/// Whether a content type leaves open what the body is; a type that is missing is refused.
+fn is_of_any_bytes(content_type: &str) -> bool {
+    let essence = content_type.split(';').next().unwrap_or_default().trim();
+    essence.eq_ignore_ascii_case("application/octet-stream")
+}
+
+/// The encoding of a body: as it is declared, else as the body begins; and the whole body.
+fn opened(
+    mut body: impl Read,
+    declared: Option<&str>,
+) -> Result<(Encoding, impl Read), TraceError> {
+    let mut encoding = Encoding::from_header(declared)?;
+    let mut head = Vec::with_capacity(4);
+    if encoding == Encoding::Identity {
+        body.by_ref().take(4).read_to_end(&mut head).map_err(TraceError::Interrupted)?;
+        encoding = sniff::encoding(&head);
+    }
+    Ok((encoding, io::Cursor::new(head).chain(body)))
 }
 
 /// What is said about a trace.

@@ -85,6 +85,14 @@ impl TraceDirectory {
         })
     }
 
+    /// Removes the files of traces that are none of these.
+    pub fn forget_unknown(&self, kept: &BTreeSet<String>) -> io::Result<()> {
+        self.remove_where(|name| {
+            let id = name.split('.').next().unwrap_or_default();
+            super::is_id(id) && !kept.contains(id)
+        })
+    }
+
     /// Removes the files whose names are unwanted.
     pub(super) fn remove_where(&self, unwanted: impl Fn(&str) -> bool) -> io::Result<()> {
         for entry in fs::read_dir(&self.path)? {

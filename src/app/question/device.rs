@@ -1,5 +1,7 @@
 //! A device given by its datasheet, or by a whole profile, instead of a catalog id.
 
+use std::ops::RangeInclusive;
+
 use serde_json::{Map, Value};
 
 use crate::wire::read::{Located, Violations};
@@ -38,6 +40,12 @@ pub(crate) fn profile(
     violations: &Violations,
 ) -> Option<CatalogEntry<Device>> {
     let refuse = |detail: String| violations.note(pointer, "profile", detail);
+    let before = Violations::default();
+    check_bounds(document, &before);
+    if !before.is_empty() {
+        violations.note_under(pointer, before.into_vec());
+        return None;
+    }
     match device_toml::from_document(document) {
         Err(CatalogFileError::Toml(error)) => {
             refuse(error.message().to_owned());
@@ -60,19 +68,82 @@ pub(crate) fn profile(
     }
 }
 
+/// Memory of a device, bytes.
+const MEMORY: RangeInclusive<f64> = 1e9..=1e13;
+/// Memory bandwidth of a device, bytes per second.
+const MEMORY_BANDWIDTH: RangeInclusive<f64> = 1e9..=1e15;
+/// Last-level cache, bytes.
+const L2: RangeInclusive<f64> = 1e5..=1e12;
+/// Host time per kernel launch, seconds.
+const LAUNCH: RangeInclusive<f64> = 0.0..=1e-2;
+/// Peak rates, FLOP per second.
+const RATE: RangeInclusive<f64> = 1e10..=1e18;
+/// Multiprocessors of a device.
+const MULTIPROCESSORS: RangeInclusive<u32> = 1..=4096;
+/// Longest text of a profile, characters, and most items of one of its lists or tables.
+const LONGEST: usize = 4096;
+
+/// Checks that nothing in a profile is without a bound, beside what every entry of the catalog is
+/// checked for.
+fn check_bounds(document: &Value, violations: &Violations) {
+    let root = Located::root(document, violations);
+    check_lengths(&root);
+    let Some(fields) = document.as_object().and_then(|_| root.entries()) else { return };
+    for (name, place) in fields {
+        // What has another type is told by the reader.
+        match (name, place.value()) {
+            ("eager_launch_s", Value::Number(_)) => {
+                let _ = place.number(LAUNCH);
+            }
+            ("multiprocessors", Value::Number(_)) => {
+                let _ = place.small_integer(MULTIPROCESSORS);
+            }
+            ("peak_flop_per_s", Value::Object(_)) => {
+                for (_, rate) in place.entries().unwrap_or_default() {
+                    if rate.value().is_number() {
+                        let _ = rate.number(RATE);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn check_lengths(place: &Located) {
+    let too_long = |what: &str, n: usize| {
+        place.note("length", format!("this has {n} {what}; at most {LONGEST} may be"));
+    };
+    match place.value() {
+        Value::String(text) if LONGEST < text.chars().count() => {
+            too_long("characters", text.chars().count());
+        }
+        Value::Array(items) if LONGEST < items.len() => too_long("items", items.len()),
+        Value::Object(fields) if LONGEST < fields.len() => too_long("fields", fields.len()),
+        Value::Object(_) => {
+            place.entries().unwrap_or_default().iter().for_each(|(_, place)| check_lengths(place));
+        }
+        Value::Array(items) => {
+            let items = place.items(0..=items.len()).unwrap_or_default();
+            items.iter().for_each(check_lengths);
+        }
+        _ => {}
+    }
+}
+
 fn read(value: &Value, catalog: &Catalog, violations: &Violations) -> Option<Device> {
     let fields = Located::root(value, violations).object()?;
     let name = fields.get("name").and_then(|place| place.text()).unwrap_or("inline");
-    let memory = fields.require("memory_bytes").and_then(|place| place.number(1e9..=1e13));
+    let memory = fields.require("memory_bytes").and_then(|place| place.number(MEMORY));
     let bandwidth =
-        fields.require("bandwidth_bytes_per_s").and_then(|place| place.number(1e9..=1e15));
+        fields.require("bandwidth_bytes_per_s").and_then(|place| place.number(MEMORY_BANDWIDTH));
     let multiprocessors =
-        fields.get("multiprocessors").and_then(|place| place.small_integer(1..=4096));
-    let l2 = fields.get("l2_bytes").and_then(|place| place.number(1e5..=1e12));
-    let launch = fields.get("eager_launch_s").and_then(|place| place.number(0.0..=1e-2));
+        fields.get("multiprocessors").and_then(|place| place.small_integer(MULTIPROCESSORS));
+    let l2 = fields.get("l2_bytes").and_then(|place| place.number(L2));
+    let launch = fields.get("eager_launch_s").and_then(|place| place.number(LAUNCH));
     let peak = fields.require("peak_flop_per_s").and_then(|place| {
         let rates = place.object()?;
-        let rate = |place: Located| place.number(1e10..=1e18).map(FlopsPerSecond::new);
+        let rate = |place: Located| place.number(RATE).map(FlopsPerSecond::new);
         let bf16 = rates.require("bf16").and_then(rate);
         let fp8 = rates.get("fp8").and_then(rate);
         let fp32 = rates.get("fp32").and_then(rate);

@@ -10,7 +10,7 @@ use crate::app::error::AppError;
 use crate::http::extract::DocumentBody;
 use crate::http::problem::Failure;
 use crate::http::state::Service;
-use crate::wire::catalog::{DeviceBody, DeviceList};
+use crate::wire::catalog::{DeviceBody, DeviceList, DeviceProfile};
 use crate::wire::problem::Problem;
 
 /// Lists the devices, shipped and registered.
@@ -27,10 +27,12 @@ pub async fn list_devices(State(service): State<Service>) -> Result<Json<DeviceL
 #[utoipa::path(post, path = "/v1/devices", tag = "catalog",
     request_body(
         description = "The profile, as JSON or as the TOML file",
-        content((serde_json::Value = "application/json"), (String = "application/toml"))),
+        content((DeviceProfile = "application/json"), (String = "application/toml"))),
     responses(
-        (status = 201, description = "Kept; Location names it", body = DeviceBody),
-        (status = 200, description = "Was kept before", body = DeviceBody),
+        (status = 201, description = "Kept; Location names it", body = DeviceBody,
+         headers(("Location" = String, description = "Path of the device"))),
+        (status = 200, description = "Was kept before", body = DeviceBody,
+         headers(("Location" = String, description = "Path of the device"))),
         (status = 400, description = "Not JSON or TOML", body = Problem,
          content_type = "application/problem+json"),
         (status = 409, description = "The id is that of a shipped device, or of one with other \

@@ -4,34 +4,40 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::IntoParams;
 
+use crate::app::compare::compare;
 use crate::app::error::AppError;
 use crate::app::plan_file::MOUNT;
-use crate::app::recommendations::{self as app, Asked};
+use crate::app::recommendations::{self as app, Asked, Seen};
+use crate::app::tokens::Caller;
 use crate::http::etag::{etag, is_known};
+use crate::http::export;
 use crate::http::extract::{JsonBody, QueryOf};
 use crate::http::prefer::{IdempotencyKey, PREFERENCE_APPLIED, Wait};
 use crate::http::problem::Failure;
 use crate::http::state::Service;
-use crate::store::jobs::JobRecord;
-use crate::wire::answer::LaunchBody;
+use crate::wire::answer::{LaunchBody, PlacementFile};
+use crate::wire::compare::{CompareQuery, Comparison};
 use crate::wire::field::{OneOf, named};
 use crate::wire::job::{JobView, Status};
+use crate::wire::labels::Labels;
 use crate::wire::listing::{ListQuery, RecommendationPage};
+use crate::wire::names::EngineName;
 use crate::wire::problem::Problem;
 use crate::wire::time::Moment;
 use crate::wire::violation::Violation;
+use moe_gps_core::engines;
 use moe_gps_core::formats::placement::FORMATS;
 
 /// Asks for a recommendation.
 ///
-/// Equal questions share one job. With `Prefer: wait=SECONDS` (at most 60) the answer is
-/// 200 with the result if it is ready in time, else 202 with the job to follow.
+/// Equal questions share one job. The answer is 200 with the result where there is one, or it
+/// is ready within `Prefer: wait=SECONDS` (at most 60), else 202 with the job to follow.
 #[utoipa::path(post, path = "/v1/recommendations", tag = "recommendations",
     params(
         ("Prefer" = Option<String>, Header, description = "`wait=SECONDS`, at most 60"),
@@ -40,8 +46,14 @@ use moe_gps_core::formats::placement::FORMATS;
     ),
     request_body(content = crate::wire::question::Question, content_type = "application/json"),
     responses(
-        (status = 200, description = "Finished within the wait", body = JobView),
-        (status = 202, description = "Accepted; follow Location", body = JobView),
+        (status = 200, description = "Finished, before or within the wait", body = JobView,
+         headers(
+            ("Location" = String, description = "Path of the recommendation"),
+            ("Preference-Applied" = String, description = "The wait that was granted"))),
+        (status = 202, description = "Accepted; follow Location", body = JobView,
+         headers(
+            ("Location" = String, description = "Path of the recommendation"),
+            ("Preference-Applied" = String, description = "The wait that was granted"))),
         (status = 400, description = "Not JSON", body = Problem,
          content_type = "application/problem+json"),
         (status = 413, description = "Too large", body = Problem,
@@ -50,23 +62,24 @@ use moe_gps_core::formats::placement::FORMATS;
          content_type = "application/problem+json"),
         (status = 422, description = "Meaningless, with every violation", body = Problem,
          content_type = "application/problem+json"),
-        (status = 503, description = "The queue is full or the database cannot be written, \
-         with Retry-After", body = Problem, content_type = "application/problem+json"),
+        (status = 429, description = "As many questions of the token's holder wait as may",
+         body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The queue is full or the database cannot be written", body = Problem, content_type = "application/problem+json"),
     ))]
 pub async fn ask_recommendation(
     State(service): State<Service>,
+    caller: Caller,
     wait: Wait,
     IdempotencyKey(key): IdempotencyKey,
     body: JsonBody,
 ) -> Result<Response, Failure> {
     let key = key.map(|key| (key, app::body_digest(&body.bytes)));
-    let asked = Asked { request: body.value, key, wait: wait.duration() };
-    let job = app::submit(&service.app, asked).await?;
-    let finished = wait.duration().is_some() && job.status.is_final();
-    let status = if finished { StatusCode::OK } else { StatusCode::ACCEPTED };
-    let mut response = (status, json(view(&job)?)).into_response();
+    let asked = Asked { caller, request: body.value, key, wait: wait.duration() };
+    let seen = app::submit(&service.app, asked).await?;
+    let status = if seen.job.status.is_final() { StatusCode::OK } else { StatusCode::ACCEPTED };
+    let mut response = (status, json(view(&seen)?)).into_response();
     let headers = response.headers_mut();
-    let location = HeaderValue::try_from(format!("/v1/recommendations/{}", job.id));
+    let location = HeaderValue::try_from(format!("/v1/recommendations/{}", seen.job.id));
     headers.insert(header::LOCATION, location.map_err(|e| Failure::internal(e.to_string()))?);
     if let Some(applied) = wait.applied() {
         headers.insert(PREFERENCE_APPLIED, applied);
@@ -76,30 +89,47 @@ pub async fn ask_recommendation(
 
 /// Fetches a recommendation: the job and, when it has finished, the result.
 ///
-/// A finished one never changes and has a strong `ETag`.
+/// A finished one never changes and has a strong `ETag`. With `Prefer: wait=SECONDS` (at most
+/// 60) the answer to a job that goes on comes at its end, or when the time is up.
 #[utoipa::path(get, path = "/v1/recommendations/{id}", tag = "recommendations",
     params(
         ("id" = String, Path, description = "As the answer to the question names it"),
         ("If-None-Match" = Option<String>, Header, description = "An `ETag` seen before"),
+        ("Prefer" = Option<String>, Header, description = "`wait=SECONDS`, at most 60"),
     ),
     responses(
-        (status = 200, description = "The recommendation", body = JobView),
-        (status = 304, description = "As the client knows it"),
+        (status = 200, description = "The recommendation", body = JobView,
+         headers(
+            ("ETag" = String, description = "Of a finished one"),
+            ("Preference-Applied" = String, description = "The wait that was granted"))),
+        (status = 304, description = "As the client knows it",
+         headers(("ETag" = String, description = "Of a finished one"))),
         (status = 404, description = "There is none", body = Problem,
          content_type = "application/problem+json"),
     ))]
 pub async fn get_recommendation(
     State(service): State<Service>,
+    caller: Caller,
     Path(id): Path<String>,
+    wait: Wait,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    let job = app::fetch(&service.app, &id).await?;
-    let body = view(&job)?;
-    if !job.status.is_final() {
+    let seen = app::follow(&service.app, &caller, &id, wait.duration()).await?;
+    let mut response = show(&seen, &headers)?;
+    if let Some(applied) = wait.applied() {
+        response.headers_mut().insert(PREFERENCE_APPLIED, applied);
+    }
+    Ok(response)
+}
+
+/// A job with, once it has ended, its tag; nothing but the tag where the client has it.
+fn show(seen: &Seen, headers: &HeaderMap) -> Result<Response, Failure> {
+    let body = view(seen)?;
+    if !seen.job.status.is_final() {
         return Ok(json(body).into_response());
     }
     let tag = etag(&body).ok_or_else(|| Failure::internal("an entity tag is no header value"))?;
-    if is_known(&headers, &tag) {
+    if is_known(headers, &tag) {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response());
     }
     Ok(([(header::ETAG, tag)], json(body)).into_response())
@@ -108,35 +138,107 @@ pub async fn get_recommendation(
 /// Lists past recommendations, newest first.
 #[utoipa::path(get, path = "/v1/recommendations", tag = "recommendations", params(ListQuery),
     responses(
-        (status = 200, description = "One page", body = RecommendationPage),
+        (status = 200, description = "One page; as JSON Lines or a table where `Accept` asks for \
+         it",
+         content((RecommendationPage = "application/json"), (String = "application/x-ndjson"),
+                 (String = "text/csv")),
+         headers(("Link" = String, description = "The next page, `rel=\"next\"`"))),
         (status = 422, description = "Invalid filter", body = Problem,
          content_type = "application/problem+json"),
     ))]
 pub async fn list_recommendations(
     State(service): State<Service>,
+    caller: Caller,
     QueryOf(query): QueryOf<ListQuery>,
-) -> Result<Json<RecommendationPage>, Failure> {
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
     let query = query.check().map_err(Failure::invalid)?;
-    Ok(Json(app::list(&service.app, query).await?))
+    export::page(app::list(&service.app, &caller, query).await?, &headers, &uri)
 }
 
-/// Cancels a queued or running recommendation, or deletes a finished one.
+/// Compares two recommendations: what differs in the question, the terms and the choice.
+#[utoipa::path(get, path = "/v1/recommendations/compare", tag = "recommendations",
+    params(CompareQuery),
+    responses(
+        (status = 200, description = "Side by side", body = Comparison),
+        (status = 404, description = "There is no such recommendation", body = Problem,
+         content_type = "application/problem+json"),
+        (status = 409, description = "One of them has not succeeded (yet)", body = Problem,
+         content_type = "application/problem+json"),
+        (status = 422, description = "One of the two is not named", body = Problem,
+         content_type = "application/problem+json"),
+    ))]
+pub async fn compare_recommendations(
+    State(service): State<Service>,
+    QueryOf(query): QueryOf<CompareQuery>,
+) -> Result<Json<Comparison>, Failure> {
+    let missing = |name: &str| {
+        let detail = format!("{name} is missing; name a recommendation by its id");
+        Violation::new(format!("/{name}"), "required", detail)
+    };
+    match (query.a, query.b) {
+        (Some(a), Some(b)) => Ok(Json(compare(&service.app, &a, &b).await?)),
+        (a, b) => {
+            let absent = [("a", a.is_none()), ("b", b.is_none())];
+            let absent = absent.into_iter().filter(|(_, absent)| *absent);
+            Err(Failure::invalid(absent.map(|(name, _)| missing(name)).collect()))
+        }
+    }
+}
+
+/// Withdraws the caller's own ask: with the last one a queued or running recommendation is
+/// canceled, and a finished one deleted.
+///
+/// Others who asked for the same keep it. A token of scope `admin` that did not ask for it deletes
+/// it for all.
 #[utoipa::path(delete, path = "/v1/recommendations/{id}", tag = "recommendations",
     params(("id" = String, Path, description = "As the answer to the question names it")),
     responses(
         (status = 200, description = "Canceled", body = JobView),
-        (status = 204, description = "Deleted"),
+        (status = 204, description = "Withdrawn, and deleted if nobody else asked for it"),
         (status = 404, description = "There is none", body = Problem,
          content_type = "application/problem+json"),
     ))]
 pub async fn delete_recommendation(
     State(service): State<Service>,
+    caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Response, Failure> {
-    match app::cancel_or_delete(&service.app, &id).await? {
+    match app::withdraw(&service.app, &caller, &id).await? {
         Some(canceled) => Ok(json(view(&canceled)?).into_response()),
         None => Ok(StatusCode::NO_CONTENT.into_response()),
     }
+}
+
+/// Replaces the labels of the caller's own ask.
+#[utoipa::path(put, path = "/v1/recommendations/{id}/labels", tag = "recommendations",
+    params(("id" = String, Path, description = "As the answer to the question names it")),
+    request_body(content = Labels, content_type = "application/json"),
+    responses(
+        (status = 200, description = "The labels in force", body = Labels),
+        (status = 400, description = "Not JSON", body = Problem,
+         content_type = "application/problem+json"),
+        (status = 404, description = "There is none, or the caller did not ask for it",
+         body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "Too large", body = Problem,
+         content_type = "application/problem+json"),
+        (status = 415, description = "Not sent as application/json", body = Problem,
+         content_type = "application/problem+json"),
+        (status = 422, description = "Labels that cannot be, with every violation", body = Problem,
+         content_type = "application/problem+json"),
+        (status = 503, description = "The database cannot be written", body = Problem,
+         content_type = "application/problem+json"),
+    ))]
+pub async fn put_labels(
+    State(service): State<Service>,
+    caller: Caller,
+    Path(id): Path<String>,
+    body: JsonBody,
+) -> Result<Response, Failure> {
+    let labels = Labels::read_body(&body.value).map_err(Failure::invalid)?;
+    app::put_labels(&service.app, &caller, &id, &labels).await?;
+    Ok(json(labels.to_json().into_bytes()).into_response())
 }
 
 named! {
@@ -160,7 +262,7 @@ pub struct PlacementQuery {
            PlacementQuery),
     responses(
         (status = 200, description = "The plan, per layer", content(
-            (serde_json::Value = "application/json"), (String = "application/yaml"))),
+            (PlacementFile = "application/json"), (String = "application/yaml"))),
         (status = 404, description = "There is no such recommendation, or it has no plan",
          body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "It has not succeeded (yet), or its plan cannot be \
@@ -204,6 +306,7 @@ named! {
 #[serde(deny_unknown_fields)]
 pub struct LaunchQuery {
     /// `vllm`, `sglang`, `tensorrt-llm` or `vllm-ascend`; the question's own if left out.
+    #[param(value_type = Option<EngineName>, inline)]
     pub engine: Option<String>,
     /// `argv` (JSON with everything, the default), `shell` (one quoted line) or `yaml` (the fragment
     /// of an engine that is configured so).
@@ -242,6 +345,13 @@ pub async fn get_launch(
         let detail = format!("format is {asked}; it must be argv, shell or yaml");
         return Err(Failure::invalid(vec![Violation::new("/format", "one_of", detail)]));
     };
+    if let Some(engine) = query.engine.as_deref()
+        && engines::by_framework(engine).is_none()
+    {
+        let names: Vec<&str> = engines::names().into_iter().map(|(_, name)| name).collect();
+        let detail = format!("engine is {engine}; it must be one of {}", names.join(", "));
+        return Err(Failure::invalid(vec![Violation::new("/engine", "one_of", detail)]));
+    }
     let path = query.path.as_deref().unwrap_or(MOUNT);
     let launch = app::launch(&service.app, &id, query.engine.as_deref(), path).await?;
     Ok(match written {
@@ -266,13 +376,14 @@ fn json(body: Vec<u8>) -> impl IntoResponse {
 }
 
 /// The body that shows a job.
-fn view(job: &JobRecord) -> Result<Vec<u8>, Failure> {
+fn view(Seen { job, labels }: &Seen) -> Result<Vec<u8>, Failure> {
     let raw = |text| serde_json::from_str::<&RawValue>(text);
     let running = job.status == Status::Running;
     let body = (|| {
         serde_json::to_vec(&JobView {
             id: job.id.as_str().into(),
             status: job.status,
+            labels: labels.as_deref().map(raw).transpose()?,
             created_at: Moment(job.created_ms),
             started_at: job.started_ms.map(Moment),
             finished_at: job.finished_ms.map(Moment),

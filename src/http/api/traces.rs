@@ -7,20 +7,23 @@ use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use multer::{Field, Multipart};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use crate::app::traces as app;
 use crate::app::uploads::{self, Labels};
-use crate::http::extract::{QueryOf, content_length};
+use crate::http::extract::{QueryOf, content_length, is_sent_as};
 use crate::http::problem::Failure;
 use crate::http::state::Service;
 use crate::http::upload::feed;
-use crate::wire::field::named;
+use crate::wire::field::{OneOf, named};
 use crate::wire::listing::{PageQuery, TracePage};
 use crate::wire::problem::Problem;
-use crate::wire::trace::TraceSummary;
+use crate::wire::trace::{Bytes, Counts, FileForm, TraceSummary};
+use crate::wire::violation::Violation;
 use moe_gps_core::formats::trace::Cut;
+use moe_gps_core::formats::trace::readers::{self, READERS, Reader};
 use moe_gps_core::trace::{MAX_EXPERTS, MAX_TOP_K};
 
 named! {
@@ -38,6 +41,17 @@ named! {
     TopK: 1..=MAX_TOP_K as u64
 }
 
+named! {
+    /// The format of a recording, by the end of its file's name.
+    RecordingFormat: OneOf(&formats())
+}
+
+/// Ends of file names with the format that each stands for.
+fn formats() -> Vec<(&'static Reader, &'static str)> {
+    let all = READERS.iter();
+    all.flat_map(|reader| reader.extensions.iter().map(move |name| (reader, *name))).collect()
+}
+
 /// What may be said about a trace at its upload.
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -47,6 +61,10 @@ pub struct UploadQuery {
     pub name: Option<String>,
     /// Catalog id of the model it was recorded from.
     pub model: Option<String>,
+    /// The format, by the end of its file's name; it goes before `Content-Type`. Left out,
+    /// `application/octet-stream` is told by its bytes, and a file of a form by its name.
+    #[param(value_type = Option<RecordingFormat>, inline)]
+    pub format: Option<String>,
     /// Experts of a layer; without it and a model, 1 + the largest id.
     #[param(value_type = Option<Experts>, inline)]
     pub num_experts: Option<u32>,
@@ -65,25 +83,31 @@ pub struct UploadQuery {
 }
 
 /// Uploads a routing trace; the same bytes again are the same trace.
+///
+/// A body that is gzip or zstd is recognized without `Content-Encoding`, too.
 #[utoipa::path(post, path = "/v1/traces", tag = "traces",
     params(UploadQuery,
         ("Content-Encoding" = Option<String>, Header, description = "`gzip` or `zstd`")),
     request_body(
-        description = "The file; its media type names the format",
+        description = "The file; its media type, or `format`, names the format",
         content(
-            (Vec<u8> = "application/x-npz"),
+            (Bytes = "application/octet-stream"),
+            (FileForm = "multipart/form-data"),
+            (Bytes = "application/x-npz"),
             (String = "application/x-ndjson"),
-            (serde_json::Value = "application/json"),
-            (Vec<u8> = "application/x-npy"),
-            (Vec<u8> = "application/x-pytorch"),
-            (Vec<u8> = "application/x-tar"),
-            (Vec<u8> = "application/zip"),
-            (Vec<u8> = "application/x-safetensors"),
+            (Counts = "application/json"),
+            (Bytes = "application/x-npy"),
+            (Bytes = "application/x-pytorch"),
+            (Bytes = "application/x-tar"),
+            (Bytes = "application/zip"),
+            (Bytes = "application/x-safetensors"),
             (String = "text/csv"),
         )),
     responses(
-        (status = 201, description = "Kept; Location names it", body = TraceSummary),
-        (status = 200, description = "Was kept before", body = TraceSummary),
+        (status = 201, description = "Kept; Location names it", body = TraceSummary,
+         headers(("Location" = String, description = "Path of the trace"))),
+        (status = 200, description = "Was kept before", body = TraceSummary,
+         headers(("Location" = String, description = "Path of the trace"))),
         (status = 400, description = "Unreadable", body = Problem,
          content_type = "application/problem+json"),
         (status = 413, description = "Too large, as sent or inflated", body = Problem,
@@ -92,7 +116,7 @@ pub struct UploadQuery {
          content_type = "application/problem+json"),
         (status = 422, description = "Meaningless, with every violation", body = Problem,
          content_type = "application/problem+json"),
-        (status = 503, description = "No room to keep it, with Retry-After", body = Problem,
+        (status = 503, description = "No room to keep it", body = Problem,
          content_type = "application/problem+json"),
     ))]
 pub async fn upload_trace(
@@ -102,8 +126,10 @@ pub async fn upload_trace(
     body: Body,
 ) -> Result<Response, Failure> {
     refuse_large(&service, &headers)?;
-    let labels = Labels {
-        content_type: text(&headers, header::CONTENT_TYPE).unwrap_or_default(),
+    let stated = query.format.as_deref().map(named_format).transpose()?;
+    let content_type = text(&headers, header::CONTENT_TYPE).unwrap_or_default();
+    let mut labels = Labels {
+        content_type: content_type.clone(),
         content_encoding: text(&headers, header::CONTENT_ENCODING),
         name: query.name,
         model: query.model,
@@ -113,17 +139,61 @@ pub async fn upload_trace(
         drop_repeats: query.drop_repeats,
     };
     let app = &service.app;
-    let kept = feed(body, async |pieces| uploads::take_trace(app, labels, pieces).await).await?;
+    let mut body = body.into_data_stream();
+    let kept = if let Ok(boundary) = multer::parse_boundary(&content_type) {
+        let mut form = Multipart::new(body, boundary);
+        let mut file = first_file(&mut form).await?;
+        labels.content_type = stated.map_or_else(|| type_of(&file), ToOwned::to_owned);
+        feed(&mut file, async |pieces| uploads::take_trace(app, labels, pieces).await).await?
+    } else {
+        labels.content_type = stated.map_or(content_type, ToOwned::to_owned);
+        feed(&mut body, async |pieces| uploads::take_trace(app, labels, pieces).await).await?
+    };
     let status = if kept.created { StatusCode::CREATED } else { StatusCode::OK };
     let location = HeaderValue::try_from(format!("/v1/traces/{}", kept.summary.id))
         .map_err(|error| Failure::internal(error.to_string()))?;
     Ok((status, [(header::LOCATION, location)], Json(kept.summary)).into_response())
 }
 
+/// The media type of the format with this name.
+fn named_format(name: &str) -> Result<&'static str, Failure> {
+    readers::by_extension(name).map(|reader| reader.media_type).ok_or_else(|| {
+        let names: Vec<&str> = formats().into_iter().map(|(_, name)| name).collect();
+        let detail = format!("format is {name}; it must be one of {}", names.join(", "));
+        Failure::invalid(vec![Violation::new("/format", "one_of", detail)])
+    })
+}
+
+/// The file of a form, which must be its first part: nothing else is read of a form.
+async fn first_file<'a>(form: &mut Multipart<'a>) -> Result<Field<'a>, Failure> {
+    let broken = |error: multer::Error| Failure::malformed(format!("the form: {error}"));
+    let part = form.next_field().await.map_err(broken)?;
+    let part = part.ok_or_else(|| Failure::malformed("the form holds no file"))?;
+    if part.file_name().is_none() && part.name() != Some("file") {
+        let name = part.name().unwrap_or_default();
+        let detail = format!(
+            "the form begins with {name:?}; a form holds one file, and all else goes into the query"
+        );
+        return Err(Failure::invalid(vec![Violation::new("", "form", detail)]));
+    }
+    Ok(part)
+}
+
+/// The media type of a form's file: by its name, else as the form says, else left to its bytes.
+fn type_of(file: &Field<'_>) -> String {
+    let name = file.file_name().unwrap_or_default().to_ascii_lowercase();
+    let name = [".gz", ".zst"].iter().find_map(|end| name.strip_suffix(end)).unwrap_or(&name);
+    let by_name = name.rsplit_once('.').and_then(|(_, end)| readers::by_extension(end));
+    let stated = || readers::by_content_type(file.content_type()?.essence_str()).ok();
+    let reader = by_name.or_else(stated);
+    reader.map_or("application/octet-stream", |reader| reader.media_type).to_owned()
+}
+
 /// Uploads the token embedding of a trace, `[vocabulary, dim]` in float16 or float32.
 #[utoipa::path(put, path = "/v1/traces/{id}/embedding", tag = "traces",
     params(("id" = String, Path, description = "As the answer to the upload names it")),
-    request_body(content = Vec<u8>, content_type = "application/x-npy"),
+    request_body(content(
+        (Bytes = "application/octet-stream"), (Bytes = "application/x-npy"))),
     responses(
         (status = 204, description = "Kept"),
         (status = 400, description = "Unreadable", body = Problem,
@@ -132,7 +202,7 @@ pub async fn upload_trace(
          content_type = "application/problem+json"),
         (status = 413, description = "Too large", body = Problem,
          content_type = "application/problem+json"),
-        (status = 415, description = "Not sent as application/x-npy", body = Problem,
+        (status = 415, description = "Neither application/octet-stream nor application/x-npy", body = Problem,
          content_type = "application/problem+json"),
         (status = 422, description = "Meaningless", body = Problem,
          content_type = "application/problem+json"),
@@ -143,13 +213,19 @@ pub async fn put_embedding(
     headers: HeaderMap,
     body: Body,
 ) -> Result<StatusCode, Failure> {
-    if text(&headers, header::CONTENT_TYPE).as_deref() != Some("application/x-npy") {
-        return Err(Failure::unsupported("an embedding must be sent as application/x-npy"));
+    if !["application/x-npy", "application/octet-stream"]
+        .iter()
+        .any(|one| is_sent_as(&headers, one))
+    {
+        let detail = "an embedding must be sent as application/x-npy or application/octet-stream";
+        return Err(Failure::unsupported(detail));
     }
     refuse_large(&service, &headers)?;
     let encoding = text(&headers, header::CONTENT_ENCODING);
     let app = &service.app;
-    feed(body, async |pieces| uploads::take_embedding(app, id, encoding, pieces).await).await?;
+    let mut body = body.into_data_stream();
+    feed(&mut body, async |pieces| uploads::take_embedding(app, id, encoding, pieces).await)
+        .await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -180,8 +256,8 @@ pub async fn list_traces(
     State(service): State<Service>,
     QueryOf(query): QueryOf<PageQuery>,
 ) -> Result<Json<TracePage>, Failure> {
-    let limit = query.limit().map_err(Failure::invalid)?;
-    Ok(Json(app::list(&service.app, query.cursor.as_deref(), limit).await?))
+    let page = query.check().map_err(Failure::invalid)?;
+    Ok(Json(app::list(&service.app, page.cursor.as_deref(), page.limit).await?))
 }
 
 /// Deletes a trace that no queued or running recommendation needs.

@@ -17,6 +17,7 @@ use crate::wire::field::{
     FieldKind, Flag, Holding, Itself, List, Named, OneOf, Readable, Text, filled, object, optional,
     required,
 };
+use crate::wire::labels::Labels;
 use crate::wire::read::{Located, Violations};
 use moe_gps_core::engines;
 use moe_gps_core::strategies::Strategy;
@@ -46,6 +47,8 @@ const LAYERS: RangeInclusive<usize> = 1..=1024;
 const LIST: RangeInclusive<usize> = 1..=65_536;
 /// The phases of one step by name.
 const PHASES: OneOf<Phase> = OneOf(&[(Phase::Prefill, "prefill"), (Phase::Decode, "decode")]);
+/// What is asked about by name.
+pub const ASKED_PHASES: OneOf<AskedPhase> = OneOf(&AskedPhase::ALL);
 /// The number formats by name.
 const DTYPES: OneOf<Dtype> = OneOf(&Dtype::ALL);
 /// The number formats of weights by name.
@@ -148,6 +151,11 @@ object! {
         /// Example: `7`
         /// Changes: the drawn steps and orders of experts, within the interval given
         pub seed: Option<u64> = optional(0..=u64::MAX),
+        /// Names with texts by which the one who asks finds it again; no part of the question.
+        /// Default: none
+        /// Example: `{"fleet": "eu-1"}`
+        /// Changes: nothing in the answer; `GET /v1/recommendations?label=` finds it
+        pub labels: Option<Labels> = optional(Itself),
     }
 }
 
@@ -279,7 +287,7 @@ object! {
         /// `serving`, all steps of a server in their proportion.
         /// Example: `"prefill"`
         /// Changes: which kernels run, and whether experts are computed or read
-        pub phase: Option<AskedPhase> = required(OneOf(&AskedPhase::ALL)),
+        pub phase: Option<AskedPhase> = required(ASKED_PHASES),
         /// Sequences in a step over all devices; or give `tokens_per_step`.
         /// Default: from `tokens_per_step`
         /// Example: `16`

@@ -13,6 +13,12 @@ pub enum TraceError {
     /// The media type names no format that can be read.
     #[error("content type `{0}` is not a trace format; use {known}", known = crate::formats::trace::readers::media_types())]
     UnknownFormat(String),
+    /// No format that can be read begins so, and none was named.
+    #[error(
+        "the format cannot be told from the bytes; name it with `?format=` or as content type: {known}",
+        known = crate::formats::trace::readers::media_types()
+    )]
+    Unrecognized,
     /// The content encoding is not one that can be undone.
     #[error("content encoding `{0}` is not supported; use gzip, zstd or identity")]
     UnknownEncoding(String),

@@ -31,6 +31,7 @@ mod route_lines;
 mod routes;
 mod safetensors;
 mod sglang_pt;
+pub mod sniff;
 pub mod stored;
 mod trtllm;
 

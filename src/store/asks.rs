@@ -1,0 +1,199 @@
+//! Asks: who asked for which recommendation, under which labels; and how one is withdrawn.
+
+use sqlx::{Executor, Row, Sqlite};
+
+use crate::store::{Store, StoreError};
+use crate::wire::job::Status;
+
+/// An ask to be kept.
+#[derive(Debug, Clone, Copy)]
+pub struct NewAsk<'a> {
+    /// A `UUIDv7` in text form.
+    pub id: &'a str,
+    /// Who asks.
+    pub principal: &'a str,
+    /// Labels, a JSON object; absent, those of an earlier ask stay.
+    pub labels: Option<&'a str>,
+    /// When.
+    pub created_ms: i64,
+    /// What lists show of the question.
+    pub listed: &'a ListedQuestion,
+}
+
+/// What lists show of a question, and filter by.
+#[derive(Debug, Clone, Default)]
+pub struct ListedQuestion {
+    /// Catalog id or name of the model.
+    pub model: String,
+    /// Catalog id or name of the device.
+    pub device: String,
+    /// Devices in all.
+    pub devices: Option<i64>,
+    /// Id of the engine.
+    pub engine: Option<String>,
+    /// Phase of the workload.
+    pub phase: Option<String>,
+    /// The workload, JSON.
+    pub workload: Option<String>,
+}
+
+/// What became of the wish to withdraw an ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Withdrawn {
+    /// There is no such recommendation.
+    Absent,
+    /// Others asked for it, and this principal did not.
+    NotAsked,
+    /// The ask is gone; the recommendation stays for others.
+    Ask,
+    /// It was the last ask, and the recommendation has gone with it.
+    Recommendation,
+    /// It was the last ask, and the job, which had not ended, is canceled.
+    Canceled,
+}
+
+impl Store {
+    /// Notes that someone asked for a recommendation that was there before; false when it has gone.
+    pub async fn join_ask(&self, id: &str, ask: NewAsk<'_>) -> Result<bool, StoreError> {
+        Ok(insert(&self.writer, id, ask).await?)
+    }
+
+    /// The labels under which someone asked for a recommendation, if they did.
+    pub async fn find_labels(
+        &self,
+        principal: &str,
+        id: &str,
+    ) -> Result<Option<String>, StoreError> {
+        Ok(sqlx::query_scalar(
+            "select labels from ask where principal = $1 and recommendation_id = $2",
+        )
+        .bind(principal)
+        .bind(id)
+        .fetch_optional(&self.readers)
+        .await?)
+    }
+
+    /// Replaces the labels of an ask; false when there is none.
+    pub async fn put_labels(
+        &self,
+        principal: &str,
+        id: &str,
+        labels: &str,
+    ) -> Result<bool, StoreError> {
+        let put = sqlx::query(
+            "update ask set labels = $3 where principal = $1 and recommendation_id = $2",
+        )
+        .bind(principal)
+        .bind(id)
+        .bind(labels)
+        .execute(&self.writer)
+        .await?;
+        Ok(0 < put.rows_affected())
+    }
+
+    /// How many queued recommendations someone has asked for.
+    pub async fn count_queued(&self, principal: &str) -> Result<i64, StoreError> {
+        Ok(sqlx::query_scalar(
+            "select count(*) from recommendation
+             join ask on ask.recommendation_id = recommendation.id and ask.principal = $1
+             where recommendation.status = 'queued'",
+        )
+        .bind(principal)
+        .fetch_one(&self.readers)
+        .await?)
+    }
+
+    /// How many recommendations wait for a worker.
+    pub async fn count_waiting(&self) -> Result<i64, StoreError> {
+        let count = "select count(*) from recommendation where status = 'queued'";
+        Ok(sqlx::query_scalar(count).fetch_one(&self.readers).await?)
+    }
+
+    /// Withdraws an ask, and with the last one the recommendation; `all` withdraws those of
+    /// everybody where this principal has none.
+    pub async fn withdraw(
+        &self,
+        principal: &str,
+        id: &str,
+        all: bool,
+        now_ms: i64,
+    ) -> Result<Withdrawn, StoreError> {
+        let mut transaction = self.writer.begin_with("begin immediate").await?;
+        let row = sqlx::query(
+            "select status,
+                    (select count(*) from ask where recommendation_id = $1 and principal = $2),
+                    (select count(*) from ask where recommendation_id = $1 and principal <> $2)
+             from recommendation where id = $1",
+        )
+        .bind(id)
+        .bind(principal)
+        .fetch_optional(&mut *transaction)
+        .await?;
+        let Some(row) = row else { return Ok(Withdrawn::Absent) };
+        let status = Status::from_stored(row.try_get(0)?);
+        let (own, others): (i64, i64) = (row.try_get(1)?, row.try_get(2)?);
+        let withdrawn = match (own, others) {
+            (0, _) if !all => return Ok(Withdrawn::NotAsked),
+            (1.., 1..) => {
+                sqlx::query("delete from ask where recommendation_id = $1 and principal = $2")
+                    .bind(id)
+                    .bind(principal)
+                    .execute(&mut *transaction)
+                    .await?;
+                Withdrawn::Ask
+            }
+            _ if status.is_final() => {
+                sqlx::query("delete from recommendation where id = $1")
+                    .bind(id)
+                    .execute(&mut *transaction)
+                    .await?;
+                Withdrawn::Recommendation
+            }
+            _ => {
+                sqlx::query(
+                    "update recommendation
+                     set status = 'canceled', finished_ms = $2, phase = null, inputs = null,
+                         lease_owner = null, lease_until_ms = null
+                     where id = $1",
+                )
+                .bind(id)
+                .bind(now_ms)
+                .execute(&mut *transaction)
+                .await?;
+                Withdrawn::Canceled
+            }
+        };
+        transaction.commit().await?;
+        Ok(withdrawn)
+    }
+}
+
+/// Keeps an ask for a recommendation; false when there is none.
+pub(super) async fn insert<'c>(
+    executor: impl Executor<'c, Database = Sqlite>,
+    recommendation_id: &str,
+    ask: NewAsk<'_>,
+) -> Result<bool, sqlx::Error> {
+    let inserted = sqlx::query(
+        "insert into ask (id, principal, recommendation_id, created_ms, labels, model, device,
+                          devices, engine, phase, workload)
+         select $1, $2, id, $4, coalesce($5, '{}'), $6, $7, $8, $9, $10, $11
+         from recommendation where id = $3
+         on conflict (principal, recommendation_id) do update
+         set labels = coalesce($5, ask.labels)",
+    )
+    .bind(ask.id)
+    .bind(ask.principal)
+    .bind(recommendation_id)
+    .bind(ask.created_ms)
+    .bind(ask.labels)
+    .bind(&ask.listed.model)
+    .bind(&ask.listed.device)
+    .bind(ask.listed.devices)
+    .bind(&ask.listed.engine)
+    .bind(&ask.listed.phase)
+    .bind(&ask.listed.workload)
+    .execute(executor)
+    .await?;
+    Ok(0 < inserted.rows_affected())
+}

@@ -113,7 +113,9 @@ impl<'a> Pricing<'a> {
             taken: &analysis.taken,
             stop: self.stop,
         };
-        let doubts = ground.doubts(self.orders.as_ref(), uncertainty::WHOLE)?;
+        let orders = self.orders.as_ref();
+        let plans = orders.map(|orders| ground.order_plans(orders)).transpose()?;
+        let doubts = ground.doubts(orders.zip(plans.as_deref()), uncertainty::WHOLE);
         Ok(Priced {
             entries: self.priceable(analysis.entries),
             plans: analysis.plans,

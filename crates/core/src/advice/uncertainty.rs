@@ -237,18 +237,38 @@ struct Part<'a> {
 }
 
 impl<'a> Ground<'a> {
-    /// All that the prices may be otherwise by.
+    /// All that the prices may be otherwise by; `orders` with what [`Self::order_plans`] makes of
+    /// them.
     pub(crate) fn doubts(
         &self,
-        orders: Option<&OrderRange>,
+        orders: Option<(&OrderRange, &[Placements])>,
         extent: Extent,
-    ) -> Result<Vec<Doubt>, PricingError> {
+    ) -> Vec<Doubt> {
         let part = self.part(extent);
         let priced = part.priced(self.costs, &part.layers, &part.placements);
         let mut doubts = self.of_laws(&part, &priced);
-        doubts.extend(self.of_loads(&part, &priced, orders)?);
+        doubts.extend(self.of_loads(&part, &priced, orders));
         doubts.extend(of_terms(&self.costs.bands));
-        Ok(doubts)
+        doubts
+    }
+
+    /// Slots per device of the largest plan that is priced.
+    pub(crate) fn most_slots(&self) -> Option<u32> {
+        self.taken.last().map(|(_, index)| self.placements.all[*index].slots_per_device)
+    }
+
+    /// Plans for every other order of the experts, of the numbers of slots that are priced.
+    ///
+    /// They depend on the shares, on [`Self::most_slots`], and on tokens where plans count them.
+    pub(crate) fn order_plans(&self, orders: &OrderRange) -> Result<Vec<Placements>, PricingError> {
+        let mut question = self.question.clone();
+        question.duplication.slots_per_device = self.most_slots();
+        let planner = Planner::new(&question);
+        let of_order = |layer: &LayerRouting| {
+            let layers = std::slice::from_ref(layer);
+            placements(&question, &planner, layers, 1, Care::Quick, self.stop)
+        };
+        orders.layers.iter().map(of_order).collect()
     }
 
     /// What the experts' law may be otherwise by: where memory gives way to arithmetic, and
@@ -281,8 +301,8 @@ impl<'a> Ground<'a> {
         &self,
         part: &Part,
         priced: &[(Strategy, Terms)],
-        orders: Option<&OrderRange>,
-    ) -> Result<Vec<Doubt>, PricingError> {
+        orders: Option<(&OrderRange, &[Placements])>,
+    ) -> Vec<Doubt> {
         let moved = |further: f64| {
             let layers: Vec<LayerRouting> =
                 part.layers.iter().map(|layer| self.moved(layer, further)).collect();
@@ -293,12 +313,14 @@ impl<'a> Ground<'a> {
             cases: vec![moved(1.0), moved(-1.0)],
             mirrored: false,
         }];
-        if let Some(orders) = orders {
-            let of_order = |layer: &LayerRouting| self.ordered(layer, priced, part);
-            let cases = orders.layers.iter().map(of_order).collect::<Result<_, _>>()?;
+        if let Some((orders, plans)) = orders {
+            let of_order = |(layer, made): (&LayerRouting, &Placements)| {
+                self.ordered(layer, made, priced, part)
+            };
+            let cases = orders.layers.iter().zip(plans).map(of_order).collect();
             doubts.push(Doubt { id: ORDERS, cases, mirrored: false });
         }
-        Ok(doubts)
+        doubts
     }
 
     /// The routing where the load has moved `further` times as far again from the forecast.
@@ -313,17 +335,10 @@ impl<'a> Ground<'a> {
     fn ordered(
         &self,
         layer: &LayerRouting,
+        made: &Placements,
         priced: &[(Strategy, Terms)],
         part: &Part,
-    ) -> Result<Case, PricingError> {
-        let layers = std::slice::from_ref(layer);
-        // Only the numbers of slots that are priced.
-        let copied =
-            self.taken.last().map(|(_, index)| self.placements.all[*index].slots_per_device);
-        let mut question = self.question.clone();
-        question.duplication.slots_per_device = copied;
-        let planner = Planner::new(&question);
-        let made = placements(&question, &planner, layers, 1, Care::Quick, self.stop)?;
+    ) -> Case {
         let like = |(strategy, index): &(Strategy, usize)| {
             let slots = self.placements.all[*index].slots_per_device;
             let fits =
@@ -331,9 +346,10 @@ impl<'a> Ground<'a> {
             made.all.iter().find(fits).cloned()
         };
         let all: Option<Vec<Placement>> = self.taken.iter().map(like).collect();
-        let Some(all) = all else { return Ok(Case::Loads(Vec::new())) };
+        let Some(all) = all else { return Case::Loads(Vec::new()) };
+        let layers = std::slice::from_ref(layer);
         let changed = part.priced(self.costs, layers, &Placements::of_all(all));
-        Ok(Case::Loads(factors(priced, &changed)))
+        Case::Loads(factors(priced, &changed))
     }
 
     fn part(&'a self, extent: Extent) -> Part<'a> {

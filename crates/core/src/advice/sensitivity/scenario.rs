@@ -3,7 +3,7 @@
 //! Only what a quantity touches is made anew. [`Scenario::set`] is the one place that says
 //! what depends on what:
 //!
-//! | changed | routing | plans | laws | loads | prices | predictors |
+//! | changed | routing | plans, also for other orders | laws | loads | prices | predictors |
 //! | --- | --- | --- | --- | --- | --- | --- |
 //! | skewness | yes | yes | | yes | yes | yes |
 //! | tokens per step | | if plans count tokens | yes | yes | yes | yes |
@@ -72,6 +72,9 @@ pub(crate) struct Scenario<'a> {
     parts: Option<ScenarioParts>,
 }
 
+/// Plans for other orders of the experts, and of how many slots they are.
+type OrderPlans = (Option<u32>, Arc<[Placements]>);
+
 /// What the prices of a scenario rest on, each made from those before it.
 #[derive(Debug, Clone)]
 struct ScenarioParts {
@@ -88,6 +91,8 @@ struct ScenarioParts {
     drawn: Arc<SampledSteps>,
     /// Other orders of the experts, where only a scalar is known.
     orders: Option<OrderRange>,
+    /// Plans for these, once they are asked for.
+    order_plans: Vec<OrderPlans>,
     /// Prices before predictors' own figures, once they are asked for.
     standing: Option<Arc<Standing>>,
     /// What these may be otherwise by, once it is asked for.
@@ -183,6 +188,7 @@ impl<'a> Scenario<'a> {
             Parameter::Skewness => {
                 let (layers, orders) = self.known.layers(question, &pricing.tried);
                 (parts.layers, parts.orders) = (layers.into(), orders);
+                parts.order_plans.clear();
                 parts.plan(question, pricing.stop)?;
                 parts.draw(question);
             }
@@ -240,6 +246,9 @@ impl<'a> Scenario<'a> {
         let Some(parts) = &mut self.parts else { return Ok(()) };
         parts.bind(question, self.pricing)?;
         parts.planner = Planner::new(question);
+        if parts.planner.counts_tokens(Care::Quick) {
+            parts.order_plans.clear();
+        }
         if parts.planner.counts_tokens(parts.care) {
             parts.plan(question, self.pricing.stop)?;
         }
@@ -309,7 +318,18 @@ impl<'a> Scenario<'a> {
                 taken,
                 stop: self.pricing.stop,
             };
-            let doubts = ground.doubts(parts.orders.as_ref(), uncertainty::PASSING)?;
+            let orders = parts.orders.as_ref();
+            let slots = ground.most_slots();
+            let kept = |plans: &&OrderPlans| plans.0 == slots;
+            let plans = match (orders, parts.order_plans.iter().find(kept)) {
+                (Some(_), Some((_, made))) => Some(Arc::clone(made)),
+                (Some(orders), None) => Some(ground.order_plans(orders)?.into()),
+                (None, _) => None,
+            };
+            let doubts = ground.doubts(orders.zip(plans.as_deref()), uncertainty::PASSING);
+            if let Some(made) = plans.filter(|_| parts.order_plans.iter().all(|one| !kept(&one))) {
+                parts.order_plans.push((slots, made));
+            }
             parts.doubts = Some(doubts.into());
         }
         let doubts = parts.doubts.iter().flat_map(|doubts| doubts.iter());
@@ -398,6 +418,7 @@ impl ScenarioParts {
             draws,
             drawn: Arc::new(drawn),
             orders: pricing.orders.clone(),
+            order_plans: Vec::new(),
             standing: None,
             doubts: None,
         })

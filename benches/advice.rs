@@ -44,6 +44,47 @@ fn answer(request: &Value, references: &References) -> Advice {
     (question.work)(&Unobserved).expect("an answer")
 }
 
+/// DeepSeek-V3's decode on 16 H100 and Kimi-K2's prompts on 64 H200.
+fn fleets() -> [(&'static str, Value); 2] {
+    let question = |model: &str, device: &str, devices: u32, workload: Value| {
+        json!({
+            "model": model,
+            "cluster": {
+                "device": device, "devices": devices, "nodes": devices / 8,
+                "link": "nvlink4", "inter_node_link": "ib400",
+            },
+            "workload": workload,
+            "routing": {"skewness": 3},
+            "engine": {"name": "sglang"},
+        })
+    };
+    let decode = json!({"phase": "decode", "batch_size": 256, "kv_length": 4096});
+    let prompts = json!({"phase": "prefill", "batch_size": 64, "sequence_length": 4096});
+    [
+        ("deepseek_v3_decode_ep16", question("deepseek-v3", "h100-sxm", 16, decode)),
+        ("kimi_k2_prefill_ep64", question("kimi-k2", "h200-sxm", 64, prompts)),
+    ]
+}
+
+/// The questions fleets ask, with and without flip points.
+fn of_fleets(c: &mut Criterion) {
+    let references = References::default();
+    let mut group = c.benchmark_group("fleets");
+    group.sample_size(10);
+    let mixtral = ("mixtral", calibrated(None));
+    for (name, request) in fleets().into_iter().chain([mixtral]) {
+        for flips in [false, true] {
+            let mut request = request.clone();
+            request["flip_points"] = json!(flips);
+            let named = if flips { "with_flip_points" } else { "without_flip_points" };
+            group.bench_function(BenchmarkId::new(name, named), |b| {
+                b.iter(|| black_box(answer(&request, &references)));
+            });
+        }
+    }
+    group.finish();
+}
+
 fn analytic(c: &mut Criterion) {
     let paper: Value = serde_json::from_str(PAPER).expect("JSON");
     let point = json!([{"name": "ffn", "accuracy": 0.85, "overhead_s": 0.000_153}]);
@@ -179,5 +220,5 @@ fn replay(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, analytic, replay);
+criterion_group!(benches, of_fleets, analytic, replay);
 criterion_main!(benches);

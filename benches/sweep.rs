@@ -27,6 +27,20 @@ fn calibrated() -> Value {
     })
 }
 
+/// DeepSeek-V3's decode on 16 H100.
+fn deepseek() -> Value {
+    json!({
+        "model": "deepseek-v3",
+        "cluster": {
+            "device": "h100-sxm", "devices": 16, "nodes": 2,
+            "link": "nvlink4", "inter_node_link": "ib400",
+        },
+        "workload": {"phase": "decode", "batch_size": 256, "kv_length": 4096},
+        "routing": {"skewness": 3},
+        "engine": {"name": "sglang"}
+    })
+}
+
 fn axis<V: Serialize>(parameter: &str, at: impl Fn(f64) -> V) -> Value {
     let values: Vec<V> = (0..100).map(|step| at(f64::from(step) / 99.0)).collect();
     json!({"parameter": parameter, "values": values})
@@ -47,6 +61,7 @@ fn maps(c: &mut Criterion) {
         ("calibrated_tokens_link", calibrated(), [&tokens, &link]),
         ("calibrated_skewness_accuracy", calibrated(), [&skewness, &accuracy]),
         ("calibrated_skewness_tokens", calibrated(), [&skewness, &tokens]),
+        ("deepseek_skewness_tokens", deepseek(), [&skewness, &tokens]),
     ] {
         let request = json!({"question": question, "axes": axes});
         group.bench_function(name, |b| {

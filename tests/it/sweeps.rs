@@ -1,5 +1,7 @@
 //! Sweeps: the decision map of the paper, agreement with single questions, and refusals.
 
+use std::time::Duration;
+
 use moe_gps::app::advisor::AdviceError;
 use moe_gps::app::references::References;
 use moe_gps::app::sweep;
@@ -321,4 +323,34 @@ fn a_power_law_and_shares_are_tempered_to_the_skewness() {
         let none = &answer(&question, &axes).layer_latency_s.0["none"][0];
         assert!(none[0] < none[1] && none[1] < none[2], "{none:?}");
     }
+}
+
+#[test]
+fn a_sweep_that_would_take_too_long_is_refused_with_its_estimate() {
+    let values = |count: u32| (1..=count).map(|step| 64 * step).collect::<Vec<_>>();
+    let asked = |cells: u32| {
+        sweep::read(&json!({
+            "question": calibrated_question(),
+            "axes": [
+                {"parameter": "skewness", "values": [1.5, 2.0]},
+                {"parameter": "tokens_per_step", "values": values(cells / 2)},
+            ],
+        }))
+    };
+    let within = |cells: u32, longest: u64| {
+        let longest = Some(Duration::from_nanos(longest));
+        sweep::compute_within(&asked(cells), &References::default(), longest, Cancel::NEVER)
+    };
+    match within(500, 1) {
+        Err(AdviceError::Refused(violations)) => {
+            assert_eq!(violations.len(), 1);
+            let violation = &violations[0];
+            assert_eq!((&*violation.pointer, &*violation.rule), ("/axes", "range"));
+            assert!(violation.detail.starts_with("these 500 cells are expected to take "));
+        }
+        other => panic!("not refused: {other:?}"),
+    }
+    within(500, u64::MAX).unwrap();
+    // Few cells are not even timed.
+    within(4, 1).unwrap();
 }

@@ -2,6 +2,8 @@
 
 mod check;
 
+use std::time::{Duration, Instant};
+
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use serde_json::Value;
 
@@ -13,6 +15,7 @@ use crate::app::recommendations::refusal;
 use crate::app::references::{self, References};
 use crate::app::{default_predictors, routing_evidence};
 use crate::wire::question::Question as AskedQuestion;
+use crate::wire::read::Violations;
 use crate::wire::sweep::{
     AnsweredAxis, LatencyMatrices, SweepAnswer, SweepProvenance, SweptParameter, SweptPredictor,
 };
@@ -20,9 +23,10 @@ use moe_gps_core::advice;
 use moe_gps_core::advice::sensitivity::decision_map::{DecisionMap, MapAxis};
 use moe_gps_core::advice::sensitivity::flip::Parameter;
 use moe_gps_core::advice::sensitivity::sweep::{
-    Axis, Cell, DRAWS, HeldPredictor, Predictors, Sweep, transposed, varied_predictor,
+    Axis, Cell, DRAWS, HeldPredictor, Predictors, Sweep, outer_axis, transposed, varied_predictor,
 };
 use moe_gps_core::cancel::Cancel;
+use moe_gps_core::pricing::error::PricingError;
 use moe_gps_core::pricing::routing_evidence::RoutingEvidence;
 use moe_gps_core::question::{PredictorCost, Question};
 use moe_gps_core::strategies::Strategy;
@@ -44,7 +48,7 @@ pub async fn sweep(app: &App, request: Value) -> Result<SweepAnswer, AppError> {
     let cancel = Cancel::default();
     let _when_dropped = cancel.on_drop();
     let open = move || named.open().map_err(|error| error.under("/question"));
-    let compute = move || compute(&asked, &open()?, &cancel);
+    let compute = move || compute_within(&asked, &open()?, Some(LONGEST), &cancel);
     let made = tokio::task::spawn_blocking(compute).await;
     let made = made.map_err(|error| AppError::Internal(format!("a sweep panicked: {error}")))?;
     made.map(SweepAnswer::from).map_err(refusal)
@@ -88,10 +92,27 @@ impl From<Computed> for SweepAnswer {
     }
 }
 
+/// How long a sweep may be expected to take over HTTP.
+pub const LONGEST: Duration = Duration::from_secs(5);
+
+/// Cells that no sweep is refused for.
+const FEW_CELLS: usize = 400;
+
 /// Computes a sweep, unless it is canceled.
 pub fn compute(
     asked: &ReadSweep,
     references: &References,
+    cancel: &Cancel,
+) -> Result<Computed, AdviceError> {
+    compute_within(asked, references, None, cancel)
+}
+
+/// Computes a sweep, unless it is canceled or of many cells and expected to take longer than
+/// `longest`.
+pub fn compute_within(
+    asked: &ReadSweep,
+    references: &References,
+    longest: Option<Duration>,
     cancel: &Cancel,
 ) -> Result<Computed, AdviceError> {
     let catalog = catalog()?;
@@ -99,6 +120,9 @@ pub fn compute(
     let loaded = routing_evidence::load(&checked.base, cancel)?;
     let predictor = held_predictor(&checked, &loaded.known, cancel)?;
     let swept = Swept { checked: &checked, known: &loaded.known, predictor, cancel };
+    if let Some(longest) = longest {
+        swept.refuse_beyond(longest)?;
+    }
     let cells = swept.cells()?;
 
     let question = &checked.base.question;
@@ -163,21 +187,64 @@ struct Swept<'a> {
 }
 
 impl Swept<'_> {
+    /// The cells of a question along axes that are varied inside its system.
+    fn along(&self, question: &Question, varied: &[Axis]) -> Result<Vec<Cell>, PricingError> {
+        let predictors: Predictors = &default_predictors::predictors;
+        let sweep = Sweep {
+            question,
+            known: self.known,
+            predictor: self.predictor,
+            predictors: self.checked.base.assume_predictors.then_some(predictors),
+            stop: self.cancel,
+        };
+        sweep.cells(varied)
+    }
+
+    /// Refuses a sweep of many cells that is expected to take longer, by the time that one row of
+    /// it takes on one thread.
+    fn refuse_beyond(&self, longest: Duration) -> Result<(), AdviceError> {
+        let axes = &self.checked.axes;
+        let cells: usize = axes.iter().map(|axis| axis.values.len()).product();
+        if cells <= FEW_CELLS {
+            return Ok(());
+        }
+        let mut varied: Vec<Axis> = axes.iter().filter_map(CheckedAxis::varied).collect();
+        let mut question = Some(&self.checked.base.question);
+        let rows;
+        if let Some(questions) = &self.checked.by_devices {
+            question = questions.last();
+            rows = questions.len();
+        } else {
+            let place = outer_axis(&varied);
+            let outer = &mut varied[place];
+            rows = outer.values.len();
+            outer.values = &outer.values[rows / 2..=rows / 2];
+        }
+        let Some(question) = question else { return Ok(()) };
+        let alone = rayon::ThreadPoolBuilder::new().num_threads(1).build();
+        let Ok(alone) = alone else { return Ok(()) };
+        let began = Instant::now();
+        alone.install(|| self.along(question, &varied))?;
+        let all = began.elapsed().as_secs_f64() * rows as f64 / rayon::current_num_threads() as f64;
+        let longest = longest.as_secs_f64();
+        if all <= longest {
+            return Ok(());
+        }
+        let detail = format!(
+            "these {cells} cells are expected to take {all:.1} s on this server, where a sweep may \
+             take {longest} s: give fewer values (about {:.0} cells fit), or use `moe-gps sweep`",
+            cells as f64 * longest / all
+        );
+        let violations = Violations::default();
+        violations.note("/axes", "range", detail);
+        Err(AdviceError::Refused(violations.into_vec()))
+    }
+
     /// The cells row by row.
     fn cells(&self) -> Result<Vec<Cell>, AdviceError> {
         let axes = &self.checked.axes;
         let varied: Vec<Axis> = axes.iter().filter_map(CheckedAxis::varied).collect();
-        let along = |question: &Question| {
-            let predictors: Predictors = &default_predictors::predictors;
-            let sweep = Sweep {
-                question,
-                known: self.known,
-                predictor: self.predictor,
-                predictors: self.checked.base.assume_predictors.then_some(predictors),
-                stop: self.cancel,
-            };
-            sweep.cells(&varied)
-        };
+        let along = |question: &Question| self.along(question, &varied);
         let Some(questions) = &self.checked.by_devices else {
             return Ok(along(&self.checked.base.question)?);
         };

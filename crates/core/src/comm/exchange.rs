@@ -460,8 +460,8 @@ mod tests {
         system
     }
 
-    /// NCCL moves the rows of 16 to 512 tokens of DeepSeek-V3 between two H200 in 16 to 29 and 16 to
-    /// 28 µs (measured); constants of eight H200 gave 215 to 265 and 58 to 98.
+    /// NCCL moves the rows of 16 to 512 tokens between two H200 in 16 to 29 and 16 to 28 µs (measured,
+    /// several models), where constants of eight H200 give 215 to 265 and 58 to 98; DeepSeek-V3 here.
     #[test]
     fn an_exchange_of_two_devices_takes_no_longer_than_nccl() {
         for (tokens, least, most) in [(16, 6e-6, 22e-6), (512, 14e-6, 40e-6)] {

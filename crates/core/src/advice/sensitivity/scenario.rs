@@ -3,7 +3,7 @@
 //! Only what a quantity touches is made anew. [`Scenario::set`] is the one place that says
 //! what depends on what:
 //!
-//! | changed | routing | plans | laws | loads | prices | predictors |
+//! | changed | routing | plans, also for other orders | laws | loads | prices | predictors |
 //! | --- | --- | --- | --- | --- | --- | --- |
 //! | skewness | yes | yes | | yes | yes | yes |
 //! | tokens per step, output tokens | | if plans count tokens | yes | yes | yes | yes |

@@ -72,9 +72,7 @@ impl Sweep<'_> {
         let (outer, inner, turned) = match *axes {
             [] => return Ok(vec![Cell::of(&mut scenario.clone())?]),
             [only] => (only, None, false),
-            [first, second, ..] if cost(second.parameter) < cost(first.parameter) => {
-                (second, Some(first), true)
-            }
+            [first, second, ..] if outer_axis(axes) == 1 => (second, Some(first), true),
             [first, second, ..] => (first, Some(second), false),
         };
         let row = |value: &f64| self.row(&scenario, (outer.parameter, *value), inner);
@@ -140,6 +138,13 @@ impl Cell {
             layer_latency: Strategy::ALL.map(|(strategy, _)| latency(strategy)),
         })
     }
+}
+
+/// The place of the axis whose values are set once a row: that whose change costs most.
+#[must_use]
+pub fn outer_axis(axes: &[Axis]) -> usize {
+    let dearer = |one: &Axis, other: &Axis| cost(one.parameter) < cost(other.parameter);
+    usize::from(matches!(axes, [first, second, ..] if dearer(second, first)))
 }
 
 /// The cells of columns, one column after the other, row by row.

@@ -16,6 +16,7 @@ use crate::app::context::App;
 use crate::app::error::AppError;
 use crate::app::{question, references};
 use crate::store::StoreError;
+use crate::store::devices::Kind;
 use crate::store::jobs::{Inserted, JobRecord, Lease};
 use crate::store::keys::Key;
 use crate::store::listing::Listed;
@@ -252,7 +253,11 @@ pub async fn list(app: &App, mut query: CheckedListQuery) -> Result<Recommendati
     }
     // A registered device goes before an alias.
     if let Some(entry) = query.device.as_deref().and_then(|name| catalog.device(name).ok())
-        && app.store.find_device(query.device.as_deref().unwrap_or_default()).await?.is_none()
+        && app
+            .store
+            .find_registered(Kind::Device, query.device.as_deref().unwrap_or_default())
+            .await?
+            .is_none()
     {
         query.device = Some(entry.id.clone());
     }

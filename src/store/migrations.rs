@@ -4,7 +4,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{SqlSafeStr, SqlStr};
 
 /// Number, description and text of every step, as their files are named.
-const STEPS: [(i64, &str, &str); 3] = [
+const STEPS: [(i64, &str, &str); 4] = [
     (
         1,
         "recommendations and traces",
@@ -12,6 +12,7 @@ const STEPS: [(i64, &str, &str); 3] = [
     ),
     (2, "devices", include_str!("../../migrations/sqlite/0002_devices.sql")),
     (3, "inputs of jobs", include_str!("../../migrations/sqlite/0003_inputs_of_jobs.sql")),
+    (4, "models", include_str!("../../migrations/sqlite/0004_models.sql")),
 ];
 
 /// What brings a database to the schema of this program.

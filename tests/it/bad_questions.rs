@@ -89,7 +89,7 @@ fn of_the_load() -> [BadQuestion; 8] {
             "/workload/colour",
             "unknown_field",
             "this field is unknown here; known are: batch_size, dtype, dtypes, kv_length, phase, \
-             sequence_length, tokens_per_step",
+             quantization, sequence_length, tokens_per_step",
         ),
         (
             "/routing",

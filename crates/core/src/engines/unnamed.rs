@@ -5,6 +5,7 @@ use crate::engines::Engine;
 use crate::engines::defaults::{CommunicationChoice, gathered};
 use crate::engines::settings::Launch;
 use crate::engines::sglang;
+use crate::engines::support::Classes;
 use crate::question::{Rebalance, RebalanceMode};
 use crate::system::{Communication, Dtype, ReplicaSplit};
 use crate::units::Seconds;
@@ -36,6 +37,7 @@ pub static ENGINE: Engine = Engine {
     planning: Seconds::new(35e-3),
     graphed_prefill_tokens: 0,
     balancer_needs_attention_data: None,
+    balanced: Classes::UNREAD,
     replaces: "the engine's expert balancer without copies",
     duplicates: "the engine's expert balancer with copies",
     group_limit: None,

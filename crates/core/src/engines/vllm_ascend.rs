@@ -6,6 +6,7 @@ use crate::engines::backends::BackendPattern;
 use crate::engines::defaults::routed;
 use crate::engines::settings::{Balancing, Deployment, Launch};
 use crate::engines::sglang;
+use crate::engines::support::Classes;
 use crate::question::{Rebalance, RebalanceMode};
 use crate::system::{Dtype, ReplicaSplit};
 use crate::units::Seconds;
@@ -33,6 +34,7 @@ pub static ENGINE: Engine = Engine {
     planning: Seconds::new(35e-3),
     graphed_prefill_tokens: 0,
     balancer_needs_attention_data: None,
+    balanced: Classes::UNREAD,
     replaces: BALANCER,
     duplicates: BALANCER,
     group_limit: None,

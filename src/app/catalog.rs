@@ -26,7 +26,8 @@ const COMPUTED: &str = "computed from the configuration by the formula of docs/c
 /// All models.
 #[must_use]
 pub fn list_models(catalog: &Catalog) -> ModelList {
-    ModelList { items: catalog.models().iter().map(model_body).collect() }
+    let items = catalog.models().iter().map(model_body).collect();
+    ModelList { items, unreadable: Vec::new() }
 }
 
 /// All links.
@@ -47,10 +48,10 @@ pub fn list_devices(catalog: &Catalog) -> DeviceList {
 pub fn model_body(entry: &CatalogEntry<ModelSheet>) -> ModelBody {
     let ModelSheet { model, family, config, published, not_priced, .. } = &entry.value;
     let counts = model.parameters();
-    let error = check_model(entry).parameters.map_or(f64::NAN, |check| check.error());
+    let error = check_model(entry).parameters.map(|check| check.error());
     let parameters = ParametersBody {
-        published: published.parameters,
-        published_excludes: published.excluded.clone(),
+        published: published.as_ref().map(|published| published.parameters),
+        published_excludes: published.as_ref().map(|published| published.excluded.clone()),
         computed: counts.total,
         computed_error: error,
         active_per_token: counts.active_per_token,
@@ -86,6 +87,7 @@ pub fn model_body(entry: &CatalogEntry<ModelSheet>) -> ModelBody {
         not_priced: not_priced.clone(),
         parameters,
         config: config.clone(),
+        registered_at: None,
         sources: Sources::new(),
     };
     let stated = |pointer: &str| entry.sources.get(pointer).cloned().unwrap_or_default();
@@ -113,6 +115,7 @@ pub fn link_body(entry: &CatalogEntry<Link>) -> LinkBody {
         name: entry.name.clone(),
         bandwidth_bytes_per_s: entry.value.bandwidth.get(),
         latency_s: entry.value.latency.get(),
+        domain_devices: entry.value.domain,
         sources: entry.sources.clone(),
     }
 }
@@ -201,15 +204,21 @@ pub fn model_as_read(
 
 fn attention_body(attention: &Attention) -> AttentionBody {
     match *attention {
-        Attention::Grouped { heads, kv_heads, head_dim, sliding_window, windowed_layers } => {
-            AttentionBody::Grouped {
-                heads,
-                kv_heads,
-                head_size: head_dim,
-                window_tokens: sliding_window,
-                windowed_layers,
-            }
-        }
+        Attention::Grouped {
+            heads,
+            kv_heads,
+            head_dim,
+            v_head_dim,
+            sliding_window,
+            windowed_layers,
+        } => AttentionBody::Grouped {
+            heads,
+            kv_heads,
+            head_size: head_dim,
+            value_head_size: v_head_dim,
+            window_tokens: sliding_window,
+            windowed_layers,
+        },
         Attention::Latent {
             heads,
             q_lora_rank,

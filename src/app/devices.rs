@@ -14,7 +14,7 @@ use crate::app::clock::now_ms;
 use crate::app::context::App;
 use crate::app::error::AppError;
 use crate::app::question::profile;
-use crate::store::devices::{DeviceRecord, Registration};
+use crate::store::devices::{DeviceRecord, Kind, Registration};
 use crate::wire::catalog::{DeviceBody, DeviceList, UnreadableDevice};
 use crate::wire::read::Violations;
 use crate::wire::time::Moment;
@@ -23,13 +23,13 @@ use moe_gps_core::catalog::Catalog;
 use moe_gps_core::formats::catalog_entry::CatalogEntry;
 use moe_gps_core::hardware::Device;
 
-/// Profiles that may be registered.
+/// Profiles that may be registered, and models.
 const MOST_DEVICES: u32 = 1000;
 
 /// Largest profile, bytes as JSON: twenty times the largest one that is shipped.
 const MOST_BYTES: usize = 512 << 10;
 
-/// Longest id of a registered profile.
+/// Longest id of a registered profile or model.
 const LONGEST_ID: usize = 64;
 
 /// A profile as it is kept.
@@ -54,6 +54,22 @@ pub async fn register(app: &App, document: Value) -> Result<Registered, AppError
         return Err(AppError::Refused(violations.into_vec()));
     }
     let entry = profile(&document, "", &violations);
+    check_id(&document, &violations);
+    let Some(entry) = entry.filter(|_| violations.is_empty()) else {
+        return Err(AppError::Refused(violations.into_vec()));
+    };
+    if catalog()?.ships_device(&entry.id) {
+        return Err(AppError::Conflict(format!(
+            "device {} is shipped with this version; give the profile another id",
+            entry.id
+        )));
+    }
+    let (record, created) = keep(app, Kind::Device, &entry.id, &document).await?;
+    Ok(Registered { body: body(&record)?, created })
+}
+
+/// Notes an id that questions cannot name.
+pub(super) fn check_id(document: &Value, violations: &Violations) {
     if let Some(id) = document.get("id").and_then(Value::as_str)
         && !is_id(id)
     {
@@ -66,34 +82,35 @@ pub async fn register(app: &App, document: Value) -> Result<Registered, AppError
             ),
         );
     }
-    let Some(entry) = entry.filter(|_| violations.is_empty()) else {
-        return Err(AppError::Refused(violations.into_vec()));
-    };
-    if catalog()?.ships_device(&entry.id) {
-        return Err(AppError::Conflict(format!(
-            "device {} is shipped with this version; give the profile another id",
-            entry.id
-        )));
-    }
-    let text = sorted(&document).to_string();
+}
+
+/// Keeps a document under an id, and says whether it was not kept before.
+pub(super) async fn keep(
+    app: &App,
+    kind: Kind,
+    id: &str,
+    document: &Value,
+) -> Result<(DeviceRecord, bool), AppError> {
+    let text = sorted(document).to_string();
     let record = DeviceRecord {
-        id: entry.id.clone(),
+        id: id.to_owned(),
         digest: Sha256::digest(&text).to_vec(),
         created_ms: now_ms(),
         document: text,
     };
-    match app.store.insert_device(&record, MOST_DEVICES).await? {
-        Registration::New => Ok(Registered { body: body(&record)?, created: true }),
-        Registration::Taken(kept) if kept.digest == record.digest => {
-            Ok(Registered { body: body(&kept)?, created: false })
-        }
+    let name = match kind {
+        Kind::Device => "device",
+        Kind::Model => "model",
+    };
+    match app.store.insert_registered(kind, &record, MOST_DEVICES).await? {
+        Registration::New => Ok((record, true)),
+        Registration::Taken(kept) if kept.digest == record.digest => Ok((kept, false)),
         Registration::Taken(kept) => Err(AppError::Conflict(format!(
-            "device {} is registered with other content; delete it first, or give the profile \
-             another id",
+            "{name} {} is registered with other content; delete it first, or give another id",
             kept.id
         ))),
         Registration::Full => Err(AppError::Conflict(format!(
-            "{MOST_DEVICES} devices are registered, which is all there may be; delete one first"
+            "{MOST_DEVICES} {name}s are registered, which is all there may be; delete one first"
         ))),
     }
 }
@@ -102,7 +119,7 @@ pub async fn register(app: &App, document: Value) -> Result<Registered, AppError
 pub async fn fetch(app: &App, id: &str) -> Result<DeviceBody, AppError> {
     let catalog = catalog()?;
     if !catalog.ships_device(id)
-        && let Some(record) = app.store.find_device(id).await?
+        && let Some(record) = app.store.find_registered(Kind::Device, id).await?
     {
         return body(&record);
     }
@@ -121,7 +138,7 @@ fn body(record: &DeviceRecord) -> Result<DeviceBody, AppError> {
 pub async fn list(app: &App) -> Result<DeviceList, AppError> {
     let catalog = catalog()?;
     let mut listed = list_devices(catalog);
-    for record in app.store.list_devices().await? {
+    for record in app.store.list_registered(Kind::Device).await? {
         match shown(&record) {
             Ok(body) => listed.items.push(body),
             Err(unreadable) => listed.unreadable.push(unreadable),
@@ -139,7 +156,7 @@ pub async fn delete(app: &App, id: &str) -> Result<(), AppError> {
     if catalog.ships_device(id) {
         return Err(shipped());
     }
-    if !app.store.delete_device(id).await? {
+    if !app.store.delete_registered(Kind::Device, id).await? {
         catalog.device(id)?;
         return Err(shipped());
     }
@@ -182,7 +199,7 @@ fn is_id(id: &str) -> bool {
     (1..=LONGEST_ID).contains(&id.len()) && id.chars().all(allowed)
 }
 
-fn catalog() -> Result<&'static Catalog, AppError> {
+pub(super) fn catalog() -> Result<&'static Catalog, AppError> {
     Catalog::embedded().map_err(|error| AppError::Internal(error.to_string()))
 }
 

@@ -16,6 +16,7 @@ pub mod health;
 pub mod ingest;
 mod interval;
 pub mod live_jobs;
+pub mod models;
 pub mod place;
 pub mod plan_file;
 mod predictor_cost;

@@ -70,7 +70,7 @@ pub(super) fn placement(
         slots_per_device: shape.slots_per_device(),
         layers_are_exact: plan.layers.len() == model.moe_layers as usize,
         expert_ids_are_real,
-        n_model_layers: model.layers(),
+        n_model_layers: model.depth,
         engines: settings(&deployment).into_iter().map(wire::EnginePlanBody::from).collect(),
         layers: plan
             .layers
@@ -114,16 +114,19 @@ fn break_even((i0, t0): (f64, Seconds), (i1, t1): (f64, Seconds), renewal: Secon
 /// The index among all layers of the model of its `nth` planned layer.
 ///
 /// A recording that leaves layers out has a row for every layer of the model, so its places
-/// are the model's. Otherwise dense layers are taken to come first (DeepSeek, Kimi, GLM), or
-/// to alternate with the others where there are as many (Llama 4 Maverick).
+/// are the model's. Otherwise they are those of its configuration; of an encoder-decoder, dense layers
+/// are taken to alternate with the others where there are as many, else to come first.
 fn model_layer(nth: usize, places: &[u16], model: &Model) -> u32 {
     let at = u32::try_from(nth).unwrap_or(u32::MAX);
     let skips = |layers: &[u16]| layers.iter().zip(0..).any(|(layer, nth)| *layer != nth);
-    let fits = |layers: &[u16]| layers.last().is_some_and(|last| u32::from(*last) < model.layers());
+    let fits = |layers: &[u16]| layers.last().is_some_and(|last| u32::from(*last) < model.depth);
     match places.get(nth).filter(|_| skips(places) && fits(places)) {
         Some(place) => u32::from(*place),
-        None if model.dense_layers == model.moe_layers => 2 * at + 1,
-        None => model.dense_layers + at,
+        None => match model.moe_at.get(nth) {
+            Some(at) => *at,
+            None if model.dense_layers == model.moe_layers => 2 * at + 1,
+            None => model.dense_layers + at,
+        },
     }
 }
 
@@ -266,7 +269,7 @@ mod tests {
     #[test]
     fn layers_are_found_by_their_place_in_the_recording_or_by_rule() {
         let mut model = system(4, 4, 512).model;
-        (model.moe_layers, model.dense_layers) = (4, 2);
+        (model.moe_layers, model.dense_layers, model.depth) = (4, 2, 6);
         let at = |places: &[u16], model: &Model| {
             (0..2).map(|nth| model_layer(nth, places, model)).collect::<Vec<_>>()
         };
@@ -276,5 +279,7 @@ mod tests {
         assert_eq!(at(&[1, 7], &model), [2, 3], "rows of another model");
         model.dense_layers = 4;
         assert_eq!(at(&[], &model), [1, 3], "every other layer");
+        model.moe_at = vec![1, 6, 8];
+        assert_eq!(at(&[], &model), [1, 6], "as the configuration says");
     }
 }

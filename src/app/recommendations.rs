@@ -19,6 +19,7 @@ use crate::app::tokens::{Caller, LOCAL, Scope};
 use crate::app::{question, references};
 use crate::store::StoreError;
 use crate::store::asks::{ListedQuestion, NewAsk, Withdrawn};
+use crate::store::devices::Kind;
 use crate::store::jobs::{Inserted, JobRecord, Lease, NewJob};
 use crate::store::keys::Key;
 use crate::store::listing::Listed;
@@ -407,7 +408,11 @@ pub async fn list(
     }
     // A registered device goes before an alias.
     if let Some(entry) = query.device.as_deref().and_then(|name| catalog.device(name).ok())
-        && app.store.find_device(query.device.as_deref().unwrap_or_default()).await?.is_none()
+        && app
+            .store
+            .find_registered(Kind::Device, query.device.as_deref().unwrap_or_default())
+            .await?
+            .is_none()
     {
         query.device = Some(entry.id.clone());
     }

@@ -12,10 +12,14 @@ use crate::app::context::App;
 use crate::app::devices;
 use crate::app::error::AppError;
 use crate::app::ingest::{TraceDirectory, hex};
+use crate::app::models;
 use crate::app::recommendations::refusal;
 use crate::store::StoreError;
+use crate::store::devices::Kind;
 use crate::store::jobs::JobRecord;
 use crate::wire::question::{IdOrObject, NamedTrace, Question};
+use moe_gps_core::formats::catalog_entry::CatalogEntry;
+use moe_gps_core::formats::model_toml::ModelSheet;
 use moe_gps_core::hardware::Device;
 
 /// What the names of a question lead to.
@@ -25,6 +29,8 @@ pub struct References {
     pub traces: KnownTraces,
     /// The registered device it names, where the catalog ships none of that id.
     pub device: Option<Device>,
+    /// The registered model it names, where the catalog ships none of that id.
+    pub model: Option<CatalogEntry<ModelSheet>>,
     /// The same, as an accepted job keeps it.
     pub inputs: Inputs,
 }
@@ -37,6 +43,9 @@ pub struct References {
 pub struct Inputs {
     /// The profile of the registered device, as it is stored.
     device: Option<String>,
+    /// The registered model, as it is stored.
+    #[serde(default)]
+    model: Option<String>,
     /// The stored traces, by id.
     traces: BTreeMap<String, Pinned>,
 }
@@ -69,7 +78,14 @@ pub async fn look_up(app: &App, asked: &Question) -> Result<LookedUp, AppError> 
     if let Some(id) = device_id(asked)
         && !catalog().map_err(refusal)?.ships_device(id)
     {
-        inputs.device = app.store.find_device(id).await?.map(|device| device.document);
+        let found = app.store.find_registered(Kind::Device, id).await?;
+        inputs.device = found.map(|device| device.document);
+    }
+    if let Some(IdOrObject::Id(id)) = &asked.model
+        && !catalog().map_err(refusal)?.ships_model(id)
+    {
+        let found = app.store.find_registered(Kind::Model, id).await?;
+        inputs.model = found.map(|model| model.document);
     }
     Ok(LookedUp { directory: app.traces.clone(), inputs })
 }
@@ -122,14 +138,16 @@ impl LookedUp {
             traces.insert(id.clone(), facts);
         }
         let device = inputs.device.as_deref().map(devices::registered).transpose()?;
-        Ok(References { traces, device, inputs })
+        let model = inputs.model.as_deref().map(models::registered).transpose()?;
+        Ok(References { traces, device, model, inputs })
     }
 }
 
 impl References {
     /// What an accepted job keeps, JSON; nothing where the question names nothing stored.
     pub fn inputs(&self) -> Result<Option<String>, AdviceError> {
-        let names_nothing = self.inputs.device.is_none() && self.inputs.traces.is_empty();
+        let Inputs { device, model, traces } = &self.inputs;
+        let names_nothing = device.is_none() && model.is_none() && traces.is_empty();
         Ok((!names_nothing).then(|| serde_json::to_string(&self.inputs)).transpose()?)
     }
 }

@@ -31,7 +31,7 @@ impl FromRequest<Service> for JsonBody {
             return Err(Failure::unsupported("the body must be sent as application/json"));
         }
         let bytes = whole(request, service).await?;
-        Ok(Self { value: json(&bytes)?, bytes })
+        Ok(Self { value: json(&bytes, Loose::InModel)?, bytes })
     }
 }
 
@@ -50,7 +50,7 @@ impl FromRequest<Service> for DocumentBody {
         }
         let bytes = whole(request, service).await?;
         if !toml {
-            return Ok(Self(json(&bytes)?));
+            return Ok(Self(json(&bytes, Loose::Everywhere)?));
         }
         let refuse = |error: &dyn std::fmt::Display| {
             Failure::malformed(format!("the body is not TOML: {error}"))
@@ -60,8 +60,8 @@ impl FromRequest<Service> for DocumentBody {
     }
 }
 
-fn json(bytes: &Bytes) -> Result<Value, Failure> {
-    loose::parse(bytes, Loose::InModel)
+fn json(bytes: &Bytes, loose: Loose) -> Result<Value, Failure> {
+    loose::parse(bytes, loose)
         .map_err(|error| Failure::malformed(format!("the body is not JSON: {error}")))
 }
 

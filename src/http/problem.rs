@@ -118,6 +118,12 @@ impl Failure {
             .about("urn:moe-gps:problem:invalid-device", "Invalid device profile")
     }
 
+    /// A model breaks rules.
+    #[must_use]
+    pub fn invalid_model(violations: Vec<Violation>) -> Self {
+        Self::invalid(violations).about("urn:moe-gps:problem:invalid-model", "Invalid model")
+    }
+
     /// The same said of a thing that is not a question.
     fn about(mut self, kind: &str, title: &str) -> Self {
         kind.clone_into(&mut self.problem.kind);

@@ -1,9 +1,52 @@
-//! Registered device profiles: kept, found, listed and deleted.
+//! What clients register, device profiles and models: kept, found, listed and deleted.
 
 use crate::store::row::record_from_row;
 use crate::store::{Store, StoreError};
 
-/// A registered device profile.
+/// A kind of thing that clients register; each has a table of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Device profiles.
+    Device,
+    /// Models.
+    Model,
+}
+
+/// The statements on one table.
+struct Statements {
+    find: &'static str,
+    count: &'static str,
+    insert: &'static str,
+    list: &'static str,
+    delete: &'static str,
+}
+
+macro_rules! statements {
+    ($table:literal) => {
+        Statements {
+            find: concat!("select * from ", $table, " where id = $1"),
+            count: concat!("select count(*) from ", $table),
+            insert: concat!(
+                "insert into ",
+                $table,
+                " (id, digest, created_ms, document) values ($1, $2, $3, $4)"
+            ),
+            list: concat!("select * from ", $table, " order by id"),
+            delete: concat!("delete from ", $table, " where id = $1"),
+        }
+    };
+}
+
+impl Kind {
+    const fn statements(self) -> Statements {
+        match self {
+            Self::Device => statements!("device"),
+            Self::Model => statements!("model"),
+        }
+    }
+}
+
+/// A registered device profile or model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeviceRecord {
     /// Names it in questions.
@@ -12,13 +55,13 @@ pub struct DeviceRecord {
     pub digest: Vec<u8>,
     /// When it was registered.
     pub created_ms: i64,
-    /// The profile, JSON.
+    /// What was registered, JSON.
     pub document: String,
 }
 
 record_from_row!(DeviceRecord { id, digest, created_ms, document });
 
-/// What became of the wish to register a profile.
+/// What became of the wish to register something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Registration {
     /// It is kept.
@@ -30,55 +73,55 @@ pub enum Registration {
 }
 
 impl Store {
-    /// Keeps a profile unless its id is taken or `limit` are kept.
-    pub async fn insert_device(
+    /// Keeps what is registered unless its id is taken or `limit` of the kind are kept.
+    pub async fn insert_registered(
         &self,
+        kind: Kind,
         device: &DeviceRecord,
         limit: u32,
     ) -> Result<Registration, StoreError> {
+        let statements = kind.statements();
         let mut transaction = self.writer.begin_with("begin immediate").await?;
-        let taken = sqlx::query_as("select * from device where id = $1")
+        let taken = sqlx::query_as(statements.find)
             .bind(&device.id)
             .fetch_optional(&mut *transaction)
             .await?;
         if let Some(taken) = taken {
             return Ok(Registration::Taken(taken));
         }
-        let kept: i64 =
-            sqlx::query_scalar("select count(*) from device").fetch_one(&mut *transaction).await?;
+        let kept: i64 = sqlx::query_scalar(statements.count).fetch_one(&mut *transaction).await?;
         if i64::from(limit) <= kept {
             return Ok(Registration::Full);
         }
-        sqlx::query(
-            "insert into device (id, digest, created_ms, document) values ($1, $2, $3, $4)",
-        )
-        .bind(&device.id)
-        .bind(&device.digest)
-        .bind(device.created_ms)
-        .bind(&device.document)
-        .execute(&mut *transaction)
-        .await?;
+        sqlx::query(statements.insert)
+            .bind(&device.id)
+            .bind(&device.digest)
+            .bind(device.created_ms)
+            .bind(&device.document)
+            .execute(&mut *transaction)
+            .await?;
         transaction.commit().await?;
         Ok(Registration::New)
     }
 
-    /// The profile with this id.
-    pub async fn find_device(&self, id: &str) -> Result<Option<DeviceRecord>, StoreError> {
-        Ok(sqlx::query_as("select * from device where id = $1")
-            .bind(id)
-            .fetch_optional(&self.readers)
-            .await?)
+    /// What is registered under this id.
+    pub async fn find_registered(
+        &self,
+        kind: Kind,
+        id: &str,
+    ) -> Result<Option<DeviceRecord>, StoreError> {
+        Ok(sqlx::query_as(kind.statements().find).bind(id).fetch_optional(&self.readers).await?)
     }
 
-    /// All profiles by id; their number is bounded.
-    pub async fn list_devices(&self) -> Result<Vec<DeviceRecord>, StoreError> {
-        Ok(sqlx::query_as("select * from device order by id").fetch_all(&self.readers).await?)
+    /// All of a kind by id; their number is bounded.
+    pub async fn list_registered(&self, kind: Kind) -> Result<Vec<DeviceRecord>, StoreError> {
+        Ok(sqlx::query_as(kind.statements().list).fetch_all(&self.readers).await?)
     }
 
-    /// Deletes a profile, of which accepted jobs have a copy; false when there is none.
-    pub async fn delete_device(&self, id: &str) -> Result<bool, StoreError> {
-        let deleted =
-            sqlx::query("delete from device where id = $1").bind(id).execute(&self.writer).await?;
+    /// Deletes what is registered, of which accepted jobs have a copy; false when there is none.
+    pub async fn delete_registered(&self, kind: Kind, id: &str) -> Result<bool, StoreError> {
+        let delete = kind.statements().delete;
+        let deleted = sqlx::query(delete).bind(id).execute(&self.writer).await?;
         Ok(0 < deleted.rows_affected())
     }
 }

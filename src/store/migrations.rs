@@ -4,7 +4,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{SqlSafeStr, SqlStr};
 
 /// Number, description and text of every step, as their files are named.
-const STEPS: [(i64, &str, &str); 5] = [
+const STEPS: [(i64, &str, &str); 6] = [
     (
         1,
         "recommendations and traces",
@@ -14,6 +14,7 @@ const STEPS: [(i64, &str, &str); 5] = [
     (3, "inputs of jobs", include_str!("../../migrations/sqlite/0003_inputs_of_jobs.sql")),
     (4, "tokens", include_str!("../../migrations/sqlite/0004_tokens.sql")),
     (5, "asks", include_str!("../../migrations/sqlite/0005_asks.sql")),
+    (6, "models", include_str!("../../migrations/sqlite/0006_models.sql")),
 ];
 
 /// What brings a database to the schema of this program.

@@ -296,6 +296,8 @@ pub struct EngineSupportBody {
     pub runnable: bool,
     /// Why, and how it is switched on.
     pub because: String,
+    /// Whether its balancer moves the experts of the model's class; null where nobody read it.
+    pub balances_model: Option<bool>,
 }
 
 /// Where the time of a layer goes, seconds.

@@ -18,6 +18,9 @@ pub type Sources = BTreeMap<String, String>;
 pub struct ModelList {
     /// The models, by id.
     pub items: Vec<ModelBody>,
+    /// Registered models that this version cannot read; absent where there is none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unreadable: Vec<UnreadableDevice>,
 }
 
 /// One model of the catalog.
@@ -65,6 +68,10 @@ pub struct ModelBody {
     /// The fields of the published `config.json` from which all this follows.
     #[schema(value_type = Object)]
     pub config: Map<String, Value>,
+    /// When a client registered it; absent where it is shipped.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub registered_at: Option<Moment>,
     /// Source of every number.
     #[schema(value_type = BTreeMap<String, String>)]
     pub sources: Sources,
@@ -82,6 +89,8 @@ pub enum AttentionBody {
         kv_heads: u32,
         /// Width of one head.
         head_size: u32,
+        /// Width of a head's value.
+        value_head_size: u32,
         /// Tokens a query looks back at in windowed layers.
         window_tokens: Option<u32>,
         /// Layers with that window.
@@ -143,14 +152,17 @@ pub struct ExpertsBody {
 /// Number of parameters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ParametersBody {
-    /// As published, for the language model.
-    pub published: u64,
+    /// As published, for the language model; absent of a registered model, like the next two.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub published: Option<u64>,
     /// What the published checkpoint holds besides.
-    pub published_excludes: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub published_excludes: Option<String>,
     /// Computed from the configuration.
     pub computed: u64,
     /// Computed over published, less one.
-    pub computed_error: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub computed_error: Option<f64>,
     /// Computed, of which one token uses; both embeddings count.
     pub active_per_token: u64,
     /// One layer's usual self-attention.
@@ -185,7 +197,7 @@ pub struct DeviceList {
     pub unreadable: Vec<UnreadableDevice>,
 }
 
-/// A registered profile that this version cannot read.
+/// A registered profile or model that this version cannot read.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct UnreadableDevice {
     /// The id under which it was registered.
@@ -278,6 +290,10 @@ pub struct LinkBody {
     pub bandwidth_bytes_per_s: f64,
     /// Latency of one message.
     pub latency_s: f64,
+    /// Devices that one domain of it joins, where its name says so: nodes of a question that states
+    /// none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub domain_devices: Option<u32>,
     /// Source of every number.
     #[schema(value_type = BTreeMap<String, String>)]
     pub sources: Sources,

@@ -89,8 +89,8 @@ fn of_the_load() -> [BadQuestion; 8] {
             "/workload/colour",
             "unknown_field",
             "this field is unknown here; known are: batch_size, concurrency, dtype, dtypes, \
-             input_tokens, kv_length, max_batched_tokens, output_tokens, phase, sequence_length, \
-             tokens_per_step",
+             input_tokens, kv_length, max_batched_tokens, output_tokens, phase, quantization, \
+             sequence_length, tokens_per_step",
         ),
         (
             "/routing",

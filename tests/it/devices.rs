@@ -4,7 +4,7 @@ use std::path::Path;
 
 use axum::body::Body;
 use axum::http::Request;
-use moe_gps::store::devices::DeviceRecord;
+use moe_gps::store::devices::{DeviceRecord, Kind};
 use moe_gps_lab::calibrate::run::device_document;
 use serde_json::{Value, json};
 
@@ -111,7 +111,7 @@ async fn what_means_nothing_is_refused_with_what_is_wrong() {
     register(&app, "application/json", "{".to_owned()).await.problem(400, "malformed");
     register(&app, "application/toml", "id =".to_owned()).await.problem(400, "malformed");
     register(&app, "text/plain", String::new()).await.problem(415, "unsupported-format");
-    assert_eq!(app.get("/v1/devices").await.json()["items"].as_array().unwrap().len(), 9);
+    assert_eq!(app.get("/v1/devices").await.json()["items"].as_array().unwrap().len(), 16);
 }
 
 #[tokio::test]
@@ -153,12 +153,12 @@ async fn a_profile_that_a_later_version_cannot_read_is_said_and_the_others_are_l
         document,
     };
     for record in [kept("mine", document.to_string()), kept("torn", "{".to_owned())] {
-        app.app.store.insert_device(&record, 9).await.unwrap();
+        app.app.store.insert_registered(Kind::Device, &record, 9).await.unwrap();
     }
     let listed = app.get("/v1/devices").await;
     assert_eq!(listed.status, 200);
     let listed = listed.json();
-    assert_eq!(listed["items"].as_array().unwrap().len(), 10);
+    assert_eq!(listed["items"].as_array().unwrap().len(), 17);
     insta::assert_json_snapshot!(listed["unreadable"]);
     app.get("/v1/devices/mine").await.problem(409, "conflict");
     let refused = app.ask(&question(&json!("mine")), &[]).await;

@@ -6,7 +6,9 @@ use moe_gps_core::formats::hf_config::{self, ReadConfig};
 use moe_gps_core::memory::weight_bytes;
 use serde_json::{Map, Value, json};
 
-use crate::asking::{known, result, result_of};
+use crate::asking::{advise, known, result, result_of};
+use crate::devices;
+use crate::support::{Answer, TestApp};
 
 /// The fields that matter of a model of every family, with exact counts.
 fn fleet() -> Map<String, Value> {
@@ -134,7 +136,7 @@ fn the_format_of_a_checkpoint_decides_what_fits() {
     let answer = result(&asked(&r1));
     let none = &answer["strategies"][0];
     assert_eq!(none["feasible"], true, "{none}");
-    let weights = none["plan"]["memory"]["weights_bytes"].as_f64().unwrap();
+    let weights = answer["plan"]["memory"]["weights_bytes"].as_f64().unwrap();
     assert!((weights / 1e9 - 100.8).abs() < 0.1, "{weights}");
     let formats = &answer["provenance"]["model"]["formats"];
     assert_eq!(
@@ -212,4 +214,139 @@ fn published_files_are_read() {
         }
     }
     assert!(refused.is_empty(), "{refused:?}");
+}
+
+async fn post(app: &TestApp, document: &Value) -> Answer {
+    app.post_json("/v1/models", document, &[]).await
+}
+
+#[tokio::test]
+async fn a_registered_model_is_listed_shown_asked_about_and_deleted() {
+    let app = TestApp::start_advising().await;
+    let model = json!({"id": "ours", "config": config("minimax-m3")});
+    let kept = post(&app, &model).await;
+    assert_eq!(kept.status, 201, "{:?}", kept.json());
+    assert_eq!(kept.header("location"), "/v1/models/ours");
+    assert_eq!(kept.json()["parameters"]["computed"], 426_174_572_928_u64);
+    assert_eq!(post(&app, &model).await.status, 200);
+    assert_eq!(app.get("/v1/models/ours").await.json(), kept.json());
+    let listed = app.get("/v1/models").await.json();
+    let ids: Vec<_> = listed["items"].as_array().unwrap().iter().map(|m| &m["id"]).collect();
+    assert!(ids.contains(&&json!("ours")) && ids.contains(&&json!("glm-5")));
+
+    let mut question = devices::question(&json!("h200-sxm"));
+    question["model"] = json!("ours");
+    question["cluster"]["devices"] = json!(8);
+    let by_name = app.ask_and_wait(&question).await.json();
+    assert_eq!(by_name["result"]["provenance"]["model"]["moe_layers"], 57);
+
+    // The fields of a config.json with an id among them, as Python writes them.
+    let mut plain = config("dbrx-instruct");
+    plain["id"] = json!("mine");
+    plain["limit"] = json!("INF");
+    let text = plain.to_string().replace("\"INF\"", "[0.0, Infinity]");
+    let request =
+        axum::http::Request::post("/v1/models").header("content-type", "application/json");
+    let kept = app.send(request.body(axum::body::Body::from(text)).unwrap()).await;
+    assert_eq!(kept.status, 201, "{:?}", kept.json());
+
+    let other = json!({"id": "ours", "config": config("glm-5")});
+    post(&app, &other).await.problem(409, "conflict");
+    let shipped = json!({"id": "glm-5", "config": config("glm-5")});
+    post(&app, &shipped).await.problem(409, "conflict");
+    let problem = post(&app, &json!({"id": "No", "config": {"hidden_size": 0}})).await;
+    let problem = problem.problem(422, "invalid-model");
+    let places: Vec<_> =
+        problem["violations"].as_array().unwrap().iter().map(|v| &v["pointer"]).collect();
+    assert!(places.contains(&&json!("/id")) && places.contains(&&json!("/config/hidden_size")));
+    post(&app, &json!([])).await.problem(422, "invalid-model");
+
+    assert_eq!(app.call("DELETE", "/v1/models/ours").await.status, 204);
+    app.get("/v1/models/ours").await.problem(404, "not-found");
+    app.call("DELETE", "/v1/models/glm-5").await.problem(409, "conflict");
+}
+
+#[test]
+fn shipped_models_answer_to_the_names_of_their_checkpoints() {
+    for (name, id) in [
+        ("deepseek-ai/DeepSeek-V3", "deepseek-v3"),
+        ("moonshotai/Kimi-K2-Instruct", "kimi-k2"),
+        ("openai/gpt-oss-120b", "gpt-oss-120b"),
+        ("zai-org/GLM-5.1", "glm-5"),
+        ("MiniMaxAI/MiniMax-M2.7", "minimax-m2.5"),
+        ("nvidia/NVIDIA-Nemotron-3-Nano-30B-A3B-BF16", "nemotron-3-nano-30b-a3b"),
+        ("qwen/qwen3.5_397b_a17b", "qwen3.5-397b-a17b"),
+    ] {
+        let catalog = moe_gps_core::catalog::Catalog::embedded().unwrap();
+        assert_eq!(catalog.model(name).unwrap().id, id, "{name}");
+    }
+    let mut unknown = asked(&json!("a-model-of-tomorrow"));
+    unknown["workload"]["dtypes"] = json!({"kv": "torch.float8_e4m3fn"});
+    let refused = format!("{:?}", advise(&unknown, &known(&[])).unwrap_err());
+    assert!(refused.contains("config.json") && !refused.contains("dtypes"), "{refused}");
+}
+
+#[test]
+fn the_format_of_a_shipped_checkpoint_is_the_default() {
+    let mut question = asked(&json!("openai/gpt-oss-120b"));
+    question["cluster"] = json!({"device": "h100-sxm", "devices": 1, "link": "nvlink4"});
+    question["workload"]["batch_size"] = json!(16);
+    let answer = result(&question);
+    assert_eq!(answer["strategies"][0]["feasible"], true, "{answer}");
+    let model = &answer["provenance"]["model"];
+    assert_eq!(
+        (&model["formats"]["experts"], &model["formats"]["rest"]),
+        (&json!("mxfp4"), &json!("bf16"))
+    );
+    let bytes = model["weight_bytes"].as_f64().unwrap();
+    assert!((bytes / 1e9 - 65.2).abs() < 0.1, "{bytes}");
+    let warnings = answer["warnings"].to_string();
+    assert!(warnings.contains("weight-only"), "{warnings}");
+}
+
+#[test]
+fn narrower_weights_are_never_slower() {
+    for workload in [
+        json!({"phase": "decode", "batch_size": 128, "kv_length": 4096}),
+        json!({"phase": "prefill", "batch_size": 8, "sequence_length": 2048}),
+    ] {
+        let times = ["bf16", "int4", "nvfp4", "mxfp4"].map(|format| {
+            let mut question = asked(&json!("qwen3-235b-a22b"));
+            question["workload"] = workload.clone();
+            question["workload"]["quantization"] = json!(format);
+            let terms = &result(&question)["strategies"][0]["terms"];
+            ["expert_ffn_s", "attention_s"].map(|term| terms[term].as_f64().unwrap())
+        });
+        for pair in times.windows(2) {
+            let slower =
+                pair[0].iter().zip(&pair[1]).any(|(wide, narrow)| *narrow > wide * 1.000_001);
+            assert!(!slower, "{times:?}");
+        }
+        assert!(times[3][0] < times[0][0] || workload["phase"] == "prefill", "{times:?}");
+    }
+}
+
+#[test]
+fn the_rack_is_one_domain_of_72() {
+    let mut question = asked(&json!("deepseek-v3"));
+    question["cluster"] = json!({"device": "gb300", "devices": 64, "link": "nvl72"});
+    question["workload"]["batch_size"] = json!(4096);
+    assert!(result(&question)["strategies"][0]["layer_latency_s"].is_number());
+    question["cluster"]["devices"] = json!(144);
+    question["duplication"] = json!({"slots_per_device": 2});
+    let refused = format!("{:?}", advise(&question, &known(&[])).unwrap_err());
+    assert!(refused.contains("144 devices stand in 2 nodes"), "{refused}");
+}
+
+#[test]
+fn the_command_line_shows_what_is_read_of_a_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("config.json");
+    std::fs::write(&file, config("deepseek-v3.2").to_string()).unwrap();
+    let program = env!("CARGO_BIN_EXE_moe-gps");
+    let check = ["catalog", "check", file.to_str().unwrap()];
+    let output = std::process::Command::new(program).args(check).output().unwrap();
+    assert!(output.status.success());
+    let shown = String::from_utf8(output.stdout).unwrap();
+    assert!(shown.contains("671877944064") && shown.contains("multi-token prediction"), "{shown}");
 }

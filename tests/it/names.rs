@@ -52,7 +52,7 @@ async fn an_unknown_name_is_answered_by_meaning() {
             "/cluster/link",
             "did you mean \"ib200\" or \"ib400\"?",
         ),
-        (question("deepseek-v4", "h100-sxm", "nvlink4"), "/model", "the catalog has "),
+        (question("deepseek-v5", "h100-sxm", "nvlink4"), "/model", "the catalog has "),
         // Its own generation, where the device names one.
         (question("mixtral-8x7b", "h100-sxm", "nvlink"), "/cluster/link", "mean \"nvlink4\"?"),
         (question("mixtral-8x7b", "a100-sxm4-80gb", "nvlink"), "/cluster/link", "\"nvlink3\"?"),

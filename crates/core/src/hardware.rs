@@ -162,4 +162,6 @@ pub struct Link {
     pub bandwidth: BytesPerSecond,
     /// Latency of one message.
     pub latency: Seconds,
+    /// Devices that one domain of it joins, where its name says so.
+    pub domain: Option<u32>,
 }

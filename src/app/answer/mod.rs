@@ -224,6 +224,7 @@ fn strategy(
                 engine: support.engine.id.into(),
                 runnable: support.runnable,
                 because: support.because,
+                balances_model: support.balances_model,
             })
             .collect(),
         layer_latency_s: entry.latency().map(Seconds::get),

@@ -110,7 +110,7 @@ fn check(
 ) -> Option<Answerable> {
     let assumptions = assumptions(&asked.assumptions);
     let seed = seed(asked, violations);
-    let model = system::model(asked.model.as_ref(), catalog, violations);
+    let model = system::model(asked.model.as_ref(), catalog, references.model.as_ref(), violations);
     let cluster =
         system::cluster(asked.cluster.as_ref(), catalog, references.device.as_ref(), violations);
     let system = system::system(asked, model.as_ref(), cluster, assumptions, violations);

@@ -7,7 +7,9 @@ use crate::wire::read::Violations;
 use crate::wire::violation::Violation;
 use moe_gps_core::catalog::{Catalog, UnknownId, names};
 use moe_gps_core::engines::{self, Engine};
+use moe_gps_core::formats::catalog_entry::CatalogEntry;
 use moe_gps_core::formats::hf_config;
+use moe_gps_core::formats::model_toml::ModelSheet;
 use moe_gps_core::hardware::{Device, Link};
 use moe_gps_core::model::Model;
 use moe_gps_core::named::name_of;
@@ -52,15 +54,27 @@ impl ModelFacts {
     }
 }
 
-/// The model by id, or from the fields of a `config.json`.
+/// The model by id, shipped or registered, or from the fields of a `config.json`.
 pub(super) fn model(
     asked: Option<&IdOrObject>,
     catalog: &Catalog,
+    registered: Option<&CatalogEntry<ModelSheet>>,
     violations: &Violations,
 ) -> Option<NamedModel> {
     match asked? {
         IdOrObject::Id(id) => {
-            let entry = known(catalog.model(id), "/model", violations)?;
+            let shipped = || {
+                let found = catalog.model(id);
+                let or = "or give the fields of the model's config.json";
+                found.map_err(|unknown| UnknownId {
+                    hint: format!("{} ({or})", unknown.hint),
+                    ..unknown
+                })
+            };
+            let entry = match registered {
+                Some(entry) => entry,
+                None => known(shipped(), "/model", violations)?,
+            };
             Some(NamedModel {
                 id: entry.id.clone(),
                 model: entry.value.model.clone(),
@@ -68,7 +82,7 @@ pub(super) fn model(
                     family: entry.value.family.clone(),
                     quantization: entry.value.quantization,
                     not_priced: entry.value.not_priced.clone(),
-                    guessed: None,
+                    guessed: entry.value.guessed.clone(),
                 },
                 ignored: Vec::new(),
             })
@@ -179,7 +193,8 @@ pub(super) fn cluster(
     let inner = found_link(asked.link.as_ref(), "link", own);
     let outer = found_link(asked.inter_node_link.as_ref(), "inter_node_link", None);
     let n_devices = asked.devices?;
-    let devices_per_node = per_node(asked, n_devices, violations)?;
+    let domain = inner.as_ref().and_then(|link| link.domain);
+    let devices_per_node = per_node(asked, n_devices, domain, violations)?;
     if devices_per_node < n_devices && asked.inter_node_link.is_none() {
         violations.note(
             "/cluster",
@@ -200,9 +215,15 @@ pub(super) fn cluster(
     })
 }
 
-/// Devices of one node, from `nodes` or from the size of an NVLink domain.
-fn per_node(asked: &wire::Cluster, n_devices: u32, violations: &Violations) -> Option<u32> {
-    match (asked.nodes, asked.devices_per_nvlink_domain) {
+/// Devices of one node, from `nodes` or from the size of an NVLink domain, stated or known of the link.
+fn per_node(
+    asked: &wire::Cluster,
+    n_devices: u32,
+    domain: Option<u32>,
+    violations: &Violations,
+) -> Option<u32> {
+    let domain = domain.filter(|_| asked.nodes.is_none());
+    match (asked.nodes, asked.devices_per_nvlink_domain.or(domain)) {
         (Some(_), Some(_)) => {
             violations.note(
                 "/cluster",
@@ -254,6 +275,7 @@ fn link(
             name: "inline".to_owned(),
             bandwidth: BytesPerSecond::new(numbers.bandwidth_bytes_per_s?),
             latency: Seconds::new(numbers.latency_s?),
+            domain: None,
         }),
     }
 }

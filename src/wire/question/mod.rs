@@ -50,9 +50,21 @@ const PHASES: OneOf<Phase> = OneOf(&[(Phase::Prefill, "prefill"), (Phase::Decode
 /// What is asked about by name.
 pub const ASKED_PHASES: OneOf<AskedPhase> = OneOf(&AskedPhase::ALL);
 /// The number formats by name.
-const DTYPES: OneOf<Dtype> = OneOf(&Dtype::ALL);
+const DTYPES: Formats = Formats(&Dtype::ALL);
 /// The number formats of weights by name.
-const OF_WEIGHTS: OneOf<Dtype> = OneOf(&Dtype::OF_WEIGHTS);
+const OF_WEIGHTS: Formats = Formats(&Dtype::OF_WEIGHTS);
+/// Other spellings of number formats, as libraries and checkpoints have them.
+const SPELLINGS: [(&str, Dtype); 9] = [
+    ("bfloat16", Dtype::Bf16),
+    ("float16", Dtype::Fp16),
+    ("half", Dtype::Fp16),
+    ("float32", Dtype::Fp32),
+    ("float8", Dtype::Fp8),
+    ("float8_e4m3", Dtype::Fp8),
+    ("float8_e4m3fn", Dtype::Fp8),
+    ("fp8_e4m3", Dtype::Fp8),
+    ("fp8_e4m3fn", Dtype::Fp8),
+];
 
 /// Reads a question; what could not be read is `None` and noted.
 pub fn read(request: &Value, violations: &Violations) -> Question {
@@ -884,6 +896,23 @@ impl Objective {
     /// Every objective with its name on the wire.
     pub const ALL: [(Self, &'static str); 2] =
         [(Self::StepLatency, "step_latency"), (Self::ThroughputAtTpot, "throughput_at_tpot")];
+}
+
+/// A number format, by its name or another spelling of it.
+#[derive(Debug, Clone, Copy)]
+struct Formats(&'static [(Dtype, &'static str)]);
+
+impl FieldKind<Dtype> for Formats {
+    fn read(&self, place: &Located) -> Option<Dtype> {
+        let spelled = place.value().as_str().map(str::to_ascii_lowercase).unwrap_or_default();
+        let spelled = spelled.trim_start_matches("torch.");
+        let known = SPELLINGS.iter().find(|(name, _)| *name == spelled);
+        known.map(|(_, dtype)| *dtype).or_else(|| OneOf(self.0).read(place))
+    }
+
+    fn schema(&self) -> RefOr<Schema> {
+        OneOf(self.0).schema()
+    }
 }
 
 /// The id of an engine.

@@ -64,9 +64,13 @@ pub fn check(catalog: &Catalog) -> Vec<EntryCheck> {
 #[must_use]
 pub fn check_model(entry: &CatalogEntry<ModelSheet>) -> EntryCheck {
     let sheet = &entry.value;
+    let Some(published) = &sheet.published else {
+        let problems = vec!["no published number of parameters".to_owned()];
+        return EntryCheck { kind: "model", id: entry.id.clone(), parameters: None, problems };
+    };
     let parameters = ParameterCheck {
         computed: sheet.model.parameters().total,
-        published: sheet.published.parameters,
+        published: published.parameters,
     };
     let mut problems = missing_sources(&entry.sources, &["/config", "/published/parameters"]);
     let error = parameters.error();
@@ -82,7 +86,7 @@ pub fn check_model(entry: &CatalogEntry<ModelSheet>) -> EntryCheck {
     if !sheet.ignored.is_empty() {
         problems.push(format!("fields that nothing reads: {}", sheet.ignored.join(", ")));
     }
-    if sheet.published.excluded.trim().is_empty() {
+    if published.excluded.trim().is_empty() {
         problems.push("published.excluded is empty; say \"nothing\" if so".to_owned());
     }
     EntryCheck { kind: "model", id: entry.id.clone(), parameters: Some(parameters), problems }

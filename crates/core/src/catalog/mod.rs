@@ -106,6 +106,12 @@ impl Catalog {
         find("model", &self.models, id)
     }
 
+    /// Whether a model has exactly this id.
+    #[must_use]
+    pub fn ships_model(&self, id: &str) -> bool {
+        self.models.iter().any(|entry| entry.id == id)
+    }
+
     /// Whether a device has exactly this id.
     #[must_use]
     pub fn ships_device(&self, id: &str) -> bool {

@@ -15,6 +15,7 @@ pub fn system(devices: u32, per_node: u32, tokens: u64) -> System {
         name: name.to_owned(),
         bandwidth: BytesPerSecond::new(bandwidth),
         latency: Seconds::new(8.92e-6),
+        domain: None,
     };
     System {
         model: mixtral(),
@@ -57,6 +58,7 @@ pub fn system(devices: u32, per_node: u32, tokens: u64) -> System {
 pub fn mixtral() -> Model {
     Model {
         name: "mixtral-8x7b".to_owned(),
+        class: "mixtral".to_owned(),
         hidden_size: 4096,
         vocabulary: 32_000,
         tied_embeddings: false,
@@ -64,6 +66,7 @@ pub fn mixtral() -> Model {
             heads: 32,
             kv_heads: 8,
             head_dim: 128,
+            v_head_dim: 128,
             sliding_window: None,
             windowed_layers: 0,
         },
@@ -71,6 +74,7 @@ pub fn mixtral() -> Model {
         attention_layers: 32,
         mixers: Vec::new(),
         moe_layers: 32,
+        moe_at: Vec::new(),
         dense_layers: 0,
         dense_beside_experts: 0,
         hash_layers: 0,

@@ -202,6 +202,7 @@ mod tests {
             name: "nvlink".to_owned(),
             bandwidth: BytesPerSecond::new(1e11),
             latency: Seconds::ZERO,
+            domain: None,
         };
         let fit = |floor: f64, handover: Option<f64>| {
             let curve = Curve {
@@ -250,6 +251,7 @@ mod tests {
             name: "pcie4".to_owned(),
             bandwidth: BytesPerSecond::new(32e9),
             latency: Seconds::new(8.92e-6),
+            domain: None,
         };
         let law = GroupLaw::new(None, CollectiveKernel::Nccl, Collective::AllGather, 4, &link);
         let price = law.price(Bytes::new(32e6));

@@ -28,7 +28,7 @@ use crate::units::{BytesPerSecond, Seconds};
 use backends::BackendPattern;
 use defaults::CommunicationChoice;
 use settings::{Deployment, Launch};
-use support::GroupLimit;
+use support::{Classes, GroupLimit};
 
 /// Every engine, in the order shown to users.
 pub static LIST: &[&Engine] =
@@ -81,6 +81,8 @@ pub struct Engine {
     pub graphed_prefill_tokens: u64,
     /// Why its expert balancer needs data-parallel attention, if it does.
     pub balancer_needs_attention_data: Option<&'static str>,
+    /// Classes of models whose experts its balancer moves.
+    pub balanced: Classes,
     /// How a plan without copies is switched on.
     pub replaces: &'static str,
     /// How a plan with copies is switched on.

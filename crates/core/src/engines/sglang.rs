@@ -4,6 +4,7 @@ use crate::comm::profile::CollectiveKernel;
 use crate::engines::backends::BackendPattern;
 use crate::engines::defaults::gathered;
 use crate::engines::settings::{Balancing, Deployment, Launch};
+use crate::engines::support::{Classes, without};
 use crate::engines::{BatchedTokens, Engine, Layouts};
 use crate::question::{Rebalance, RebalanceMode};
 use crate::rebalance;
@@ -54,6 +55,39 @@ pub static ENGINE: Engine = Engine {
     batched_tokens: BatchedTokens::Together(8192),
     graphed_prefill_tokens: 0,
     balancer_needs_attention_data: None,
+    // Classes with a location of their experts (sglang/srt/models, read); a model of the folder that
+    // is not named here is not known.
+    balanced: Classes {
+        with: &[
+            "bailing_moe",
+            "bailing_moe_v2",
+            "deepseek_v2",
+            "deepseek_v3",
+            "deepseek_v32",
+            "deepseek_v4",
+            "exaone_moe",
+            "glm4_moe",
+            "glm4_moe_lite",
+            "glm5_next",
+            "glm_moe_dsa",
+            "gpt_oss",
+            "kimi_k2",
+            "kimi_k25",
+            "longcat_flash",
+            "mimo_v2",
+            "minimax_m2",
+            "minimax_m3",
+            "nemotron_h",
+            "qwen2_moe",
+            "qwen3_5_moe",
+            "qwen3_moe",
+            "qwen3_next",
+            "qwen3_vl_moe",
+            "step3p5",
+            "step3p7",
+        ],
+        without: &const { without("llama4") },
+    },
     replaces: "--init-expert-location with the plan, or --enable-eplb with 0 redundant experts",
     duplicates: "--init-expert-location with the plan and --ep-num-redundant-experts, or \
                  --enable-eplb",

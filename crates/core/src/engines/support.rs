@@ -13,6 +13,55 @@ pub struct EngineSupport {
     pub runnable: bool,
     /// Why, and how it is switched on.
     pub because: String,
+    /// Whether its balancer moves the experts of the model's class; `None` where nobody read it.
+    pub balances_model: Option<bool>,
+}
+
+/// Classes of models, by the `model_type` of their configurations.
+#[derive(Debug, Clone, Copy)]
+pub struct Classes {
+    /// Those whose experts the engine's balancer moves.
+    pub with: &'static [&'static str],
+    /// Those that it does not know.
+    pub without: &'static [&'static str],
+}
+
+impl Classes {
+    /// Nobody read which.
+    pub const UNREAD: Self = Self { with: &[], without: &[] };
+
+    /// Whether the balancer moves the experts of a class; `None` where nobody read it.
+    #[must_use]
+    pub fn has(&self, class: &str) -> Option<bool> {
+        let known = self.with.contains(&class);
+        (known || self.without.contains(&class)).then_some(known)
+    }
+}
+
+/// Classes that neither vLLM 0.33 nor SGLang 0.5.23 balances (their model folders, read).
+const NOWHERE: [&str; 11] = [
+    "arctic",
+    "dbrx",
+    "grok-1",
+    "jamba",
+    "llama_moe",
+    "minimax_m1",
+    "nllb-moe",
+    "olmoe",
+    "phimoe",
+    "switch_transformers",
+    "nllb_moe",
+];
+
+/// Classes that one engine does not balance although the other does, and those that neither does.
+pub(super) const fn without(own: &'static str) -> [&'static str; 12] {
+    let mut all = [own; 12];
+    let mut at = 0;
+    while at < NOWHERE.len() {
+        all[at] = NOWHERE[at];
+        at += 1;
+    }
+    all
 }
 
 /// What every engine can do with `strategy` in the configuration of `system`.
@@ -24,7 +73,8 @@ pub fn support(strategy: Strategy, system: &System) -> Vec<EngineSupport> {
                 Some(obstacle) => (false, obstacle),
                 None => (true, strategy.switched_on(engine).to_owned()),
             };
-            EngineSupport { engine, runnable, because }
+            let balances_model = engine.balanced.has(&system.model.class);
+            EngineSupport { engine, runnable, because, balances_model }
         })
         .collect()
 }
@@ -39,6 +89,12 @@ fn obstacle(strategy: Strategy, engine: &Engine, system: &System) -> Option<Stri
     let parallelism = &system.parallelism;
     if !strategy.renews() {
         return strategy.unsupported(system);
+    }
+    if engine.balanced.has(&system.model.class) == Some(false) {
+        return Some(format!(
+            "its class of this model ({}) has no expert balancer, and its options for one do nothing",
+            system.model.class
+        ));
     }
     if parallelism.expert_parallel < 2 {
         return Some(
@@ -134,6 +190,25 @@ mod tests {
         data.parallelism.expert_parallel = 1;
         assert_eq!(refusing(DISTRIBUTION_ONLY, &data), all);
         assert!(!runnable(DISTRIBUTION_ONLY, &vllm::ENGINE, &data));
+    }
+
+    #[test]
+    fn the_class_of_the_model_decides() {
+        let mut data = system(8, 8, 512);
+        (data.parallelism.attention_tensor, data.parallelism.attention_data) = (4, 2);
+        let mut refused = |class: &str| {
+            class.clone_into(&mut data.model.class);
+            refusing(REPLACE_ONLY, &data)
+        };
+        assert!(refused("qwen3_moe").is_empty());
+        assert_eq!(refused("gpt_oss"), ["vllm"]);
+        assert_eq!(refused("llama4"), ["sglang"]);
+        assert_eq!(refused("switch_transformers"), ["vllm", "sglang"]);
+        assert!(refused("a class of tomorrow").is_empty());
+        data.model.class = "gpt_oss".to_owned();
+        let known: Vec<_> =
+            support(NONE, &data).iter().map(|one| (one.runnable, one.balances_model)).collect();
+        assert_eq!(known[..3], [(true, Some(false)), (true, Some(true)), (true, None)]);
     }
 
     #[test]

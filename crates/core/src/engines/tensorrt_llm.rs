@@ -5,7 +5,7 @@ use crate::engines::backends::BackendPattern;
 use crate::engines::defaults::{CommunicationChoice, gathered, routed};
 use crate::engines::settings::{Balancing, Deployment, Launch};
 use crate::engines::sglang;
-use crate::engines::support::GroupLimit;
+use crate::engines::support::{Classes, GroupLimit};
 use crate::engines::{BatchedTokens, Engine, Layouts};
 use crate::question::{Rebalance, RebalanceMode};
 use crate::rebalance;
@@ -53,6 +53,7 @@ pub static ENGINE: Engine = Engine {
     balancer_needs_attention_data: Some(
         "TensorRT-LLM ignores its load balancer without data-parallel attention (#18626)",
     ),
+    balanced: Classes::UNREAD,
     replaces: BALANCER,
     duplicates: BALANCER,
     group_limit: Some(GroupLimit {

@@ -4,6 +4,7 @@ use crate::comm::profile::CollectiveKernel;
 use crate::engines::defaults::{CommunicationChoice, gathered};
 use crate::engines::settings::Launch;
 use crate::engines::sglang;
+use crate::engines::support::Classes;
 use crate::engines::{BatchedTokens, Engine, Layouts};
 use crate::question::{Rebalance, RebalanceMode};
 use crate::rebalance;
@@ -44,6 +45,7 @@ pub static ENGINE: Engine = Engine {
     batched_tokens: BatchedTokens::EachReplica(8192),
     graphed_prefill_tokens: 0,
     balancer_needs_attention_data: None,
+    balanced: Classes::UNREAD,
     replaces: "the engine's expert balancer without copies",
     duplicates: "the engine's expert balancer with copies",
     group_limit: None,

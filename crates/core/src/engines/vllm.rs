@@ -5,6 +5,7 @@ use crate::engines::backends::BackendPattern;
 use crate::engines::defaults::gathered;
 use crate::engines::settings::{Balancing, Deployment, Launch};
 use crate::engines::sglang;
+use crate::engines::support::{Classes, without};
 use crate::engines::{BatchedTokens, Engine, Layouts};
 use crate::question::{Rebalance, RebalanceMode};
 use crate::rebalance;
@@ -55,6 +56,41 @@ pub static ENGINE: Engine = Engine {
     // Piecewise CUDA graphs.
     graphed_prefill_tokens: 512,
     balancer_needs_attention_data: None,
+    // Classes with the `MixtureOfExperts` interface (vllm/model_executor/models, read); a model of
+    // the folder that is not named here is not known.
+    balanced: Classes {
+        with: &[
+            "afmoe",
+            "axk1",
+            "deepseek_v2",
+            "deepseek_v3",
+            "deepseek_v32",
+            "deepseek_v4",
+            "ernie4_5_moe",
+            "gemma4",
+            "glm4_moe",
+            "glm4_moe_lite",
+            "glm_moe_dsa",
+            "hy_v3",
+            "interns1_pro",
+            "kimi_k2",
+            "kimi_k3",
+            "lfm2_moe",
+            "llama4",
+            "mimo_v2",
+            "mixtral",
+            "muse_spark",
+            "nemotron_h",
+            "openpangu",
+            "qwen3_5_moe",
+            "qwen3_moe",
+            "qwen3_next",
+            "qwen3_vl_moe",
+            "sarvam",
+            "step3p5",
+        ],
+        without: &const { without("gpt_oss") },
+    },
     replaces: "--enable-eplb with num_redundant_experts 0; it loads no map of ours",
     duplicates: "--enable-eplb with num_redundant_experts above 0; it loads no map of ours",
     group_limit: None,

@@ -5,6 +5,7 @@ use crate::engines::backends::BackendPattern;
 use crate::engines::defaults::routed;
 use crate::engines::settings::{Balancing, Deployment, Launch};
 use crate::engines::sglang;
+use crate::engines::support::Classes;
 use crate::engines::{BatchedTokens, Engine, Layouts};
 use crate::question::{Rebalance, RebalanceMode};
 use crate::rebalance;
@@ -41,6 +42,7 @@ pub static ENGINE: Engine = Engine {
     batched_tokens: BatchedTokens::EachReplica(8192),
     graphed_prefill_tokens: 0,
     balancer_needs_attention_data: None,
+    balanced: Classes::UNREAD,
     replaces: BALANCER,
     duplicates: BALANCER,
     group_limit: None,

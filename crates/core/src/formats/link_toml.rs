@@ -15,6 +15,7 @@ struct File {
     name: String,
     bandwidth_bytes_per_s: f64,
     latency_s: f64,
+    domain_devices: Option<u32>,
     sources: BTreeMap<String, String>,
 }
 
@@ -25,6 +26,7 @@ pub fn parse(text: &str) -> Result<CatalogEntry<Link>, CatalogFileError> {
         name: file.id.clone(),
         bandwidth: BytesPerSecond::new(file.bandwidth_bytes_per_s),
         latency: Seconds::new(file.latency_s),
+        domain: file.domain_devices,
     };
     Ok(CatalogEntry { id: file.id, name: file.name, value, sources: file.sources })
 }

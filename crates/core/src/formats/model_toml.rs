@@ -17,18 +17,18 @@ pub struct ModelSheet {
     pub model: Model,
     /// The family by which the configuration was read.
     pub family: String,
-    /// The `model_type` by which engines know the model's class.
-    pub model_type: String,
     /// Number formats of the published checkpoint's weights, where the configuration says so.
     pub quantization: Option<Quantization>,
     /// What the model has and no law prices.
     pub not_priced: Vec<String>,
+    /// What was guessed.
+    pub guessed: Option<String>,
     /// The fields of the published `config.json` that decide cost and size.
     pub config: Map<String, Value>,
     /// Fields of `config` that nothing reads (a mistake in the file, if any).
     pub ignored: Vec<String>,
-    /// The published number of parameters.
-    pub published: Published,
+    /// The published number of parameters, of shipped models.
+    pub published: Option<Published>,
 }
 
 /// A published number of parameters.
@@ -55,16 +55,26 @@ struct File {
 pub fn parse(text: &str) -> Result<CatalogEntry<ModelSheet>, CatalogFileError> {
     let File { id, name, config, published, sources } = toml::from_str(text)?;
     let read = hf_config::read(&config).map_err(CatalogFileError::Config)?;
-    let model = Model { name: id.clone(), ..read.model };
-    let value = ModelSheet {
-        model,
+    let value = sheet(&id, config, read, Some(published));
+    Ok(CatalogEntry { id, name, value, sources })
+}
+
+/// What was read of a configuration, as a model of that id.
+#[must_use]
+pub fn sheet(
+    id: &str,
+    config: Map<String, Value>,
+    read: hf_config::ReadConfig,
+    published: Option<Published>,
+) -> ModelSheet {
+    ModelSheet {
+        model: Model { name: id.to_owned(), ..read.model },
         family: read.family,
-        model_type: read.model_type,
         quantization: read.quantization,
         not_priced: read.not_priced,
+        guessed: read.guessed,
         config,
         ignored: read.ignored,
         published,
-    };
-    Ok(CatalogEntry { id, name, value, sources })
+    }
 }

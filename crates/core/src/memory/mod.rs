@@ -273,8 +273,8 @@ pub fn kv_bytes_per_sequence(system: &System) -> Bytes {
     let model = &system.model;
     let tp = system.parallelism.attention_tensor;
     let width = |shape: &Attention| match shape {
-        Attention::Grouped { kv_heads, head_dim, .. } => {
-            2.0 * f64::from(kv_heads.div_ceil(tp)) * f64::from(*head_dim)
+        Attention::Grouped { kv_heads, head_dim, v_head_dim, .. } => {
+            f64::from(kv_heads.div_ceil(tp)) * (f64::from(*head_dim) + f64::from(*v_head_dim))
         }
         Attention::Latent { .. } | Attention::Shared { .. } => shape.kv_width() as f64,
     };

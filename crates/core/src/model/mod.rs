@@ -22,6 +22,8 @@ pub mod parameters;
 pub struct Model {
     /// Name shown to the user: the catalog id or the configuration's own name.
     pub name: String,
+    /// Its class, as engines know it: the `model_type` of its configuration, empty where unknown.
+    pub class: String,
     /// Width of the residual stream, d.
     pub hidden_size: u32,
     /// Tokens in the vocabulary.
@@ -38,6 +40,8 @@ pub struct Model {
     pub mixers: Vec<Mixer>,
     /// Layers with routed experts (encoder and decoder together).
     pub moe_layers: u32,
+    /// Their places among the layers as the configuration counts them; empty where it has no order.
+    pub moe_at: Vec<u32>,
     /// Layers with a dense feed-forward block (encoder and decoder together).
     pub dense_layers: u32,
     /// Intermediate width of the dense feed-forward block, 0 without dense layers; it
@@ -86,6 +90,8 @@ pub enum Attention {
         kv_heads: u32,
         /// Width of one head.
         head_dim: u32,
+        /// Width of a head's value.
+        v_head_dim: u32,
         /// Tokens a query looks back at in windowed (or chunked) layers, if there are any.
         sliding_window: Option<u32>,
         /// How many layers are windowed (0 without a window).
@@ -229,8 +235,8 @@ impl Attention {
     #[must_use]
     pub const fn v_head_dim(&self) -> u32 {
         match self {
-            Self::Grouped { head_dim, .. } | Self::Shared { head_dim, .. } => *head_dim,
-            Self::Latent { v_head_dim, .. } => *v_head_dim,
+            Self::Grouped { v_head_dim, .. } | Self::Latent { v_head_dim, .. } => *v_head_dim,
+            Self::Shared { head_dim, .. } => *head_dim,
         }
     }
 
@@ -241,7 +247,9 @@ impl Attention {
     #[must_use]
     pub const fn kv_width(&self) -> u64 {
         match self {
-            Self::Grouped { kv_heads, head_dim, .. } => 2 * *kv_heads as u64 * *head_dim as u64,
+            Self::Grouped { kv_heads, head_dim, v_head_dim, .. } => {
+                *kv_heads as u64 * (*head_dim as u64 + *v_head_dim as u64)
+            }
             Self::Latent { kv_lora_rank, qk_rope_head_dim, .. } => {
                 *kv_lora_rank as u64 + *qk_rope_head_dim as u64
             }

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! Each part is the sum of its weight matrices and of what [`SmallParameters`] adds.
-//! Grouped attention has d·h·w (queries), 2·d·g·w (keys, values) and h·w·d (output),
-//! for h query heads, g key-value heads of width w. Latent attention has the
+//! Grouped attention has d·h·w (queries), d·g·(w + v) (keys, values) and h·v·d (output),
+//! for h query heads, g key-value heads of width w with values of width v. Latent attention has the
 //! compressed chain of DeepSeek-V2 (arXiv 2405.04434, eq. 9 to 19). A gated expert of
 //! intermediate width f has 3·d·f, an ungated one 2·d·f; experts in a latent width l have l for d
 //! and 2·d·l beside them. A router scores choices that cost nothing, too.
@@ -139,8 +139,8 @@ impl Attention {
     #[must_use]
     pub fn matrix_parameters(&self, hidden: u64) -> u64 {
         match *self {
-            Self::Grouped { heads, kv_heads, head_dim, .. } => {
-                2 * hidden * u64::from(heads + kv_heads) * u64::from(head_dim)
+            Self::Grouped { heads, kv_heads, head_dim, v_head_dim, .. } => {
+                hidden * u64::from(heads + kv_heads) * (u64::from(head_dim) + u64::from(v_head_dim))
             }
             Self::Latent {
                 heads,

@@ -109,6 +109,7 @@ pub const fn experts(case: &ExchangeCase) -> Experts {
 fn model(case: &ExchangeCase) -> Model {
     Model {
         name: "measured".to_owned(),
+        class: String::new(),
         hidden_size: case.hidden,
         vocabulary: 1,
         tied_embeddings: true,
@@ -116,6 +117,7 @@ fn model(case: &ExchangeCase) -> Model {
             heads: 8,
             kv_heads: 8,
             head_dim: 128,
+            v_head_dim: 128,
             sliding_window: None,
             windowed_layers: 0,
         },
@@ -123,6 +125,7 @@ fn model(case: &ExchangeCase) -> Model {
         attention_layers: 1,
         mixers: Vec::new(),
         moe_layers: 1,
+        moe_at: Vec::new(),
         dense_layers: 0,
         dense_beside_experts: 0,
         hash_layers: 0,

@@ -18,7 +18,8 @@ pub(super) const MAX_WINDOW: u32 = 1_073_741_824;
 pub(super) const HIDDEN: &[&str] = &["hidden_size", "d_model"];
 pub(super) const LAYERS: &[&str] = &["num_hidden_layers", "num_layers", "n_layers"];
 pub(super) const HEADS: &[&str] = &["num_attention_heads", "n_heads"];
-pub(super) const KEY_VALUE_HEADS: &[&str] = &["num_key_value_heads", "kv_n_heads"];
+pub(super) const KEY_VALUE_HEADS: &[&str] =
+    &["num_key_value_heads", "kv_n_heads", "num_attention_groups"];
 pub(super) const HEAD_DIM: &[&str] = &["head_dim", "attention_head_dim"];
 const EXPERTS: [&str; 4] =
     ["num_local_experts", "num_experts", "n_routed_experts", "moe_num_experts"];

@@ -58,6 +58,7 @@ impl Stacks {
         }
         Model {
             name: String::new(),
+            class: String::new(),
             hidden_size: hidden,
             vocabulary: fields.count("vocab_size", MAX_VOCABULARY),
             tied_embeddings: fields.flag("tie_word_embeddings", true),
@@ -66,12 +67,14 @@ impl Stacks {
                 heads,
                 kv_heads: heads,
                 head_dim,
+                v_head_dim: head_dim,
                 sliding_window: None,
                 windowed_layers: 0,
             },
             attention_layers: both,
             mixers: Vec::new(),
             moe_layers: moe,
+            moe_at: Vec::new(),
             dense_layers: both.saturating_sub(moe),
             dense_intermediate: if moe < both { intermediate } else { 0 },
             dense_beside_experts: 0,

@@ -37,11 +37,13 @@ const WINDOWS: &[&str] =
     &["sliding_window", "attention_chunk_size", "sliding_window_size", "window_size"];
 
 /// Heads of grouped attention.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 struct Heads {
     query: u32,
     key_value: u32,
     dim: u32,
+    /// Width of a value.
+    value: u32,
 }
 
 impl Heads {
@@ -63,20 +65,27 @@ impl Heads {
             }
             hidden.checked_div(query).unwrap_or(0)
         });
-        Self { query, key_value, dim }
+        let value = fields.maybe(&["v_head_dim"], 1, MAX_HEAD_DIM).unwrap_or(dim);
+        Self { query, key_value, dim, value }
     }
 
     fn query_width(self) -> u64 {
         u64::from(self.query) * u64::from(self.dim)
     }
 
-    fn key_value_width(self) -> u64 {
+    /// Width of all keys.
+    fn key_width(self) -> u64 {
         u64::from(self.key_value) * u64::from(self.dim)
+    }
+
+    /// Width of all values.
+    fn value_width(self) -> u64 {
+        u64::from(self.key_value) * u64::from(self.value)
     }
 
     /// Biases of queries, keys and values.
     fn qkv_bias(self) -> u64 {
-        self.query_width() + 2 * self.key_value_width()
+        self.query_width() + self.key_width() + self.value_width()
     }
 
     fn attention(self, near: Option<(u32, u32)>) -> Attention {
@@ -84,6 +93,7 @@ impl Heads {
             heads: self.query,
             kv_heads: self.key_value,
             head_dim: self.dim,
+            v_head_dim: self.value,
             sliding_window: near.map(|(window, _)| window),
             windowed_layers: near.map_or(0, |(_, layers)| layers),
         }
@@ -132,7 +142,7 @@ pub(super) fn read(
         let norms = match norm {
             QkNorm::None | QkNorm::Weightless => 0,
             QkNorm::Head => 2 * u64::from(heads.dim),
-            QkNorm::Layer => heads.query_width() + heads.key_value_width(),
+            QkNorm::Layer => heads.query_width() + heads.key_width(),
         };
         let output = if traits.output_bias { u64::from(hidden) } else { 0 };
         let biases = if bias { heads.qkv_bias() + output } else { 0 };
@@ -157,27 +167,27 @@ pub(super) fn read(
     }
     let small_of_usual = small(heads);
     // Full layers whose heads are not those of the windowed ones (Gemma 4).
+    let wide_dim = fields.maybe(&["global_head_dim"], 1, MAX_HEAD_DIM);
     let wide = Heads {
         key_value: fields
             .maybe(&["num_global_key_value_heads"], 1, MAX_HEADS)
             .unwrap_or(heads.key_value),
-        dim: fields.maybe(&["global_head_dim"], 1, MAX_HEAD_DIM).unwrap_or(heads.dim),
+        dim: wide_dim.unwrap_or(heads.dim),
+        value: wide_dim.unwrap_or(heads.value),
         ..heads
     };
     // Windowed layers whose heads are not those of the full ones.
+    let mut own = |name: &str, most: u32, usual: u32| fields.count_or(name, usual, 1, most);
     let narrow = Heads {
-        query: fields.maybe(&["swa_num_attention_heads"], 1, MAX_HEADS).unwrap_or(heads.query),
-        key_value: fields
-            .maybe(&["swa_num_key_value_heads"], 1, MAX_HEADS)
-            .unwrap_or(heads.key_value),
-        dim: fields.maybe(&["swa_head_dim"], 1, MAX_HEAD_DIM).unwrap_or(heads.dim),
+        query: own("swa_num_attention_heads", MAX_HEADS, heads.query),
+        key_value: own("swa_num_key_value_heads", MAX_HEADS, heads.key_value),
+        dim: own("swa_head_dim", MAX_HEAD_DIM, heads.dim),
+        value: own("swa_v_head_dim", MAX_HEAD_DIM, heads.value),
     };
-    let same = |one: Heads| {
-        (one.query, one.key_value, one.dim) == (heads.query, heads.key_value, heads.dim)
-    };
+    let same = |one: Heads| one == heads;
     let values_are_keys = fields.flag("attention_k_eq_v", false);
     if full > 0 && (!same(wide) || values_are_keys) {
-        let saved = u64::from(hidden) * wide.key_value_width();
+        let saved = u64::from(hidden) * wide.value_width();
         let extra = if values_are_keys { 0_i64.saturating_sub_unsigned(saved) } else { 0 };
         mixers.push(mixer(full, wide, Reach::All, None, extra));
         full = 0;
@@ -396,7 +406,8 @@ fn latent(
     }
     let kinds = listed.unwrap_or_else(|| kinds(fields, traits, layers));
     // What linear layers beside it take where they state nothing.
-    let of_linear = Heads { query: heads, key_value: heads, dim: attention.v_head_dim() };
+    let dim = attention.v_head_dim();
+    let of_linear = Heads { query: heads, key_value: heads, dim, value: dim };
     let mut mixers = others(fields, hidden, of_linear, &kinds);
     let small = u64::from(query_rank) + u64::from(kv_lora_rank);
     let small = small

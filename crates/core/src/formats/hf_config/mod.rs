@@ -29,8 +29,6 @@ pub struct ReadConfig {
     pub model: Model,
     /// The family's name, as in [`FAMILIES`], or the `model_type` that is not among them.
     pub family: String,
-    /// The outer `model_type`, by which engines know the model's class; empty where none is given.
-    pub model_type: String,
     /// Number formats of the checkpoint's weights, where it says so.
     pub quantization: Option<Quantization>,
     /// What the model has and no law prices.
@@ -128,7 +126,7 @@ const BESIDE: [&str; 5] =
 /// Reads the fields of a `config.json`.
 pub fn read(config: &Map<String, Value>) -> Result<ReadConfig, Vec<Violation>> {
     let mut top = Fields::new(config, "");
-    let outer = top.text("model_type").unwrap_or(None).unwrap_or_default();
+    let outer = top.take("model_type").and_then(Value::as_str).unwrap_or_default();
     let inside = WRAPPED.iter().find_map(|name| Some((*name, config.get(*name)?.as_object()?)));
     let (name, mut fields) = match inside {
         Some((name, object)) => {
@@ -154,10 +152,6 @@ pub fn read(config: &Map<String, Value>) -> Result<ReadConfig, Vec<Violation>> {
     if !name.is_empty() {
         // The wrapper's word counts, where it says so.
         model.tied_embeddings = top.flag("tie_word_embeddings", model.tied_embeddings);
-    }
-    if !config.get("model_type").is_none_or(|value| value.is_null() || value.is_string()) {
-        let detail = "model_type must be a text".to_owned();
-        top.problem("model_type", "type", detail);
     }
     let quantization = quantization::read(&mut top, &mut fields);
     multi_token_prediction(&mut fields, &model);
@@ -197,11 +191,13 @@ pub fn read(config: &Map<String, Value>) -> Result<ReadConfig, Vec<Violation>> {
         (_, None) => "unnamed",
     };
     let family = family.to_owned();
-    let model = Model { name: own_name.unwrap_or_else(|| family.clone()), ..model };
+    // Engines know a wrapper by its own type, and its language model by the same.
+    let class = if outer.is_empty() { inner } else { outer };
+    let class = class.trim_end_matches("_text").to_owned();
+    let model = Model { name: own_name.unwrap_or_else(|| family.clone()), class, ..model };
     let mut ignored = nested;
     ignored.extend(unused);
-    let model_type = if outer.is_empty() { inner } else { outer }.to_owned();
-    Ok(ReadConfig { model, family, model_type, quantization, not_priced, guessed, ignored })
+    Ok(ReadConfig { model, family, quantization, not_priced, guessed, ignored })
 }
 
 fn by_type(model_type: &str) -> Option<&'static Family> {
@@ -317,10 +313,11 @@ fn unread(fields: &mut Fields<'_>) {
         .filter(|(name, value)| {
             costly(name) && !free.contains(name) && !name.ends_with("_overlap") && says(value)
         })
-        .map(|(name, _)| format!("{name}, which nothing reads"))
+        .map(|(name, _)| name.to_owned())
         .collect();
-    for what in found {
-        fields.unpriced(what);
+    for name in found {
+        fields.take(&name);
+        fields.unpriced(format!("{name}, which nothing reads"));
     }
 }
 

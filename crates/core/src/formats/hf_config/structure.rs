@@ -67,6 +67,7 @@ pub(super) fn read(fields: &mut Fields<'_>, traits: &Traits) -> Model {
         "use_routing_bias",
         "use_moe_router_bias",
         "moe_router_enable_expert_bias",
+        "use_expert_bias",
     ]);
     let score_bias = score_bias.unwrap_or(match method {
         Some(method) => method == "noaux_tc",
@@ -91,6 +92,7 @@ pub(super) fn read(fields: &mut Fields<'_>, traits: &Traits) -> Model {
     small.attention_per_layer = mixed.small;
     let mut model = Model {
         name: String::new(),
+        class: String::new(),
         hidden_size: hidden,
         vocabulary,
         tied_embeddings: tied,
@@ -99,6 +101,7 @@ pub(super) fn read(fields: &mut Fields<'_>, traits: &Traits) -> Model {
         attention_layers: mixed.attention_layers,
         mixers: mixed.mixers,
         moe_layers: layers,
+        moe_at: (0..layers).collect(),
         dense_layers: 0,
         dense_intermediate: 0,
         dense_beside_experts: 0,
@@ -112,6 +115,7 @@ pub(super) fn read(fields: &mut Fields<'_>, traits: &Traits) -> Model {
         let count = |of: &Block| blocks.iter().filter(|block| *block == of).count();
         let count = |of: &Block| u32::try_from(count(of)).unwrap_or(layers);
         (model.moe_layers, model.dense_layers) = (count(&Block::Experts), count(&Block::Dense));
+        model.moe_at = places(blocks.iter().map(|block| *block == Block::Experts));
         // Every block has one norm; those that mix tokens carry theirs themselves.
         model.small.norms_per_layer = u64::from(hidden);
         model.small.attention_per_layer += u64::from(hidden);
@@ -307,10 +311,15 @@ fn deal(fields: &mut Fields<'_>, traits: &Traits, model: &mut Model) {
             fields.problem(name, "consistency", detail);
         }
     }
-    let moe = read.iter().filter(|is_moe| **is_moe).count();
-    model.moe_layers = u32::try_from(moe).unwrap_or(layers);
+    model.moe_at = places(read.into_iter());
+    model.moe_layers = u32::try_from(model.moe_at.len()).unwrap_or(layers);
     model.dense_layers = layers.saturating_sub(model.moe_layers);
     require_experts(fields, model, why);
+}
+
+/// Places of what is true.
+fn places(which: impl Iterator<Item = bool>) -> Vec<u32> {
+    (0..).zip(which).filter_map(|(at, is_it)| is_it.then_some(at)).collect()
 }
 
 fn picked(layers: u32, numbers: &[u64]) -> Vec<bool> {

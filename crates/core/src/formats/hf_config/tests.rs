@@ -84,6 +84,30 @@ fn names_of_one_thing_must_agree() {
 }
 
 #[test]
+fn windowed_layers_may_have_heads_of_their_own() {
+    let mut config = mixtral();
+    for (name, value) in [
+        ("model_type", json!("mimo_v2_flash")),
+        ("hybrid_layer_pattern", json!([0, 1, 1, 1].repeat(8))),
+        ("sliding_window", json!(128)),
+        ("head_dim", json!(192)),
+        ("v_head_dim", json!(128)),
+        ("num_key_value_heads", json!(4)),
+        ("swa_num_key_value_heads", json!(8)),
+        ("swa_head_dim", json!(192)),
+        ("swa_v_head_dim", json!(128)),
+    ] {
+        config[name] = value;
+    }
+    let model = read(object(&config)).unwrap().model;
+    // 8 full layers of 4 heads and 24 windowed ones of 8, keys of 192 and values of 128.
+    assert!((model.kv_bytes_per_token() - f64::from(8 * 4 * 320 * 2)).abs() < 0.5);
+    let windows = f64::from(24 * 8 * 320 * 128 * 2);
+    assert!((model.state_bytes_per_sequence() - windows).abs() < 0.5);
+    assert_eq!(model.parameters().attention_per_layer, 4096 * 36 * 320);
+}
+
+#[test]
 fn what_carries_cost_and_is_not_read_is_named() {
     let mut config = mixtral();
     for (name, value) in
@@ -95,8 +119,9 @@ fn what_carries_cost_and_is_not_read_is_named() {
     let read = read(object(&config)).unwrap();
     assert_eq!(read.not_priced.len(), 3, "{:?}", read.not_priced);
     assert!(read.not_priced[0].contains("num_mtp_modules"));
-    assert!(read.not_priced[1].starts_with("index_extra"));
-    assert!(read.not_priced[2].contains("vision_config"));
+    assert!(read.not_priced[1].contains("vision_config"));
+    assert!(read.not_priced[2].starts_with("index_extra"));
+    assert!(!read.ignored.contains(&"index_extra".to_owned()));
 }
 
 #[test]

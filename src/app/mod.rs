@@ -26,6 +26,7 @@ pub mod references;
 mod replay;
 pub mod report;
 pub(crate) mod routing_evidence;
+pub mod step_times;
 pub mod sweep;
 pub mod tokens;
 mod trace_steps;

@@ -134,7 +134,7 @@ fn complete(path: &str, method: &str, operation: &mut Value) {
         operation["description"] = operation["summary"].clone();
     }
     // Generators take the first type of a body.
-    if let Some(content) = operation["requestBody"]["content"].as_object_mut()
+    if let Some(Value::Object(content)) = operation.pointer_mut("/requestBody/content")
         && let Some(bytes) = content.shift_remove("application/octet-stream")
     {
         content.shift_insert(0, "application/octet-stream".to_owned(), bytes);

@@ -23,6 +23,7 @@ fn quick() -> OpenApiRouter<Service> {
         .routes(routes!(recommendations::put_labels))
         .routes(routes!(recommendations::get_placement))
         .routes(routes!(recommendations::get_launch))
+        .routes(routes!(recommendations::get_step_times))
         .routes(routes!(sweeps::sweep))
         .routes(routes!(traces::get_trace, traces::delete_trace))
         .routes(routes!(catalog::list_models, catalog::register_model))

@@ -347,3 +347,43 @@ async fn two_recommendations_are_compared() {
     let early = app.get(&format!("/v1/recommendations/compare?a={a}&b={held}")).await;
     early.problem(409, "conflict");
 }
+
+#[tokio::test]
+async fn step_times_are_those_of_the_questions_they_stand_for() {
+    let app = TestApp::start_advising().await;
+    let question = engined("vllm", 4, "prefill");
+    let id = app.ask_and_wait(&question).await.json()["id"].as_str().unwrap().to_owned();
+    let path = format!("/v1/recommendations/{id}/step-times");
+    let table = app.get(&format!("{path}?sequences=4,64&tokens=8192,100&kv=2048")).await;
+    assert_eq!(table.header("content-type"), "text/csv; charset=utf-8");
+    let mut reader = csv::Reader::from_reader(&table.body[..]);
+    let rows: Vec<Vec<String>> =
+        reader.records().map(|row| row.unwrap().iter().map(ToOwned::to_owned).collect()).collect();
+    let step = |batch: [&str; 4], strategy: &str| {
+        let row = rows.iter().find(|row| row[..4] == batch && row[4] == strategy);
+        row.map(|row| row[6].parse::<f64>().unwrap())
+    };
+    // The batch of the question itself, and one of decode that is asked for here.
+    let mut decode = engined("vllm", 4, "decode");
+    decode["workload"] = json!({"phase": "decode", "batch_size": 64, "kv_length": 2048});
+    let mut prefill = question.clone();
+    prefill["workload"] = json!({"phase": "prefill", "batch_size": 4, "sequence_length": 2048});
+    for (asked, batch) in
+        [(&prefill, ["prefill", "8192", "4", "0"]), (&decode, ["decode", "64", "64", "2048"])]
+    {
+        let answer = app.ask_and_wait(asked).await.json();
+        for entry in answer["result"]["strategies"].as_array().unwrap() {
+            if !entry["predictor"].is_null() {
+                continue;
+            }
+            let strategy = entry["strategy"].as_str().unwrap();
+            assert_eq!(step(batch, strategy), entry["model_latency_s"].as_f64(), "{strategy}");
+        }
+    }
+    assert_eq!(step(["prefill", "100", "64", "0"], "none"), None, "no whole prompts");
+    assert!(step(["prefill", "100", "4", "0"], "none").is_some());
+    let problem = app.get(&path).await.problem(422, "invalid-question");
+    assert_eq!(problem["violations"][0]["pointer"], "/sequences");
+    let absent = app.get("/v1/recommendations/nix/step-times?sequences=1&kv=1").await;
+    absent.problem(404, "not-found");
+}

@@ -291,6 +291,8 @@ fn the_description_is_one_that_clients_can_be_made_from() {
     for (path, methods) in api["paths"].as_object().unwrap() {
         for (method, operation) in methods.as_object().unwrap() {
             let place = format!("{method} {path}");
+            let body = operation.get("requestBody");
+            assert!(body.is_none_or(|body| body["content"].is_object()), "{place}");
             for (media_type, body) in
                 operation["requestBody"]["content"].as_object().into_iter().flatten()
             {

@@ -14,6 +14,7 @@ use crate::app::compare::compare;
 use crate::app::error::AppError;
 use crate::app::plan_file::MOUNT;
 use crate::app::recommendations::{self as app, Asked, Seen};
+use crate::app::step_times::{Grid, step_times};
 use crate::app::tokens::Caller;
 use crate::http::etag::{etag, is_known};
 use crate::http::export;
@@ -239,6 +240,51 @@ pub async fn put_labels(
     let labels = Labels::read_body(&body.value).map_err(Failure::invalid)?;
     app::put_labels(&service.app, &caller, &id, &labels).await?;
     Ok(json(labels.to_json().into_bytes()).into_response())
+}
+
+/// The batches whose step times are wanted: every number of `sequences` with every one of `tokens`
+/// that it divides (prefill), and with every one of `kv` (decode).
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct StepTimesQuery {
+    /// Sequences of a step, numbers with commas between them.
+    #[param(required = true)]
+    pub sequences: Option<String>,
+    /// New tokens of a step in prefill, likewise.
+    pub tokens: Option<String>,
+    /// Tokens in the cache of a sequence in decode, likewise.
+    pub kv: Option<String>,
+}
+
+/// Prices the steps of every strategy over a grid of batches, for serving simulators.
+///
+/// The question of the recommendation with other workloads, at most 256 of them; a row per batch and
+/// strategy that can be run: phase, tokens, sequences, cache length, strategy, predictor, seconds.
+#[utoipa::path(get, path = "/v1/recommendations/{id}/step-times", tag = "recommendations",
+    params(("id" = String, Path, description = "As the answer to the question names it"),
+           StepTimesQuery),
+    responses(
+        (status = 200, description = "The table", body = String, content_type = "text/csv"),
+        (status = 404, description = "There is no such recommendation", body = Problem,
+         content_type = "application/problem+json"),
+        (status = 409, description = "A trace of the question is gone", body = Problem,
+         content_type = "application/problem+json"),
+        (status = 422, description = "No grid, or a batch that cannot be", body = Problem,
+         content_type = "application/problem+json"),
+        (status = 503, description = "It took longer than a request may", body = Problem,
+         content_type = "application/problem+json"),
+    ))]
+pub async fn get_step_times(
+    State(service): State<Service>,
+    Path(id): Path<String>,
+    QueryOf(query): QueryOf<StepTimesQuery>,
+) -> Result<Response, Failure> {
+    let of = |text: &Option<String>| text.clone().unwrap_or_default();
+    let (tokens, sequences, kv) = (of(&query.tokens), of(&query.sequences), of(&query.kv));
+    let grid = Grid::read(&tokens, &sequences, &kv).map_err(Failure::invalid)?;
+    let table = step_times(&service.app, &id, grid).await?;
+    Ok(([(header::CONTENT_TYPE, "text/csv; charset=utf-8")], table).into_response())
 }
 
 named! {

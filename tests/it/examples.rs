@@ -54,3 +54,13 @@ fn a_map_in_force_is_the_baseline() {
     let before = answer["routing"]["device_imbalance"]["before"]["mean"].as_f64().unwrap();
     assert!((1.3..1.5).contains(&before), "{before}");
 }
+
+#[test]
+fn a_server_is_answered_over_all_its_steps() {
+    let answer = answered("serving-qwen3-h100.json");
+    let none = entry(&answer, "none");
+    assert_eq!(none["phases"].as_array().unwrap().len(), 2);
+    assert!(
+        none["serving"]["tpot_s"].as_f64().unwrap() < none["serving"]["ttft_s"].as_f64().unwrap()
+    );
+}

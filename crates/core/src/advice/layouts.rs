@@ -189,7 +189,7 @@ mod tests {
         two_nodes.cluster.devices_per_node = 16;
         assert!(layouts(&two_nodes, &vllm::ENGINE).contains(&[16, 1, 1, 16]));
         two_nodes.model.experts.intermediate = 1408;
-        two_nodes.workload.dtypes.weights = Dtype::Fp8;
+        two_nodes.workload.dtypes.experts = Dtype::Fp8;
         two_nodes.cluster.n_devices = 4;
         assert!(layouts(&two_nodes, &vllm::ENGINE).iter().all(|layout| layout[3] == 1));
     }

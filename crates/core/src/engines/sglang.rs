@@ -75,6 +75,7 @@ pub static ENGINE: Engine = Engine {
             "kimi_k25",
             "longcat_flash",
             "mimo_v2",
+            "mimo_v2_flash",
             "minimax_m2",
             "minimax_m3",
             "nemotron_h",

@@ -78,6 +78,7 @@ pub static ENGINE: Engine = Engine {
             "lfm2_moe",
             "llama4",
             "mimo_v2",
+            "mimo_v2_flash",
             "mixtral",
             "muse_spark",
             "nemotron_h",

@@ -1,8 +1,8 @@
 //! A model's published `config.json` (Hugging Face), as a [`Model`].
 //!
-//! The structure that the fields state decides ([`structure`], [`mixing`]), whatever the family; the
+//! The structure that the fields state decides (`structure`, `mixing`), whatever the family; the
 //! family, said by `model_type` or recognised by fields, settles norms, biases and defaults that no
-//! field names ([`traits`]). What the model has and no law prices is listed, and so are fields that
+//! field names (`traits`). What the model has and no law prices is listed, and so are fields that
 //! decide neither cost nor size. All problems are reported at once, each with the JSON pointer of
 //! the field.
 
@@ -271,7 +271,7 @@ fn multi_token_prediction(fields: &mut Fields<'_>, model: &Model) {
     // A layer of the model, and the projection that joins embedding and stream.
     let each = counts.moe_layer(model.experts.routed) + 2 * hidden * hidden;
     fields.unpriced(format!(
-        "multi-token prediction: {layers} layers ({name}) of about {:.1} B weights each",
+        "multi-token prediction: {layers} × about {:.1} B further weights ({name})",
         each as f64 / 1e9
     ));
 }

@@ -217,12 +217,28 @@ impl ToSchema for DeviceProfile {}
 
 impl PartialSchema for DeviceProfile {
     fn schema() -> RefOr<Schema> {
-        let text = "The fields of a catalog file, as `calibrate` writes it; `id` names the device.";
-        let id = ObjectBuilder::new().schema_type(Type::String).max_length(Some(64));
-        let profile = ObjectBuilder::new().schema_type(Type::Object).description(Some(text));
-        let profile = profile.property("id", id).required("id");
-        profile.additional_properties(Some(AdditionalProperties::<Schema>::FreeForm(true))).into()
+        with_an_id("The fields of a catalog file, as `calibrate` writes it; `id` names the device.")
     }
+}
+
+/// A model as it is registered, for the API description.
+#[derive(Debug)]
+pub struct ModelConfig;
+
+impl ToSchema for ModelConfig {}
+
+impl PartialSchema for ModelConfig {
+    fn schema() -> RefOr<Schema> {
+        with_an_id("The fields of a `config.json`, or these under `config`; `id` names the model.")
+    }
+}
+
+/// An object with an id and whatever fields it has.
+fn with_an_id(text: &str) -> RefOr<Schema> {
+    let id = ObjectBuilder::new().schema_type(Type::String).max_length(Some(64));
+    let object = ObjectBuilder::new().schema_type(Type::Object).description(Some(text));
+    let object = object.property("id", id).required("id");
+    object.additional_properties(Some(AdditionalProperties::<Schema>::FreeForm(true))).into()
 }
 
 /// One device of the catalog.

@@ -10,7 +10,7 @@ use crate::app::{catalog as app, models};
 use crate::http::extract::DocumentBody;
 use crate::http::problem::Failure;
 use crate::http::state::Service;
-use crate::wire::catalog::{LinkBody, LinkList, ModelBody, ModelList};
+use crate::wire::catalog::{LinkBody, LinkList, ModelBody, ModelConfig, ModelList};
 use crate::wire::problem::Problem;
 use moe_gps_core::catalog::{Catalog, UnknownId};
 
@@ -27,10 +27,12 @@ pub async fn list_models(State(service): State<Service>) -> Result<Json<ModelLis
 #[utoipa::path(post, path = "/v1/models", tag = "catalog",
     request_body(
         description = "The model, as JSON or TOML",
-        content((serde_json::Value = "application/json"), (String = "application/toml"))),
+        content((ModelConfig = "application/json"), (String = "application/toml"))),
     responses(
-        (status = 201, description = "Kept; Location names it", body = ModelBody),
-        (status = 200, description = "Was kept before", body = ModelBody),
+        (status = 201, description = "Kept; Location names it", body = ModelBody,
+         headers(("Location" = String, description = "Path of the model"))),
+        (status = 200, description = "Was kept before", body = ModelBody,
+         headers(("Location" = String, description = "Path of the model"))),
         (status = 400, description = "Not JSON or TOML", body = Problem,
          content_type = "application/problem+json"),
         (status = 409, description = "The id is that of a shipped model, or of one with other \

@@ -157,7 +157,9 @@ fn nearest_shares(
             let before = |device: usize| places.partition_point(|place| place / slots < device);
             before(devices.start)..before(devices.end)
         };
-        places.iter().for_each(|place| shares[*place] = 0.0);
+        for place in places {
+            shares[*place] = 0.0;
+        }
         for source in 0..n_devices {
             let first_of_node = source / devices_per_node * devices_per_node;
             let mut near = held(source..source + 1);
@@ -168,7 +170,9 @@ fn nearest_shares(
                 near = 0..places.len();
             }
             let each = 1.0 / (n_devices * near.len()) as f64;
-            places[near].iter().for_each(|place| shares[*place] += each);
+            for place in &places[near] {
+                shares[*place] += each;
+            }
         }
     }
     shares

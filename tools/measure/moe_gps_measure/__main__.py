@@ -65,7 +65,8 @@ def arguments() -> argparse.Namespace:
         command.add_argument("--device-id", required=True, help="catalog id of the device, such as h200-sxm, or a name of your own")
         command.add_argument("--tiny", action="store_true", help="tiny shapes, to try the kit where there is no GPU")
         if name == "operators":
-            command.add_argument("--question", type=Path, action="append", default=[], help="question whose shapes are measured; may be repeated")
+            about = "question whose shapes are measured; may be repeated"
+            command.add_argument("--question", type=Path, action="append", default=[], help=about)
             command.add_argument("--block", action="append", choices=list(BLOCKS), help="only this kind of operator; may be repeated")
         if name == "layer":
             command.add_argument("--question", type=Path, required=True, help="the question that was asked")

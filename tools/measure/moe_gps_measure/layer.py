@@ -14,7 +14,7 @@ import torch
 import torch.distributed as dist
 
 from moe_gps_measure import trace
-from moe_gps_measure.blocks import experts
+from moe_gps_measure.blocks import experts, latent
 from moe_gps_measure.blocks.predictors import attention_block
 from moe_gps_measure.case import Budget, Case, measure
 from moe_gps_measure.group import Group
@@ -82,7 +82,11 @@ class Layer:
 
     def attention(self, machine: Machine) -> list[Call]:
         asked = self.question
-        block = attention_block(asked.model, asked.attention_tensor, asked.length)
+        widths = asked.model.latent
+        if widths is None:
+            block = attention_block(asked.model, asked.attention_tensor, asked.length)
+        else:
+            block = latent.block(asked.model, widths, asked.attention_tensor, asked.length)
         return [block(machine, self.sequences, asked.length if asked.prefill else 1)]
 
     def router(self, machine: Machine) -> list[Call]:
@@ -107,6 +111,19 @@ class Layer:
     def experts(self, machine: Machine, counts: list[int]) -> list[Call]:
         model = self.question.model
         return experts.calls(machine, model.hidden, model.intermediate, counts, experts.looped(machine))
+
+    def shared(self, machine: Machine) -> list[Call]:
+        """The expert that every token visits, divided as attention is."""
+        model = self.question.model
+        width = max(1, model.shared_intermediate // self.question.attention_tensor)
+        rows = machine.random(self.tokens, model.hidden)
+        up, down = machine.weights(model.hidden, 2 * width), machine.weights(width, model.hidden)
+
+        def run() -> torch.Tensor:
+            gate, other = (rows @ up).chunk(2, dim=-1)
+            return (torch.nn.functional.silu(gate) * other) @ down
+
+        return [run]
 
     def exchange(self, machine: Machine, rank: int, load: Load, back: bool) -> list[Call]:
         """Tokens of this device to their experts or back, by the pattern of the answer."""
@@ -145,7 +162,8 @@ def loads(asked: argparse.Namespace, question: Question, plan: dict) -> dict[str
     model, devices = question.model, plan["devices"]
     tokens = min(question.tokens, chosen.shape[0])
     if model.experts != plan["n_logical_experts"] or int(chosen.max()) >= model.experts:
-        raise SystemExit(f"model, plan and trace have {model.experts}, {plan['n_logical_experts']} and {int(chosen.max()) + 1} experts: they must belong together")
+        found = f"{model.experts}, {plan['n_logical_experts']} and {int(chosen.max()) + 1} experts"
+        raise SystemExit(f"model, plan and trace have {found}: they must belong together")
     per_device = model.experts // devices
     found: dict[str, list[Load]] = {arm: [] for arm in ARMS}
     for step in _sample(chosen.shape[0] // tokens, asked.steps):
@@ -168,8 +186,6 @@ def predicted(answer: dict, strategy: str, communication: bool) -> dict[str, flo
 def run(asked: argparse.Namespace, group: Group, rows: Table, budget: Budget) -> list[str]:
     answer, plan = json.loads(asked.answer.read_text()), json.loads(asked.placement.read_text())
     question = read(asked.question)
-    if question.model.latent is not None:
-        raise SystemExit("/model: a layer with latent attention is not built here yet; measure its operators")
     if group.size not in (1, plan["devices"]):
         raise SystemExit(f"the plan is for {plan['devices']} devices: start {plan['devices']} processes, or one that emulates them")
     arms = loads(asked, question, plan)
@@ -191,9 +207,14 @@ def run(asked: argparse.Namespace, group: Group, rows: Table, budget: Budget) ->
         "router_s": add("layer_router", tokens, layer.router),
         "other_s": add("layer_other", tokens, layer.other),
     }
+    if model.shared_intermediate:
+        fixed["shared_s"] = add("layer_shared", tokens, layer.shared)
     if many and question.attention_tensor > 1:
         summed = Layer(question, plan["devices"], REPLICATED)
-        fixed["all_reduce_s"] = add("layer_all_reduce", tokens, lambda machine: summed.exchange(machine, group.rank, arms["none"][0], False))
+        any_load = arms["none"][0]
+        fixed["all_reduce_s"] = add(
+            "layer_all_reduce", tokens, lambda machine: summed.exchange(machine, group.rank, any_load, False)
+        )
     loop = experts.looped(group.machine)
     moving: dict[str, list[dict[str, list[Case]]]] = {arm: [] for arm in ARMS}
     for arm, found in arms.items():
@@ -232,6 +253,8 @@ def run(asked: argparse.Namespace, group: Group, rows: Table, budget: Budget) ->
         measured[arm] = {name: time_of(case) for name, case in fixed.items()}
         for name in samples[0]:
             measured[arm][name] = sum(max(map(time_of, terms[name])) for terms in samples) / len(samples)
+        # The answer counts the expert of every token among the experts.
+        measured[arm]["expert_ffn_s"] += measured[arm].pop("shared_s", 0.0)
     report(asked, answer, plan, measured, many)
     return []
 
@@ -263,5 +286,6 @@ def report(asked: argparse.Namespace, answer: dict, plan: dict, measured: dict[s
     }  # fmt: skip
     (asked.out / f"layer.{strategy}.json").write_text(json.dumps(verdict, indent=1) + "\n")
     left_out = "" if many else " (devices emulated one after another, without communication)"
-    print(f"{strategy}: predicted {promised:.3f} times as fast as none, measured {gain:.3f}{left_out}; forced balance {whole['none'] / whole['balanced']:.3f}")
+    balance = whole["none"] / whole["balanced"]
+    print(f"{strategy}: predicted {promised:.3f} times as fast as none, measured {gain:.3f}{left_out}; forced balance {balance:.3f}")
     print(f"advice {advised} ({called}): {'right' if right else 'wrong'} here, regret {regret:.1%}")

@@ -118,6 +118,10 @@ class Machine:
         return times / (rounds * len(calls))
 
 
+# Makes a call from a batch and the new tokens of each of its sequences.
+Build = Callable[[Machine, int, int], Call]
+
+
 def _between(call: Call) -> float:
     """The time of a call by events on the current stream."""
     first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))

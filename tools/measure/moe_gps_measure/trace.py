@@ -6,7 +6,10 @@ from pathlib import Path
 
 import torch
 
-TYPES = {"u1": torch.uint8, "i1": torch.int8, "u2": torch.uint16, "i2": torch.int16, "i4": torch.int32, "u4": torch.uint32, "i8": torch.int64}
+TYPES = {
+    "u1": torch.uint8, "i1": torch.int8, "u2": torch.uint16, "i2": torch.int16,
+    "u4": torch.uint32, "i4": torch.int32, "i8": torch.int64,
+}  # fmt: skip
 
 
 def routes(path: Path) -> torch.Tensor:

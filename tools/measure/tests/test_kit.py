@@ -14,14 +14,15 @@ ROOT = KIT.parents[1]
 sys.path.insert(0, str(KIT))
 
 import torch  # noqa: E402
-
 from moe_gps_measure import layer, question, trace  # noqa: E402
-from moe_gps_measure.blocks import BLOCKS, gemm  # noqa: E402
+from moe_gps_measure.blocks import BLOCKS, gemm, latent  # noqa: E402
 from moe_gps_measure.blocks.experts import Experts, zipf_counts  # noqa: E402
 from moe_gps_measure.timing import Machine  # noqa: E402
 
 # Where tables are kept for a check by moe-gps; else they are removed.
 KEPT = os.environ.get("MEASURE_KIT_TABLES")
+LATENT = {"hidden_size": 64, "num_attention_heads": 4, "n_routed_experts": 8, "num_experts_per_tok": 2, "n_shared_experts": 1,
+          "moe_intermediate_size": 32, "kv_lora_rank": 16, "qk_nope_head_dim": 8, "qk_rope_head_dim": 8, "v_head_dim": 8}  # fmt: skip
 TRACE = ROOT / "examples" / "traces" / "mixtral_like_e8k2.python.train.npz"
 
 
@@ -45,8 +46,8 @@ class Kit(unittest.TestCase):
         self.out.mkdir(parents=True, exist_ok=True)
         self.addCleanup(self.held.cleanup)
 
-    def ask(self, model: str, **more: object) -> Path:
-        path = Path(self.held.name) / f"{model}.json"
+    def ask(self, model: str | dict[str, int], **more: object) -> Path:
+        path = Path(self.held.name) / f"{model if isinstance(model, str) else 'own'}.json"
         asked = {"model": model, "cluster": {"device": "h200-sxm", "devices": 4, "link": "nvlink4"},
                  "workload": {"phase": "prefill", "batch_size": 2, "sequence_length": 512}, **more}  # fmt: skip
         path.write_text(json.dumps(asked))
@@ -96,13 +97,16 @@ class Kit(unittest.TestCase):
         }  # fmt: skip
         plan = {"strategy": "replace_only", "devices": 2, "n_logical_experts": 8,
                 "layers": [{"layer": at, "physical_to_logical": [0, 2, 4, 6, 1, 3, 5, 7]} for at in range(8)]}  # fmt: skip
-        asked = self.ask("mixtral-8x7b", cluster={"device": "h200-sxm", "devices": 2, "link": "nvlink4"})
+        cluster = {"device": "h200-sxm", "devices": 2, "link": "nvlink4"}
         names = {"answer": answer, "placement": plan}
-        files = [f"--question={asked}", f"--trace={TRACE}", "--steps=1", "--layers=2"]
+        files = ["", f"--trace={TRACE}", "--steps=1", "--layers=2"]
         for name, value in names.items():
             (Path(self.held.name) / f"{name}.json").write_text(json.dumps(value))
             files.append(f"--{name}={Path(self.held.name) / name}.json")
         for processes in (0, 2):
+            # Once the usual attention, once latent attention and an expert of every token.
+            asked = self.ask(LATENT if processes else "mixtral-8x7b", cluster=cluster)
+            files[0] = f"--question={asked}"
             for communication in ("allgather_reducescatter", "alltoall") if processes else ("replicated",):
                 answer["provenance"]["assumptions"]["communication"] = communication
                 (Path(self.held.name) / "answer.json").write_text(json.dumps(answer))
@@ -160,6 +164,15 @@ class Parts(unittest.TestCase):
         copied = layer.load(chosen, [0, 1, 3, 0, 2, 3], 2, 4)
         self.assertEqual(copied.slots, [[2, 2, 1], [2, 1, 0]])
         self.assertEqual(layer.balanced(4, 2, 2, 2).slots, [[2, 2], [2, 2]])
+
+    def test_latent_attention_has_the_width_of_the_model(self) -> None:
+        asked = {"model": LATENT, "cluster": {"devices": 2}, "workload": {"phase": "decode", "batch_size": 2}}
+        model = question.tiny(question.parse(asked)).model
+        machine = Machine(torch.device("cpu"), torch.float32)
+        for length in (1, 4):
+            out = latent.block(model, model.latent, 2, 16)(machine, 3, length)()
+            self.assertEqual(tuple(out.shape), (3 * length, model.hidden))
+            self.assertTrue(bool(out.isfinite().all()))
 
     def test_routes_are_read_without_numpy(self) -> None:
         routes = trace.routes(TRACE)

@@ -1,6 +1,5 @@
 """Attention with heads of keys and values of its own: whole prompts, and one new token a sequence."""
 
-import torch
 from torch.nn.functional import scaled_dot_product_attention as attend
 
 from moe_gps_measure.case import Case

@@ -7,13 +7,14 @@ ended where the predictor runs on a second stream. What a predictor costs there 
 """
 
 from collections.abc import Callable
+from itertools import pairwise
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention as attend
 
 from moe_gps_measure.case import Case
 from moe_gps_measure.question import Model, Question
-from moe_gps_measure.timing import Call, Machine
+from moe_gps_measure.timing import Build, Call, Machine
 
 # Inner widths of the networks: those that the shipped constants were measured with.
 FFN_WIDTHS = (128, 64)
@@ -27,11 +28,8 @@ STEPS = ((1, 512), (2, 512), (4, 512), (16, 512), (32, 512), (1, 2048))
 DECODE = ((16, 1), (64, 1), (256, 1))
 TINY = ((1, 8), (2, 8), (4, 8), (4, 1))
 
-Build = Callable[[Machine, int, int], Call]
-
-
 def _linear(machine: Machine, widths: list[int], activate: bool) -> Callable[[torch.Tensor], torch.Tensor]:
-    weights = [(machine.weights(before, after), machine.random(after)) for before, after in zip(widths, widths[1:])]
+    weights = [(machine.weights(before, after), machine.random(after)) for before, after in pairwise(widths)]
 
     def run(rows: torch.Tensor) -> torch.Tensor:
         for at, (weight, bias) in enumerate(weights):

@@ -274,18 +274,21 @@ def report(asked: argparse.Namespace, answer: dict, plan: dict, measured: dict[s
     print(f"{'layer':<16}{cells[0]:>20}{cells[1]:>22}{whole['balanced'] * 1e6:>18.1f}")
     gain, promised = whole["none"] / whole["advised"], told["none"] / told["advised"]
     advised = answer["recommendation"]["strategy"]
-    keeps = advised == "none"
-    right = gain <= 1.0 if keeps else gain > 1.0
-    best = min(whole["none"], whole["advised"])
-    regret = (whole["none"] if keeps else whole["advised"]) / best - 1.0
+    fastest = min(whole["none"], whole["advised"])
+    # A plan of a strategy that was not advised says nothing of the advice, unless that was to do nothing.
+    chosen = {"none": whole["none"], strategy: whole["advised"]}.get(advised)
+    regret = None if chosen is None else chosen / fastest - 1.0
     called = answer["recommendation"].get("verdict", "recommended")
     verdict = {
         "advised": advised, "verdict": called, "measured_strategy": strategy, "predicted_gain": promised, "measured_gain": gain,
-        "measured_gain_of_balance": whole["none"] / whole["balanced"], "advice_was_right": right, "regret": regret,
+        "measured_gain_of_balance": whole["none"] / whole["balanced"], "regret": regret,
         "communication": many, "measured": measured, "predicted": forecast,
     }  # fmt: skip
     (asked.out / f"layer.{strategy}.json").write_text(json.dumps(verdict, indent=1) + "\n")
     left_out = "" if many else " (devices emulated one after another, without communication)"
     balance = whole["none"] / whole["balanced"]
     print(f"{strategy}: predicted {promised:.3f} times as fast as none, measured {gain:.3f}{left_out}; forced balance {balance:.3f}")
-    print(f"advice {advised} ({called}): {'right' if right else 'wrong'} here, regret {regret:.1%}")
+    if regret is None:
+        print(f"advice {advised} ({called}): not judged, since the plan is that of {strategy}")
+    else:
+        print(f"advice {advised} ({called}): {'wrong' if regret > 0 else 'right'} here, regret {regret:.1%}")

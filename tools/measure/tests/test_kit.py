@@ -116,7 +116,8 @@ class Kit(unittest.TestCase):
                 said = json.loads((out / "layer.replace_only.json").read_text())
                 self.assertEqual(said["communication"], bool(processes))
                 self.assertEqual(set(said["measured"]), {"none", "advised", "balanced"})
-                self.assertEqual(said["advice_was_right"], said["measured_gain"] > 1)
+                self.assertAlmostEqual(said["regret"], max(0.0, 1 / said["measured_gain"] - 1))
+                self.assertIn("advice replace_only (recommended): " + ("right" if said["regret"] == 0 else "wrong"), done.stdout)
                 promised = 3.7e-4 / 2.7e-4 if not processes else 3.9e-4 / 2.9e-4
                 self.assertAlmostEqual(said["predicted_gain"], promised)
                 had = set(said["measured"]["none"])

@@ -67,7 +67,7 @@ def balanced(tokens: int, top_k: int, devices: int, local: int) -> Load:
     return Load([counts[at : at + local] for at in range(0, len(counts), local)], sent)
 
 
-def question_pairs(question: Question) -> int:
+def pairs_of(question: Question) -> int:
     """Pairs of a token and an expert in a step, over all devices."""
     return question.tokens * question.model.top_k
 
@@ -98,7 +98,7 @@ class Layer:
         """Two norms, two sums with the residual stream, and tokens to pairs and back."""
         model = self.question.model
         rows, weight = machine.random(self.tokens, model.hidden), machine.random(model.hidden)
-        pairs = question_pairs(self.question) // self.devices
+        pairs = pairs_of(self.question) // self.devices
         order = torch.randint(self.tokens, (pairs,), device=machine.device)
 
         def run() -> torch.Tensor:
@@ -125,12 +125,16 @@ class Layer:
 
         return [run]
 
+    def all_reduce(self, machine: Machine) -> list[Call]:
+        """The sum over the devices that share the heads, or the experts, of the same tokens."""
+        rows = machine.random(self.tokens, self.question.model.hidden)
+        return [lambda: dist.all_reduce(rows)]
+
     def exchange(self, machine: Machine, rank: int, load: Load, back: bool) -> list[Call]:
         """Tokens of this device to their experts or back, by the pattern of the answer."""
         hidden = self.question.model.hidden
         if self.pattern == REPLICATED:
-            rows = machine.random(self.tokens, hidden)
-            return [lambda: dist.all_reduce(rows)]
+            return self.all_reduce(machine)
         if self.pattern == GATHERED:
             own, every = machine.random(self.tokens, hidden), machine.random(self.tokens * self.devices, hidden)
             if back:
@@ -183,78 +187,90 @@ def predicted(answer: dict, strategy: str, communication: bool) -> dict[str, flo
     return {name: entry["terms"][name] for name in names}
 
 
+class Terms:
+    """The terms of a layer as rows of the table; equal ones are measured once."""
+
+    def __init__(self, layer: Layer, group: Group, rows: Table) -> None:
+        self.layer, self.group, self.rows = layer, group, rows
+        self.cases: dict[tuple[str, ...], Case] = {}
+        asked = layer.question
+        self.tokens = {"tokens": layer.tokens, "seq": asked.length, "attention_tensor": asked.attention_tensor}
+
+    def _key(self, case: Case) -> tuple[str, ...]:
+        return self.rows.key(case.software, case.kernel, case.op, case.shape)
+
+    def _once(self, case: Case) -> Case:
+        return self.cases.setdefault(self._key(case), case)
+
+    def _add(self, op: str, shape: dict[str, object], calls: Callable[[Machine], list[Call]]) -> Case:
+        shape = {"model": self.layer.question.model.name, "devices": self.layer.devices, **shape}
+        return self._once(Case(op, shape, "layer", lambda machine: [], _slowest(self.group, calls)))
+
+    def seconds(self, case: Case) -> float:
+        return self.rows.rows[self._key(case)]
+
+    def fixed(self) -> dict[str, Case]:
+        """What does not depend on the routes."""
+        layer, asked = self.layer, self.layer.question
+        found = {
+            "attention_s": self._add("layer_attention", self.tokens, layer.attention),
+            "router_s": self._add("layer_router", self.tokens, layer.router),
+            "other_s": self._add("layer_other", self.tokens, layer.other),
+        }
+        if asked.model.shared_intermediate:
+            found["shared_s"] = self._add("layer_shared", self.tokens, layer.shared)
+        if self.group.size > 1 and asked.attention_tensor > 1:
+            found["all_reduce_s"] = self._add("layer_all_reduce", self.tokens, layer.all_reduce)
+        return found
+
+    def emulated(self, load: Load) -> dict[str, list[Case]]:
+        """The experts of every device, one after another."""
+        model, loop = self.layer.question.model, experts.looped(self.group.machine)
+        counts = [sorted(slots, reverse=True) for slots in load.slots]
+        cases = [experts.case(model.hidden, model.intermediate, each, model.name, loop) for each in counts]
+        return {"expert_ffn_s": [self._once(case) for case in cases]}
+
+    def shared_out(self, load: Load, arm: str, sample: int) -> dict[str, list[Case]]:
+        """The experts and exchanges of this process; the table holds the slowest of all."""
+        layer, rank = self.layer, self.group.rank
+        shape = {"arm": arm, "sample": sample, "busiest": "/".join(map(str, max(load.slots, key=sum)))}
+        mine = load.slots[rank]
+        terms = {"expert_ffn_s": [self._add("layer_experts", shape, lambda machine: layer.experts(machine, mine))]}
+        moved = {"arm": arm, "sample": sample, "received": max(map(sum, zip(*load.sent, strict=True)))}
+        # Where everyone gets everything, the time does not depend on the routes.
+        shape = self.tokens if layer.pattern in (REPLICATED, GATHERED) else moved
+        if layer.pattern != REPLICATED:
+            terms["dispatch_s"] = [self._add("layer_dispatch", shape, lambda machine: layer.exchange(machine, rank, load, False))]
+        terms["combine_s"] = [self._add("layer_combine", shape, lambda machine: layer.exchange(machine, rank, load, True))]
+        return terms
+
+
 def run(asked: argparse.Namespace, group: Group, rows: Table, budget: Budget) -> list[str]:
+    """Measures every term under every arm and reports; answers with what could not be measured."""
     answer, plan = json.loads(asked.answer.read_text()), json.loads(asked.placement.read_text())
     question = read(asked.question)
     if group.size not in (1, plan["devices"]):
         raise SystemExit(f"the plan is for {plan['devices']} devices: start {plan['devices']} processes, or one that emulates them")
-    arms = loads(asked, question, plan)
-    if asked.tiny:
-        question = tiny(question)
+    arms, many = loads(asked, question, plan), group.size > 1
     pattern = answer["provenance"]["assumptions"]["communication"]
-    layer, many = Layer(question, plan["devices"], pattern), group.size > 1
-    model, cases = question.model, {}
-
-    def add(name: str, shape: dict[str, object], calls: Callable[[Machine], list[Call]]) -> Case:
-        """A case by its name and shape: equal ones are measured once."""
-        shape = {"model": model.name, "devices": plan["devices"], **shape}
-        case = Case(name, shape, "layer", lambda machine: [], _slowest(group, calls))
-        return cases.setdefault(tuple(rows.key(case.software, "layer", name, shape)), case)
-
-    tokens = {"tokens": layer.tokens, "seq": question.length, "attention_tensor": question.attention_tensor}
-    fixed = {
-        "attention_s": add("layer_attention", tokens, layer.attention),
-        "router_s": add("layer_router", tokens, layer.router),
-        "other_s": add("layer_other", tokens, layer.other),
+    terms = Terms(Layer(tiny(question) if asked.tiny else question, plan["devices"], pattern), group, rows)
+    fixed = terms.fixed()
+    names = {"none": "none", "advised": plan["strategy"], "balanced": "balanced"}
+    moving = {
+        arm: [terms.shared_out(load, names[arm], at) if many else terms.emulated(load) for at, load in enumerate(found)]
+        for arm, found in arms.items()
     }
-    if model.shared_intermediate:
-        fixed["shared_s"] = add("layer_shared", tokens, layer.shared)
-    if many and question.attention_tensor > 1:
-        summed = Layer(question, plan["devices"], REPLICATED)
-        any_load = arms["none"][0]
-        fixed["all_reduce_s"] = add(
-            "layer_all_reduce", tokens, lambda machine: summed.exchange(machine, group.rank, any_load, False)
-        )
-    loop = experts.looped(group.machine)
-    moving: dict[str, list[dict[str, list[Case]]]] = {arm: [] for arm in ARMS}
-    for arm, found in arms.items():
-        for at, load_of in enumerate(found):
-            terms: dict[str, list[Case]] = {"expert_ffn_s": []}
-            if many:
-                # Every process measures its own experts; the table holds the slowest.
-                mine = load_of.slots[group.rank]
-                busiest = max(load_of.slots, key=sum)
-                placed = plan["strategy"] if arm == "advised" else arm
-                shape = {"arm": placed, "sample": at, "busiest": "/".join(map(str, busiest))}
-                terms["expert_ffn_s"].append(add("layer_experts", shape, lambda machine, c=mine: layer.experts(machine, c)))
-                for name, back in (("dispatch_s", False), ("combine_s", True)):
-                    if pattern == REPLICATED and not back:
-                        continue
-                    # Where everyone gets everything, the time does not depend on the routes.
-                    moved = {"arm": placed, "sample": at, "received": max(map(sum, zip(*load_of.sent, strict=True)))}
-                    shape = tokens if pattern in (REPLICATED, GATHERED) else moved
-                    terms[name] = [add(f"layer_{name[:-2]}", shape,
-                                       lambda machine, load=load_of, b=back: layer.exchange(machine, group.rank, load, b))]  # fmt: skip
-            else:
-                for counts in load_of.slots:
-                    case = experts.case(model.hidden, model.intermediate, sorted(counts, reverse=True), model.name, loop)
-                    key = tuple(rows.key(case.software, case.kernel, case.op, case.shape))
-                    terms["expert_ffn_s"].append(cases.setdefault(key, case))
-            moving[arm].append(terms)
-    missed = measure("layer", list(cases.values()), group.machine, rows, budget, group.chief)
+    missed = measure("layer", list(terms.cases.values()), group.machine, rows, budget, group.chief)
     if missed or not group.chief:
         return missed
-
-    def time_of(case: Case) -> float:
-        return rows.rows[rows.key(case.software, case.kernel, case.op, case.shape)]
-
     measured = {}
     for arm, samples in moving.items():
-        measured[arm] = {name: time_of(case) for name, case in fixed.items()}
+        times = {name: terms.seconds(case) for name, case in fixed.items()}
         for name in samples[0]:
-            measured[arm][name] = sum(max(map(time_of, terms[name])) for terms in samples) / len(samples)
+            times[name] = sum(max(map(terms.seconds, sample[name])) for sample in samples) / len(samples)
         # The answer counts the expert of every token among the experts.
-        measured[arm]["expert_ffn_s"] += measured[arm].pop("shared_s", 0.0)
+        times["expert_ffn_s"] += times.pop("shared_s", 0.0)
+        measured[arm] = times
     report(asked, answer, plan, measured, many)
     return []
 

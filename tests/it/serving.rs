@@ -232,3 +232,15 @@ fn what_belongs_to_one_step_is_refused() {
     small["workload"]["max_batched_tokens"] = json!(16);
     assert_eq!(pointers(&small), ["/workload/max_batched_tokens"]);
 }
+
+#[test]
+fn prompts_are_not_cut_finer_for_more_replicas() {
+    let mut server = asked(&serving(256));
+    server["engine"]["name"] = json!("sglang");
+    server["workload"]["input_tokens"] = json!(4096);
+    for replicas in [1, 2, 8] {
+        server["parallelism"] = json!({"attention_data": replicas});
+        let answer = result(&server);
+        assert_eq!(entry(&answer, "none")["phases"][0]["tokens_per_step"], 4096, "{replicas}");
+    }
+}

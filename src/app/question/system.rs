@@ -397,7 +397,8 @@ fn serving(
     let output_tokens = given("output_tokens", asked.output_tokens);
     let concurrency = given("concurrency", asked.concurrency)?;
     let (input_tokens, output_tokens) = (input_tokens?, output_tokens?);
-    let default = engine.batched_tokens.over(replicas).max(2 * concurrency).min(MOST_TOKENS);
+    let default = engine.batched_tokens * u64::from(replicas);
+    let default = default.max(2 * concurrency).min(MOST_TOKENS);
     let max_batched_tokens = asked.max_batched_tokens.unwrap_or(default);
     if output_tokens > 1 && max_batched_tokens < concurrency {
         let detail = format!(

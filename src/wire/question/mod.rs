@@ -348,7 +348,7 @@ object! {
         /// TensorRT-LLM: at most `max_batch_size`
         pub concurrency: Option<u64> = optional(TOKENS),
         /// The most new tokens of a step of a server, over all devices.
-        /// Default: the engine's
+        /// Default: 8192 on every replica of attention, and twice the requests at least
         /// Example: `8192`
         /// Changes: into how many steps prompts are cut
         /// vLLM: `--max-num-batched-tokens` times the replicas

@@ -14,11 +14,13 @@ const FILE: &str = "docs/question.md";
 const PARTS: [&str; 6] = ["Default", "Example", "Changes", "vLLM", "SGLang", "TensorRT-LLM"];
 
 /// Ends of names, and the unit that such a field has.
-const UNITS: [(&str, &str); 13] = [
+const UNITS: [(&str, &str); 15] = [
     ("_bytes_per_s", "bytes/s"),
     ("_s", "s"),
     ("_steps", "steps"),
     ("_length", "tokens"),
+    ("_tokens", "tokens"),
+    ("concurrency", "requests"),
     ("tokens_per_step", "tokens"),
     ("batch_size", "sequences"),
     ("slots_per_device", "slots"),

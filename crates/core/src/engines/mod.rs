@@ -70,8 +70,8 @@ pub struct Engine {
     pub planning: Seconds,
     /// How it puts the steps of a server together.
     pub scheduling: Scheduling,
-    /// The most new tokens of a step where it is not told otherwise.
-    pub batched_tokens: BatchedTokens,
+    /// The most new tokens of a step on each replica of attention where it is not told otherwise.
+    pub batched_tokens: u64,
     /// Rate at which it moves experts while serving stops, from the second renewal on, beside the
     /// link's own time.
     pub moving: BytesPerSecond,
@@ -97,26 +97,6 @@ pub struct Engine {
     pub ignores: &'static str,
     /// How the run with forced balance is started.
     pub confirm: &'static str,
-}
-
-/// The most new tokens of a step.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum BatchedTokens {
-    /// Of every replica of attention.
-    EachReplica(u64),
-    /// Of all replicas together.
-    Together(u64),
-}
-
-impl BatchedTokens {
-    /// Over so many replicas of attention.
-    #[must_use]
-    pub const fn over(self, replicas: u32) -> u64 {
-        match self {
-            Self::EachReplica(tokens) => tokens * replicas as u64,
-            Self::Together(tokens) => tokens,
-        }
-    }
 }
 
 /// Which mixed layouts an engine builds; all build the pure ones.

@@ -5,7 +5,7 @@ use crate::engines::backends::BackendPattern;
 use crate::engines::defaults::gathered;
 use crate::engines::settings::{Balancing, Deployment, Launch};
 use crate::engines::support::{Classes, without};
-use crate::engines::{BatchedTokens, Engine, Layouts};
+use crate::engines::{Engine, Layouts};
 use crate::question::{Rebalance, RebalanceMode};
 use crate::rebalance;
 use crate::serving::Scheduling;
@@ -49,10 +49,10 @@ pub static ENGINE: Engine = Engine {
     moving: rebalance::SGLANG_RATE,
     // --dp-size and --ep-size may each be any divisor of --tp-size.
     layouts: Layouts { mixes_attention: true, mixes_experts: true },
-    // Without --enable-mixed-chunk; --chunked-prefill-size from 60 GB on, which data-parallel
-    // attention divides among its replicas.
+    // Without --enable-mixed-chunk; --chunked-prefill-size from 60 GB on. Data-parallel attention
+    // divides it among replicas, for which its guides raise it in proportion.
     scheduling: Scheduling::PromptsFirst,
-    batched_tokens: BatchedTokens::Together(8192),
+    batched_tokens: 8192,
     graphed_prefill_tokens: 0,
     balancer_needs_attention_data: None,
     // Classes with a location of their experts (sglang/srt/models, read); a model of the folder that

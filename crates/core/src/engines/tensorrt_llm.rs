@@ -6,7 +6,7 @@ use crate::engines::defaults::{CommunicationChoice, gathered, routed};
 use crate::engines::settings::{Balancing, Deployment, Launch};
 use crate::engines::sglang;
 use crate::engines::support::{Classes, GroupLimit};
-use crate::engines::{BatchedTokens, Engine, Layouts};
+use crate::engines::{Engine, Layouts};
 use crate::question::{Rebalance, RebalanceMode};
 use crate::rebalance;
 use crate::serving::Scheduling;
@@ -48,7 +48,7 @@ pub static ENGINE: Engine = Engine {
     layouts: Layouts { mixes_attention: false, mixes_experts: true },
     // In-flight batching; max_num_tokens.
     scheduling: Scheduling::Mixed,
-    batched_tokens: BatchedTokens::EachReplica(8192),
+    batched_tokens: 8192,
     graphed_prefill_tokens: 0,
     balancer_needs_attention_data: Some(
         "TensorRT-LLM ignores its load balancer without data-parallel attention (#18626)",

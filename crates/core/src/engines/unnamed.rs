@@ -5,7 +5,7 @@ use crate::engines::defaults::{CommunicationChoice, gathered};
 use crate::engines::settings::Launch;
 use crate::engines::sglang;
 use crate::engines::support::Classes;
-use crate::engines::{BatchedTokens, Engine, Layouts};
+use crate::engines::{Engine, Layouts};
 use crate::question::{Rebalance, RebalanceMode};
 use crate::rebalance;
 use crate::serving::Scheduling;
@@ -42,7 +42,7 @@ pub static ENGINE: Engine = Engine {
     layouts: Layouts { mixes_attention: false, mixes_experts: false },
     // As vLLM and TensorRT-LLM.
     scheduling: Scheduling::Mixed,
-    batched_tokens: BatchedTokens::EachReplica(8192),
+    batched_tokens: 8192,
     graphed_prefill_tokens: 0,
     balancer_needs_attention_data: None,
     balanced: Classes::UNREAD,

@@ -6,7 +6,7 @@ use crate::engines::defaults::gathered;
 use crate::engines::settings::{Balancing, Deployment, Launch};
 use crate::engines::sglang;
 use crate::engines::support::{Classes, without};
-use crate::engines::{BatchedTokens, Engine, Layouts};
+use crate::engines::{Engine, Layouts};
 use crate::question::{Rebalance, RebalanceMode};
 use crate::rebalance;
 use crate::serving::Scheduling;
@@ -52,7 +52,7 @@ pub static ENGINE: Engine = Engine {
     layouts: Layouts { mixes_attention: true, mixes_experts: false },
     // Chunked prefill; --max-num-batched-tokens of its server on devices of 70 GiB or more.
     scheduling: Scheduling::Mixed,
-    batched_tokens: BatchedTokens::EachReplica(8192),
+    batched_tokens: 8192,
     // Piecewise CUDA graphs.
     graphed_prefill_tokens: 512,
     balancer_needs_attention_data: None,

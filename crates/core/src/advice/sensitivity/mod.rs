@@ -65,7 +65,12 @@ fn along(scenario: &Scenario, parameter: Parameter, held: Strategy) -> Vec<Flip<
         let value = scenario.askable(parameter, value);
         Some((value, scenario.answered(parameter, value)?))
     };
-    flips(parameter, range, (now, held), effort, answer, worth, ask)
+    let mut found = flips(parameter, range, (now, held), effort, answer, worth, ask);
+    if parameter == Parameter::OutputTokens {
+        let changes = found.iter_mut().filter_map(|flip| flip.at.as_mut());
+        changes.for_each(|change| change.value = change.value.round());
+    }
+    found
 }
 
 /// Adds to entries what they serve, where that is the objective.

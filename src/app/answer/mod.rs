@@ -14,6 +14,7 @@ use moe_gps_core::advice::choose::Verdict;
 use moe_gps_core::advice::explain;
 use moe_gps_core::advice::group_cost::GroupCost;
 use moe_gps_core::advice::layouts::Layout;
+use moe_gps_core::advice::trial;
 use moe_gps_core::advice::uncertainty::Gain;
 use moe_gps_core::advice::{Advised, Entry, PlanSummary, PricedPredictor};
 use moe_gps_core::catalog::Catalog;
@@ -22,7 +23,7 @@ use moe_gps_core::evaluate::{LayerImbalance, StepStatistics};
 use moe_gps_core::pricing::routing_evidence::RoutingEvidence;
 use moe_gps_core::question::{Grouping, PredictorKind, PredictorSource, Question, RebalanceMode};
 use moe_gps_core::strategies;
-use moe_gps_core::system::{Communication, Parallelism};
+use moe_gps_core::system::{Communication, Parallelism, Preset};
 use moe_gps_core::terms::Terms;
 use moe_gps_core::units::Seconds;
 
@@ -73,7 +74,11 @@ pub(super) fn result(
         duplication_search: duplication_search::body(question, advised),
         interval_search: interval,
         transfer: transfer::body(asked, advised),
-        confirm: confirm(question, advised),
+        confirm: [Some(confirm(question, advised)), trial(question, advised)]
+            .into_iter()
+            .flatten()
+            .collect::<Vec<_>>()
+            .join(". "),
         warnings: [
             asked.warnings.clone(),
             transfer::warnings(asked, advised),
@@ -445,4 +450,27 @@ fn confirm(question: &Question, advised: &Advised) -> String {
         "{measure}; forced uniform routing would show nothing here, since it takes {:.1} µs",
         us(uniform)
     )
+}
+
+/// A trial of the strategy itself, on a server and on a layer built of its operators.
+fn trial(question: &Question, advised: &Advised) -> Option<String> {
+    let chosen = advised.chosen()?;
+    if chosen.strategy == strategies::NONE || question.system.assumptions.preset == Preset::Paper {
+        return None;
+    }
+    let step = |entry: &Entry| advised.model_latency(question, entry);
+    let gain = step(advised.none()?)? / step(chosen)?;
+    if gain <= 1.0 {
+        return None;
+    }
+    Some(format!(
+        "To see {} itself, time steps with it and without it: {:.0} independent ones each show a step \
+         that is {:.1} % faster (if steps spread by {:.0} %; consecutive ones resemble each \
+         other, which takes more); `python -m moe_gps_measure layer` (docs/measuring.md) builds this \
+         layer on your GPUs and holds it against this answer",
+        chosen.strategy.id(),
+        trial::steps(trial::SPREAD, gain),
+        (gain - 1.0) * 100.0,
+        trial::SPREAD * 100.0
+    ))
 }

@@ -12,6 +12,7 @@ pub mod group_cost;
 pub mod layouts;
 pub(crate) mod pricing;
 pub mod sensitivity;
+pub mod trial;
 pub mod uncertainty;
 
 use baselines::Reference;

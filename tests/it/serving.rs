@@ -132,6 +132,12 @@ fn the_output_at_which_the_advice_turns_is_found_and_told() {
         beyond["flip_points"] = json!(false);
         assert_eq!(result(&beyond)["recommendation"]["strategy"], strategy, "{flip}");
     }
+    // Asked from the other side the same change is told the other way round.
+    question["workload"]["output_tokens"] = json!(512);
+    let answer = result(&question);
+    assert_eq!(answer["recommendation"]["strategy"], "none");
+    let reason = answer["recommendation"]["reason"].as_str().unwrap();
+    assert!(reason.contains("output tokens run distribution_only"), "{reason}");
 }
 
 #[test]

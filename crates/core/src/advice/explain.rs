@@ -204,15 +204,19 @@ fn steps(question: &Question, advised: &Advised, choice: &Choice) -> Option<Stri
     let turn = advised.flips.iter().filter(|flip| flip.parameter == Parameter::OutputTokens);
     let turns = turn.filter_map(|flip| {
         let Change { value, interval, becomes } = flip.at?;
-        let up = value > now;
-        let bound = if up { interval[1] } else { interval[0] };
-        let from = if up { "from" } else { "up to" };
-        let advice = if becomes == NONE {
-            "leave it off".to_owned()
-        } else {
+        let advice = if becomes != NONE {
             format!("run {}", becomes.id())
+        } else if question.current.is_some() {
+            "keep what runs now".to_owned()
+        } else {
+            "leave it off".to_owned()
         };
-        Some(format!("{from} {bound:.0} output tokens on {advice}"))
+        let [low, high] = interval;
+        Some(if value > now {
+            format!("from {high:.0} output tokens on {advice}")
+        } else {
+            format!("up to {low:.0} output tokens {advice}")
+        })
     });
     let all: Vec<String> = std::iter::once(words.join(", ")).chain(turns).collect();
     Some(format!("Steps of {}: {}.", named(entry), all.join("; ")))

@@ -11,18 +11,11 @@ use moe_gps_core::comm::profile::{Collective, CollectiveKernel};
 use moe_gps_core::cost::attention::{Heads, Span};
 use moe_gps_core::cost::experts::{ExpertShape, Seen};
 use moe_gps_core::cost::{Laws, expert_law};
-use moe_gps_core::system::{Dtype, Dtypes};
+use moe_gps_core::system::{Dtype, Dtypes, Operands};
 use moe_gps_core::units::Bytes;
 use moe_gps_lab::validate::report::{shipped_profiles, validate};
 
-const BF16: Dtypes = Dtypes {
-    weights: Dtype::Bf16,
-    experts: Dtype::Bf16,
-    activations: Dtype::Bf16,
-    kv: Dtype::Bf16,
-    dispatch: Dtype::Bf16,
-    combine: Dtype::Bf16,
-};
+const BF16: Dtypes = Dtypes::all(Dtype::Bf16);
 
 fn one_price(criterion: &mut Criterion) {
     let profiles = shipped_profiles().expect("the shipped catalog");
@@ -36,8 +29,8 @@ fn one_price(criterion: &mut Criterion) {
         hidden: 4096.0,
         intermediate: 14336.0,
         gated: true,
-        weights: Dtype::Bf16,
-        activations: Dtype::Bf16,
+        operands: Operands::BF16,
+        rows: Dtype::Bf16,
     };
     let experts = expert_law(device, stack, &shape, Seen::Routed);
     let link = profiles.link("nvlink4").expect("a shipped link");

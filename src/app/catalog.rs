@@ -140,6 +140,7 @@ pub(super) fn described(entry: &CatalogEntry<Device>, document: &Value) -> Devic
         peak_flop_per_s: PeakRatesBody {
             bf16: device.peak.bf16.get(),
             fp8: device.peak.fp8.map(FlopsPerSecond::get),
+            fp4: device.peak.fp4.map(FlopsPerSecond::get),
             fp32: device.peak.fp32.get(),
         },
         multiprocessors: device.multiprocessors,

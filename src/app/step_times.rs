@@ -146,7 +146,7 @@ fn rows(
         let length = batch.tokens / batch.sequences;
         json!({"phase": "prefill", "batch_size": batch.sequences, "sequence_length": length})
     };
-    for name in ["dtype", "dtypes"] {
+    for name in ["dtype", "dtypes", "quantization"] {
         if let Some(kept) = before.get(name) {
             workload[name] = kept.clone();
         }

@@ -93,6 +93,11 @@ pub(super) fn signed(share: f64) -> String {
     if text == "-0.0" { "+0.0".to_owned() } else { text }
 }
 
+/// A share in words, or a dash where there is none.
+pub(super) fn or_dash(share: Option<f64>, words: fn(f64) -> String) -> String {
+    share.map_or_else(|| "–".to_owned(), words)
+}
+
 fn table(header: &[&str], left: usize) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(header);
@@ -105,29 +110,30 @@ fn table(header: &[&str], left: usize) -> Table {
 fn write_tables(report: &Report, out: &mut dyn Write) -> Result<()> {
     let mut groups = table(
         &[
-            "table", "device", "stack", "op", "subset", "rows", "unpriced", "mean %", "median",
-            "p90", "max", "signed", "",
+            "table", "device", "stack", "format", "op", "subset", "rows", "unpriced", "mean %",
+            "median", "p90", "max", "signed", "",
         ],
-        5,
+        6,
     );
     for ReportGroup { line, notes } in &report.groups {
         groups.add_row([
             line.table.clone(),
             line.device.clone(),
             line.stack.clone(),
+            line.dtype.clone(),
             line.op.to_owned(),
             line.subset.to_owned(),
             line.rows.to_string(),
             line.unpriced.to_string(),
-            percent(line.mean),
-            percent(line.median),
-            percent(line.p90),
-            percent(line.max),
-            signed(line.signed_mean),
+            or_dash(line.mean, percent),
+            or_dash(line.median, percent),
+            or_dash(line.p90, percent),
+            or_dash(line.max, percent),
+            or_dash(line.signed_mean, signed),
             notes.join("; "),
         ]);
     }
-    if let Some(column) = groups.column_mut(12) {
+    if let Some(column) = groups.column_mut(13) {
         column.set_cell_alignment(CellAlignment::Left);
     }
     writeln!(out, "relative errors, predicted / measured - 1, in percent\n\n{groups}")?;

@@ -283,6 +283,9 @@ pub struct PeakRatesBody {
     pub bf16: f64,
     /// 8-bit floats, where the device computes in them.
     pub fp8: Option<f64>,
+    /// 4-bit floats, where the device computes in them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fp4: Option<f64>,
     /// 32-bit floats, in the tensor format where there is one.
     pub fp32: f64,
 }

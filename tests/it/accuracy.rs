@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use moe_gps::cli::validate::{BEGIN, END};
-use moe_gps::cli::validate_markdown::markdown;
+use moe_gps::cli::validate_markdown::{aim, markdown};
 use moe_gps_core::catalog::Catalog;
 use moe_gps_core::comm::profile::{DeepEpMode, Way};
 use moe_gps_lab::measurements::read;
@@ -40,10 +40,14 @@ fn program(arguments: &[&str]) -> (Option<i32>, String, String) {
 }
 
 /// Names and fields that a line of `validate --json` may have.
-const OPS: [&str; 18] = [
+const OPS: [&str; 25] = [
     "gemm",
     "attention_prefill",
     "attention_decode",
+    "latent_attention_prefill",
+    "latent_attention_decode",
+    "latent_attention_prefill_block",
+    "latent_attention_decode_block",
     "grouped_expert_ffn",
     "looped_expert_ffn",
     "rms_norm",
@@ -53,18 +57,22 @@ const OPS: [&str; 18] = [
     "predictor_lstm",
     "predictor_lookup",
     "copy",
+    "ttft",
+    "tpot",
     "all_gather",
     "all_reduce",
     "reduce_scatter",
     "alltoall",
+    "alltoall_prepare",
     "dispatch",
     "combine",
 ];
 const SUBSETS: [&str; 6] = ["balanced", "power_law", "lt_1mib", "ge_1mib", "excluded", "all"];
-const FIELDS: [&str; 12] = [
+const FIELDS: [&str; 13] = [
     "table",
     "device",
     "stack",
+    "dtype",
     "op",
     "subset",
     "rows",
@@ -97,7 +105,7 @@ fn the_document_says_what_is_computed() {
 #[test]
 fn nearly_every_row_has_a_price_and_the_rest_a_reason() {
     let report = shipped();
-    assert_eq!(report.tables.len(), 9);
+    assert_eq!(report.tables.len(), 22);
     for table in &report.tables {
         assert!(table.priced * 100 >= table.rows * 99, "{table:?}");
         let reasons: u64 = table.reasons.values().map(|(count, _)| count).sum();
@@ -115,8 +123,8 @@ fn whole_tables_give_what_the_shipped_ones_give() {
     let Some(folder) = beside() else { return };
     let (whole, shipped) = (validate(&folder).unwrap(), shipped());
     let key = |line: &ValidationLine| {
-        let ValidationLine { table, device, stack, op, subset, .. } = line;
-        (table.clone(), device.clone(), stack.clone(), *op, *subset)
+        let ValidationLine { table, device, stack, dtype, op, subset, .. } = line;
+        (table.clone(), device.clone(), stack.clone(), dtype.clone(), *op, *subset)
     };
     let mut compared = 0;
     for group in &shipped.groups {
@@ -158,13 +166,50 @@ fn whole_tables_give_what_the_shipped_ones_give() {
     }
 }
 
+/// By operator over H100, H200, B200 and GB200 together; L40S and A100 have the errors that the
+/// document says.
+#[test]
+fn tables_by_format_are_met_in_the_sum_of_their_rows() {
+    let report = shipped();
+    let devices = ["h100_sxm", "h200_sxm", "b200_sxm", "gb200"];
+    for (op, most) in [
+        ("gemm", 0.08),
+        ("attention_prefill", 0.09),
+        ("attention_decode", 0.09),
+        ("latent_attention_prefill", 0.08),
+        ("latent_attention_decode", 0.10),
+        ("latent_attention_prefill_block", 0.10),
+        ("latent_attention_decode_block", 0.12),
+        ("grouped_expert_ffn", 0.14),
+        ("dispatch", 0.08),
+        ("combine", 0.10),
+        ("alltoall_prepare", 0.05),
+    ] {
+        let lines = report.groups.iter().map(|group| &group.line).filter(|line| {
+            let judged = matches!(line.subset, "all" | "balanced" | "lt_1mib" | "ge_1mib");
+            let of_formats = ["_quantised", "_latent", "blackwell", "gb200"];
+            line.op == op
+                && judged
+                && devices.contains(&line.device.as_str())
+                && of_formats.iter().any(|part| line.table.contains(part))
+        });
+        let sums = lines.filter_map(|line| Some((line.rows as f64, line.mean? * line.rows as f64)));
+        let (rows, errors) = sums.fold((0.0, 0.0), |(a, b), (rows, error)| (a + rows, b + error));
+        assert!(rows > 400.0 && errors / rows <= most, "{op}: {} over {rows}", errors / rows);
+    }
+}
+
 #[test]
 fn aims_are_met_but_for_what_is_noise() {
     let report = shipped();
-    let text = markdown(&report);
-    let missed: Vec<&str> = text.lines().filter(|line| line.contains("**missed**")).collect();
+    let by_format = |line: &ValidationLine| {
+        let parts = ["_quantised", "_latent", "blackwell", "gb200", "end_to_end"];
+        parts.iter().any(|part| line.table.contains(part))
+    };
+    let lines = report.groups.iter().map(|group| &group.line).filter(|line| !by_format(line));
+    let missed: Vec<_> = lines.filter(|line| aim(line).is_some_and(|most| line.mean > Some(most))).collect();
     // 97 to 680 µs for 1 to 256 tokens, in no order; see the test below.
-    assert!(missed.iter().all(|line| line.contains("deepep_v2_generation")), "{missed:#?}");
+    assert!(missed.iter().all(|line| line.stack.contains("deepep_v2_generation")), "{missed:#?}");
     let (_, skew) = &report.skew[0];
     assert!(skew.mean <= 0.10, "{skew:?}");
     let [wins, losses] = report.duels[0].1.shares();
@@ -212,17 +257,23 @@ fn the_errors_that_the_catalog_states_are_those_that_are_computed() {
         {
             // A set is fitted to all rows of its software, or to those with even loads, or to
             // the draws: whichever has as many rows.
-            for subset in ["all", "balanced", "power_law"] {
+            let formats: BTreeSet<&str> =
+                report.groups.iter().map(|group| group.line.dtype.as_str()).collect();
+            let subsets = ["all", "balanced", "power_law"];
+            for (subset, format) in
+                subsets.iter().flat_map(|subset| formats.iter().map(move |of| (*subset, *of)))
+            {
                 let of = |line: &&ValidationLine| {
                     let words: Vec<&str> = line.stack.split(' ').collect();
                     (line.device.as_str(), line.op, line.subset) == (table, op, subset)
+                        && line.dtype == format
                         && versions.iter().any(|version| words.contains(version))
                         && line.stack.ends_with(kernel)
                 };
                 let lines: Vec<_> =
                     report.groups.iter().map(|group| &group.line).filter(of).collect();
                 if lines.iter().map(|line| line.rows).sum::<u64>() == rows {
-                    let sum: f64 = lines.iter().map(|line| line.mean * line.rows as f64).sum();
+                    let sum: f64 = lines.iter().map(|line| line.mean.unwrap_or_default() * line.rows as f64).sum();
                     let mean = sum / rows as f64;
                     assert!(
                         (mean - stated).abs() < 0.002,
@@ -287,9 +338,15 @@ fn the_ranges_at_a_glance_are_those_computed() {
     let read = |file: &str| std::fs::read_to_string(root().join(file)).unwrap();
     let (readme, document) = (read("README.md"), read("docs/accuracy.md"));
     let report = shipped();
+    let older = |line: &ValidationLine| {
+        ["_bf16.csv", "_fp8.csv", "nvidia_nccl_collectives.csv", "nvidia_deepep_all_to_all.csv"]
+            .iter()
+            .any(|end| line.table.ends_with(end))
+    };
     let range = |of: &dyn Fn(&ValidationLine) -> bool| {
-        let lines = report.groups.iter().map(|group| &group.line).filter(|line| of(line));
-        let means: Vec<f64> = lines.map(|line| (100.0 * line.mean).round()).collect();
+        let lines = report.groups.iter().map(|group| &group.line);
+        let lines = lines.filter(|line| older(line) && of(line));
+        let means: Vec<f64> = lines.filter_map(|line| line.mean).map(|mean| (100.0 * mean).round()).collect();
         let least = means.iter().copied().fold(f64::INFINITY, f64::min);
         let most = means.iter().copied().fold(0.0, f64::max);
         if least < most { format!("{least} to {most} %") } else { format!("{least} %") }
@@ -339,8 +396,9 @@ fn lines_have_the_promised_fields_and_names() {
         assert!(OPS.contains(&line["op"].as_str().unwrap()), "{line}");
         assert!(SUBSETS.contains(&line["subset"].as_str().unwrap()), "{line}");
         assert!(!line["table"].as_str().unwrap().contains(".gz"), "{line}");
-        assert!(line["rows"].as_u64().unwrap() > 0, "{line}");
-        assert!(line["mean"].as_f64().unwrap() <= line["max"].as_f64().unwrap(), "{line}");
+        // A mean is null only where nothing was priced.
+        assert_eq!(line["mean"].is_null(), line["rows"] == 0, "{line}");
+        assert!(line["mean"].as_f64() <= line["max"].as_f64(), "{line}");
         lines += 1;
     }
     assert_eq!(lines, shipped().groups.len());

@@ -7,7 +7,7 @@ use moe_gps_core::cost::expert_law;
 use moe_gps_core::cost::experts::{ExpertShape, Seen};
 use moe_gps_core::formats::device_toml;
 use moe_gps_core::hardware::Device;
-use moe_gps_core::system::Dtype;
+use moe_gps_core::system::{Dtype, Operands};
 use moe_gps_core::units::Seconds;
 use moe_gps_lab::duplication_pays::{DrawnCase, Sides, Verdicts, predicted};
 
@@ -93,8 +93,8 @@ fn verdicts(pairs: &[Pair], draws: u32) -> Verdicts {
         hidden: 7168.0,
         intermediate: 2048.0,
         gated: true,
-        weights: Dtype::Fp8,
-        activations: Dtype::Bf16,
+        operands: Operands::of(Dtype::Fp8Block, Dtype::Fp8),
+        rows: Dtype::Bf16,
     };
     let mut verdicts = Verdicts::default();
     for Pair { gpu, case, measured } in pairs {

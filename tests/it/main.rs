@@ -33,6 +33,7 @@ mod examples;
 mod faults;
 mod field_cases;
 mod fitted;
+mod formats;
 mod from_args;
 mod groups;
 mod hostile;

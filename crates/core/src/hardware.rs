@@ -11,9 +11,10 @@ use crate::cost::attention::{DecodeConstants, PrefillConstants};
 use crate::cost::elementwise::{RowConstants, TopKConstants};
 use crate::cost::experts::ExpertConstants;
 use crate::cost::gemm::GemmConstants;
+use crate::cost::latent::LatentBlockConstants;
 use crate::engines::{Engine, LIST};
 use crate::price::Basis;
-use crate::system::Dtype;
+use crate::system::{Dtype, Operands};
 use crate::units::{Bytes, BytesPerSecond, FlopsPerSecond, Seconds};
 
 /// A kind of accelerator.
@@ -46,20 +47,33 @@ pub struct PeakRates {
     pub bf16: FlopsPerSecond,
     /// 8-bit floats, where the device computes in them.
     pub fp8: Option<FlopsPerSecond>,
+    /// 4-bit floats, where the device computes in them.
+    pub fp4: Option<FlopsPerSecond>,
     /// 32-bit floats, in the tensor format where there is one.
     pub fp32: FlopsPerSecond,
 }
 
 impl PeakRates {
-    /// The rate for operands of `dtype`; 8-bit floats are widened where the device
-    /// cannot multiply them.
+    /// The rate for operands of `dtype`; narrow ones are widened where the device cannot multiply
+    /// them.
     #[must_use]
     pub fn of(&self, dtype: Dtype) -> FlopsPerSecond {
         match dtype {
-            // 4-bit weights are multiplied in the activations' format.
-            Dtype::Bf16 | Dtype::Fp16 | Dtype::Nvfp4 | Dtype::Mxfp4 | Dtype::Int4 => self.bf16,
+            Dtype::Bf16 | Dtype::Fp16 | Dtype::Int4 => self.bf16,
             Dtype::Fp8 | Dtype::Fp8Block => self.fp8.unwrap_or(self.bf16),
+            Dtype::Nvfp4 | Dtype::Mxfp4 => self.fp4.unwrap_or_else(|| self.of(Dtype::Bf16)),
             Dtype::Fp32 => self.fp32,
+        }
+    }
+
+    /// Whether the device multiplies operands of `dtype` as they are.
+    #[must_use]
+    pub const fn has(&self, dtype: Dtype) -> bool {
+        match dtype {
+            Dtype::Fp8 | Dtype::Fp8Block => self.fp8.is_some(),
+            Dtype::Nvfp4 | Dtype::Mxfp4 => self.fp4.is_some(),
+            Dtype::Int4 => false,
+            Dtype::Bf16 | Dtype::Fp16 | Dtype::Fp32 => true,
         }
     }
 }
@@ -79,8 +93,8 @@ pub struct Stack {
     pub decode: Fit<DecodeConstants>,
     /// The routed experts of one device, 16-bit weights.
     pub experts: Fit<ExpertConstants>,
-    /// The routed experts of one device, 8-bit weights, where measured.
-    pub experts_fp8: Option<Fit<ExpertConstants>>,
+    /// The same laws in other number formats, and latent attention, where measured.
+    pub formats: Formats,
     /// Normalisation of rows.
     pub norm: Fit<RowConstants>,
     /// The gated activation between an expert's matrices, where it is its own kernel.
@@ -89,6 +103,77 @@ pub struct Stack {
     pub top_k: Fit<TopKConstants>,
     /// Copies within the device's memory.
     pub copy: Fit<RowConstants>,
+}
+
+/// Constants of one law by number format.
+pub type ByFormat<C> = Vec<(Operands, Fit<C>)>;
+
+/// Constants of a stack's laws in number formats of their own; of latent attention in any.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Formats {
+    /// Dense matrix products.
+    pub gemm: ByFormat<GemmConstants>,
+    /// Attention over whole prompts.
+    pub prefill: ByFormat<PrefillConstants>,
+    /// Attention of one new token per sequence.
+    pub decode: ByFormat<DecodeConstants>,
+    /// The routed experts of one device.
+    pub experts: ByFormat<ExpertConstants>,
+    /// Latent attention over whole prompts.
+    pub latent_prefill: ByFormat<PrefillConstants>,
+    /// Latent attention of one new token per sequence.
+    pub latent_decode: ByFormat<DecodeConstants>,
+    /// The module around latent attention over whole prompts.
+    pub latent_prefill_block: ByFormat<LatentBlockConstants>,
+    /// The module around latent attention of one new token per sequence.
+    pub latent_decode_block: ByFormat<LatentBlockConstants>,
+}
+
+/// Constants for some operands, and whether they were fitted in that very format.
+#[derive(Debug)]
+pub struct Chosen<'a, C> {
+    /// The constants.
+    pub fit: &'a Fit<C>,
+    /// Whether they were fitted in the format, or stand in for it.
+    pub own: bool,
+}
+
+/// Added to the error band where constants were fitted in another number format.
+const OTHER_FORMAT: f64 = 0.15;
+
+impl<C> Chosen<'_, C> {
+    /// The relative error to expect.
+    #[must_use]
+    pub fn band(&self) -> f64 {
+        self.fit.band + if self.own { 0.0 } else { OTHER_FORMAT }
+    }
+
+    /// What they rest on.
+    #[must_use]
+    pub fn basis(&self) -> Basis {
+        if self.own { self.fit.basis } else { self.fit.basis.max(Basis::Fitted) }
+    }
+}
+
+/// The constants for such operands: their own, else those of the same arithmetic, else the 16-bit
+/// ones.
+#[must_use]
+pub fn fit_for<'a, C>(
+    wide: &'a Fit<C>,
+    formats: &'a ByFormat<C>,
+    operands: Operands,
+) -> Chosen<'a, C> {
+    let found = |alike: &dyn Fn(&Operands) -> bool| {
+        formats.iter().find(|(of, _)| alike(of)).map(|(_, fit)| fit)
+    };
+    if let Some(fit) = found(&|of| *of == operands) {
+        return Chosen { fit, own: true };
+    }
+    if operands.are_wide() {
+        return Chosen { fit: wide, own: operands.computed != Dtype::Fp32 };
+    }
+    let alike = found(&|of| of.computed == operands.computed && !of.are_wide());
+    Chosen { fit: alike.unwrap_or(wide), own: false }
 }
 
 /// Constants of a law with what is known of their making.

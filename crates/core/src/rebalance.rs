@@ -163,7 +163,7 @@ mod tests {
         system.model.moe_layers = 58;
         system.model.experts.routed = 256;
         system.model.experts.intermediate = 2048;
-        system.workload.dtypes.experts = crate::system::Dtype::Fp8;
+        system.workload.dtypes.experts.stored = crate::system::Dtype::Fp8;
         system.cluster.link.bandwidth = BytesPerSecond::new(900e9);
         system
     }

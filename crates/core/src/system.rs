@@ -7,6 +7,7 @@
 use crate::engines::{Engine, unnamed};
 use crate::hardware::{Device, Link};
 use crate::model::Model;
+use crate::named::name_of;
 use crate::units::Seconds;
 
 /// Everything but the routing that decides how long a layer takes.
@@ -134,14 +135,7 @@ impl Workload {
     /// Whole prompts of one length, everything in one number format.
     #[must_use]
     pub const fn prefill(sequences: u64, length: u64, dtype: Dtype) -> Self {
-        let dtypes = Dtypes {
-            weights: dtype,
-            experts: dtype,
-            activations: dtype,
-            kv: dtype,
-            dispatch: dtype,
-            combine: dtype,
-        };
+        let dtypes = Dtypes::all(dtype);
         let tokens_per_step = sequences * length;
         let phase = Phase::Prefill;
         Self { phase, sequences, tokens_per_step, context: length, dtypes, running: None }
@@ -181,21 +175,92 @@ pub enum Phase {
     Decode,
 }
 
-/// Number formats of what is stored and sent.
+/// Number formats of what is stored, multiplied and sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Dtypes {
-    /// Weights of projections, dense blocks and shared experts.
-    pub weights: Dtype,
-    /// Weights of the routed experts.
-    pub experts: Dtype,
-    /// Activations.
-    pub activations: Dtype,
+    /// Projections, dense blocks and shared experts.
+    pub weights: Operands,
+    /// Routed experts.
+    pub experts: Operands,
+    /// Activations between operators: norms, routers, attention, all-reduce.
+    pub stream: Dtype,
     /// Keys and values in the cache.
     pub kv: Dtype,
     /// Tokens on their way to the experts.
     pub dispatch: Dtype,
     /// Expert outputs on their way back.
     pub combine: Dtype,
+}
+
+impl Dtypes {
+    /// Everything in one format.
+    #[must_use]
+    pub const fn all(dtype: Dtype) -> Self {
+        let products = Operands::of(dtype, dtype);
+        Self {
+            weights: products,
+            experts: products,
+            stream: dtype,
+            kv: dtype,
+            dispatch: dtype,
+            combine: dtype,
+        }
+    }
+
+    /// What attention reads and computes.
+    #[must_use]
+    pub const fn attention(&self) -> Operands {
+        Operands::of(self.kv, self.stream)
+    }
+}
+
+/// Number formats of an operator's operands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Operands {
+    /// What is kept in memory: weights, or keys and values.
+    pub stored: Dtype,
+    /// What it is multiplied in: that of the other operand.
+    pub computed: Dtype,
+}
+
+impl Operands {
+    /// 16-bit floats.
+    pub const BF16: Self = Self::of(Dtype::Bf16, Dtype::Bf16);
+
+    /// Operands of these formats; scales for blocks of a matrix are no format to multiply in.
+    #[must_use]
+    pub const fn of(stored: Dtype, computed: Dtype) -> Self {
+        let computed = if matches!(computed, Dtype::Fp8Block) { Dtype::Fp8 } else { computed };
+        Self { stored, computed }
+    }
+
+    /// Whether both are floats of 16 or 32 bits.
+    #[must_use]
+    pub const fn are_wide(self) -> bool {
+        self.stored.is_wide() && self.computed.is_wide()
+    }
+
+    /// Their name: one format, or `stored/computed` where those differ.
+    #[must_use]
+    pub fn name(self) -> String {
+        let name = |dtype| name_of(&Dtype::OF_WEIGHTS, &dtype);
+        if Self::of(self.stored, self.stored) == self {
+            name(self.stored).to_owned()
+        } else {
+            format!("{}/{}", name(self.stored), name(self.computed))
+        }
+    }
+
+    /// The operands of that name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        let known = |name: &str| {
+            let found = Dtype::OF_WEIGHTS.iter().find(|(_, known)| *known == name);
+            found.map(|(dtype, _)| *dtype)
+        };
+        let (stored, computed) = name.split_once('/').unwrap_or((name, name));
+        Some(Self::of(known(stored)?, known(computed)?))
+    }
 }
 
 /// A number format.
@@ -233,6 +298,14 @@ impl Dtype {
     pub const ALL: [(Self, &'static str); 4] =
         [(Self::Bf16, "bf16"), (Self::Fp16, "fp16"), (Self::Fp8, "fp8"), (Self::Fp32, "fp32")];
 
+    /// Formats of what multiplies weights, with their names on the wire.
+    pub const OF_INPUTS: [(Self, &'static str); 4] = [
+        (Self::Bf16, "bf16"),
+        (Self::Fp16, "fp16"),
+        (Self::Fp8, "fp8"),
+        (Self::Nvfp4, "nvfp4"),
+    ];
+
     /// Formats of weights with their names on the wire.
     pub const OF_WEIGHTS: [(Self, &'static str); 8] = [
         (Self::Bf16, "bf16"),
@@ -259,13 +332,20 @@ impl Dtype {
         }
     }
 
-    /// The format in which weights of this one are multiplied by such activations: 4-bit weights
-    /// are unpacked to that of the activations.
+    /// Whether it is a float of 16 or 32 bits.
     #[must_use]
-    pub const fn arithmetic(self, activations: Self) -> Self {
+    pub const fn is_wide(self) -> bool {
+        matches!(self, Self::Fp32 | Self::Bf16 | Self::Fp16)
+    }
+
+    /// The format of the other operand where nothing else is said of weights in this one: 8-bit
+    /// floats and nvfp4 have kernels for their own format, mxfp4 and int4 checkpoints are published
+    /// for 16-bit activations (gpt-oss, Kimi-K2.5: `README.md` of each).
+    #[must_use]
+    pub const fn usual_input(self) -> Self {
         match self {
-            Self::Fp8Block => Self::Fp8,
-            Self::Nvfp4 | Self::Mxfp4 | Self::Int4 => activations,
+            Self::Fp8 | Self::Fp8Block => Self::Fp8,
+            Self::Mxfp4 | Self::Int4 => Self::Bf16,
             own => own,
         }
     }

@@ -66,8 +66,9 @@ pub(super) fn provenance(
 fn model(asked: &Answerable) -> wire::ModelProvenance {
     let system = &asked.question.system;
     let dtypes = system.workload.dtypes;
-    let formats = Quantization { experts: dtypes.experts, rest: dtypes.weights };
-    model_as_read(&system.model, &asked.facts, formats, Some((dtypes.activations, dtypes.kv)))
+    let formats =
+        Quantization { experts: dtypes.experts.stored, rest: dtypes.weights.stored };
+    model_as_read(&system.model, &asked.facts, formats, Some((dtypes.stream, dtypes.kv)))
 }
 
 /// Every switch in force.
@@ -134,8 +135,10 @@ fn system(question: &Question) -> BTreeMap<Cow<'static, str>, Value> {
         (
             "dtypes",
             json!({
-                "weights": dtype(workload.dtypes.weights),
-                "activations": dtype(workload.dtypes.activations),
+                "experts": dtype(workload.dtypes.experts.stored),
+                "weights": dtype(workload.dtypes.weights.stored),
+                "activations": dtype(workload.dtypes.experts.computed),
+                "stream": dtype(workload.dtypes.stream),
                 "kv": dtype(workload.dtypes.kv),
                 "dispatch": dtype(workload.dtypes.dispatch),
                 "combine": dtype(workload.dtypes.combine),

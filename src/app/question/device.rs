@@ -146,9 +146,10 @@ fn read(value: &Value, catalog: &Catalog, violations: &Violations) -> Option<Dev
         let rate = |place: Located| place.number(RATE).map(FlopsPerSecond::new);
         let bf16 = rates.require("bf16").and_then(rate);
         let fp8 = rates.get("fp8").and_then(rate);
+        let fp4 = rates.get("fp4").and_then(rate);
         let fp32 = rates.get("fp32").and_then(rate);
         rates.finish();
-        Some(PeakRates { bf16: bf16?, fp8, fp32: fp32.or(bf16.map(|rate| rate / 2.0))? })
+        Some(PeakRates { bf16: bf16?, fp8, fp4, fp32: fp32.or(bf16.map(|rate| rate / 2.0))? })
     });
     fields.finish();
     let like = &catalog.device(STAND_IN).ok()?.value;

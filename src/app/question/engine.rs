@@ -1,7 +1,6 @@
 //! Kernel, backend and version of the engine of a question: known or refused, and what they do.
 
 use crate::wire::read::Violations;
-use moe_gps_core::comm::direction::MEASURED_DEVICES;
 use moe_gps_core::comm::exchange::Exchange;
 use moe_gps_core::engines::{self, backends, kernels};
 use moe_gps_core::hardware::Device;
@@ -51,7 +50,7 @@ pub(super) fn carried_over(system: &System) -> Option<String> {
         "dispatch and combine rest on {}'s all-to-all as measured on {} and carried over to {}: their \
          error band is widened, and they are priced at no more than NCCL takes for the same rows{}",
         found.measured.stack.name,
-        of(found.measured.nodes, MEASURED_DEVICES),
+        of(found.measured.nodes, found.measured.per_node),
         of(group.div_ceil(inside), inside),
         if found.is_bounded { ", which is less" } else { "" },
     ))

@@ -4,6 +4,7 @@
 mod device;
 mod digest;
 mod engine;
+mod formats;
 mod predictors;
 mod routing;
 mod system;
@@ -135,7 +136,7 @@ fn check(
     let device = system.cluster.device.name.clone();
     let mut warnings = routing.warnings(&named.model);
     warnings.extend(named.facts.warnings());
-    warnings.extend(system::format_warnings(asked, &system, named.facts.quantization));
+    warnings.extend(formats::warnings(asked, &system, named.facts.quantization));
     let mode = asked.rebalance.mode.unwrap_or(default.mode);
     warnings.extend(unused::unused(asked, (&system, serving.as_ref()), mode, method));
     warnings.extend(uneven_replicas(asked, &system));

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::wire::question::{self as wire, AskedPhase, IdOrObject};
+use crate::app::question::formats;
 use crate::wire::read::Violations;
 use crate::wire::violation::Violation;
 use moe_gps_core::catalog::{Catalog, UnknownId, names};
@@ -12,11 +13,9 @@ use moe_gps_core::formats::hf_config;
 use moe_gps_core::formats::model_toml::ModelSheet;
 use moe_gps_core::hardware::{Device, Link};
 use moe_gps_core::model::Model;
-use moe_gps_core::named::name_of;
 use moe_gps_core::serving::Serving;
 use moe_gps_core::system::{
-    Assumptions, Cluster, Dtype, Dtypes, Parallelism, Phase, Preset, Quantization, ServingEngine,
-    System, Workload,
+    Assumptions, Cluster, Dtypes, Parallelism, Phase, Quantization, ServingEngine, System, Workload,
 };
 use moe_gps_core::units::{BytesPerSecond, Seconds};
 
@@ -135,14 +134,14 @@ pub(super) fn system(
     let workload = asked.workload.as_ref().and_then(|workload| match workload.phase? {
         AskedPhase::Step(phase) => {
             of_phases(workload, violations, Some(phase));
-            Some((step(workload, phase, replicas, dtypes(workload, published), violations)?, None))
+            Some((step(workload, phase, replicas, formats::of(workload, published), violations)?, None))
         }
         AskedPhase::Serving => {
             of_phases(workload, violations, None);
             let kind = asked.engine.as_ref().and_then(|engine| engine.name);
             let kind = kind.unwrap_or(&engines::unnamed::ENGINE);
             let serving = serving(workload, kind, replicas, violations)?;
-            let last = serving.steps(dtypes(workload, published)).pop()?;
+            let last = serving.steps(formats::of(workload, published)).pop()?;
             Some((last.workload, Some(serving)))
         }
     });
@@ -157,7 +156,7 @@ pub(super) fn system(
         })
     });
     let (workload, serving) = workload?;
-    let system = System {
+    let mut system = System {
         model: named.model.clone(),
         cluster,
         parallelism: parallelism?,
@@ -165,6 +164,7 @@ pub(super) fn system(
         engine,
         assumptions,
     };
+    formats::settle(asked.workload.as_ref()?, &mut system, violations)?;
     Some((system, serving))
 }
 
@@ -280,83 +280,6 @@ fn link(
     }
 }
 
-/// Formats of weights as stated, else as published, else in 16 bits.
-fn quantization(asked: &wire::Workload, published: Option<Quantization>) -> Quantization {
-    let plain = asked.dtypes.weights.or(asked.dtype);
-    let left_out =
-        |of: fn(Quantization) -> Dtype| plain.or(published.map(of)).unwrap_or(Dtype::Bf16);
-    let parts = match asked.quantization {
-        Some(wire::Quantization::All(all)) => [Some(all), Some(all)],
-        Some(wire::Quantization::Apart(parts)) => [parts.experts, parts.rest],
-        None => [None, None],
-    };
-    Quantization {
-        experts: parts[0].unwrap_or_else(|| left_out(|published| published.experts)),
-        rest: parts[1].unwrap_or_else(|| left_out(|published| published.rest)),
-    }
-}
-
-/// What the user should know of the formats of weights: where they are not the checkpoint's, and
-/// where no law of theirs was fitted.
-pub(super) fn format_warnings(
-    asked: &wire::Question,
-    system: &System,
-    published: Option<Quantization>,
-) -> Vec<String> {
-    let Some(workload) = &asked.workload else { return Vec::new() };
-    let dtypes = system.workload.dtypes;
-    let parts = [("experts", dtypes.experts), ("the rest", dtypes.weights)];
-    let name = |dtype: Dtype| name_of(&Dtype::OF_WEIGHTS, &dtype);
-    let field = match () {
-        () if workload.quantization.is_some() => "quantization",
-        () if workload.dtypes.weights.is_some() => "dtypes/weights",
-        () => "dtype",
-    };
-    let mut warnings = Vec::new();
-    if let Some(published) = published {
-        // Scales of blocks are all that sets the two 8-bit formats apart.
-        let alike = |one: Dtype, other: Dtype| {
-            one.arithmetic(Dtype::Bf16) == other.arithmetic(Dtype::Bf16)
-                && (one.bytes() - other.bytes()).abs() < 0.01
-        };
-        let stored = [published.experts, published.rest];
-        if parts.iter().zip(stored).any(|((_, used), stored)| !alike(*used, stored)) {
-            warnings.push(format!(
-                "/workload/{field}: the published checkpoint has its experts in {} and the rest in \
-                 {}; {} and {} are stated and win",
-                name(published.experts),
-                name(published.rest),
-                name(dtypes.experts),
-                name(dtypes.weights),
-            ));
-        }
-    }
-    if system.assumptions.preset == Preset::Paper {
-        return warnings;
-    }
-    let device = &system.cluster.device;
-    let mut told = Vec::new();
-    for (part, format) in parts {
-        let unpacked = format.bytes() < Dtype::Fp8.bytes();
-        let widened = format.arithmetic(Dtype::Bf16) == Dtype::Fp8 && device.peak.fp8.is_none();
-        if (unpacked || widened) && !told.contains(&format) {
-            told.push(format);
-            let why = if unpacked {
-                format!("no product of {} weights was measured on {}", name(format), device.name)
-            } else {
-                format!("{} multiplies no 8-bit floats", device.name)
-            };
-            warnings.push(format!(
-                "/workload/{field}: {why}; {part} in {} are priced as weight-only: read in that \
-                 format, multiplied in {}",
-                name(format),
-                name(if unpacked { dtypes.activations } else { Dtype::Bf16 }),
-            ));
-        }
-    }
-    warnings
-}
-
 /// Notes fields of the workload that belong to other phases than `phase`, a server if there is none.
 fn of_phases(asked: &wire::Workload, violations: &Violations, phase: Option<Phase>) {
     let of_step = "prefill and decode";
@@ -416,20 +339,6 @@ fn serving(
         replicas: u64::from(replicas),
         scheduling: engine.scheduling,
     })
-}
-
-/// Number formats, one by one; weights have the published ones where nothing says which.
-fn dtypes(asked: &wire::Workload, published: Option<Quantization>) -> Dtypes {
-    let dtype = asked.dtype.unwrap_or(Dtype::Bf16);
-    let quantization = quantization(asked, published);
-    Dtypes {
-        weights: quantization.rest,
-        experts: quantization.experts,
-        activations: asked.dtypes.activations.unwrap_or(dtype),
-        kv: asked.dtypes.kv.unwrap_or(dtype),
-        dispatch: asked.dtypes.dispatch.unwrap_or(dtype),
-        combine: asked.dtypes.combine.unwrap_or(dtype),
-    }
 }
 
 /// What one step computes; `replicas` of attention have a prompt each where nothing says how many

@@ -5,7 +5,7 @@ use moe_gps_core::engines::defaults;
 use moe_gps_core::formats::device_toml;
 use moe_gps_core::question::RebalanceMode;
 use moe_gps_core::serving::Serving;
-use moe_gps_core::system::{Communication, Dtype, Phase, Preset, System};
+use moe_gps_core::system::{Communication, Phase, Preset, System};
 
 /// What is stated and changes nothing, and why.
 pub(super) fn unused(
@@ -82,7 +82,7 @@ pub(super) fn unused(
         return found;
     }
     let sent_otherwise = asked.workload.as_ref().is_some_and(|workload| {
-        workload.dtypes.dispatch.is_some_and(|sent| sent != workload.dtype.unwrap_or(Dtype::Bf16))
+        workload.dtypes.dispatch.is_some_and(|sent| sent != system.workload.dtypes.stream)
     });
     note(
         sent_otherwise && defaults::communication(system).pattern == Communication::Replicated,

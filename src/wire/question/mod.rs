@@ -53,6 +53,7 @@ pub const ASKED_PHASES: OneOf<AskedPhase> = OneOf(&AskedPhase::ALL);
 const DTYPES: Formats = Formats(&Dtype::ALL);
 /// The number formats of weights by name.
 const OF_WEIGHTS: Formats = Formats(&Dtype::OF_WEIGHTS);
+const OF_INPUTS: Formats = Formats(&Dtype::OF_INPUTS);
 /// Other spellings of number formats, as libraries and checkpoints have them.
 const SPELLINGS: [(&str, Dtype); 9] = [
     ("bfloat16", Dtype::Bf16),
@@ -355,14 +356,15 @@ object! {
         /// SGLang: `--chunked-prefill-size`
         /// TensorRT-LLM: `max_num_tokens` times the replicas
         pub max_batched_tokens: Option<u64> = optional(TOKENS),
-        /// Number format of everything.
+        /// Number format of the model: of everything where it has 16 or 32 bits, else short for
+        /// `quantization`, with the cache and everything between operators in 16 bits.
         /// Default: `bf16`
         /// Example: `"bf16"`
-        /// Changes: bytes and rates of everything that `dtypes` leaves out
+        /// Changes: bytes and rates of everything that `dtypes` and `quantization` leave out
         /// vLLM: `--dtype`
         /// SGLang: `--dtype`
         /// TensorRT-LLM: `dtype`
-        pub dtype: Option<Dtype> = optional(DTYPES),
+        pub dtype: Option<Dtype> = optional(OF_WEIGHTS),
         /// Number formats one by one.
         /// Default: all as `dtype`
         /// Changes: see below
@@ -422,7 +424,7 @@ impl Readable for Quantization {
 }
 
 object! {
-    /// Number formats of what is stored and sent.
+    /// Number formats of what is stored, multiplied and sent.
     #[derive(Copy)]
     pub struct Dtypes {
         /// Weights.
@@ -432,14 +434,14 @@ object! {
         /// vLLM: `--quantization`
         /// SGLang: `--quantization`
         /// TensorRT-LLM: the checkpoint
-        pub weights: Option<Dtype> = optional(DTYPES),
-        /// Activations.
-        /// Default: `dtype`
+        pub weights: Option<Dtype> = optional(OF_WEIGHTS),
+        /// What multiplies quantised weights: `fp8` for W8A8, `bf16` for weights alone (W8A16).
+        /// Default: 8-bit weights and nvfp4 their own format where the device has it, else 16 bits
         /// Example: `"bf16"`
-        /// Changes: attention, all-reduce, rows of tokens
-        pub activations: Option<Dtype> = optional(DTYPES),
+        /// Changes: the rate of products with quantised weights
+        pub activations: Option<Dtype> = optional(OF_INPUTS),
         /// Keys and values.
-        /// Default: `dtype`
+        /// Default: `dtype` where it has 16 or 32 bits, else `bf16`
         /// Example: `"fp8"`
         /// Changes: attention in decode, KV cache
         /// vLLM: `--kv-cache-dtype`
@@ -447,12 +449,12 @@ object! {
         /// TensorRT-LLM: `kv_cache_config.dtype`
         pub kv: Option<Dtype> = optional(DTYPES),
         /// Tokens on their way to the experts.
-        /// Default: `dtype`
+        /// Default: `fp8` where the engine's all-to-all quantises first, else as `kv`
         /// Example: `"fp8"`
         /// Changes: the term `dispatch_s`
         pub dispatch: Option<Dtype> = optional(DTYPES),
         /// Expert outputs on their way back.
-        /// Default: `dtype`
+        /// Default: `dtype` where it has 16 or 32 bits, else `bf16`
         /// Example: `"bf16"`
         /// Changes: the term `combine_s`
         pub combine: Option<Dtype> = optional(DTYPES),

@@ -104,7 +104,7 @@ const SCALED_BLOCK: u32 = 128;
 fn is_sharded(system: &System, n_shards: u32) -> bool {
     let width = system.model.experts.intermediate;
     let shard = width / n_shards.max(1);
-    let has_blocks = matches!(system.workload.dtypes.experts, Dtype::Fp8 | Dtype::Fp8Block);
+    let has_blocks = matches!(system.workload.dtypes.experts.stored, Dtype::Fp8 | Dtype::Fp8Block);
     n_shards == 1
         || (width.is_multiple_of(n_shards)
             && shard >= NARROWEST
@@ -189,7 +189,7 @@ mod tests {
         two_nodes.cluster.devices_per_node = 16;
         assert!(layouts(&two_nodes, &vllm::ENGINE).contains(&[16, 1, 1, 16]));
         two_nodes.model.experts.intermediate = 1408;
-        two_nodes.workload.dtypes.experts = Dtype::Fp8;
+        two_nodes.workload.dtypes.experts.stored = Dtype::Fp8;
         two_nodes.cluster.n_devices = 4;
         assert!(layouts(&two_nodes, &vllm::ENGINE).iter().all(|layout| layout[3] == 1));
     }

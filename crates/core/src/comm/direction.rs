@@ -2,7 +2,7 @@
 //!
 //! On the link a profile was measured on, the profile's [`DeepEpFit`] of the engine's
 //! builds in its order, of that mode, else of its first version; on any other link latency
-//! and bandwidth. Constants of nodes of eight devices that are asked of another group are
+//! and bandwidth. Constants of nodes of so many devices that are asked of another group are
 //! carried over: their band is that of a link nobody measured.
 
 use crate::comm::link::{UNMEASURED_BAND, latency_and_bandwidth};
@@ -30,9 +30,6 @@ pub(super) struct WayLaw {
     /// What was measured, where that was a group of another size.
     pub(super) carried: Option<DeepEpKey>,
 }
-
-/// Devices of every node on which an all-to-all was measured.
-pub const MEASURED_DEVICES: u32 = 8;
 
 impl WayLaw {
     /// Devices alone in their node have nobody to send to.
@@ -107,9 +104,11 @@ impl WayJob<'_> {
         let (key, fit) = [self.mode, self.mode.first_version()]
             .into_iter()
             .flat_map(|mode| self.engine.exchange_builds.iter().map(move |build| (*build, mode)))
-            .find_map(|(stack, mode)| nearest(profile, stack, mode, self.way, nodes))?;
+            .find_map(|(stack, mode)| {
+                nearest(profile, (stack, mode, self.way), nodes, self.per_node)
+            })?;
         let speed = link.bandwidth / nominal;
-        let alike = key.nodes == nodes && self.per_node == MEASURED_DEVICES;
+        let alike = key.nodes == nodes && self.per_node == key.per_node;
         let scaled = speed.ln().abs().min(1.0) * UNMEASURED_BAND;
         let widened = match (alike, scaled > 1e-9) {
             (true, false) => 0.0,
@@ -128,18 +127,19 @@ impl WayJob<'_> {
     }
 }
 
-/// The fit for the number of nodes, or for the nearest smaller one, then larger one.
+/// The fit for the number of nodes, or for the nearest smaller one, then larger one; among those of
+/// one number of nodes that of as many devices in each, or of the nearest smaller number, then larger.
 fn nearest<'a>(
     profile: &'a CommunicationProfile,
-    stack: &'static Engine,
-    mode: DeepEpMode,
-    way: Way,
+    (stack, mode, way): (&'static Engine, DeepEpMode, Way),
     nodes: u32,
+    per_node: u32,
 ) -> Option<(&'a DeepEpKey, &'a DeepEpFit)> {
-    let key = |nodes| DeepEpKey { stack, mode, way, nodes };
-    if nodes == 1 {
-        return profile.deep_ep.get_key_value(&key(1));
-    }
-    let below = profile.deep_ep.range(key(2)..=key(nodes)).next_back();
-    below.or_else(|| profile.deep_ep.range(key(nodes)..=key(u32::MAX)).next())
+    let of = |key: &DeepEpKey| {
+        // One node has no link between nodes, and is nobody's stand-in for several.
+        (key.stack, key.mode, key.way) == (stack, mode, way) && (key.nodes == 1) == (nodes == 1)
+    };
+    let apart = |measured: u32, asked: u32| (measured > asked, measured.abs_diff(asked));
+    let found = profile.deep_ep.iter().filter(|(key, _)| of(key));
+    found.min_by_key(|(key, _)| (apart(key.nodes, nodes), apart(key.per_node, per_node)))
 }

@@ -160,7 +160,7 @@ impl Exchange {
                 let link = slowest_link(system);
                 let at = |factor| {
                     paper::all_to_all(
-                        size(dtypes.activations),
+                        size(dtypes.stream),
                         group,
                         factor,
                         system.assumptions.k_comm,
@@ -303,7 +303,7 @@ fn routed(system: &System, tokens: f64, mode: DeepEpMode, balanced: ExchangeLoad
 fn routed_law(system: &System, tokens: f64, mode: DeepEpMode, way: Way) -> RoutedLaw {
     let cluster = &system.cluster;
     let dtype = match way {
-        Way::Dispatch => system.workload.dtypes.dispatch,
+        Way::Dispatch | Way::Prepare => system.workload.dtypes.dispatch,
         Way::Combine => system.workload.dtypes.combine,
     };
     let hidden = f64::from(system.model.expert_width());
@@ -312,12 +312,17 @@ fn routed_law(system: &System, tokens: f64, mode: DeepEpMode, way: Way) -> Route
     let inside = group.min(cluster.devices_per_node);
     let nodes = group.div_ceil(cluster.devices_per_node);
     let backend = system.engine.as_ref().and_then(|engine| engine.all2all_backend.as_deref());
-    let second = backend.is_some_and(|name| name.eq_ignore_ascii_case("deepep_v2"));
+    let is = |name: &str| backend.is_some_and(|backend| backend.eq_ignore_ascii_case(name));
     let job = WayJob {
         hidden,
         bytes: token_bytes(hidden, dtype),
         own: tokens / devices,
-        mode: if second { mode.second_version() } else { mode },
+        mode: match () {
+            () if is("deepep_v2") => mode.second_version(),
+            () if is("nvlinkonesided") => DeepEpMode::NvlinkOneSided,
+            () if is("nvlinktwosided") => DeepEpMode::NvlinkTwoSided,
+            () => mode,
+        },
         way,
         engine: system.engine_kind(),
         profile: cluster.device.collectives.as_deref(),
@@ -329,7 +334,7 @@ fn routed_law(system: &System, tokens: f64, mode: DeepEpMode, way: Way) -> Route
     let et = system.parallelism.expert_tensor;
     let sharded = (et > 1).then(|| {
         let operation = match way {
-            Way::Dispatch => Collective::AllGather,
+            Way::Dispatch | Way::Prepare => Collective::AllGather,
             Way::Combine => Collective::ReduceScatter,
         };
         (CollectiveLaw::new(cluster, job.engine, operation, et), Bytes::new(job.bytes))

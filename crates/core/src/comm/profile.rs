@@ -193,16 +193,22 @@ pub enum CollectiveKernel {
     VllmEager,
     /// TensorRT-LLM's all-reduce.
     TensorRtLlm,
+    /// SGLang's custom all-reduce, replayed in a CUDA graph.
+    Sglang,
+    /// The same called from the host, its launches included.
+    SglangEager,
 }
 
 impl CollectiveKernel {
     /// Every kernel with its name in profiles.
-    pub const ALL: [(Self, &'static str); 5] = [
+    pub const ALL: [(Self, &'static str); 7] = [
         (Self::Nccl, "nccl"),
         (Self::NcclOld, "nccl-2.23"),
         (Self::Vllm, "vllm"),
         (Self::VllmEager, "vllm-eager"),
         (Self::TensorRtLlm, "tensorrt-llm"),
+        (Self::Sglang, "sglang"),
+        (Self::SglangEager, "sglang-eager"),
     ];
 }
 
@@ -217,22 +223,31 @@ pub enum DeepEpMode {
     V2Normal,
     /// The second version's kernels for decode.
     V2LowLatency,
+    /// TensorRT-LLM's over NVLink, both sides taking part: one copy per distinct device, and what is
+    /// counted before.
+    NvlinkTwoSided,
+    /// The same, receivers alone reading.
+    NvlinkOneSided,
 }
 
 impl DeepEpMode {
     /// Every mode with its name in profiles.
-    pub const ALL: [(Self, &'static str); 4] = [
+    pub const ALL: [(Self, &'static str); 6] = [
         (Self::Normal, "normal"),
         (Self::LowLatency, "low_latency"),
         (Self::V2Normal, "v2_normal"),
         (Self::V2LowLatency, "v2_low_latency"),
+        (Self::NvlinkTwoSided, "nvlink_two_sided"),
+        (Self::NvlinkOneSided, "nvlink_one_sided"),
     ];
 
     /// The same mode of the first version.
     #[must_use]
     pub const fn first_version(self) -> Self {
         match self {
-            Self::Normal | Self::V2Normal => Self::Normal,
+            Self::Normal | Self::V2Normal | Self::NvlinkTwoSided | Self::NvlinkOneSided => {
+                Self::Normal
+            }
             Self::LowLatency | Self::V2LowLatency => Self::LowLatency,
         }
     }
@@ -247,19 +262,21 @@ impl DeepEpMode {
     }
 }
 
-/// The two ways of an exchange.
+/// The ways of an exchange.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Way {
     /// Tokens to experts.
     Dispatch,
     /// Outputs back.
     Combine,
+    /// What is counted before tokens are sent, where that is a step of its own.
+    Prepare,
 }
 
 impl Way {
-    /// Both with their names in profiles.
-    pub const ALL: [(Self, &'static str); 2] =
-        [(Self::Dispatch, "dispatch"), (Self::Combine, "combine")];
+    /// All with their names in profiles.
+    pub const ALL: [(Self, &'static str); 3] =
+        [(Self::Dispatch, "dispatch"), (Self::Combine, "combine"), (Self::Prepare, "prepare")];
 }
 
 /// A fitted dispatch or combine of a DeepEP-like library.
@@ -309,8 +326,10 @@ pub struct DeepEpKey {
     pub mode: DeepEpMode,
     /// Dispatch or combine.
     pub way: Way,
-    /// Nodes of eight devices.
+    /// Nodes.
     pub nodes: u32,
+    /// Devices of each.
+    pub per_node: u32,
 }
 
 /// The fitted communication constants of one device.

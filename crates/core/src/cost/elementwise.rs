@@ -24,9 +24,8 @@
 //! e 0 and r 1 ns on 4 TB/s with β 0.5: 2 + 2 + 8 MB/(2 TB/s) = 8 µs; one row at e 3 ns, s 2
 //! and r 0 (its 2 ns of bytes vanish): 2 + 3/3 = 3 µs.
 
-use crate::cost::band_for;
 use crate::cost::gemm::norm4;
-use crate::hardware::{Device, Fit};
+use crate::hardware::{Chosen, Device, Fit};
 use crate::price::{Basis, Price};
 use crate::system::Dtype;
 use crate::units::{Bytes, Seconds};
@@ -75,7 +74,7 @@ impl RowLaw {
     /// Binds constants to a device and a format of rows.
     #[must_use]
     pub fn bind(fit: &Fit<RowConstants>, device: &Device, rows: Dtype) -> Self {
-        let (band, basis) = band_for(fit.band, fit.basis, rows);
+        let chosen = Chosen { fit, own: rows != Dtype::Fp32 };
         Self {
             start: fit.constants.start.get(),
             per_element: fit.constants.per_element.get(),
@@ -83,8 +82,8 @@ impl RowLaw {
             per_row: fit.constants.per_row.get(),
             per_byte: 1.0 / (fit.constants.memory * device.bandwidth.get()),
             element: rows.bytes(),
-            band,
-            basis,
+            band: chosen.band(),
+            basis: chosen.basis(),
         }
     }
 

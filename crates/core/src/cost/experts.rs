@@ -36,10 +36,10 @@
 use std::iter::Sum;
 use std::ops::{Add, AddAssign};
 
-use crate::cost::{band_for, round_up};
-use crate::hardware::{Device, Fit};
+use crate::cost::round_up;
+use crate::hardware::{Chosen, Device};
 use crate::price::{Basis, Price};
-use crate::system::Dtype;
+use crate::system::{Dtype, Operands};
 use crate::units::{BytesPerSecond, Seconds};
 
 /// Block heights a kernel may choose from, at most; unused ones repeat the last.
@@ -83,10 +83,10 @@ pub struct ExpertShape {
     pub intermediate: f64,
     /// Three matrices instead of two.
     pub gated: bool,
-    /// Format of the weights.
-    pub weights: Dtype,
-    /// Format of the token rows.
-    pub activations: Dtype,
+    /// Formats of the weights and of what they are multiplied with.
+    pub operands: Operands,
+    /// Format of the token rows between products.
+    pub rows: Dtype,
 }
 
 /// The tokens a device's expert kernels walk over.
@@ -160,23 +160,23 @@ impl ExpertLaw {
     /// Binds constants to a device, a shape and the tokens in sight.
     #[must_use]
     pub fn bind(
-        fit: &Fit<ExpertConstants>,
+        chosen: &Chosen<ExpertConstants>,
         device: &Device,
         shape: &ExpertShape,
         seen: Seen,
     ) -> Self {
-        let c = &fit.constants;
+        let c = &chosen.fit.constants;
         let (h, i) = (shape.hidden, shape.intermediate);
         let (up, matrices) = if shape.gated { (2.0 * i, 3.0) } else { (i, 2.0) };
         let products = [(up, h), (h, i)];
         let multiprocessors = f64::from(device.multiprocessors);
-        let arithmetic = shape.weights.arithmetic(shape.activations);
-        let per_pair = 2.0 * multiprocessors / (c.compute * device.peak.of(arithmetic).get());
+        let Operands { stored, computed } = shape.operands;
+        let per_pair = 2.0 * multiprocessors / (c.compute * device.peak.of(computed).get());
         let bandwidth = device.bandwidth.get();
-        let row = shape.activations.bytes();
+        let row = shape.rows.bytes();
         let tile_time = c.block_rows.map(|m| {
             products.map(|(_, k)| {
-                let load = (m + COLUMNS) * k * shape.weights.bytes() / c.tile_load.get();
+                let load = (m + COLUMNS) * k * stored.bytes() / c.tile_load.get();
                 (m * COLUMNS * k * per_pair).max(load)
             })
         });
@@ -187,10 +187,9 @@ impl ExpertLaw {
             Seen::Group { tokens, pairs } => (tokens, if c.walks_all_pairs { pairs } else { 0.0 }),
         };
         let walks_group = foreign_pairs > 0.0;
-        let (band, basis) = band_for(fit.band, fit.basis, shape.weights);
         Self {
             start: c.start.get(),
-            weight_time: matrices * h * i * shape.weights.bytes() / (c.memory * bandwidth),
+            weight_time: matrices * h * i * stored.bytes() / (c.memory * bandwidth),
             row_time: (2.0 * h + up + i) * row / (c.memory * bandwidth),
             block_time: tile_time.map(|t| t[0] * tiles[0] + t[1] * tiles[1]),
             per_row: c.block_rows.map(f64::recip),
@@ -200,14 +199,14 @@ impl ExpertLaw {
             seen_time: foreign_pairs * moved
                 + c.seen_passes * seen_tokens * h * row / (c.row_memory * bandwidth),
             moved_time: if walks_group { 0.0 } else { moved },
-            band,
-            basis,
+            band: chosen.band(),
+            basis: chosen.basis(),
         }
     }
 
-    /// The same law with the trust of constants fitted in the very format of its weights.
-    pub(super) const fn trusted(self, band: f64, basis: Basis) -> Self {
-        Self { band, basis, ..self }
+    /// The same law with a band that reaches to that of `own`, which takes so many times as long.
+    pub(super) fn covering(self, own: &Self, slower: f64) -> Self {
+        Self { band: self.band.max(slower * (1.0 + own.band) - 1.0), ..self }
     }
 
     /// The same law where memory takes `memory` times as long, and arithmetic `compute` times:

@@ -9,16 +9,23 @@
 //! waves  = q·ceil(c/S) + (1−q)·max(1, c/S)
 //! tile   = max(2·bm·bn·(k/s) / (η·P/S), (bm+bn)·(k/s)·b / w) + o
 //! memory = bytes / (β·BW) + r·(n·k·b) / (n·k·b + L2)
-//! t      = t0 + ((waves·tile)⁴ + memory⁴)^¼ + [s > 1]·t_split
+//! input  = m·i + v·m·k·b_out/BW
+//! t      = t0 + input + ((waves·tile)⁴ + memory⁴)^¼ + [s > 1]·t_split
 //! ```
 //!
 //! minimised over the tile shapes and splits that libraries ship. Bytes are those of A,
-//! B and C once, plus the partial sums (fp32, written and read) of a split.
+//! B and C once, each in its own format, plus the partial sums (fp32, written and read) of a
+//! split.
 //!
 //! Some libraries do not take the fastest tile where k is short: from 200 rows on they
 //! keep, unsplit, the largest tile of which there are at least f·S, up to a depth of
 //! k0·min(1, (c/c0)⁴), but never take longer than the fastest tile does at that depth. One
 //! row is a product with a vector, without tiles: tv + memory where that is less.
+//!
+//! Where A is quantised first, i is what a row of it costs and v how often its elements are passed.
+//! A product of at most `few` rows may have a kernel of its own that takes no less than `t_few`.
+//! Benchmarks that launch from the host take no less than the host does: [`GemmLaw::timed_by_host`]
+//! says what they measure, and no question is priced with it.
 //!
 //! # Symbols
 //!
@@ -31,13 +38,13 @@
 //!
 //! # Validity
 //!
-//! m, n, k ≥ 1; fitted for 16-bit floats, 512 ≤ n, k ≤ 16384, 1 ≤ m ≤ 32768. Other
-//! formats use their own peak rate and bytes, with a wider band.
+//! m, n, k ≥ 1; fitted for 512 ≤ n, k ≤ 16384, 1 ≤ m ≤ 32768, format by format. A format that
+//! was not measured has its own peak rate and bytes, the constants of another one and a wider band.
 
-use crate::cost::{band_for, larger, round_up, smaller};
-use crate::hardware::{Device, Fit};
+use crate::cost::{larger, round_up, smaller};
+use crate::hardware::{Chosen, Device};
 use crate::price::{Basis, Price};
-use crate::system::Dtype;
+use crate::system::{Dtype, Operands};
 use crate::units::{BytesPerSecond, Seconds};
 
 /// Fitted constants of the GEMM law.
@@ -63,6 +70,28 @@ pub struct GemmConstants {
     pub vector_start: Seconds,
     /// How long the library keeps large tiles.
     pub keeps: KeptTiles,
+    /// What quantising a row of A costs, i.
+    pub input_row: Seconds,
+    /// Passes over A that quantise it, v.
+    pub input_passes: f64,
+    /// The kernel of few rows.
+    pub few: FewRows,
+    /// The least that a benchmark launching from its host takes; 0 where kernels were timed.
+    pub host: Seconds,
+}
+
+/// The kernel that a library takes for few rows of A.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FewRows {
+    /// Most rows it is taken for; 0 where there is none.
+    pub rows: f64,
+    /// The least it takes, `t_few`, or its host where the host was timed.
+    pub least: Seconds,
+}
+
+impl FewRows {
+    /// No such kernel.
+    pub const NONE: Self = Self { rows: 0.0, least: Seconds::ZERO };
 }
 
 /// Until when a library keeps its largest tile although a smaller one would be faster.
@@ -122,8 +151,13 @@ pub struct GemmLaw {
     per_byte: f64,
     per_multiprocessor: f64,
     l2: f64,
+    input_row: f64,
+    input_byte: f64,
+    few: FewRows,
+    host: f64,
     weight_bytes: f64,
-    activation_bytes: f64,
+    input_bytes: f64,
+    output_bytes: f64,
     band: f64,
     basis: Basis,
 }
@@ -137,20 +171,19 @@ struct Tiling {
 }
 
 impl GemmLaw {
-    /// Binds constants to a device and to the formats of B (`weights`) and A, C.
+    /// Binds constants to a device and to the formats of B (stored), A (computed) and C.
     #[must_use]
     pub fn bind(
-        fit: &Fit<GemmConstants>,
+        chosen: &Chosen<GemmConstants>,
         device: &Device,
-        weights: Dtype,
-        activations: Dtype,
+        operands: Operands,
+        output: Dtype,
     ) -> Self {
-        let c = &fit.constants;
+        let c = &chosen.fit.constants;
         let multiprocessors = f64::from(device.multiprocessors);
-        let (band, basis) = band_for(fit.band, fit.basis, weights);
-        let per_pair = 2.0 * multiprocessors
-            / (c.compute * device.peak.of(weights.arithmetic(activations)).get());
-        let per_loaded = weights.bytes() / c.tile_load.get();
+        let Operands { stored, computed } = operands;
+        let per_pair = 2.0 * multiprocessors / (c.compute * device.peak.of(computed).get());
+        let per_loaded = stored.bytes() / c.tile_load.get();
         Self {
             start: c.start.get(),
             per_depth: TILES.map(|(rows, columns)| {
@@ -165,10 +198,15 @@ impl GemmLaw {
             per_byte: 1.0 / (c.memory * device.bandwidth.get()),
             per_multiprocessor: 1.0 / multiprocessors,
             l2: device.l2.get(),
-            weight_bytes: weights.bytes(),
-            activation_bytes: activations.bytes(),
-            band,
-            basis,
+            input_row: c.input_row.get(),
+            input_byte: c.input_passes * output.bytes() / device.bandwidth.get(),
+            few: c.few,
+            host: c.host.get(),
+            weight_bytes: stored.bytes(),
+            input_bytes: computed.bytes(),
+            output_bytes: output.bytes(),
+            band: chosen.band(),
+            basis: chosen.basis(),
         }
     }
 
@@ -188,7 +226,18 @@ impl GemmLaw {
         } else if m >= KEPT_ROWS && k < self.keeps.depth {
             best = larger(best, self.kept(&tiling, m, n, k, base));
         }
-        Seconds::new(self.start + best)
+        let input = m * (self.input_row + k * self.input_byte);
+        let time = self.start + input + best;
+        let few = m <= self.few.rows && self.host <= 0.0;
+        Seconds::new(if few { larger(time, self.few.least.get()) } else { time })
+    }
+
+    /// What a benchmark measures that launches from its host: no less than the launch.
+    #[must_use]
+    pub fn timed_by_host(&self, m: f64, n: f64, k: f64) -> Seconds {
+        let least = if m <= self.few.rows { self.few.least } else { Seconds::new(self.host) };
+        let least = if self.host > 0.0 { least } else { Seconds::ZERO };
+        self.time(m, n, k).max(least)
     }
 
     /// How C of that size is cut, by tile shape.
@@ -208,7 +257,7 @@ impl GemmLaw {
     /// The time of moving A, B and C once.
     fn memory(&self, m: f64, n: f64, k: f64) -> f64 {
         let matrix = n * k * self.weight_bytes;
-        (matrix + (m * k + m * n) * self.activation_bytes) * self.per_byte
+        (matrix + m * k * self.input_bytes + m * n * self.output_bytes) * self.per_byte
             + self.ramp * matrix / (matrix + self.l2)
     }
 

@@ -3,8 +3,8 @@
 use crate::cost::attention::{DecodeConstants, PrefillConstants};
 use crate::cost::elementwise::{RowConstants, TopKConstants};
 use crate::cost::experts::ExpertConstants;
-use crate::cost::gemm::{GemmConstants, KeptTiles};
-use crate::hardware::{Device, Fit, PeakRates, Provenance, Stack};
+use crate::cost::gemm::{FewRows, GemmConstants, KeptTiles};
+use crate::hardware::{Device, Fit, Formats, PeakRates, Provenance, Stack};
 use crate::price::Basis;
 use crate::units::{Bytes, BytesPerSecond, FlopsPerSecond, Seconds};
 
@@ -26,6 +26,7 @@ pub fn device() -> Device {
         peak: PeakRates {
             bf16: FlopsPerSecond::new(1e15),
             fp8: Some(FlopsPerSecond::new(2e15)),
+            fp4: None,
             fp32: FlopsPerSecond::new(0.5e15),
         },
         multiprocessors: 125,
@@ -60,11 +61,18 @@ fn stack() -> Stack {
             ramp: us(6.0),
             vector_start: us(0.1),
             keeps: KeptTiles { from: 0.5, depth: 6000.0, full: 0.8 },
+            input_row: Seconds::ZERO,
+            input_passes: 0.0,
+            few: FewRows::NONE,
+            host: Seconds::ZERO,
         }),
         prefill: fit(PrefillConstants {
             start: us(8.0),
             compute: 0.6,
             memory: 0.8,
+            row_tile: 128.0,
+            window_blocks: 1.0,
+            softmax_width: 0.0,
             block_overhead: 1.0,
             tail: 0.5,
             sustained: 0.1,
@@ -91,6 +99,9 @@ fn stack() -> Stack {
             gather: us(1.0),
             split_context: 200.0,
             split_streams: 3.0,
+            head_tile: 1e9,
+            most_group: 1e9,
+            query_passes: 0.0,
         }),
         experts: fit(ExpertConstants {
             start: us(25.0),
@@ -104,7 +115,7 @@ fn stack() -> Stack {
             block_rows: [64.0, 128.0, 128.0],
             walks_all_pairs: false,
         }),
-        experts_fp8: None,
+        formats: Formats::default(),
         norm: rows(),
         activation: rows(),
         top_k: fit(TopKConstants { start: us(16.0), memory: 0.0125 }),

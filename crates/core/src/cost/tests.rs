@@ -11,17 +11,10 @@ use crate::cost::sample::device;
 use crate::cost::{Laws, expert_law, round_up};
 use crate::hardware::Device;
 use crate::price::Basis;
-use crate::system::{Dtype, Dtypes};
+use crate::system::{Dtype, Dtypes, Operands};
 use crate::units::{Bytes, BytesPerSecond, FlopsPerSecond};
 
-const BF16: Dtypes = Dtypes {
-    weights: Dtype::Bf16,
-    experts: Dtype::Bf16,
-    activations: Dtype::Bf16,
-    kv: Dtype::Bf16,
-    dispatch: Dtype::Bf16,
-    combine: Dtype::Bf16,
-};
+const BF16: Dtypes = Dtypes::all(Dtype::Bf16);
 
 fn laws(device: &Device) -> Laws {
     Laws::bind(device, &device.stacks[0], &BF16)
@@ -32,8 +25,8 @@ fn mixtral() -> ExpertShape {
         hidden: 4096.0,
         intermediate: 14336.0,
         gated: true,
-        weights: Dtype::Bf16,
-        activations: Dtype::Bf16,
+        operands: Operands::BF16,
+        rows: Dtype::Bf16,
     }
 }
 
@@ -62,9 +55,9 @@ fn all(device: &Device, tokens: f64, context: f64) -> [f64; 6] {
     let laws = laws(device);
     let experts = experts(device);
     [
-        laws.gemm.time(tokens, 4096.0, 14336.0).get(),
-        laws.attention.prefill(&heads(), &span(2.0, tokens, tokens)).get(),
-        laws.attention.decode(&heads(), &span(tokens, 1.0, context)).get(),
+        laws.gemm.own.time(tokens, 4096.0, 14336.0).get(),
+        laws.attention.own.prefill(&heads(), &span(2.0, tokens, tokens)).get(),
+        laws.attention.own.decode(&heads(), &span(tokens, 1.0, context)).get(),
         experts.time(experts.piece(tokens) + experts.piece(tokens / 3.0)).get(),
         laws.norm.norm(tokens, 4096.0).time.get(),
         laws.top_k.price(tokens, 64.0).time.get(),
@@ -164,7 +157,7 @@ fn nothing_to_do_costs_start_up_alone() {
 // + 6·134.2/184.2 = 4.37 µs)⁴)^¼
 #[test]
 fn a_large_product_is_waves_of_its_best_tile() {
-    let time = laws(&device()).gemm.time(8192.0, 8192.0, 8192.0).get();
+    let time = laws(&device()).gemm.own.time(8192.0, 8192.0, 8192.0).get();
     let tiles: f64 = 16.4456 * (83.886_08 + 1.4);
     let memory: f64 = 89.478_5 + 6.0 * 134.217_7 / 184.217_7;
     let expected = 1.5 + (tiles.powi(4) + memory.powi(4)).powf(0.25);
@@ -177,7 +170,7 @@ fn a_large_product_is_waves_of_its_best_tile() {
 // 125 parts, 500 · 0.859 MB: (14.317 + 2) · 4 = 65.266, 3 µs to merge; 1 µs to gather.
 #[test]
 fn decode_reads_the_cache_once() {
-    let time = laws(&device()).attention.decode(&heads(), &span(32.0, 1.0, 4096.0)).get();
+    let time = laws(&device()).attention.own.decode(&heads(), &span(32.0, 1.0, 4096.0)).get();
     let memory: f64 = 95.443_7 + 20.0 * 73.787 / 74.787 * 256.0 / 261.0;
     let expected = 8.0 + 3.0 + (memory.powi(8) + 65.266_2_f64.powi(8)).powf(0.125) + 1.0;
     assert_relative_eq!(time * 1e6, expected, max_relative = 1e-5);
@@ -191,7 +184,7 @@ fn decode_reads_the_cache_once() {
 #[test]
 fn short_contexts_and_many_streams_are_left_whole() {
     let decode = |heads: &Heads, sequences, context| {
-        laws(&device()).attention.decode(heads, &span(sequences, 1.0, context)).get() * 1e6
+        laws(&device()).attention.own.decode(heads, &span(sequences, 1.0, context)).get() * 1e6
     };
     let memory: f64 = 3.495_3 + 20.0 * 0.090_05 * 256.0 / 261.0;
     let whole = 8.0 + (memory.powi(8) + 9.072_f64.powi(8)).powf(0.125) + 1.0;
@@ -212,7 +205,7 @@ fn short_contexts_and_many_streams_are_left_whole() {
 #[test]
 fn one_row_has_a_kernel_of_its_own_and_large_tiles_are_kept() {
     let device = device();
-    let time = |m, n, k| laws(&device).gemm.time(m, n, k).get() * 1e6;
+    let time = |m, n, k| laws(&device).gemm.own.time(m, n, k).get() * 1e6;
     assert_relative_eq!(time(1.0, 4096.0, 4096.0), 11.4697, max_relative = 1e-5);
     let kept = (48.614_f64.powi(4) + 21.148_f64.powi(4)).powf(0.25);
     assert_relative_eq!(time(512.0, 8192.0, 4096.0), 1.5 + kept, max_relative = 1e-4);
@@ -220,12 +213,12 @@ fn one_row_has_a_kernel_of_its_own_and_large_tiles_are_kept() {
     let mut stack = free.stacks[0].clone();
     stack.gemm.constants.keeps = KeptTiles::NEVER;
     free.stacks = vec![stack].into();
-    let least = laws(&free).gemm.time(512.0, 8192.0, 4096.0).get() * 1e6;
+    let least = laws(&free).gemm.own.time(512.0, 8192.0, 4096.0).get() * 1e6;
     assert!(least < 1.5 + kept, "{least}");
     // Beyond the depth the fastest tile is taken, and nothing falls on the way.
     assert_relative_eq!(
         time(512.0, 8192.0, 8192.0),
-        laws(&free).gemm.time(512.0, 8192.0, 8192.0).get() * 1e6
+        laws(&free).gemm.own.time(512.0, 8192.0, 8192.0).get() * 1e6
     );
     let times: Vec<f64> = (1..80).map(|i| time(512.0, 8192.0, f64::from(i) * 100.0)).collect();
     assert!(times.windows(2).all(|pair| pair[0] <= pair[1]), "{times:?}");
@@ -236,7 +229,7 @@ fn one_row_has_a_kernel_of_its_own_and_large_tiles_are_kept() {
 #[test]
 fn a_long_context_is_read_by_many_multiprocessors() {
     let one = Heads { query: 8.0, kv: 1.0, ..heads() };
-    let time = laws(&device()).attention.decode(&one, &span(1.0, 1.0, 65_536.0)).get();
+    let time = laws(&device()).attention.own.decode(&one, &span(1.0, 1.0, 65_536.0)).get();
     let memory: f64 = 5.965_2 + 20.0 * 0.288_23 / 1.288_23 / 6.0;
     let expected = 8.0 + 3.0 + (memory.powi(8) + 15.981_0_f64.powi(8)).powf(0.125);
     assert_relative_eq!(time * 1e6, expected, max_relative = 1e-4);
@@ -246,7 +239,7 @@ fn a_long_context_is_read_by_many_multiprocessors() {
 // on top; 167.77 MB: 41.94 µs, 15.41 of ramp; 8192 tokens at 1 ns.
 #[test]
 fn prefill_computes_a_triangle_and_passes_its_operands() {
-    let time = laws(&device()).attention.prefill(&heads(), &span(2.0, 4096.0, 4096.0)).get();
+    let time = laws(&device()).attention.own.prefill(&heads(), &span(2.0, 4096.0, 4096.0)).get();
     let expected = 8.0 + 501.110 + 57.671 / 2.0 + 41.943 + 15.408 + 8.192;
     assert_relative_eq!(time * 1e6, expected, max_relative = 1e-4);
 }
@@ -255,9 +248,9 @@ fn prefill_computes_a_triangle_and_passes_its_operands() {
 fn a_window_bounds_both_phases() {
     let laws = laws(&device());
     let windowed = |new, context| Span { window: Some(1024.0), ..span(4.0, new, context) };
-    let decode = |context| laws.attention.decode(&heads(), &windowed(1.0, context));
+    let decode = |context| laws.attention.own.decode(&heads(), &windowed(1.0, context));
     assert_relative_eq!(decode(1024.0).get(), decode(32_768.0).get());
-    let prefill = |span: &Span| laws.attention.prefill(&heads(), span).get();
+    let prefill = |span: &Span| laws.attention.own.prefill(&heads(), span).get();
     assert!(prefill(&windowed(16_384.0, 16_384.0)) < 0.4 * prefill(&span(4.0, 16_384.0, 16_384.0)));
     assert_relative_eq!(prefill(&windowed(512.0, 512.0)), prefill(&span(4.0, 512.0, 512.0)));
 }
@@ -265,7 +258,7 @@ fn a_window_bounds_both_phases() {
 #[test]
 fn a_prompt_in_two_chunks_attends_to_as_many_blocks() {
     let laws = laws(&device());
-    let prefill = |new, context| laws.attention.prefill(&heads(), &span(64.0, new, context)).get();
+    let prefill = |new, context| laws.attention.own.prefill(&heads(), &span(64.0, new, context)).get();
     let whole = prefill(8192.0, 8192.0);
     let chunked = prefill(4096.0, 4096.0) + prefill(4096.0, 8192.0);
     assert!((chunked / whole - 1.0).abs() < 0.05, "{chunked} against {whole}");
@@ -299,7 +292,7 @@ fn each_active_expert_reads_its_weights_once() {
 #[test]
 fn narrower_numbers_are_faster_and_less_sure() {
     let device = device();
-    let fp8 = Dtypes { weights: Dtype::Fp8, experts: Dtype::Fp8, kv: Dtype::Fp8, ..BF16 };
+    let fp8 = Dtypes { stream: Dtype::Bf16, ..Dtypes::all(Dtype::Fp8) };
     let narrow = Laws::bind(&device, &device.stacks[0], &fp8);
     let (wide, narrow) =
         (laws(&device).gemm.price(16.0, 8192.0, 8192.0), narrow.gemm.price(16.0, 8192.0, 8192.0));
@@ -319,7 +312,7 @@ fn a_recurrent_predictor_costs_its_sequence_length() {
     assert!(lookup < ffn && ffn.get() < 30e-6);
     assert!((lookup.get() - 4.8e-6).abs() < 0.1e-6, "{lookup:?}");
     let products = [(128.0, 4096.0), (64.0, 128.0), (8.0, 64.0)]
-        .map(|(n, k)| laws.gemm.time(512.0, n, k).get());
+        .map(|(n, k)| laws.gemm.own.time(512.0, n, k).get());
     let passes = ffn.get() - products.iter().sum::<f64>();
     let two = laws.copy.pass(512.0, 128.0).time + laws.copy.pass(512.0, 64.0).time;
     assert!((passes - two.get()).abs() < 1e-15);
@@ -334,8 +327,8 @@ fn an_active_expert_of_deepseek_takes_what_was_measured_on_h20() {
         hidden: 7168.0,
         intermediate: 2048.0,
         gated: true,
-        weights: Dtype::Fp8,
-        activations: Dtype::Fp8,
+        operands: Operands::of(Dtype::Fp8, Dtype::Fp8),
+        rows: Dtype::Fp8,
     };
     let law = expert_law(device, &device.stacks[0], &shape, Seen::Routed);
     let active = |experts: u32| law.time((0..experts).map(|_| law.piece(2.0)).sum()).get();

@@ -7,8 +7,8 @@
 use std::collections::BTreeSet;
 
 use crate::engines::{Engine, LIST, sglang, tensorrt_llm, vllm};
-use crate::hardware::{Device, Stack};
-use crate::system::{Dtype, Phase, ServingEngine, System};
+use crate::hardware::{Device, Provenance, Stack, fit_for};
+use crate::system::{Dtype, Operands, Phase, ServingEngine, System};
 
 /// An engine's own word for a kernel.
 struct Word {
@@ -140,8 +140,9 @@ pub fn words_of(stack: &Stack) -> impl Iterator<Item = &'static str> {
 
 /// The kernels that the constants of a stack stand for, in any number format.
 pub fn kernels_of(stack: &Stack) -> impl Iterator<Item = &str> {
-    let measured = [Some(&stack.experts), stack.experts_fp8.as_ref()];
-    let measured = measured.into_iter().flatten().map(|fit| fit.provenance.kernel.as_str());
+    let others = stack.formats.experts.iter().map(|(_, fit)| fit);
+    let measured = std::iter::once(&stack.experts).chain(others);
+    let measured = measured.map(|fit| fit.provenance.kernel.as_str());
     stack.kernels.iter().map(String::as_str).chain(measured)
 }
 
@@ -155,16 +156,19 @@ fn is_automatic(name: &str) -> bool {
     name.eq_ignore_ascii_case("auto")
 }
 
-/// Whether the constants of `stack` for `weights` stand for `kernel`.
-fn stands_for(stack: &Stack, kernel: &str, weights: Dtype) -> bool {
-    let eight_bit = stack.experts_fp8.as_ref().filter(|_| weights == Dtype::Fp8);
-    let measured = eight_bit.unwrap_or(&stack.experts);
-    measured.provenance.kernel == kernel || stack.kernels.iter().any(|own| own == kernel)
+/// Whether the constants of `stack` for such operands stand for `kernel`.
+fn stands_for(stack: &Stack, kernel: &str, operands: Operands) -> bool {
+    measured_for(stack, operands).kernel == kernel || stack.kernels.iter().any(|own| own == kernel)
+}
+
+/// Where the constants of `stack` for experts of such operands come from.
+fn measured_for(stack: &Stack, operands: Operands) -> &Provenance {
+    &fit_for(&stack.experts, &stack.formats.experts, operands).fit.provenance
 }
 
 /// The stacks that price the kernel `name` in the question's phase and format, the nearest first.
 fn named_stacks<'a>(system: &'a System, name: &str) -> impl Iterator<Item = &'a Stack> {
-    let weights = expert_format(system);
+    let operands = system.workload.dtypes.experts;
     let own = [name];
     let kernels: Vec<String> = find(name)
         .map_or(&own[..], |word| word.kernels)
@@ -174,13 +178,8 @@ fn named_stacks<'a>(system: &'a System, name: &str) -> impl Iterator<Item = &'a 
         .collect();
     kernels.into_iter().flat_map(move |kernel| {
         let stacks = system.cluster.device.stacks.iter();
-        stacks.filter(move |stack| stands_for(stack, &kernel, weights))
+        stacks.filter(move |stack| stands_for(stack, &kernel, operands))
     })
-}
-
-/// The format in which a system multiplies its routed experts.
-fn expert_format(system: &System) -> Dtype {
-    system.workload.dtypes.experts.arithmetic(system.workload.dtypes.activations)
 }
 
 /// Whether `kernel` runs in the other phase only.
@@ -200,7 +199,7 @@ fn of_backend(system: &System, engine: &ServingEngine) -> Option<&'static str> {
         own.engine == engine.kind
             && backend.starts_with(own.backend)
             && own.phase == system.workload.phase
-            && own.weights == expert_format(system)
+            && own.weights == system.workload.dtypes.experts.computed
     })?;
     Some(own.kernel)
 }
@@ -248,14 +247,13 @@ impl Device {
 
 /// Where the constants come from that price the experts of a system by `stack`.
 #[must_use]
-pub fn priced_by<'a>(stack: &'a Stack, system: &System) -> &'a crate::hardware::Provenance {
-    let eight_bit = stack.experts_fp8.as_ref().filter(|_| expert_format(system) == Dtype::Fp8);
-    &eight_bit.unwrap_or(&stack.experts).provenance
+pub fn priced_by<'a>(stack: &'a Stack, system: &System) -> &'a Provenance {
+    measured_for(stack, system.workload.dtypes.experts)
 }
 
 /// Whether constants were measured with that version of that engine.
 #[must_use]
-pub fn measured_at(from: &crate::hardware::Provenance, engine: &Engine, version: &str) -> bool {
+pub fn measured_at(from: &Provenance, engine: &Engine, version: &str) -> bool {
     let asked = version.trim_start_matches('v');
     crate::engines::by_framework(&from.framework) == Some(engine)
         && from.version.split(',').any(|one| one.trim() == asked)
@@ -278,7 +276,7 @@ mod tests {
         asked.cluster.device =
             Catalog::embedded().unwrap().device("h200-sxm").unwrap().value.clone();
         asked.workload.phase = phase;
-        asked.workload.dtypes.experts = weights;
+        asked.workload.dtypes.experts = Operands::of(weights, weights);
         asked.engine = Some(ServingEngine {
             kind,
             version: None,

@@ -59,6 +59,10 @@ pub struct Engine {
     pub static_pool: Option<f64>,
     /// Number format of dispatched tokens where a measurement does not state it.
     pub dispatch_format: Dtype,
+    /// Formats of experts whose tokens its DeepEP backends send in 8 bits.
+    pub sends_8_bit: &'static [Dtype],
+    /// Formats whose weights it unpacks where a device does not multiply them.
+    pub unpacks: &'static [Dtype],
     /// Kernels of the routed experts, as device profiles name them: its default one, then
     /// those whose constants stand in for it.
     pub moe_kernels: &'static [&'static str],

@@ -33,6 +33,9 @@ pub static ENGINE: Engine = Engine {
     // --mem-fraction-static as its guide to large-scale expert parallelism sets it for prefill.
     static_pool: Some(0.85),
     dispatch_format: Dtype::Fp8,
+    // DeepEPMoE quantises before it dispatches; Marlin unpacks (as known, not read).
+    sends_8_bit: &[Dtype::Fp8, Dtype::Fp8Block],
+    unpacks: &[Dtype::Fp8, Dtype::Fp8Block, Dtype::Mxfp4, Dtype::Int4],
     // Nobody measured its Triton kernel; it descends from vLLM's.
     moe_kernels: &["sglang_fused_moe_triton", "vllm_triton", "vllm_fused_moe"],
     // Static dispatch prefers a replica on the same device, then node.

@@ -22,6 +22,7 @@ pub static ENGINE: Engine = Engine {
     backends: &[
         ("allgather", BackendPattern::GATHERED),
         ("nvlinkonesided", BackendPattern::NORMAL),
+        ("nvlinktwosided", BackendPattern::NORMAL),
         ("deepep", BackendPattern::ByPhase),
         ("deepeplowlatency", BackendPattern::LOW_LATENCY),
     ],
@@ -31,6 +32,9 @@ pub static ENGINE: Engine = Engine {
     exchange_builds: &[&ENGINE, &sglang::ENGINE],
     static_pool: None,
     dispatch_format: Dtype::Bf16,
+    // Weight-only experts are W4A16 (as known, not read); mxfp4 on Hopper is in its tables.
+    sends_8_bit: &[],
+    unpacks: &[Dtype::Mxfp4, Dtype::Int4],
     moe_kernels: &["moe_torch_flow_cutlass", "moe_torch_flow"],
     replica_split: ReplicaSplit::Hashed,
     // layer_updates_per_iter 0: the map of the YAML file stays.

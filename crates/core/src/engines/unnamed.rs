@@ -27,6 +27,9 @@ pub static ENGINE: Engine = Engine {
     exchange_builds: &[&sglang::ENGINE],
     static_pool: None,
     dispatch_format: Dtype::Bf16,
+    // Whatever some engine unpacks.
+    sends_8_bit: &[],
+    unpacks: &[Dtype::Fp8, Dtype::Fp8Block, Dtype::Nvfp4, Dtype::Mxfp4, Dtype::Int4],
     // The first stack of a device answers.
     moe_kernels: &[],
     replica_split: ReplicaSplit::Hashed,

@@ -35,6 +35,10 @@ pub static ENGINE: Engine = Engine {
     exchange_builds: &[&ENGINE, &sglang::ENGINE],
     static_pool: None,
     dispatch_format: Dtype::Bf16,
+    // DeepEP's prepare-and-finalize quantises blocks before it dispatches; Marlin unpacks (as known,
+    // not read).
+    sends_8_bit: &[Dtype::Fp8Block],
+    unpacks: &[Dtype::Fp8, Dtype::Fp8Block, Dtype::Nvfp4, Dtype::Mxfp4, Dtype::Int4],
     moe_kernels: &["vllm_triton", "vllm_fused_moe"],
     // A Knuth hash of the token picks the replica.
     replica_split: ReplicaSplit::Hashed,

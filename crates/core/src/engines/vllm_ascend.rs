@@ -27,6 +27,9 @@ pub static ENGINE: Engine = Engine {
     exchange_builds: &[&ENGINE, &sglang::ENGINE],
     static_pool: None,
     dispatch_format: Dtype::Bf16,
+    // W4A16 (as known, not read).
+    sends_8_bit: &[],
+    unpacks: &[Dtype::Int4],
     // No device with its own kernel is in the catalog; vLLM's stands in.
     moe_kernels: &["ascend_grouped_matmul", "vllm_triton", "vllm_fused_moe"],
     replica_split: ReplicaSplit::Hashed,

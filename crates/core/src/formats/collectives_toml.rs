@@ -54,6 +54,8 @@ struct DeepEpTable {
     mode: String,
     way: String,
     nodes: u32,
+    /// Absent where they have eight.
+    devices_per_node: Option<u32>,
     floor_s: f64,
     floor_per_hidden_s: f64,
     overlap: f64,
@@ -170,11 +172,14 @@ impl FitTable {
 impl DeepEpTable {
     fn key(&self) -> Result<DeepEpKey, CollectivesError> {
         at_least("nodes", f64::from(self.nodes), 1.0, "1 or more")?;
+        let per_node = self.devices_per_node.unwrap_or(8);
+        at_least("devices_per_node", f64::from(per_node), 1.0, "1 or more")?;
         Ok(DeepEpKey {
             stack: named("stack", &self.stack, &engines::names())?,
             mode: named("mode", &self.mode, &DeepEpMode::ALL)?,
             way: named("way", &self.way, &Way::ALL)?,
             nodes: self.nodes,
+            per_node,
         })
     }
 

@@ -215,7 +215,7 @@ pub fn expert_bytes(system: &System) -> Bytes {
 
 fn bytes_of_expert(system: &System, counts: &ParameterCounts) -> Bytes {
     let shared_by = f64::from(system.parallelism.expert_tensor);
-    Bytes::new(bytes_of_one_expert(counts, system.workload.dtypes.experts) / shared_by)
+    Bytes::new(bytes_of_one_expert(counts, system.workload.dtypes.experts.stored) / shared_by)
 }
 
 /// Bytes of one whole routed expert; its biases keep 16 bits.
@@ -230,7 +230,7 @@ fn weights(system: &System, counts: &ParameterCounts) -> Bytes {
     let model = &system.model;
     let Parallelism { attention_tensor, pipeline, .. } = system.parallelism;
     let (tp, pp) = (f64::from(attention_tensor), f64::from(pipeline));
-    let matrices = system.workload.dtypes.weights.bytes();
+    let matrices = system.workload.dtypes.weights.stored.bytes();
     // Routers, norms and embeddings are not quantised below 16 bits.
     let small = matrices.max(Dtype::Bf16.bytes());
     let layers = f64::from(model.layers());

@@ -1,7 +1,9 @@
 //! Attention of a layer with its projections and norms, and the dense blocks, on one device.
 
 use crate::cost::Laws;
-use crate::cost::attention::{Heads, Span};
+use crate::cost::attention::{AttentionLaw, Heads, Span};
+use crate::cost::latent::LatentWidths;
+use crate::cost::narrowed::Narrowed;
 use crate::model::{Attention, Index, Mixer, Mixing, Reach};
 use crate::price::{Basis, Price};
 use crate::system::{Dtype, Phase, System};
@@ -125,19 +127,25 @@ impl Part<'_> {
             cached: width / self.system.workload.dtypes.kv.bytes(),
         };
         let share = 1.0 / f64::from(index.ratio);
-        Price { basis: Basis::Roofline, ..self.kernel(|_| heads, None, share) }
+        Price { basis: Basis::Roofline, ..self.kernel(&self.laws.attention, |_| heads, None, share) }
     }
 
     /// The kernel of such heads in a phase, of a context of which a share is kept.
-    fn kernel(&self, heads: impl Fn(Phase) -> Heads, window: Option<f64>, share: f64) -> Price {
+    fn kernel(
+        &self,
+        law: &Narrowed<AttentionLaw>,
+        heads: impl Fn(Phase) -> Heads,
+        window: Option<f64>,
+        share: f64,
+    ) -> Price {
         let workload = &self.system.workload;
         let price = |phase, sequences: f64, tokens: f64, context: u64| {
             let new = tokens / sequences;
             let context = (context as f64 * share).max(new);
             let span = Span { sequences, new, context, window };
             match phase {
-                Phase::Prefill => self.laws.attention.price_prefill(&heads(phase), &span),
-                Phase::Decode => self.laws.attention.price_decode(&heads(phase), &span),
+                Phase::Prefill => law.price_prefill(&heads(phase), &span),
+                Phase::Decode => law.price_decode(&heads(phase), &span),
             }
         };
         let Self { tokens, sequences, beside, .. } = *self;
@@ -159,33 +167,16 @@ impl Part<'_> {
         let kv_heads = (f64::from(shape.kv_heads()) / tensor).max(1.0).ceil();
         let qk = f64::from(shape.qk_head_dim());
         let v = f64::from(shape.v_head_dim());
+        let latent = latent_widths(shape, d);
 
         let mut prices = vec![laws.norm.norm(tokens, d), laws.norm.norm(tokens, d)];
         match shape {
             Attention::Grouped { .. } => {
                 prices.push(laws.gemm.price(tokens, heads * qk + kv_heads * (qk + v), d));
             }
-            Attention::Latent {
-                q_lora_rank,
-                kv_lora_rank,
-                qk_rope_head_dim,
-                qk_nope_head_dim,
-                ..
-            } => {
-                let rank = f64::from(*kv_lora_rank);
-                let rope = f64::from(*qk_rope_head_dim);
-                let nope = f64::from(*qk_nope_head_dim);
-                match q_lora_rank {
-                    Some(q_rank) => {
-                        let q_rank = f64::from(*q_rank);
-                        prices.push(laws.gemm.price(tokens, q_rank + rank + rope, d));
-                        prices.push(laws.gemm.price(tokens, heads * qk, q_rank));
-                    }
-                    None => prices.push(laws.gemm.price(tokens, heads * qk + rank + rope, d)),
-                }
-                // Keys and values are expanded in prefill; in decode the expansion is absorbed
-                // into queries and outputs, the same product over the new tokens.
-                prices.push(laws.gemm.price(tokens, heads * (nope + v), rank));
+            Attention::Latent { .. } => {
+                let phase = self.system.workload.phase;
+                prices.extend(latent.iter().flat_map(|of| of.around(laws, phase, tokens, heads)));
             }
             Attention::Shared { q_lora_rank, o_groups, o_lora_rank, .. } => {
                 let rank = f64::from(*q_lora_rank);
@@ -196,32 +187,21 @@ impl Part<'_> {
                 prices.push(laws.gemm.price(tokens, d, out));
             }
         }
-        if !matches!(shape, Attention::Shared { .. }) {
+        if matches!(shape, Attention::Grouped { .. }) {
             prices.push(laws.gemm.price(tokens, d, heads * v));
         }
 
         let of_phase = |phase| match shape {
-            Attention::Grouped { .. } => {
-                Heads { query: heads, kv: kv_heads, qk_width: qk, v_width: v, cached: qk + v }
-            }
-            Attention::Latent { kv_lora_rank, qk_rope_head_dim, .. } => {
-                let (rank, rope) = (f64::from(*kv_lora_rank), f64::from(*qk_rope_head_dim));
-                let cached = rank + rope;
-                match phase {
-                    // One shared latent stream serves every head.
-                    Phase::Decode => {
-                        Heads { query: heads, kv: 1.0, qk_width: cached, v_width: rank, cached }
-                    }
-                    Phase::Prefill => {
-                        Heads { query: heads, kv: heads, qk_width: qk, v_width: v, cached }
-                    }
-                }
-            }
+            Attention::Grouped { .. } | Attention::Latent { .. } => latent.map_or(
+                Heads { query: heads, kv: kv_heads, qk_width: qk, v_width: v, cached: qk + v },
+                |widths| widths.heads(heads, phase),
+            ),
             Attention::Shared { .. } => {
                 Heads { query: heads, kv: 1.0, qk_width: qk, v_width: v, cached: qk }
             }
         };
-        let kernel = |window| self.kernel(of_phase, window, 1.0);
+        let law = if latent.is_some() { &laws.latent } else { &laws.attention };
+        let kernel = |window| self.kernel(law, of_phase, window, 1.0);
         let layers = f64::from(model.attention_layers.max(1));
         let reach = match reach {
             Reach::All => None,
@@ -244,6 +224,23 @@ impl Part<'_> {
         }
         sum(&prices)
     }
+}
+
+/// The widths of latent attention in a model of width `d`.
+fn latent_widths(shape: &Attention, d: f64) -> Option<LatentWidths> {
+    let Attention::Latent { q_lora_rank, kv_lora_rank, qk_rope_head_dim, qk_nope_head_dim, .. } =
+        *shape
+    else {
+        return None;
+    };
+    Some(LatentWidths {
+        hidden: d,
+        query_rank: q_lora_rank.map(f64::from),
+        rank: f64::from(kv_lora_rank),
+        rope: f64::from(qk_rope_head_dim),
+        nope: f64::from(qk_nope_head_dim),
+        value: f64::from(shape.v_head_dim()),
+    })
 }
 
 /// A dense feed-forward block of that width on one device; nothing at width 0.

@@ -15,9 +15,10 @@ use crate::comm::collectives::CollectiveLaw;
 use crate::comm::profile::Collective;
 use crate::comm::{exchange::Exchange, load::ExchangeLoad};
 use crate::cost::experts::{ExpertLaw, ExpertShape, ExpertWork, Seen};
-use crate::cost::{Laws, expert_law, launches};
+use crate::cost::{Laws, launches, narrowed_expert_law};
 use crate::engines::{self, kernels};
 use crate::hardware::{Device, Stack};
+use crate::model::Experts;
 use crate::price::{Basis, Price};
 use crate::pricing::attention_block::{attention_block, dense_block, sum};
 use crate::pricing::device_load::DeviceLoad;
@@ -134,8 +135,10 @@ impl LayerCosts {
             if kernels::is_of_a_backend(stack) {
                 return false;
             }
-            let ships = |kernel: &String| engine.moe_kernels.contains(&kernel.as_str());
-            engine.moe_kernels.is_empty() || stack.kernels.iter().any(ships)
+            let ships = |kernel: &String| {
+                engine.moe_kernels.is_empty() || engine.moe_kernels.contains(&kernel.as_str())
+            };
+            stack.kernels.iter().any(ships)
         };
         let others = device.stacks.iter().filter(|stack| Some(&stack.name) != taken);
         let tokens = system.workload.tokens_per_step as f64;
@@ -188,10 +191,12 @@ impl LayerCosts {
             intermediate: f64::from(experts.intermediate)
                 / f64::from(system.parallelism.expert_tensor),
             gated: experts.gated,
-            weights: dtypes.experts,
-            activations: dtypes.activations,
+            operands: dtypes.experts,
+            rows: dtypes.stream,
         };
-        let expert = expert_law(device, stack, &shape, seen);
+        let mean = part * f64::from(experts.top_k) / f64::from(experts.routed);
+        let per_device = experts.routed.div_ceil(system.parallelism.expert_parallel);
+        let expert = narrowed_expert_law(device, stack, &shape, seen, (mean, per_device));
         let exchange = Exchange::for_tokens(system, pattern, part);
 
         let beside = system.busiest_decoding() as f64 / halves;
@@ -200,7 +205,7 @@ impl LayerCosts {
         let tensor = system.parallelism.attention_tensor;
         let mut all_reduce =
             CollectiveLaw::new(&system.cluster, engine, Collective::AllReduce, tensor)
-                .price(Bytes::new(local * d * dtypes.activations.bytes()));
+                .price(Bytes::new(local * d * dtypes.stream.bytes()));
         // Every block that mixes tokens ends in one.
         let mixing = f64::from(model.mixing_blocks()) / f64::from(model.layers().max(1));
         all_reduce.time = all_reduce.time * mixing;
@@ -236,8 +241,6 @@ impl LayerCosts {
             let stated = |time| Price { time, band: 0.0, basis: Basis::Measured };
             attention = stated(measured.attention);
             all_reduce = stated(measured.all_reduce);
-            let mean = part * f64::from(experts.top_k) / f64::from(experts.routed);
-            let per_device = experts.routed.div_ceil(system.parallelism.expert_parallel);
             let work: ExpertWork = (0..per_device).map(|_| expert.piece(mean)).sum();
             expert_scale = measured.expert_ffn_balanced / expert.time(work);
             measured_balanced = Some((mean, per_device));
@@ -296,6 +299,26 @@ impl LayerCosts {
                 Overlap::None
             },
         }
+    }
+
+    /// The terms of a layer whose `experts` are chosen equally often, `per_device` of them on a device.
+    ///
+    /// Of E experts `T` tokens reach E·(1 − (1 − k/E)ᵀ), each of which then has T·k over that many.
+    #[must_use]
+    pub fn at_even_loads(&self, experts: &Experts, per_device: f64) -> Terms {
+        let (all, chosen) = (f64::from(experts.routed), f64::from(experts.top_k));
+        let tokens = self.tokens / self.halves;
+        let reached = 1.0 - (1.0 - chosen / all).max(0.0).powf(tokens);
+        let each = tokens * chosen / (all * reached).max(1.0);
+        let active = (per_device * reached).max(1.0);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few hundred")]
+        let whole = active.floor() as usize;
+        let works = std::iter::repeat_n(self.experts.piece(each), whole).sum::<ExpertWork>();
+        let rest = active - active.floor();
+        let one = self.device_ffn(works);
+        let next = self.device_ffn(works + self.experts.piece(each));
+        let ffn = one + (next - one) * rest;
+        self.terms(&self.with_exchange(ffn, &self.exchange.balanced()))
     }
 
     /// Whether placement changes dispatch and combine.

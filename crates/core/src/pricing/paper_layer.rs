@@ -29,7 +29,7 @@ pub(crate) fn paper_layer(question: &Question) -> (PaperLayer, Seconds) {
     let n = f64::from(n_devices);
     let tokens = workload.tokens_per_step as f64;
     let d = f64::from(model.hidden_size);
-    let element = workload.dtypes.activations.bytes();
+    let element = workload.dtypes.stream.bytes();
     let law = ClosedForm { element, ..A100_80GB }.with_start(LLMCOMPASS_GEMM_LAUNCH);
     let activations = Bytes::new(tokens * d * element);
     let link = &system.cluster.link;

@@ -58,7 +58,7 @@ impl Reads {
         let inner = f64::from(system.model.experts.intermediate)
             / f64::from(system.parallelism.expert_tensor);
         let up = if system.model.experts.gated { 2.0 * inner } else { inner };
-        let rows = (2.0 * hidden + up + inner) * system.workload.dtypes.activations.bytes();
+        let rows = (2.0 * hidden + up + inner) * system.workload.dtypes.stream.bytes();
         Self { row_share: rows / expert_bytes(system).get() }
     }
 

@@ -302,6 +302,8 @@ mod tests {
             line: 2,
             device: "d".to_owned(),
             software: Software::default(),
+            format: String::new(),
+            operands: moe_gps_core::system::Operands::BF16,
             op: Op::AllReduce,
             subset: Subset::of_size(size),
             case: Case::Collective {

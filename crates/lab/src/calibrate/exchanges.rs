@@ -15,13 +15,10 @@ use crate::calibrate::evidence::{ByVersion, Evidence, LeftOut, measured_most};
 use crate::calibrate::fit::four_digits;
 use crate::calibrate::held_out::{folds, held_out};
 use crate::calibrate::shrinkage::{Point, Relatives};
-use crate::validate::exchange::{PER_NODE, experts};
+use crate::validate::exchange::{key, received};
 use crate::validate::measured::{Case, ExchangeCase, Measured};
 use moe_gps_core::comm::direction::token_bytes;
-use moe_gps_core::comm::load::ExchangeLoad;
-use moe_gps_core::comm::profile::{
-    Congestion, Curve, DeepEpFit, DeepEpKey, DeepEpMode, Fitted, Ramp, Way,
-};
+use moe_gps_core::comm::profile::{Congestion, Curve, DeepEpFit, DeepEpKey, Fitted, Ramp, Way};
 use moe_gps_core::system::Dtype;
 use moe_gps_core::units::{Bytes, BytesPerSecond, Seconds};
 
@@ -54,8 +51,7 @@ pub fn fit(
     let mut builds: BTreeMap<DeepEpKey, ByVersion<Sent>> = BTreeMap::new();
     for at in at.iter().copied() {
         let Case::Exchange(case) = &rows[at].case else { continue };
-        let key =
-            DeepEpKey { stack: case.engine, mode: case.mode, way: case.way, nodes: case.nodes };
+        let key = key(case);
         let of = builds.entry(key).or_default().entry(&rows[at].software).or_default();
         of.push(Sent::new(at, case, rows[at].time));
     }
@@ -117,16 +113,9 @@ struct Sent {
 
 impl Sent {
     fn new(row: usize, case: &ExchangeCase, time: Seconds) -> Self {
-        let devices = PER_NODE * case.nodes;
         let own = f64::from(case.tokens_per_device);
-        let load =
-            ExchangeLoad::balanced(&experts(case), devices, case.nodes, own * f64::from(devices));
-        let received = match (case.mode.first_version(), case.nodes) {
-            (DeepEpMode::Normal, 1) => load.tokens,
-            (DeepEpMode::Normal, _) => load.node_tokens / f64::from(PER_NODE),
-            _ => load.pairs,
-        };
-        let dtype = if case.way == Way::Dispatch { case.dispatch } else { Dtype::Bf16 };
+        let received = received(case);
+        let dtype = if case.way == Way::Combine { case.combine } else { case.dispatch };
         let hidden = f64::from(case.hidden);
         let shape = [case.hidden, case.top_k, case.experts, u32::from(case.dispatch == Dtype::Fp8)];
         let token = token_bytes(hidden, dtype);

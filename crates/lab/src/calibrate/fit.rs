@@ -47,17 +47,17 @@ pub enum NotFitted {
 /// Fits a law, starting from the constants of `start`.
 pub fn fit(
     family: Family,
+    free: &[&Parameter],
     samples: &[Sample],
     device: &Device,
     start: &Stack,
 ) -> Result<Fitted, NotFitted> {
-    let free = family.free(samples.len());
     let constants = free.len();
     if samples.len() <= constants {
         return Err(NotFitted::TooFew { rows: samples.len(), constants });
     }
     let stack = family
-        .variants(start)
+        .variants(samples, start)
         .iter()
         .flat_map(|variant| starts(free, variant).into_iter().map(|x| (variant.clone(), x)))
         .map(|(variant, x)| search(family, free, samples, device, (&variant, &x)))
@@ -65,12 +65,12 @@ pub fn fit(
         .map_or_else(|| start.clone(), |(stack, _)| stack);
     let predicted = family.times(samples, device, &stack);
     let errors = relative(samples, &predicted);
-    let held_out = unseen(family, samples, device, &stack);
+    let held_out = unseen(family, free, samples, device, &stack);
     Ok(Fitted { stack, errors, held_out })
 }
 
 /// Fixed starting points: the constants as they are, and every other one halved or doubled.
-fn starts(free: &[Parameter], stack: &Stack) -> Vec<Vec<f64>> {
+fn starts(free: &[&Parameter], stack: &Stack) -> Vec<Vec<f64>> {
     let logs = logs(free, stack);
     let turned = |sign: f64| -> Vec<f64> {
         let ln2 = std::f64::consts::LN_2;
@@ -80,12 +80,12 @@ fn starts(free: &[Parameter], stack: &Stack) -> Vec<Vec<f64>> {
     vec![logs.clone(), turned(1.0), turned(-1.0)]
 }
 
-fn logs(free: &[Parameter], stack: &Stack) -> Vec<f64> {
+fn logs(free: &[&Parameter], stack: &Stack) -> Vec<f64> {
     free.iter().map(|p| (p.get)(stack).clamp(p.low, p.high).ln()).collect()
 }
 
 /// A stack with constants from logarithms, within bounds and rounded to four digits.
-fn with(free: &[Parameter], stack: &Stack, logs: &[f64]) -> Stack {
+fn with(free: &[&Parameter], stack: &Stack, logs: &[f64]) -> Stack {
     let mut stack = stack.clone();
     for (parameter, x) in free.iter().zip(logs) {
         (parameter.set)(&mut stack, x.exp().clamp(parameter.low, parameter.high));
@@ -96,7 +96,7 @@ fn with(free: &[Parameter], stack: &Stack, logs: &[f64]) -> Stack {
 /// The best stack from one starting point, and its loss.
 fn search(
     family: Family,
-    free: &[Parameter],
+    free: &[&Parameter],
     samples: &[Sample],
     device: &Device,
     (stack, start): (&Stack, &[f64]),
@@ -138,8 +138,13 @@ fn relative(samples: &[Sample], predicted: &[f64]) -> Vec<f64> {
 }
 
 /// Errors of every row under a fit that had not seen its shape.
-fn unseen(family: Family, samples: &[Sample], device: &Device, start: &Stack) -> Option<Vec<f64>> {
-    let free = family.free(samples.len());
+fn unseen(
+    family: Family,
+    free: &[&Parameter],
+    samples: &[Sample],
+    device: &Device,
+    start: &Stack,
+) -> Option<Vec<f64>> {
     let shapes: Vec<_> = samples.iter().map(|sample| family.shape(sample.row)).collect();
     held_out(
         samples,
@@ -166,6 +171,7 @@ mod tests {
     use crate::validate::errors::Errors;
     use crate::validate::measured::{Case, Launch, Measured, Op, Software, Subset};
     use moe_gps_core::cost::sample;
+    use moe_gps_core::system::Operands;
     use moe_gps_core::units::Seconds;
 
     fn product(m: f64, n: f64, k: f64) -> Measured {
@@ -173,6 +179,8 @@ mod tests {
             line: 2,
             device: "sample".to_owned(),
             software: Software::default(),
+            format: String::new(),
+            operands: Operands::BF16,
             op: Op::Gemm,
             subset: Subset::All,
             case: Case::Gemm { m, n, k },
@@ -200,6 +208,10 @@ mod tests {
         rows
     }
 
+    fn free(samples: &[Sample]) -> Vec<&'static Parameter> {
+        Family::Gemm.free(samples)
+    }
+
     #[test]
     fn times_made_by_a_law_give_its_constants_back() {
         let device = sample::device();
@@ -210,7 +222,7 @@ mod tests {
         let rows = measured(&truth);
         let samples: Vec<Sample> =
             rows.iter().map(|row| Sample { row, draws: Vec::new() }).collect();
-        let fitted = fit(Family::Gemm, &samples, &device, &device.stacks[0]).unwrap();
+        let fitted = fit(Family::Gemm, &free(&samples), &samples, &device, &device.stacks[0]).unwrap();
         let found = &fitted.stack.gemm.constants;
         let mean = |errors: &[f64]| Errors::of(errors).unwrap().mean;
         assert!(mean(&fitted.errors) < 0.005, "{:?}", fitted.errors);
@@ -226,7 +238,7 @@ mod tests {
         let rows = measured(&device.stacks[0]);
         let samples: Vec<Sample> =
             rows[..8].iter().map(|row| Sample { row, draws: Vec::new() }).collect();
-        let refused = fit(Family::Gemm, &samples, &device, &device.stacks[0]).unwrap_err();
+        let refused = fit(Family::Gemm, &free(&samples), &samples, &device, &device.stacks[0]).unwrap_err();
         assert_eq!(refused.to_string(), "8 rows cannot decide 8 constants: measure at least 9");
     }
 

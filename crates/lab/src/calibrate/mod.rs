@@ -19,6 +19,7 @@ pub mod collectives;
 pub mod evidence;
 pub mod exchanges;
 pub mod fit;
+mod floors;
 mod held_out;
 pub mod parameters;
 pub mod profile;

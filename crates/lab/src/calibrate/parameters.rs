@@ -1,11 +1,14 @@
 //! What is free in every law of one device, and between which bounds.
+//!
+//! Constants of a number format, and of latent attention, are fitted in the place of the 16-bit ones
+//! of a stack that has no others: the laws then take them for whatever format is asked.
 
-use crate::validate::measured::{Case, Loads, Measured};
+use crate::validate::measured::{Case, Loads, Measured, Op};
 use crate::validate::{compute, experts};
 use moe_gps_core::cost::Laws;
 use moe_gps_core::cost::gemm::KeptTiles;
 use moe_gps_core::hardware::{Device, Stack};
-use moe_gps_core::system::Dtype;
+use moe_gps_core::system::{Operands, Phase};
 use moe_gps_core::units::{Bytes, BytesPerSecond, Seconds};
 
 /// A law with constants of its own.
@@ -17,10 +20,16 @@ pub enum Family {
     Prefill,
     /// Attention of one new token per sequence.
     Decode,
-    /// Routed experts with 16-bit weights.
+    /// The kernel of latent attention over whole prompts.
+    LatentPrefill,
+    /// The kernel of latent attention of one new token per sequence.
+    LatentDecode,
+    /// The module around the former.
+    LatentPrefillBlock,
+    /// The module around the latter.
+    LatentDecodeBlock,
+    /// Routed experts.
     Experts,
-    /// Routed experts with 8-bit weights.
-    ExpertsFp8,
     /// Norms.
     Norm,
     /// Gated activations.
@@ -90,6 +99,25 @@ macro_rules! parameters {
     };
 }
 
+/// Constants of a module around latent attention, the only ones of such a list that a fit has.
+macro_rules! of_modules {
+    ($constant:ident, $list:ident: $($field:ident $name:literal $low:literal $high:literal;)*) => {
+        static $constant: &[Parameter] = &[$(Parameter {
+            name: $name,
+            low: $low,
+            high: $high,
+            get: |stack| {
+                stack.formats.$list.first().map_or(0.0, |(_, fit)| fit.constants.$field.number())
+            },
+            set: |stack, value| {
+                for (_, fit) in &mut stack.formats.$list {
+                    fit.constants.$field = Number::from_number(value);
+                }
+            },
+        }),*];
+    };
+}
+
 // Bounds are physical where there are such (a share is at most 1), else far from every
 // constant of the shipped devices.
 parameters!(GEMM, gemm:
@@ -98,24 +126,32 @@ parameters!(GEMM, gemm:
     memory "memory" 0.01 1.0;
     tile_load "tile_load_bytes_per_s" 1e8 1e13;
     tile_overhead "tile_overhead_s" 1e-9 1e-4;
-    split "split_s" 1e-9 1e-4;
+    split "split_s" 1e-9 1e-2;
     quantisation "quantisation" 1e-4 1.0;
     ramp "ramp_s" 1e-9 1e-3;
     vector_start "vector_start_s" 1e-8 1e-3;
     keeps.from "keep_from" 0.05 4.0;
     keeps.depth "keep_depth" 1.0 1e5;
     keeps.full "keep_full" 0.05 4.0;
+    input_row "input_row_s" 1e-13 1e-6;
+    input_passes "input_passes" 1e-4 100.0;
+    few.rows "few_rows" 0.5 64.0;
+    few.least "few_least_s" 1e-8 1e-2;
+    host "host_s" 1e-9 1e-2;
 );
 parameters!(PREFILL, prefill:
     start "start_s" 1e-8 1e-3;
     compute "compute" 0.01 1.0;
     memory "memory" 0.01 5.0;
     block_overhead "block_overhead" 1e-4 100.0;
+    softmax_width "softmax_width" 1e-2 1e3;
+    window_blocks "window_blocks" 1e-2 10.0;
     kv_passes "kv_passes" 1e-3 50.0;
     ramp "ramp_s" 1e-9 1e-3;
     tail "tail" 1e-4 1.0;
     sustained "sustained" 1e-4 10.0;
     per_token "per_token_s" 1e-13 1e-6;
+    row_tile "row_tile" 1.0 128.0;
 );
 parameters!(DECODE, decode:
     start "start_s" 1e-8 1e-3;
@@ -136,6 +172,9 @@ parameters!(DECODE, decode:
     gather "gather_s" 1e-9 1e-4;
     split_context "split_context_tokens" 16.0 1e5;
     split_streams "split_streams" 0.1 64.0;
+    query_passes "query_passes" 1e-3 100.0;
+    head_tile "head_tile" 1.0 1e9;
+    most_group "most_group" 1.0 1e9;
 );
 parameters!(EXPERTS, experts:
     start "start_s" 1e-8 1e-2;
@@ -168,14 +207,30 @@ parameters!(COPY, copy:
     memory "memory" 0.01 1.0;
 );
 
+of_modules!(PREFILL_BLOCK, latent_prefill_block:
+    start "start_s" 1e-8 1e-3;
+    passes "passes" 1e-3 100.0;
+    quantise_start "quantise_start_s" 1e-8 1e-3;
+    quantise_passes "quantise_passes" 1e-3 100.0;
+);
+of_modules!(DECODE_BLOCK, latent_decode_block:
+    start "start_s" 1e-8 1e-3;
+    passes "passes" 1e-3 100.0;
+    quantise_start "quantise_start_s" 1e-8 1e-3;
+    quantise_passes "quantise_passes" 1e-3 100.0;
+);
+
 impl Family {
     /// Every law.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 12] = [
         Self::Gemm,
         Self::Prefill,
         Self::Decode,
+        Self::LatentPrefill,
+        Self::LatentDecode,
+        Self::LatentPrefillBlock,
+        Self::LatentDecodeBlock,
         Self::Experts,
-        Self::ExpertsFp8,
         Self::Norm,
         Self::Activation,
         Self::TopK,
@@ -187,10 +242,15 @@ impl Family {
     pub fn of(row: &Measured) -> Option<Self> {
         Some(match &row.case {
             Case::Gemm { .. } => Self::Gemm,
+            Case::Prefill(..) if row.op == Op::LatentAttentionPrefill => Self::LatentPrefill,
+            Case::Decode(..) if row.op == Op::LatentAttentionDecode => Self::LatentDecode,
             Case::Prefill(..) => Self::Prefill,
             Case::Decode(..) => Self::Decode,
+            Case::LatentBlock(case) => match case.phase {
+                Phase::Prefill => Self::LatentPrefillBlock,
+                Phase::Decode => Self::LatentDecodeBlock,
+            },
             Case::Experts(case) if case.looped => return None,
-            Case::Experts(case) if case.weights == Dtype::Fp8 => Self::ExpertsFp8,
             Case::Experts(_) => Self::Experts,
             Case::Norm { .. } => Self::Norm,
             Case::GatedActivation { .. } => Self::Activation,
@@ -207,8 +267,11 @@ impl Family {
             Self::Gemm => "gemm",
             Self::Prefill => "prefill",
             Self::Decode => "decode",
+            Self::LatentPrefill => "latent_prefill",
+            Self::LatentDecode => "latent_decode",
+            Self::LatentPrefillBlock => "latent_prefill_block",
+            Self::LatentDecodeBlock => "latent_decode_block",
             Self::Experts => "experts",
-            Self::ExpertsFp8 => "experts_fp8",
             Self::Norm => "norm",
             Self::Activation => "activation",
             Self::TopK => "top_k",
@@ -216,16 +279,26 @@ impl Family {
         }
     }
 
+    /// The kernel inside a module of latent attention.
+    #[must_use]
+    pub const fn kernel(self) -> Option<Self> {
+        match self {
+            Self::LatentPrefillBlock => Some(Self::LatentPrefill),
+            Self::LatentDecodeBlock => Some(Self::LatentDecode),
+            _ => None,
+        }
+    }
+
     /// Every constant that can be free in it, those first that any measurement needs.
-    ///
-    /// 8-bit experts have the constants of the 16-bit ones, at their own rate.
     #[must_use]
     pub fn parameters(self) -> &'static [Parameter] {
         match self {
             Self::Gemm => GEMM,
-            Self::Prefill => PREFILL,
-            Self::Decode => DECODE,
-            Self::Experts | Self::ExpertsFp8 => EXPERTS,
+            Self::Prefill | Self::LatentPrefill => PREFILL,
+            Self::Decode | Self::LatentDecode => DECODE,
+            Self::LatentPrefillBlock => PREFILL_BLOCK,
+            Self::LatentDecodeBlock => DECODE_BLOCK,
+            Self::Experts => EXPERTS,
             Self::Norm => NORM,
             Self::Activation => ACTIVATION,
             Self::TopK => TOP_K,
@@ -233,44 +306,115 @@ impl Family {
         }
     }
 
-    /// What so many measurements decide: with few of them the finer constants are kept.
+    /// What the measurements decide: with few of them the finer constants are kept, and those that
+    /// none of them speaks of.
     #[must_use]
-    pub fn free(self, rows: usize) -> &'static [Parameter] {
+    pub fn free(self, samples: &[Sample]) -> Vec<&'static Parameter> {
         let all = self.parameters();
         let first = match self {
-            Self::Gemm | Self::Decode => 8,
-            Self::Prefill => 6,
-            Self::Experts | Self::ExpertsFp8 => 7,
+            Self::Gemm | Self::Decode | Self::LatentDecode => 8,
+            Self::Prefill | Self::LatentPrefill => 6,
+            Self::Experts => 7,
             Self::Norm => 3,
-            Self::Activation | Self::TopK | Self::Copy => all.len(),
+            Self::LatentPrefillBlock
+            | Self::LatentDecodeBlock
+            | Self::Activation
+            | Self::TopK
+            | Self::Copy => all.len(),
         };
         let each = if self == Self::Norm { 3 } else { ROWS_PER_CONSTANT };
-        if rows < each * all.len() { &all[..first] } else { all }
+        let decided = if samples.len() < each * all.len() { &all[..first] } else { all };
+        let quantised = samples.iter().any(|sample| !sample.row.operands.computed.is_wide());
+        let speaks = |parameter: &&'static Parameter| match parameter.name {
+            "input_row_s" | "input_passes" => quantised,
+            "softmax_width" => has_several_widths(samples),
+            // Found among the measurements, not searched for.
+            "window_blocks" => samples.iter().any(has_window),
+            "few_rows" | "few_least_s" | "host_s" | "head_tile" | "most_group" | "row_tile" => false,
+            _ => true,
+        };
+        let finer = all[first..].iter().filter(|_| samples.len() >= each * first);
+        let finer = finer.filter(|parameter| matches!(parameter.name, "input_row_s" | "input_passes"));
+        let more: Vec<_> = if decided.len() == first { finer.collect() } else { Vec::new() };
+        decided.iter().chain(more).filter(speaks).collect()
     }
 
-    /// Starting points that differ in what a search cannot change or would not find: block
-    /// heights, and whether a library keeps large tiles.
+    /// Starting points that differ in what a search cannot change or would not find: block heights,
+    /// tiles of heads, whether a library keeps large tiles, splits products or quantises first.
     #[must_use]
-    pub fn variants(self, stack: &Stack) -> Vec<Stack> {
+    pub fn variants(self, samples: &[Sample], stack: &Stack) -> Vec<Stack> {
         let mut variants = vec![stack.clone()];
-        if self == Self::Gemm && stack.gemm.constants.keeps == KeptTiles::NEVER {
-            let mut variant = stack.clone();
-            variant.gemm.constants.keeps = KeptTiles { from: 0.5, depth: 8000.0, full: 0.7 };
-            variant.gemm.constants.vector_start = Seconds::new(3e-6);
-            variants.push(variant);
-        }
-        if matches!(self, Self::Experts | Self::ExpertsFp8) {
-            for heights in [[64.0, 128.0, 128.0], [16.0, 64.0, 128.0], [128.0, 256.0, 256.0]] {
-                if heights
-                    .iter()
-                    .zip(stack.experts.constants.block_rows)
-                    .any(|(a, b)| (a - b).abs() > 0.5)
-                {
-                    let mut variant = stack.clone();
-                    variant.experts.constants.block_rows = heights;
-                    variants.push(variant);
+        let mut also = |change: &dyn Fn(&mut Stack)| {
+            let mut changed = variants.clone();
+            changed.iter_mut().for_each(change);
+            variants.extend(changed);
+        };
+        match self {
+            Self::Gemm => {
+                if stack.gemm.constants.keeps == KeptTiles::NEVER {
+                    also(&|stack| {
+                        stack.gemm.constants.keeps =
+                            KeptTiles { from: 0.5, depth: 8000.0, full: 0.7 };
+                        stack.gemm.constants.vector_start = Seconds::new(3e-6);
+                    });
+                }
+                if samples.iter().any(|sample| !sample.row.operands.computed.is_wide()) {
+                    also(&|stack| stack.gemm.constants.split = Seconds::new(1e-3));
+                    let timed = variants.iter_mut();
+                    for stack in timed.filter(|of| of.gemm.constants.host <= Seconds::ZERO) {
+                        let constants = &mut stack.gemm.constants;
+                        constants.input_row = constants.input_row.max(Seconds::new(1e-9));
+                        constants.input_passes = constants.input_passes.max(0.5);
+                    }
                 }
             }
+            Self::Prefill | Self::LatentPrefill => {
+                if has_several_widths(samples) {
+                    for stack in &mut variants {
+                        let constants = &mut stack.prefill.constants;
+                        constants.softmax_width = constants.softmax_width.max(60.0);
+                    }
+                }
+                let whole = variants.clone();
+                for tokens in [64.0, 16.0] {
+                    variants.extend(whole.iter().cloned().map(|mut stack| {
+                        stack.prefill.constants.row_tile = tokens;
+                        stack
+                    }));
+                }
+            }
+            Self::Decode | Self::LatentDecode => {
+                for stack in &mut variants {
+                    let constants = &mut stack.decode.constants;
+                    constants.query_passes = constants.query_passes.max(1.0);
+                    constants.head_tile = WHOLE_GROUP;
+                    constants.most_group = WHOLE_GROUP;
+                }
+                for (heads, group) in [(16.0, WHOLE_GROUP), (64.0, WHOLE_GROUP), (16.0, 32.0)] {
+                    let mut tiled = stack.clone();
+                    tiled.decode.constants.query_passes = 1.0;
+                    tiled.decode.constants.head_tile = heads;
+                    tiled.decode.constants.most_group = group;
+                    variants.push(tiled);
+                }
+            }
+            // A kernel inside a module: streams that wait for parts, or for memory alone.
+            Self::LatentDecodeBlock => also(&|stack| {
+                let constants = &mut stack.decode.constants;
+                constants.part_overhead = Seconds::new(1e-8);
+                constants.part_load = BytesPerSecond::new(1e13);
+                constants.merge = Seconds::new(1e-8);
+            }),
+            Self::Experts => {
+                for heights in [[64.0, 128.0, 128.0], [16.0, 64.0, 128.0], [128.0, 256.0, 256.0]] {
+                    let mut variant = stack.clone();
+                    variant.experts.constants.block_rows = heights;
+                    if variant.experts.constants != stack.experts.constants {
+                        variants.push(variant);
+                    }
+                }
+            }
+            _ => {}
         }
         variants
     }
@@ -280,9 +424,10 @@ impl Family {
     pub fn shape(self, row: &Measured) -> Vec<u64> {
         let numbers: Vec<f64> = match &row.case {
             Case::Gemm { n, k, .. } => vec![*n, *k],
-            Case::Prefill(heads, _) | Case::Decode(heads, _) => {
-                vec![heads.query, heads.kv, heads.qk_width]
+            Case::Prefill(heads, span) | Case::Decode(heads, span) => {
+                vec![heads.query, heads.kv, heads.qk_width, span.window.unwrap_or(0.0)]
             }
+            Case::LatentBlock(case) => vec![case.heads],
             Case::Experts(case) => {
                 let local = match &case.loads {
                     Loads::Counts { tokens, .. } => tokens.len() as f64,
@@ -303,19 +448,44 @@ impl Family {
     /// The times of some measurements under a stack, by the laws that answer questions.
     #[must_use]
     pub fn times(self, samples: &[Sample], device: &Device, stack: &Stack) -> Vec<f64> {
-        let laws = Laws::bind(device, stack, &compute::BF16);
+        let mut bound: Vec<([Operands; 2], Laws)> = Vec::new();
+        let mut time = |row: &Measured| {
+            let formats = [row.operands, compute::projections(row)];
+            let at = bound.iter().position(|(of, _)| *of == formats).unwrap_or_else(|| {
+                bound.push((formats, Laws::bind(device, stack, &compute::dtypes(row))));
+                bound.len() - 1
+            });
+            compute::time(row, &bound[at].1).map_or(f64::NAN, Seconds::get)
+        };
         samples
             .iter()
             .map(|sample| match &sample.row.case {
                 Case::Experts(case) => {
-                    let law = experts::law_of(case, device, stack);
+                    let law = experts::law_of(case, sample.row.operands, device, stack);
                     experts::mean_time(&law, &sample.draws).get()
                 }
-                case => compute::time(case, &laws).map_or(f64::NAN, Seconds::get),
+                _ => time(sample.row),
             })
             .collect()
     }
 }
+
+/// Whether attention was measured over heads of several widths.
+fn has_several_widths(samples: &[Sample]) -> bool {
+    let mut widths = samples.iter().filter_map(|sample| match &sample.row.case {
+        Case::Prefill(heads, _) => Some(heads.qk_width.to_bits()),
+        _ => None,
+    });
+    let first = widths.next();
+    widths.any(|width| Some(width) != first)
+}
+
+fn has_window(sample: &Sample) -> bool {
+    matches!(&sample.row.case, Case::Prefill(_, span) if span.window.is_some())
+}
+
+/// A tile of heads that no group exceeds.
+const WHOLE_GROUP: f64 = 1e9;
 
 /// A measurement with the loads its experts had, draw by draw.
 #[derive(Debug, Clone)]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::calibrate::evidence::{Evidence, LeftOut};
-use crate::calibrate::profile::{Calibration, calibrate};
+use crate::calibrate::profile::{Calibration, Set, calibrate};
 use crate::calibrate::write::{Heading, with_fitted};
 use crate::measurements::read;
 use crate::validate::measured::Measured;
@@ -18,6 +18,7 @@ use moe_gps_core::formats::catalog_entry::{CatalogEntry, CatalogFileError, docum
 use moe_gps_core::formats::device_toml;
 use moe_gps_core::hardware::Device;
 use moe_gps_core::named::name_of;
+use moe_gps_core::system::Operands;
 
 pub use crate::validate::errors::Errors;
 
@@ -208,12 +209,20 @@ fn file_of(path: &Path) -> Result<(CatalogEntry<Device>, Value), CalibrateError>
     Ok((entry, document(&text).map_err(wrong)?.value))
 }
 
+/// A law's name, with its number format where that is not the usual one.
+fn law_name(set: &Set) -> String {
+    if set.operands == Operands::BF16 {
+        return set.family.name().to_owned();
+    }
+    format!("{} {}", set.family.name(), set.operands.name())
+}
+
 /// Everything that was fitted, with its law, its software and what it rests on.
 fn all(fitted: &Calibration) -> impl Iterator<Item = (String, String, &Evidence)> {
     let laws = fitted
         .sets
         .iter()
-        .map(|set| (set.family.name().to_owned(), set.software.label(), &set.evidence));
+        .map(|set| (law_name(set), set.software.label(), &set.evidence));
     let collectives = fitted.collectives.iter().map(|((kernel, operation, devices), (_, why))| {
         (
             format!("{} x{devices}", name_of(&Collective::ALL, operation)),

@@ -1,5 +1,7 @@
 //! A device's catalog file with fitted constants added to those of another file.
 
+use std::collections::BTreeMap;
+
 use serde_json::Value;
 use toml::{Table, Value as Toml};
 
@@ -12,6 +14,7 @@ use moe_gps_core::engines::unnamed;
 use moe_gps_core::formats::catalog_entry::CatalogFileError;
 use moe_gps_core::formats::device_toml::{self, refuse};
 use moe_gps_core::hardware::Device;
+use moe_gps_core::system::Operands;
 
 /// What a new file says of itself.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,7 +40,7 @@ pub fn with_fitted(
     let mut file = Table::try_from(base).map_err(|error| refuse(error.to_string()))?;
     file.insert("id".to_owned(), heading.id.clone().into());
     file.insert("name".to_owned(), heading.name.clone().into());
-    let sections: Vec<Table> = fitted.sets.iter().map(|set| section(&file, set, heading)).collect();
+    let sections: Vec<Table> = fitted.sets.iter().map(|set| section(set, heading)).collect();
     for (set, section) in fitted.sets.iter().zip(sections) {
         let sets = file
             .entry(section_of(set.family))
@@ -60,20 +63,29 @@ pub fn with_fitted(
 const fn section_of(family: Family) -> &'static str {
     match family {
         Family::Norm | Family::Activation | Family::Copy => "rows",
-        Family::ExpertsFp8 => "experts",
+        Family::LatentPrefill => "prefill",
+        Family::LatentDecode => "decode",
+        Family::LatentPrefillBlock | Family::LatentDecodeBlock => "block",
         other => other.name(),
     }
 }
 
-/// A name for a set: its software, and the law where a section holds several.
+/// A name for a set: its software, the law where a section holds several, and the number format.
 fn set_name(set: &Set) -> String {
-    let software = slug(&set.software.label());
-    match set.family {
-        Family::Norm | Family::Activation | Family::Copy | Family::ExpertsFp8 => {
-            format!("{software}-{}", set.family.name())
-        }
-        _ => software,
+    let mut name = slug(&set.software.label());
+    if section_of(set.family) != set.family.name() {
+        name = format!("{name}-{}", set.family.name());
     }
+    if set.operands != Operands::BF16 {
+        name = format!("{name}-{}", slug(&set.operands.name()));
+    }
+    name
+}
+
+/// Whether a stack names a set by its number format, not as its 16-bit one.
+fn is_of_a_format(set: &Set) -> bool {
+    let latent = section_of(set.family) != set.family.name() && section_of(set.family) != "rows";
+    latent || set.operands != Operands::BF16
 }
 
 /// A name in small letters, digits and hyphens.
@@ -82,7 +94,7 @@ fn slug(name: &str) -> String {
     parts.map(str::to_lowercase).collect::<Vec<_>>().join("-")
 }
 
-fn section(file: &Table, set: &Set, heading: &Heading) -> Table {
+fn section(set: &Set, heading: &Heading) -> Table {
     let or_none = |text: &str| if text.is_empty() { "none" } else { text }.to_owned();
     let mut section = Table::new();
     section.insert("framework".to_owned(), set.software.framework.clone().into());
@@ -100,33 +112,25 @@ fn section(file: &Table, set: &Set, heading: &Heading) -> Table {
     }
     section.insert("band".to_owned(), rounded(set.band()));
     section.insert("basis".to_owned(), "fitted".into());
-    section.insert("constants".to_owned(), Toml::Table(constants(file, set)));
+    section.insert("constants".to_owned(), Toml::Table(constants(set)));
     section
 }
 
-/// The constants a fit started from, with those it has changed.
-fn constants(file: &Table, set: &Set) -> Table {
-    let stack = &set.stack;
-    let mut constants = started_from(file, set).unwrap_or_default();
-    for parameter in set.family.free(set.evidence.rows.len()) {
-        constants.insert(parameter.name.to_owned(), Toml::Float((parameter.get)(stack)));
-    }
-    if matches!(set.family, Family::Experts | Family::ExpertsFp8) {
-        let rows = stack.experts.constants.block_rows.map(Toml::Float).to_vec();
+/// The constants of a set: what is not finite is absent, as what has no kernel of its own.
+fn constants(set: &Set) -> Table {
+    let parameters = set.family.parameters().iter();
+    let values = parameters.map(|parameter| (parameter.name, (parameter.get)(&set.stack)));
+    let mut constants: Table = values
+        .filter(|(_, value)| value.is_finite())
+        .map(|(name, value)| (name.to_owned(), Toml::Float(value)))
+        .collect();
+    if set.family == Family::Experts {
+        let experts = &set.stack.experts.constants;
+        let rows = experts.block_rows.map(Toml::Float).to_vec();
         constants.insert("block_rows".to_owned(), Toml::Array(rows));
+        constants.insert("walks_all_pairs".to_owned(), experts.walks_all_pairs.into());
     }
     constants
-}
-
-/// The constants of the base's stack that a fit started from; a fit keeps its name.
-fn started_from(file: &Table, set: &Set) -> Option<Table> {
-    let stacks = file.get("stack")?.as_array()?;
-    let named =
-        |stack: &&Toml| stack.get("name").and_then(Toml::as_str) == Some(set.stack.name.as_str());
-    let stack = stacks.iter().find(named)?;
-    let own = stack.get(set.family.name());
-    let name = own.or_else(|| stack.get(section_of(set.family)))?.as_str()?;
-    file.get(section_of(set.family))?.get(name)?.get("constants")?.as_table().cloned()
 }
 
 /// One stack for every framework and version: its own sets, else those of the stack of
@@ -164,16 +168,47 @@ fn add_stacks(file: &mut Table, device: &Device, sets: &[Set]) -> Result<(), Cat
             .collect();
         // Of several kernels for one operator the one with the most rows counts.
         own.sort_by_key(|set| set.evidence.rows.len());
+        let main = own.clone();
+        for set in &main {
+            name_set(&mut stack, set);
+        }
+        // Every other kernel in a stack of its own, so that it can be asked for by its name.
+        let mut others: BTreeMap<&str, Table> = BTreeMap::new();
         for set in own {
-            stack.insert(set.family.name().to_owned(), set_name(set).into());
+            let key = (set.family, set.operands);
+            if main.iter().rfind(|set| (set.family, set.operands) == key).is_some_and(|last| last.software != set.software) {
+                let of_kernel = others.entry(&set.software.kernel).or_insert_with(|| {
+                    let mut of_kernel = stack.clone();
+                    of_kernel.insert("name".to_owned(), slug(&set.software.label()).into());
+                    of_kernel.insert("kernels".to_owned(), Toml::Array(Vec::new()));
+                    of_kernel
+                });
+                name_set(of_kernel, set);
+            }
         }
         added.push(Toml::Table(stack));
+        added.extend(others.into_values().map(Toml::Table));
     }
     let fresh: Vec<Option<String>> = added.iter().map(name_of).collect();
     stacks.retain(|stack| !fresh.contains(&name_of(stack)));
     added.append(stacks);
     *stacks = added;
     Ok(())
+}
+
+/// Lets a stack take a set.
+fn name_set(stack: &mut Table, set: &Set) {
+    if !is_of_a_format(set) {
+        stack.insert(set.family.name().to_owned(), set_name(set).into());
+        return;
+    }
+    let formats = stack.entry("formats").or_insert_with(|| Toml::Table(Table::new()));
+    let of_law = formats.as_table_mut().map(|formats| {
+        formats.entry(set.family.name()).or_insert_with(|| Toml::Table(Table::new()))
+    });
+    if let Some(Toml::Table(of_law)) = of_law {
+        of_law.insert(set.operands.name(), set_name(set).into());
+    }
 }
 
 fn name_of(stack: &Toml) -> Option<String> {

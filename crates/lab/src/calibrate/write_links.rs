@@ -38,7 +38,7 @@ pub(super) fn replace_links(
     let collectives = fitted.collectives.iter().map(|(key, of)| collective(*key, of)).collect();
     replace(section, "fits", &["kernel", "op", "devices"], collectives);
     let exchanges = fitted.exchanges.iter().map(|(key, of)| exchange(*key, of)).collect();
-    replace(section, "deep_ep", &["stack", "mode", "way", "nodes"], exchanges);
+    replace(section, "deep_ep", &["stack", "mode", "way", "nodes", "devices_per_node"], exchanges);
     Ok(())
 }
 
@@ -86,6 +86,9 @@ fn exchange(key: DeepEpKey, (fit, evidence): &(DeepEpFit, Evidence)) -> Table {
     table.insert("mode".to_owned(), name_of(&DeepEpMode::ALL, &key.mode).into());
     table.insert("way".to_owned(), name_of(&Way::ALL, &key.way).into());
     table.insert("nodes".to_owned(), i64::from(key.nodes).into());
+    if key.per_node != 8 {
+        table.insert("devices_per_node".to_owned(), i64::from(key.per_node).into());
+    }
     table.insert("floor_s".to_owned(), curve.floor.get().into());
     table.insert("floor_per_hidden_s".to_owned(), fit.floor_per_hidden.get().into());
     table.insert("overlap".to_owned(), curve.overlap.into());

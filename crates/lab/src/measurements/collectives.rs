@@ -1,4 +1,4 @@
-//! `nvidia_nccl_collectives.csv` and `nvidia_custom_all_reduce_bf16.csv`.
+//! The tables of `nvidia_nccl_collectives…` and `nvidia_custom_all_reduce_…`.
 
 use crate::measurements::record::{Record, RowError, unknown};
 use crate::validate::measured::{Case, Measured, Op, Software, Subset};
@@ -24,6 +24,10 @@ pub(super) fn custom_all_reduce(record: &Record) -> Result<Measured, RowError> {
         // Timed on the host: every call launches its kernel.
         name if name.starts_with("vLLM") && name.ends_with("eager") => CollectiveKernel::VllmEager,
         name if name.starts_with("vLLM") => CollectiveKernel::Vllm,
+        name if name.starts_with("SGLang") && name.ends_with("eager") => {
+            CollectiveKernel::SglangEager
+        }
+        name if name.starts_with("SGLang") => CollectiveKernel::Sglang,
         name => return Err(unknown("kernel", name)),
     };
     let of = (Collective::AllReduce, Op::AllReduce);
@@ -59,5 +63,7 @@ fn measured(
     let size = Bytes::new(record.number("bytes")?);
     let case = Case::Collective { kernel, operation, devices: record.whole("num_gpus")?, size };
     let time = record.time("latency_us", 1e-6)?;
-    Ok(record.measured(record.device()?, software, (op, Subset::of_size(size)), case, time))
+    let format = record.text("dtype").unwrap_or_default().to_owned();
+    let of = (op, Subset::of_size(size));
+    Ok(Measured { format, ..record.measured(record.device()?, software, of, case, time) })
 }

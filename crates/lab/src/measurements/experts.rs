@@ -1,4 +1,4 @@
-//! `nvidia_grouped_expert_ffn_bf16.csv` and `nvidia_wide_ep_experts_fp8.csv`.
+//! The tables of `nvidia_grouped_expert_ffn_…` and `nvidia_wide_ep_experts_fp8.csv`.
 //!
 //! Both time the device with the most tokens of an expert-parallel group; `num_tokens`
 //! is that of the whole group.
@@ -6,10 +6,9 @@
 use crate::measurements::record::{Record, RowError, number, unknown};
 use crate::validate::draws::Drawn;
 use crate::validate::measured::{Case, ExpertCase, Loads, Measured, Op, Software, Subset};
-use moe_gps_core::system::Dtype;
 
 pub(super) fn grouped(record: &Record) -> Result<Measured, RowError> {
-    let model = record.required("model_shape")?;
+    let model = record.text("model_shape").unwrap_or_default();
     let devices = record.whole("moe_ep_size")?;
     let (loads, subset) = loads(record, devices, None)?;
     let tokens = record.number("num_tokens")?;
@@ -17,7 +16,7 @@ pub(super) fn grouped(record: &Record) -> Result<Measured, RowError> {
         model: model.to_owned(),
         hidden: record.number("hidden_size")?,
         intermediate: record.number("inter_size")? / record.number("moe_tp_size")?.max(1.0),
-        weights: Dtype::Bf16,
+        gated: !is_of_two_matrices(record)?,
         group_tokens: Some(tokens),
         group_pairs: tokens * record.number("topk")?,
         loads,
@@ -32,6 +31,15 @@ pub(super) fn grouped(record: &Record) -> Result<Measured, RowError> {
     measured(record, device, software, subset, case)
 }
 
+/// Whether an expert has two matrices, not three: so says the kernel's name, or the shape, which is
+/// Nemotron 3's (its rows would else read weights faster than the memory does).
+fn is_of_two_matrices(record: &Record) -> Result<bool, RowError> {
+    let named = record.text("kernel").is_some_and(|kernel| kernel.contains("nongated"));
+    let nano = (record.whole("hidden_size")?, record.whole("inter_size")?) == (2688, 1856);
+    let latent = (record.whole("topk")?, record.whole("num_experts")?) == (22, 512);
+    Ok(named || nano || latent)
+}
+
 pub(super) fn wide(record: &Record) -> Result<Measured, RowError> {
     let devices = record.whole("moe_ep_size")?;
     let slots = record.text("num_slots").map(|_| record.whole("num_slots")).transpose()?;
@@ -40,7 +48,7 @@ pub(super) fn wide(record: &Record) -> Result<Measured, RowError> {
         model: "DeepSeek-V3/R1".to_owned(),
         hidden: record.number("hidden_size")?,
         intermediate: record.number("inter_size")?,
-        weights: Dtype::Fp8,
+        gated: true,
         // After the exchange a device holds the tokens of its own experts only.
         group_tokens: None,
         group_pairs: 0.0,
@@ -64,7 +72,9 @@ fn measured(
 ) -> Result<Measured, RowError> {
     let time = record.time("latency_ms", 1e-3)?;
     let of = (Op::GroupedExpertFfn, subset);
-    Ok(record.measured(device, software, of, Case::Experts(case), time))
+    let (format, operands) = record.products("dtype")?;
+    let row = record.measured(device, software, of, Case::Experts(case), time);
+    Ok(Measured { format, operands, ..row })
 }
 
 /// Tokens per expert on the timed device, by the row's distribution.

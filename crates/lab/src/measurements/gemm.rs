@@ -1,4 +1,4 @@
-//! `nvidia_gemm_bf16.csv`: dense products on one device.
+//! `nvidia_gemm_bf16.csv` and `nvidia_gemm_quantised.csv`: dense products on one device.
 
 use crate::measurements::record::{Record, RowError};
 use crate::validate::measured::{Case, Measured, Op, Subset};
@@ -8,5 +8,7 @@ pub(super) fn row(record: &Record) -> Result<Measured, RowError> {
         Case::Gemm { m: record.number("m")?, n: record.number("n")?, k: record.number("k")? };
     let time = record.time("latency_ms", 1e-3)?;
     let of = (Op::Gemm, Subset::All);
-    Ok(record.measured(record.device()?, record.software()?, of, case, time))
+    let (format, operands) = record.products("dtype")?;
+    let measured = record.measured(record.device()?, record.software()?, of, case, time);
+    Ok(Measured { format, operands, ..measured })
 }

@@ -7,10 +7,12 @@
 mod attention;
 mod collectives;
 mod deepep;
+mod end_to_end;
 mod experts;
 mod gemm;
 mod h200_ops;
 mod llmcompass;
+mod nvlink;
 mod operators;
 pub mod record;
 
@@ -21,17 +23,28 @@ use record::{Columns, Record, RowError};
 type Reader = fn(&Record) -> Result<Measured, RowError>;
 
 /// Every table there is a reader for.
-const TABLES: [(&str, Reader); 11] = [
+const TABLES: [(&str, Reader); 22] = [
     ("h200_ops_bf16.csv", h200_ops::row),
     ("llmcompass_a100.csv", llmcompass::row),
+    ("nvidia_all_to_all_blackwell.csv", deepep::row),
     ("nvidia_attention_decode_bf16.csv", attention::decode),
+    ("nvidia_attention_decode_quantised.csv", attention::decode),
     ("nvidia_attention_prefill_bf16.csv", attention::prefill),
+    ("nvidia_attention_prefill_quantised.csv", attention::prefill),
     ("nvidia_custom_all_reduce_bf16.csv", collectives::custom_all_reduce),
+    ("nvidia_custom_all_reduce_blackwell.csv", collectives::custom_all_reduce),
     ("nvidia_deepep_all_to_all.csv", deepep::row),
-    ("nvidia_end_to_end_moe.csv", end_to_end),
     ("nvidia_gemm_bf16.csv", gemm::row),
+    ("nvidia_gemm_quantised.csv", gemm::row),
     ("nvidia_grouped_expert_ffn_bf16.csv", experts::grouped),
+    ("nvidia_grouped_expert_ffn_quantised.csv", experts::grouped),
+    ("nvidia_latent_attention_decode.csv", attention::latent_decode),
+    ("nvidia_latent_attention_decode_block.csv", attention::latent_decode_block),
+    ("nvidia_latent_attention_prefill.csv", attention::latent_prefill),
+    ("nvidia_latent_attention_prefill_block.csv", attention::latent_prefill_block),
     ("nvidia_nccl_collectives.csv", collectives::nccl),
+    ("nvidia_nccl_collectives_blackwell.csv", collectives::nccl),
+    ("nvidia_trtllm_all_to_all_gb200.csv", nvlink::row),
     ("nvidia_wide_ep_experts_fp8.csv", experts::wide),
 ];
 
@@ -52,6 +65,9 @@ pub enum TableError {
     Csv(#[from] csv::Error),
 }
 
+/// The table of whole servers.
+const SERVERS: &str = "nvidia_end_to_end_moe.csv";
+
 /// The name of a user's own table, or the end of it.
 const OWN: &str = "operators.csv";
 
@@ -65,11 +81,17 @@ fn reader_of(table: &str) -> Option<Reader> {
 #[must_use]
 pub fn table_of(file_name: &str) -> Option<&str> {
     let name = file_name.strip_suffix(".gz").unwrap_or(file_name);
-    reader_of(name).map(|_| name)
+    (name == SERVERS || reader_of(name).is_some()).then_some(name)
 }
 
 /// Reads a table by its name; a table without a reader has no rows.
 pub fn read(table: &str, bytes: &[u8]) -> Result<Table, TableError> {
+    if table == SERVERS {
+        // Two measurements a row; what one cannot read the other cannot.
+        let mut both = read_rows(bytes, end_to_end::first_token)?;
+        both.rows.extend(read_rows(bytes, end_to_end::per_token)?.rows);
+        return Ok(both);
+    }
     let Some(row) = reader_of(table) else { return Ok(Table::default()) };
     read_rows(bytes, row)
 }
@@ -96,11 +118,6 @@ pub fn read_rows(
         }
     }
     Ok(table)
-}
-
-/// Whole servings contain queues and schedulers, which no operator's law covers.
-fn end_to_end(_: &Record) -> Result<Measured, RowError> {
-    Err(RowError::NoOperator("a whole serving, with queueing; no operator"))
 }
 
 #[cfg(test)]

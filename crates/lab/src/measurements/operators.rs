@@ -10,14 +10,14 @@ use std::collections::BTreeMap;
 use crate::measurements::attention::grouped;
 use crate::measurements::collectives::operation;
 use crate::measurements::deepep::possible;
-use crate::measurements::record::{Record, RowError, number, unknown, whole};
+use crate::measurements::record::{Record, RowError, number, products, unknown, whole};
 use crate::validate::measured::{
     Case, ExchangeCase, ExpertCase, Loads, Measured, Op, Software, Subset,
 };
 use moe_gps_core::comm::profile::{CollectiveKernel, DeepEpMode, Way};
 use moe_gps_core::cost::attention::Span;
 use moe_gps_core::engines;
-use moe_gps_core::system::Dtype;
+use moe_gps_core::system::{Dtype, Operands};
 use moe_gps_core::units::Bytes;
 
 /// Experts a lookup finds for a token; the table does not state it, and bytes are few.
@@ -40,12 +40,37 @@ pub(super) fn measured(
     software: Software,
 ) -> Result<Measured, RowError> {
     let name = record.required("op")?;
-    let (op, case) = case(name, &Shape::of(record.required("shape")?))?;
+    let shape = Shape::of(record.required("shape")?);
+    let (op, case) = case(name, &shape)?;
+    let (format, operands) = formats(&case, &shape)?;
     let subset = match &case {
         Case::Collective { size, .. } => Subset::of_size(*size),
         _ => Subset::All,
     };
-    Ok(record.measured(device, software, (op, subset), case, record.time("seconds", 1.0)?))
+    let time = record.time("seconds", 1.0)?;
+    let row = record.measured(device, software, (op, subset), case, time);
+    Ok(Measured { format, operands, ..row })
+}
+
+/// The number format of products, or of attention and its cache, where it is stated.
+fn formats(case: &Case, shape: &Shape) -> Result<(String, Operands), RowError> {
+    let of = |field: &str| {
+        let name = shape.text(field).unwrap_or("bf16");
+        products(name).map(|operands| (name, operands)).ok_or_else(|| unknown(field, name))
+    };
+    match case {
+        Case::Gemm { .. } | Case::Experts(_) if shape.text("format").is_ok() => {
+            of("format").map(|(name, operands)| (name.to_owned(), operands))
+        }
+        Case::Prefill(..) | Case::Decode(..)
+            if shape.text("format").is_ok() || shape.text("cache").is_ok() =>
+        {
+            let ((attention, computed), (cache, stored)) = (of("format")?, of("cache")?);
+            let operands = Operands::of(stored.stored, computed.computed);
+            Ok((format!("{attention}/{cache}"), operands))
+        }
+        _ => Ok((String::new(), Operands::BF16)),
+    }
 }
 
 fn case(name: &str, shape: &Shape) -> Result<(Op, Case), RowError> {
@@ -117,6 +142,8 @@ fn exchange(way: Way, shape: &Shape) -> Result<Case, RowError> {
     possible(ExchangeCase {
         engine: one_of("engine", shape.text("engine")?, &engines::names())?,
         mode: one_of("mode", shape.text("mode")?, &DeepEpMode::ALL)?,
+        per_node: shape.text("devices_per_node").map_or(Ok(8), |text| whole("devices_per_node", text))?,
+        combine: Dtype::Bf16,
         way,
         nodes: whole("nodes", shape.text("nodes").unwrap_or("1"))?,
         hidden: whole("hidden", shape.text("hidden")?)?,
@@ -180,7 +207,7 @@ fn experts(shape: &Shape, looped: bool) -> Result<ExpertCase, RowError> {
         model: shape.text("model").unwrap_or_default().to_owned(),
         hidden: shape.number("hidden")?,
         intermediate: shape.number("intermediate")?,
-        weights: format(shape)?,
+        gated: true,
         group_tokens: shape.number("group_tokens").ok(),
         group_pairs: shape.number("group_pairs").unwrap_or(0.0),
         loads: Loads::Counts { tokens, zipf },

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::validate::measured::{Case, Launch, Measured, Op, Software, Subset};
+use moe_gps_core::system::{Dtype, Operands};
 use moe_gps_core::units::Seconds;
 
 /// Why a row could not be read.
@@ -107,6 +108,13 @@ impl<'a> Record<'a> {
         Ok(self.required("gpu")?.to_owned())
     }
 
+    /// The number format of that column, with its name: weights and what multiplies them.
+    pub fn products(&self, field: &str) -> Result<(String, Operands), RowError> {
+        let name = self.required(field)?;
+        let operands = products(name).ok_or_else(|| unknown(field, name))?;
+        Ok((name.to_owned(), operands))
+    }
+
     /// A measurement without launch time, of which no simulator has spoken.
     #[must_use]
     pub const fn measured(
@@ -121,6 +129,8 @@ impl<'a> Record<'a> {
             line: self.line,
             device,
             software,
+            format: String::new(),
+            operands: Operands::BF16,
             op: of.0,
             subset: of.1,
             case,
@@ -129,6 +139,27 @@ impl<'a> Record<'a> {
             simulated: None,
         }
     }
+}
+
+/// Operands of matrix products by the names that tables have for them.
+///
+/// Integers are as large as the floats they stand beside, and unpacked alike.
+pub(super) fn products(name: &str) -> Option<Operands> {
+    use Dtype::{Bf16, Fp8, Fp8Block, Int4, Mxfp4, Nvfp4};
+    let (stored, computed) = match name {
+        "bfloat16" | "bf16" | "half" | "float16" | "fp16" => (Bf16, Bf16),
+        "fp8" | "fp8_ootb" | "fp8_static" | "int8" | "sq" => (Fp8, Fp8),
+        "fp8_block" => (Fp8Block, Fp8),
+        "nvfp4" => (Nvfp4, Nvfp4),
+        "w4a16_nvfp4" => (Nvfp4, Bf16),
+        "int8_wo" | "fp8_wo" => (Fp8, Bf16),
+        "int4_wo" | "int4" => (Int4, Bf16),
+        "w4afp8" | "w4a8_int4" => (Int4, Fp8),
+        "w4a16_mxfp4" | "mxfp4" => (Mxfp4, Bf16),
+        "w4a8_mxfp4_fp8" | "w4a8_mxfp4_mxfp8" => (Mxfp4, Fp8),
+        _ => return None,
+    };
+    Some(Operands::of(stored, computed))
 }
 
 /// A number of 0 or more.

@@ -1,49 +1,99 @@
 //! Operators of one device but its experts, priced with the laws of [`moe_gps_core::cost`].
 
-use crate::validate::measured::{Case, Software};
+use crate::validate::measured::{Case, Measured, Op};
 use crate::validate::price::{Estimate, Unpriced, note_of};
 use crate::validate::profiles::choose;
 use moe_gps_core::cost::Laws;
-use moe_gps_core::hardware::Device;
-use moe_gps_core::system::{Dtype, Dtypes};
+use moe_gps_core::cost::latent::DEEPSEEK_V3;
+use moe_gps_core::hardware::{Device, fit_for};
+use moe_gps_core::system::{Dtype, Dtypes, Operands, Phase};
 use moe_gps_core::units::{Bytes, Seconds};
 
-/// The number formats of every table but the 8-bit experts'.
-pub(crate) const BF16: Dtypes = Dtypes {
-    weights: Dtype::Bf16,
-    experts: Dtype::Bf16,
-    activations: Dtype::Bf16,
-    kv: Dtype::Bf16,
-    dispatch: Dtype::Bf16,
-    combine: Dtype::Bf16,
-};
+/// The number formats where nothing else is said.
+pub(crate) const BF16: Dtypes = Dtypes::all(Dtype::Bf16);
+
+/// The number formats of a measurement, as a question would state them.
+#[must_use]
+pub fn dtypes(row: &Measured) -> Dtypes {
+    let Operands { stored, computed } = row.operands;
+    match &row.case {
+        Case::Prefill(..) | Case::Decode(..) => Dtypes { kv: stored, stream: computed, ..BF16 },
+        Case::LatentBlock(_) => {
+            Dtypes { kv: stored, stream: computed, weights: projections(row), ..BF16 }
+        }
+        _ => Dtypes { weights: row.operands, experts: row.operands, ..BF16 },
+    }
+}
+
+/// The formats of a module's projections; those of the row where it is no module.
+#[must_use]
+pub fn projections(row: &Measured) -> Operands {
+    match &row.case {
+        Case::LatentBlock(case) => case.projections,
+        _ => row.operands,
+    }
+}
 
 /// Prices an operator with the constants that come nearest to the measured software.
-pub fn price(case: &Case, device: &Device, software: &Software) -> Result<Estimate, Unpriced> {
-    let choice = match case {
+pub fn price(row: &Measured, device: &Device) -> Result<Estimate, Unpriced> {
+    let (software, operands) = (&row.software, row.operands);
+    let choice = match &row.case {
         Case::Gemm { .. } | Case::PredictorFfn { .. } | Case::PredictorLstm { .. } => {
-            choose(device, software, |stack| &stack.gemm)
+            choose(device, software, |stack| {
+                fit_for(&stack.gemm, &stack.formats.gemm, operands).fit
+            })
         }
-        Case::Prefill(..) => choose(device, software, |stack| &stack.prefill),
-        Case::Decode(..) => choose(device, software, |stack| &stack.decode),
+        Case::Prefill(..) if row.op == Op::LatentAttentionPrefill => {
+            choose(device, software, |stack| {
+                fit_for(&stack.prefill, &stack.formats.latent_prefill, operands).fit
+            })
+        }
+        Case::Decode(..) if row.op == Op::LatentAttentionDecode => {
+            choose(device, software, |stack| {
+                fit_for(&stack.decode, &stack.formats.latent_decode, operands).fit
+            })
+        }
+        Case::LatentBlock(case) if case.phase == Phase::Prefill => {
+            choose(device, software, |stack| {
+                fit_for(&stack.prefill, &stack.formats.latent_prefill, operands).fit
+            })
+        }
+        Case::LatentBlock(_) => choose(device, software, |stack| {
+            fit_for(&stack.decode, &stack.formats.latent_decode, operands).fit
+        }),
+        Case::Prefill(..) => choose(device, software, |stack| {
+            fit_for(&stack.prefill, &stack.formats.prefill, operands).fit
+        }),
+        Case::Decode(..) => choose(device, software, |stack| {
+            fit_for(&stack.decode, &stack.formats.decode, operands).fit
+        }),
         Case::Norm { .. } | Case::Softmax { .. } => choose(device, software, |stack| &stack.norm),
         Case::GatedActivation { .. } => choose(device, software, |stack| &stack.activation),
         Case::TopK { .. } => choose(device, software, |stack| &stack.top_k),
         _ => choose(device, software, |stack| &stack.copy),
     };
     let choice = choice.ok_or_else(|| Unpriced::Stack(device.name.clone()))?;
-    let laws = Laws::bind(device, choice.stack, &BF16);
-    let time = time(case, &laws).ok_or(Unpriced::NoLaw("not an operator of one device"))?;
+    let laws = Laws::bind(device, choice.stack, &dtypes(row));
+    let time = time(row, &laws).ok_or(Unpriced::NoLaw("not an operator of one device"))?;
     Ok(Estimate { time, note: note_of(&choice) })
 }
 
 /// The time of an operator under bound laws; `None` for experts and communication.
 #[must_use]
-pub fn time(case: &Case, laws: &Laws) -> Option<Seconds> {
-    Some(match case {
-        Case::Gemm { m, n, k } => laws.gemm.time(*m, *n, *k),
-        Case::Prefill(heads, span) => laws.attention.prefill(heads, span),
-        Case::Decode(heads, span) => laws.attention.decode(heads, span),
+pub fn time(row: &Measured, laws: &Laws) -> Option<Seconds> {
+    Some(match &row.case {
+        Case::Gemm { m, n, k } => laws.gemm.own.timed_by_host(*m, *n, *k),
+        Case::Prefill(heads, span) if row.op == Op::LatentAttentionPrefill => {
+            laws.latent.own.prefill(heads, span)
+        }
+        Case::Decode(heads, span) if row.op == Op::LatentAttentionDecode => {
+            laws.latent.own.decode(heads, span)
+        }
+        Case::LatentBlock(case) => {
+            DEEPSEEK_V3.module_time(laws, case.phase, case.heads, &case.span)
+        }
+        Case::Prefill(heads, span) => laws.attention.own.prefill(heads, span),
+        Case::Decode(heads, span) => laws.attention.own.decode(heads, span),
         // A softmax over long rows reads and writes each once, as a norm does.
         Case::Norm { rows, width } | Case::Softmax { rows, width } => {
             laws.norm.norm(*rows, *width).time
@@ -62,7 +112,11 @@ pub fn time(case: &Case, laws: &Laws) -> Option<Seconds> {
         Case::PredictorLstm { sequences, tokens, input, width, layers } => {
             laws.predictor_lstm(*sequences, *tokens, *input, *width, *layers).time
         }
-        Case::Experts(_) | Case::Collective { .. } | Case::Exchange(_) | Case::NoLaw(_) => {
+        Case::Experts(_)
+        | Case::Collective { .. }
+        | Case::Exchange(_)
+        | Case::Server(_)
+        | Case::NoLaw(_) => {
             return None;
         }
     })

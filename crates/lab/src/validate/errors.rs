@@ -60,6 +60,8 @@ pub struct GroupKey {
     pub device: String,
     /// The software in one line.
     pub stack: String,
+    /// The number format, as the table names it.
+    pub format: String,
     /// The operator.
     pub op: Op,
     /// The part of its rows.
@@ -88,6 +90,7 @@ pub fn grouped(
         let key = GroupKey {
             device: row.device.clone(),
             stack: row.software.label(),
+            format: row.format.clone(),
             op: row.op,
             subset: row.subset,
         };

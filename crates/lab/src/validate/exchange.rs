@@ -1,13 +1,15 @@
 //! Dispatch and combine of DeepEP-like libraries under uniform routing.
 //!
-//! A row becomes the system that was measured, whole nodes of eight devices, and is
+//! A row becomes the system that was measured, whole nodes of so many devices, and is
 //! priced as the balanced exchange of that system.
 
 use crate::validate::compute::BF16;
 use crate::validate::measured::ExchangeCase;
 use crate::validate::price::{Estimate, Unpriced};
 use crate::validate::profiles::Profiles;
+use moe_gps_core::comm::direction::token_bytes;
 use moe_gps_core::comm::exchange::Exchange;
+use moe_gps_core::comm::load::ExchangeLoad;
 use moe_gps_core::comm::profile::{DeepEpKey, DeepEpMode, Way};
 use moe_gps_core::hardware::Device;
 use moe_gps_core::model::{Attention, Experts, Model, SmallParameters};
@@ -15,9 +17,6 @@ use moe_gps_core::system::{
     Assumptions, Cluster, Communication, Dtypes, Parallelism, Phase, Preset, ServingEngine, System,
     Workload,
 };
-
-/// Devices of a node in every table.
-pub const PER_NODE: u32 = 8;
 
 /// Prices one way of an exchange.
 pub fn price(
@@ -31,29 +30,58 @@ pub fn price(
         .ok_or(Unpriced::NoLaw("the device has no collectives in its profile"))?;
     let link = |id: &str| profiles.link(id).cloned().ok_or_else(|| Unpriced::Link(id.to_owned()));
     let outer = profile.inter_node_link.as_deref().map(link).transpose()?;
-    let devices = PER_NODE * case.nodes;
+    let devices = case.per_node * case.nodes;
     let cluster = Cluster {
         device: device.clone(),
         n_devices: devices,
-        devices_per_node: PER_NODE,
+        devices_per_node: case.per_node,
         link: link(&profile.link)?,
         inter_node_link: outer.filter(|_| case.nodes > 1),
     };
     let system = system(case, cluster);
+    let key = key(case);
+    if case.way == Way::Prepare {
+        // No question asks for it by itself: the law is its own.
+        let fit = profile.deep_ep.get(&key).ok_or(Unpriced::NoLaw("nobody fitted what is counted"))?;
+        let own = f64::from(case.tokens_per_device);
+        let token = token_bytes(f64::from(case.hidden), case.dispatch);
+        let received = received(case);
+        let time = fit.curve(f64::from(case.hidden)).time(fit.bytes(received, own, token));
+        return Ok(Estimate { time, note: None });
+    }
     let exchange = Exchange::new(
         &system,
-        match case.mode {
-            DeepEpMode::Normal | DeepEpMode::V2Normal => Communication::AllToAllNormal,
-            DeepEpMode::LowLatency | DeepEpMode::V2LowLatency => Communication::AllToAllLowLatency,
+        match case.mode.first_version() {
+            DeepEpMode::Normal => Communication::AllToAllNormal,
+            _ => Communication::AllToAllLowLatency,
         },
     );
     let (dispatch, combine) = exchange.time(&exchange.balanced());
-    let key = DeepEpKey { stack: case.engine, mode: case.mode, way: case.way, nodes: case.nodes };
     let note = case.stands_in.map(str::to_owned).or_else(|| {
         (!profile.deep_ep.contains_key(&key)).then(|| "constants of the nearest build".to_owned())
     });
     let time = if case.way == Way::Dispatch { dispatch } else { combine };
     Ok(Estimate { time, note })
+}
+
+/// The law that a row speaks of.
+#[must_use]
+pub const fn key(case: &ExchangeCase) -> DeepEpKey {
+    let ExchangeCase { engine, mode, way, nodes, per_node, .. } = *case;
+    DeepEpKey { stack: engine, mode, way, nodes, per_node }
+}
+
+/// What the busiest device gets from others, in the unit of the mode.
+#[must_use]
+pub fn received(case: &ExchangeCase) -> f64 {
+    let devices = case.per_node * case.nodes;
+    let tokens = f64::from(case.tokens_per_device) * f64::from(devices);
+    let load = ExchangeLoad::balanced(&experts(case), devices, case.nodes, tokens);
+    match (case.mode.first_version(), case.nodes) {
+        (DeepEpMode::Normal, 1) => load.tokens,
+        (DeepEpMode::Normal, _) => load.node_tokens / f64::from(case.per_node),
+        _ => load.pairs,
+    }
 }
 
 fn system(case: &ExchangeCase, cluster: Cluster) -> System {
@@ -75,13 +103,17 @@ fn system(case: &ExchangeCase, cluster: Cluster) -> System {
             tokens_per_step: u64::from(case.tokens_per_device) * u64::from(devices),
             context: 1,
             running: None,
-            dtypes: Dtypes { dispatch: case.dispatch, ..BF16 },
+            dtypes: Dtypes { dispatch: case.dispatch, combine: case.combine, ..BF16 },
         },
         engine: Some(ServingEngine {
             kind: case.engine,
             version: None,
-            all2all_backend: (case.mode != case.mode.first_version())
-                .then(|| "deepep_v2".to_owned()),
+            all2all_backend: match case.mode {
+                DeepEpMode::Normal | DeepEpMode::LowLatency => None,
+                DeepEpMode::V2Normal | DeepEpMode::V2LowLatency => Some("deepep_v2".to_owned()),
+                DeepEpMode::NvlinkTwoSided => Some("nvlinktwosided".to_owned()),
+                DeepEpMode::NvlinkOneSided => Some("nvlinkonesided".to_owned()),
+            },
             moe_kernel: None,
             cuda_graph: None,
         }),

@@ -1,20 +1,20 @@
 //! The routed experts of one device, grouped or one after another.
 
 use crate::validate::compute::BF16;
-use crate::validate::measured::{ExpertCase, Loads, Software};
+use crate::validate::measured::{ExpertCase, Loads, Measured};
 use crate::validate::price::{DrawnLoads, Estimate, Unpriced, note_of};
 use crate::validate::profiles::choose;
 use moe_gps_core::cost::experts::{ExpertLaw, ExpertShape, Seen};
 use moe_gps_core::cost::{Laws, expert_law};
-use moe_gps_core::hardware::Device;
-use moe_gps_core::system::{Dtype, Dtypes};
+use moe_gps_core::hardware::{Device, Stack, fit_for};
+use moe_gps_core::system::{Dtype, Dtypes, Operands};
 use moe_gps_core::units::Seconds;
 
 /// Prices the experts of one device: the mean over draws where loads were drawn.
 pub fn price(
+    row: &Measured,
     case: &ExpertCase,
     device: &Device,
-    software: &Software,
     drawn: &DrawnLoads,
 ) -> Result<Estimate, Unpriced> {
     let one;
@@ -30,27 +30,27 @@ pub fn price(
         },
     };
     if case.looped {
-        looped(case, device, software, draws)
+        looped(row, case, device, draws)
     } else {
-        grouped(case, device, software, draws)
+        grouped(row, case, device, draws)
     }
 }
 
 fn grouped(
+    row: &Measured,
     case: &ExpertCase,
     device: &Device,
-    software: &Software,
     draws: &[Vec<f64>],
 ) -> Result<Estimate, Unpriced> {
-    let narrow = case.weights == Dtype::Fp8;
-    let choice = choose(device, software, |stack| {
-        stack.experts_fp8.as_ref().filter(|_| narrow).unwrap_or(&stack.experts)
+    let choice = choose(device, &row.software, |stack| {
+        fit_for(&stack.experts, &stack.formats.experts, row.operands).fit
     })
     .ok_or_else(|| Unpriced::Stack(device.name.clone()))?;
-    let law = law_of(case, device, choice.stack);
-    let wide = narrow && choice.stack.experts_fp8.is_none();
+    let law = law_of(case, row.operands, device, choice.stack);
+    let Stack { experts, formats, .. } = choice.stack;
+    let own = fit_for(experts, &formats.experts, row.operands).own;
     let note = match note_of(&choice) {
-        Some(note) if wide => Some(format!("{note}, fitted in 16 bit")),
+        Some(note) if !own => Some(format!("{note}, fitted in another format")),
         note => note,
     };
     Ok(Estimate { time: mean_time(&law, draws), note })
@@ -66,15 +66,16 @@ pub fn mean_time(law: &ExpertLaw, draws: &[Vec<f64>]) -> Seconds {
 #[must_use]
 pub fn law_of(
     case: &ExpertCase,
+    operands: Operands,
     device: &Device,
-    stack: &moe_gps_core::hardware::Stack,
+    stack: &Stack,
 ) -> ExpertLaw {
     let shape = ExpertShape {
         hidden: case.hidden,
         intermediate: case.intermediate,
-        gated: true,
-        weights: case.weights,
-        activations: Dtype::Bf16,
+        gated: case.gated,
+        operands,
+        rows: Dtype::Bf16,
     };
     let seen = match case.group_tokens {
         None => Seen::Routed,
@@ -85,19 +86,19 @@ pub fn law_of(
 
 /// One expert after another: its two products with the activation between them.
 fn looped(
+    row: &Measured,
     case: &ExpertCase,
     device: &Device,
-    software: &Software,
     draws: &[Vec<f64>],
 ) -> Result<Estimate, Unpriced> {
-    let choice = choose(device, software, |stack| &stack.gemm)
+    let choice = choose(device, &row.software, |stack| &stack.gemm)
         .ok_or_else(|| Unpriced::Stack(device.name.clone()))?;
-    let laws = Laws::bind(device, choice.stack, &Dtypes { weights: case.weights, ..BF16 });
+    let laws = Laws::bind(device, choice.stack, &Dtypes { weights: row.operands, ..BF16 });
     let (h, i) = (case.hidden, case.intermediate);
     let expert = |n: f64| {
-        laws.gemm.time(n, 2.0 * i, h)
+        laws.gemm.own.time(n, 2.0 * i, h)
             + laws.activation.gated_activation(n, i).time
-            + laws.gemm.time(n, h, i)
+            + laws.gemm.own.time(n, h, i)
     };
     let time = mean(draws, |tokens| tokens.iter().filter(|&&n| n > 0.0).map(|&n| expert(n)).sum());
     Ok(Estimate { time, note: note_of(&choice) })

@@ -11,6 +11,8 @@ pub struct ValidationLine {
     pub device: String,
     /// Framework, version and kernel that were measured.
     pub stack: String,
+    /// The number format, as the table names it; empty where it does not matter.
+    pub dtype: String,
     /// The operator.
     pub op: &'static str,
     /// Which part of the operator's rows.
@@ -19,14 +21,14 @@ pub struct ValidationLine {
     pub rows: u64,
     /// Rows besides that could not be priced.
     pub unpriced: u64,
-    /// Mean of |predicted / measured − 1|.
-    pub mean: f64,
+    /// Mean of |predicted / measured − 1|; null, as the others, where no row was priced.
+    pub mean: Option<f64>,
     /// Median of the same.
-    pub median: f64,
+    pub median: Option<f64>,
     /// Its 90th percentile.
-    pub p90: f64,
+    pub p90: Option<f64>,
     /// Its maximum.
-    pub max: f64,
+    pub max: Option<f64>,
     /// Mean of predicted / measured − 1.
-    pub signed_mean: f64,
+    pub signed_mean: Option<f64>,
 }

@@ -4,7 +4,7 @@ use moe_gps_core::comm::profile::{Collective, CollectiveKernel, DeepEpMode, Way}
 use moe_gps_core::cost::attention::{Heads, Span};
 use moe_gps_core::engines::Engine;
 use moe_gps_core::named::name_of;
-use moe_gps_core::system::Dtype;
+use moe_gps_core::system::{Dtype, Operands, Phase};
 use moe_gps_core::units::{Bytes, Seconds};
 
 use crate::validate::draws::Drawn;
@@ -18,6 +18,14 @@ pub enum Op {
     AttentionPrefill,
     /// Attention of one new token per sequence.
     AttentionDecode,
+    /// The kernel of latent attention over whole prompts.
+    LatentAttentionPrefill,
+    /// The kernel of latent attention of one new token per sequence.
+    LatentAttentionDecode,
+    /// The whole module of latent attention over whole prompts.
+    LatentAttentionPrefillBlock,
+    /// The whole module of latent attention of one new token per sequence.
+    LatentAttentionDecodeBlock,
     /// The routed experts of one device in grouped kernels.
     GroupedExpertFfn,
     /// The same as separate dense products, expert after expert.
@@ -36,6 +44,10 @@ pub enum Op {
     PredictorLookup,
     /// A copy of memory.
     Copy,
+    /// From a request to its first token, in a server.
+    Ttft,
+    /// Between two tokens of output, in a server.
+    Tpot,
     /// Everyone gets everyone's part.
     AllGather,
     /// Everyone gets the sum.
@@ -44,6 +56,8 @@ pub enum Op {
     ReduceScatter,
     /// Everyone sends a part to everyone.
     Alltoall,
+    /// What an all-to-all counts before it sends.
+    AlltoallPrepare,
     /// Tokens to experts.
     Dispatch,
     /// Outputs back.
@@ -52,10 +66,14 @@ pub enum Op {
 
 impl Op {
     /// Every operator with its name in reports.
-    pub const ALL: [(Self, &'static str); 18] = [
+    pub const ALL: [(Self, &'static str); 25] = [
         (Self::Gemm, "gemm"),
         (Self::AttentionPrefill, "attention_prefill"),
         (Self::AttentionDecode, "attention_decode"),
+        (Self::LatentAttentionPrefill, "latent_attention_prefill"),
+        (Self::LatentAttentionDecode, "latent_attention_decode"),
+        (Self::LatentAttentionPrefillBlock, "latent_attention_prefill_block"),
+        (Self::LatentAttentionDecodeBlock, "latent_attention_decode_block"),
         (Self::GroupedExpertFfn, "grouped_expert_ffn"),
         (Self::LoopedExpertFfn, "looped_expert_ffn"),
         (Self::RmsNorm, "rms_norm"),
@@ -65,10 +83,13 @@ impl Op {
         (Self::PredictorLstm, "predictor_lstm"),
         (Self::PredictorLookup, "predictor_lookup"),
         (Self::Copy, "copy"),
+        (Self::Ttft, "ttft"),
+        (Self::Tpot, "tpot"),
         (Self::AllGather, "all_gather"),
         (Self::AllReduce, "all_reduce"),
         (Self::ReduceScatter, "reduce_scatter"),
         (Self::Alltoall, "alltoall"),
+        (Self::AlltoallPrepare, "alltoall_prepare"),
         (Self::Dispatch, "dispatch"),
         (Self::Combine, "combine"),
     ];
@@ -148,6 +169,11 @@ pub struct Measured {
     pub device: String,
     /// The software.
     pub software: Software,
+    /// The number format as the table names it, `attention/cache` where there are two; empty where
+    /// it does not matter.
+    pub format: String,
+    /// The operands in that format.
+    pub operands: Operands,
     /// The operator.
     pub op: Op,
     /// The part of the operator's rows it belongs to.
@@ -187,6 +213,8 @@ pub enum Case {
     Prefill(Heads, Span),
     /// Attention of one new token per sequence.
     Decode(Heads, Span),
+    /// The whole module of DeepSeek-V3's latent attention.
+    LatentBlock(LatentBlockCase),
     /// The experts of one device.
     Experts(ExpertCase),
     /// Rows normalised.
@@ -264,8 +292,44 @@ pub enum Case {
     },
     /// Dispatch or combine of a DeepEP-like library, uniform routing.
     Exchange(ExchangeCase),
+    /// A whole server.
+    Server(ServerCase),
     /// Something no law covers, and why.
     NoLaw(&'static str),
+}
+
+/// A server as it was measured.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ServerCase {
+    /// The model's Hugging Face id.
+    pub model: String,
+    /// The engine.
+    pub engine: &'static Engine,
+    /// Devices that share one attention, and replicas of it.
+    pub attention: [u32; 2],
+    /// Devices that share an expert's matrices, and groups of experts.
+    pub experts: [u32; 2],
+    /// Pipeline stages.
+    pub pipeline: u32,
+    /// Tokens of a prompt and of output.
+    pub tokens: [u64; 2],
+    /// Requests served at once.
+    pub concurrency: u64,
+    /// Formats of dense products, and of routed experts.
+    pub products: [Operands; 2],
+}
+
+/// Latent attention with its projections and norms, on one device.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct LatentBlockCase {
+    /// Whole prompts, or one new token per sequence.
+    pub phase: Phase,
+    /// Query heads on the device.
+    pub heads: f64,
+    /// Which tokens attend to which.
+    pub span: Span,
+    /// Formats of the projections.
+    pub projections: Operands,
 }
 
 /// The routed experts of one device.
@@ -277,8 +341,8 @@ pub struct ExpertCase {
     pub hidden: f64,
     /// Width of one expert on this device.
     pub intermediate: f64,
-    /// Format of the weights.
-    pub weights: Dtype,
+    /// Three matrices instead of two.
+    pub gated: bool,
     /// Tokens of the group that the kernel walks over, where it sees them all.
     pub group_tokens: Option<f64>,
     /// Pairs of those tokens and an expert.
@@ -312,8 +376,10 @@ pub struct ExchangeCase {
     pub mode: DeepEpMode,
     /// Which way.
     pub way: Way,
-    /// Nodes of eight devices.
+    /// Nodes.
     pub nodes: u32,
+    /// Devices of each.
+    pub per_node: u32,
     /// Hidden size.
     pub hidden: u32,
     /// Routed experts.
@@ -324,6 +390,8 @@ pub struct ExchangeCase {
     pub tokens_per_device: u32,
     /// Format of dispatched tokens.
     pub dispatch: Dtype,
+    /// Format of outputs on their way back.
+    pub combine: Dtype,
     /// What stands in for something that has no law of its own.
     pub stands_in: Option<&'static str>,
 }

@@ -19,3 +19,4 @@ pub mod price;
 pub mod profiles;
 pub mod report;
 pub mod series;
+pub mod server;

@@ -77,20 +77,22 @@ mod tests {
     use super::*;
     use crate::validate::draws::Drawn;
     use crate::validate::measured::{ExpertCase, Launch, Op, Software, Subset};
-    use moe_gps_core::system::Dtype;
+    use moe_gps_core::system::Operands;
 
     fn row(loads: Loads, time: f64) -> Measured {
         Measured {
             line: 2,
             device: "d".to_owned(),
             software: Software::default(),
+            format: String::new(),
+            operands: Operands::BF16,
             op: Op::GroupedExpertFfn,
             subset: Subset::All,
             case: Case::Experts(ExpertCase {
                 model: "m".to_owned(),
                 hidden: 4096.0,
                 intermediate: 14336.0,
-                weights: Dtype::Bf16,
+                gated: true,
                 group_tokens: None,
                 group_pairs: 0.0,
                 loads,

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use crate::validate::draws::Drawn;
 use crate::validate::measured::{Case, Launch, Loads, Measured};
 use crate::validate::profiles::{Choice, Profiles};
-use crate::validate::{collectives, compute, exchange, experts};
+use crate::validate::{collectives, compute, exchange, experts, server};
 use moe_gps_core::units::Seconds;
 
 /// What the model says of a measurement.
@@ -85,12 +85,13 @@ pub fn price(
     let device =
         profiles.device(&row.device).ok_or_else(|| Unpriced::Device(row.device.clone()))?;
     let estimate = match &row.case {
-        Case::Experts(case) => experts::price(case, device, &row.software, drawn)?,
+        Case::Experts(case) => experts::price(row, case, device, drawn)?,
         Case::Collective { kernel, operation, devices, size } => {
             collectives::price(device, profiles, *kernel, *operation, *devices, *size)?
         }
         Case::Exchange(case) => exchange::price(case, device, profiles)?,
-        other => compute::price(other, device, &row.software)?,
+        Case::Server(case) => server::price(case, row.op, device, profiles)?,
+        _ => compute::price(row, device)?,
     };
     let (launch, note) = launch_of(row.launch);
     Ok(Estimate {

@@ -162,7 +162,7 @@ fn add(report: &mut Report, table: &str, content: &Table, profiles: &Profiles) {
     let rows = &content.rows;
     let estimates = price_all(rows, profiles);
     let lines = grouped(rows, &estimates).into_iter();
-    report.groups.extend(lines.filter_map(|(key, group)| line(table, key, &group)));
+    report.groups.extend(lines.map(|(key, group)| line(table, key, &group)));
     let unpriced = rows.iter().zip(&estimates).filter_map(|(row, estimate)| {
         estimate.as_ref().err().map(|why| (row.line, format!("{}: {why}", row.op.name())))
     });
@@ -198,22 +198,23 @@ fn add(report: &mut Report, table: &str, content: &Table, profiles: &Profiles) {
     }));
 }
 
-/// A group as a line; none where nothing was priced.
-fn line(table: &str, key: GroupKey, group: &Group) -> Option<ReportGroup> {
-    let errors = Errors::of(&group.errors)?;
+/// A group as a line.
+fn line(table: &str, key: GroupKey, group: &Group) -> ReportGroup {
+    let errors = Errors::of(&group.errors);
     let line = ValidationLine {
         table: table.to_owned(),
         device: key.device,
         stack: key.stack,
+        dtype: key.format,
         op: key.op.name(),
         subset: key.subset.name(),
-        rows: errors.rows,
+        rows: errors.map_or(0, |errors| errors.rows),
         unpriced: group.unpriced,
-        mean: errors.mean,
-        median: errors.median,
-        p90: errors.p90,
-        max: errors.max,
-        signed_mean: errors.signed_mean,
+        mean: errors.map(|errors| errors.mean),
+        median: errors.map(|errors| errors.median),
+        p90: errors.map(|errors| errors.p90),
+        max: errors.map(|errors| errors.max),
+        signed_mean: errors.map(|errors| errors.signed_mean),
     };
-    Some(ReportGroup { line, notes: group.notes.iter().cloned().collect() })
+    ReportGroup { line, notes: group.notes.iter().cloned().collect() }
 }

@@ -201,12 +201,15 @@ mod tests {
     use super::*;
     use crate::validate::measured::Launch;
     use moe_gps_core::cost::sample;
+    use moe_gps_core::system::Operands;
 
     fn product(m: f64, n: f64) -> Measured {
         Measured {
             line: 2,
             device: "sample".to_owned(),
             software: Software::default(),
+            format: String::new(),
+            operands: Operands::BF16,
             op: Op::Gemm,
             subset: Subset::All,
             case: Case::Gemm { m, n, k: 4096.0 },

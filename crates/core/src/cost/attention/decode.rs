@@ -14,16 +14,17 @@
 //! memory  = bytes/(β·BW) + r·[H > KV ? 1 : φ]·yᵃ/(1 + yᵃ) · s/(s + s0)
 //! compute = s·16·ceil(H/(16·KV))·L·2·(d_qk + d_v) / (η·P)
 //! p       = max(s, min(s·c, s·√(m·c), ν·S)) parts with c = L/chunk, or s whole streams
-//! read(p) = ‖max(memory, compute), (bytes/p/w + o·[H > KV ? 1 : φ])·max(p/S, ceil(s/S))‖
+//! h       = H/KV ≤ g* ? ceil(H/KV / t_h) : H/KV tiles of heads, each of which reads a part
+//! read(p) = ‖max(memory, compute), (bytes/p/w + o·[H > KV ? 1 : φ])·max(p·h/S, ceil(s·h/S))‖
 //! whole   = read(s),   split = t_merge + read(p),   ‖x, y‖ = (x⁸ + y⁸)^⅛
-//! t       = t0 + [B > 1 and KV > 1]·t_gather
+//! t       = t0 + [B > 1 and KV > 1]·t_gather + u·B·H·(d_qk + d_v)·b/BW
 //!         + min(whole, split at L*)             if L ≤ L*, s < s*·S
 //!         + whole                               if L ≤ L*, s ≥ s*·S
 //!         + split                               if L > L*, s < s*·S
 //!         + max(whole, split at s*·S streams)   if L > L*, s ≥ s*·S
 //! ```
 //!
-//! Where splitting begins and ends the other kernel is often the faster one: minimum and
+//! u is how often queries and outputs are passed, b their bytes an element. Where splitting begins and ends the other kernel is often the faster one: minimum and
 //! maximum keep the time of more tokens from falling below that of fewer.
 //!
 //! Rounds of parts are what short contexts wait for: o is about what reading 128 tokens
@@ -39,6 +40,9 @@ use crate::units::{Bytes, BytesPerSecond, Seconds};
 
 /// Query heads a kernel computes together.
 const HEAD_TILE: f64 = 16.0;
+
+/// Bytes of an element of queries and outputs, which keep 16 bits.
+const QUERY_BYTES: f64 = 2.0;
 
 /// Fitted constants of the decode law.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -79,6 +83,12 @@ pub struct DecodeConstants {
     pub split_context: f64,
     /// Streams per multiprocessor from which none is split, s*.
     pub split_streams: f64,
+    /// Query heads of one stream that a part serves, `t_h`; more of them read it again.
+    pub head_tile: f64,
+    /// Most query heads of one stream that such parts serve, g*; beyond it every head has its own.
+    pub most_group: f64,
+    /// Passes over queries and outputs, u.
+    pub query_passes: f64,
 }
 
 /// The time of attention of one new token per sequence over its cache.
@@ -97,7 +107,9 @@ pub(super) fn time(
     let (read, paid) =
         if heads.query > heads.kv { (c.grouped_bytes, 1.0) } else { (1.0, c.ungrouped) };
     let per_token = heads.cached * element * read;
-    let padded = HEAD_TILE * (heads.query / heads.kv / HEAD_TILE).ceil();
+    let group = heads.query / heads.kv;
+    let padded = HEAD_TILE * (group / HEAD_TILE).ceil();
+    let tiles = if group > c.most_group { group } else { (group / c.head_tile).ceil().max(1.0) };
     let read_in = |streams: f64, context: f64, parts: f64| {
         let bytes = streams * context * per_token;
         let grown = (bytes / c.ramp_bytes.get()).powf(c.ramp_power);
@@ -106,7 +118,7 @@ pub(super) fn time(
         let compute = streams * padded * context * 2.0 * (heads.qk_width + heads.v_width)
             / (c.compute * machine.rate);
         let part = bytes / parts / c.part_load.get() + paid * c.part_overhead.get();
-        let rounds = (parts / multiprocessors).max((streams / multiprocessors).ceil());
+        let rounds = (parts * tiles / multiprocessors).max((streams * tiles / multiprocessors).ceil());
         norm8(memory.max(compute), part * rounds)
     };
     let split = |streams: f64, context: f64| {
@@ -125,7 +137,9 @@ pub(super) fn time(
         (false, false) => whole(),
     };
     let gather = if span.sequences > 1.0 && heads.kv > 1.0 { c.gather.get() } else { 0.0 };
-    Seconds::new(c.start.get() + best + gather)
+    let rows = span.sequences * heads.query * (heads.qk_width + heads.v_width) * QUERY_BYTES;
+    let passed = c.query_passes * rows / machine.bandwidth;
+    Seconds::new(c.start.get() + best + gather + passed)
 }
 
 /// The larger of two times that overlap except near equality: (a⁸ + b⁸)^⅛.

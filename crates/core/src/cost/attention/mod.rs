@@ -20,10 +20,9 @@ pub mod prefill;
 pub use decode::DecodeConstants;
 pub use prefill::PrefillConstants;
 
-use crate::cost::band_for;
-use crate::hardware::{Device, Fit};
+use crate::hardware::{Chosen, Device};
 use crate::price::{Basis, Price};
-use crate::system::Dtype;
+use crate::system::Operands;
 use crate::units::Seconds;
 
 /// The heads of one device.
@@ -60,15 +59,14 @@ pub struct AttentionLaw {
     prefill: PrefillConstants,
     decode: DecodeConstants,
     machine: Machine,
-    activation_bytes: f64,
-    kv_bytes: f64,
+    operands: Operands,
     bands: [(f64, Basis); 2],
 }
 
 /// What the laws need of a device.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Machine {
-    /// Peak rate in the activations' format.
+    /// Peak rate of what is multiplied.
     rate: f64,
     /// Memory bandwidth.
     bandwidth: f64,
@@ -79,43 +77,38 @@ struct Machine {
 }
 
 impl AttentionLaw {
-    /// Binds constants to a device and the formats of activations and cache.
+    /// Binds constants to a device and the formats of the cache (stored) and of attention.
     #[must_use]
     pub fn bind(
-        prefill: &Fit<PrefillConstants>,
-        decode: &Fit<DecodeConstants>,
+        prefill: &Chosen<PrefillConstants>,
+        decode: &Chosen<DecodeConstants>,
         device: &Device,
-        activations: Dtype,
-        kv: Dtype,
+        operands: Operands,
     ) -> Self {
         Self {
-            prefill: prefill.constants,
-            decode: decode.constants,
+            prefill: prefill.fit.constants,
+            decode: decode.fit.constants,
             machine: Machine {
-                rate: device.peak.of(activations).get(),
+                rate: device.peak.of(operands.computed).get(),
                 bandwidth: device.bandwidth.get(),
                 multiprocessors: f64::from(device.multiprocessors),
                 l2: device.l2.get(),
             },
-            activation_bytes: activations.bytes(),
-            kv_bytes: kv.bytes(),
-            bands: [
-                band_for(prefill.band, prefill.basis, activations),
-                band_for(decode.band, decode.basis, kv),
-            ],
+            operands,
+            bands: [(prefill.band(), prefill.basis()), (decode.band(), decode.basis())],
         }
     }
 
     /// The time of causal attention of whole prompts or of chunks of them.
     #[must_use]
     pub fn prefill(&self, heads: &Heads, span: &Span) -> Seconds {
-        prefill::time(&self.prefill, &self.machine, self.activation_bytes, heads, span)
+        prefill::time(&self.prefill, &self.machine, self.operands.computed.bytes(), heads, span)
     }
 
     /// The time of attention of one new token per sequence over its cache.
     #[must_use]
     pub fn decode(&self, heads: &Heads, span: &Span) -> Seconds {
-        decode::time(&self.decode, &self.machine, self.kv_bytes, heads, span)
+        decode::time(&self.decode, &self.machine, self.operands.stored.bytes(), heads, span)
     }
 
     /// The prefill time with its error band.

@@ -2,12 +2,12 @@
 //!
 //! # Law
 //!
-//! Queries and keys are cut into blocks of 128. With `n` query blocks of a sequence the
+//! Queries and keys are cut into blocks of 128, the last of them as fine as `ρ` tokens. With `n` query blocks of a sequence the
 //! causal triangle has n·(n+1)/2 block pairs (fewer under a window, more when a prefix is
 //! cached), each query block pays for `v` more (softmax start and end):
 //!
 //! ```text
-//! pair    = 2·128²·(d_qk + d_v) / (η·P/S)
+//! pair    = 2·128²·(d_qk + d_v + σ) / (η·P/S)
 //! total   = B·H·(pairs + v·n)·pair/S,   longest = (reach + v)·pair
 //! compute = max(total + e·longest, longest)
 //! compute = compute + y·max(0, compute − 3 ms)
@@ -16,6 +16,7 @@
 //!         + g·B·new·min(KV·d_qk, 512)/512
 //! ```
 //!
+//! σ is what the softmax of a score costs, in columns of a head: narrow heads wait for exponentials.
 //! The last multiprocessors to finish leave the others idle for a part e of the longest
 //! row of blocks (0 for kernels that schedule rows themselves). Beyond some milliseconds
 //! of full load the device lowers its clock: each second takes y longer. Bytes are added,
@@ -47,6 +48,12 @@ pub struct PrefillConstants {
     pub compute: f64,
     /// Share of the memory bandwidth reached, β.
     pub memory: f64,
+    /// Tokens to which the last block of a sequence is cut, ρ.
+    pub row_tile: f64,
+    /// Blocks of keys that a block of queries reads besides those of its window.
+    pub window_blocks: f64,
+    /// Columns of a head that the softmax of a score costs, σ.
+    pub softmax_width: f64,
     /// Block pairs that starting and ending a query block costs, v.
     pub block_overhead: f64,
     /// Share of the longest row of blocks that nothing hides, e.
@@ -73,15 +80,18 @@ pub(super) fn time(
         return c.start;
     }
     let multiprocessors = machine.multiprocessors;
-    let rows = (span.new / BLOCK).ceil();
-    let columns = (span.context.max(span.new) / BLOCK).ceil();
-    let reach = span.window.map_or(columns, |w| (w / BLOCK).ceil() + 1.0).min(columns);
+    let blocks = |tokens: f64| (tokens / c.row_tile).ceil() * c.row_tile / BLOCK;
+    let rows = blocks(span.new);
+    let columns = blocks(span.context.max(span.new));
+    let windowed = |w: f64| (w / BLOCK).ceil() + c.window_blocks;
+    let reach = span.window.map_or(columns, windowed).min(columns);
     // Row j of the block triangle (j = 1 ..= rows) has columns − rows + j pairs, cut
     // off at `reach`: a triangle up to the cut, then full rows.
     let ramped = (reach - (columns - rows)).clamp(0.0, rows);
     let pairs = ramped * (columns - rows) + ramped * (ramped + 1.0) / 2.0 + (rows - ramped) * reach;
     let width = heads.qk_width + heads.v_width;
-    let pair = 2.0 * BLOCK * BLOCK * width * multiprocessors / (c.compute * machine.rate);
+    let per_score = width + c.softmax_width;
+    let pair = 2.0 * BLOCK * BLOCK * per_score * multiprocessors / (c.compute * machine.rate);
     let total =
         span.sequences * heads.query * (pairs + c.block_overhead * rows) * pair / multiprocessors;
     let longest = (reach + c.block_overhead) * pair;
@@ -111,6 +121,9 @@ mod tests {
             start: Seconds::ZERO,
             compute: 1.0,
             memory: 1.0,
+            row_tile: BLOCK,
+            window_blocks: 1.0,
+            softmax_width: 0.0,
             block_overhead: 0.0,
             tail: 0.0,
             sustained: 0.0,

@@ -17,10 +17,11 @@ use serde_json::{Map, Value};
 use crate::comm::profile::CommunicationProfile;
 use crate::formats::catalog_entry::{CatalogEntry, CatalogFileError};
 use crate::formats::collectives_toml::CollectivesTable;
-use crate::hardware::{Device, Fit, PeakRates, Stack};
+use crate::hardware::{ByFormat, Device, Fit, PeakRates, Stack};
+use crate::system::Operands;
 use crate::units::{Bytes, BytesPerSecond, FlopsPerSecond, Seconds};
 use crate::violation::Violation;
-use sections::{Decode, Experts, Gemm, Prefill, RowKernel, Section, TopK};
+use sections::{Block, Decode, Experts, Gemm, Prefill, RowKernel, Section, TopK};
 
 type Sets<C> = BTreeMap<String, Section<C>>;
 
@@ -42,6 +43,8 @@ struct File {
     experts: Sets<Experts>,
     rows: Sets<RowKernel>,
     top_k: Sets<TopK>,
+    #[serde(default)]
+    block: Sets<Block>,
     collectives: Option<CollectivesTable>,
     sources: BTreeMap<String, String>,
 }
@@ -51,6 +54,7 @@ struct File {
 struct Peak {
     bf16: f64,
     fp8: Option<f64>,
+    fp4: Option<f64>,
     fp32: f64,
 }
 
@@ -61,17 +65,37 @@ struct StackTable {
     /// Accepted and ignored: engines find a stack by its kernels.
     #[serde(default, rename = "engines")]
     _engines: Vec<String>,
+    /// Another stack, from which this one takes whatever it does not name itself.
+    like: Option<String>,
     /// Absent where its constants stand for the kernel of its experts alone.
     kernels: Option<Vec<String>>,
-    gemm: String,
-    prefill: String,
-    decode: String,
-    experts: String,
+    gemm: Option<String>,
+    prefill: Option<String>,
+    decode: Option<String>,
+    experts: Option<String>,
+    /// Accepted as `formats.experts.fp8_block`.
     experts_fp8: Option<String>,
-    norm: String,
-    activation: String,
-    top_k: String,
-    copy: String,
+    /// Sets of constants in number formats of their own.
+    #[serde(default)]
+    formats: FormatsTable,
+    norm: Option<String>,
+    activation: Option<String>,
+    top_k: Option<String>,
+    copy: Option<String>,
+}
+
+/// For every operator the sets of its number formats, `stored/computed` where those differ.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct FormatsTable {
+    gemm: BTreeMap<String, String>,
+    prefill: BTreeMap<String, String>,
+    decode: BTreeMap<String, String>,
+    experts: BTreeMap<String, String>,
+    latent_prefill: BTreeMap<String, String>,
+    latent_decode: BTreeMap<String, String>,
+    latent_prefill_block: BTreeMap<String, String>,
+    latent_decode_block: BTreeMap<String, String>,
 }
 
 /// Reads a device's catalog file; the device is named by its id.
@@ -98,6 +122,7 @@ impl File {
             broken("experts", &self.experts),
             broken("rows", &self.rows),
             broken("top_k", &self.top_k),
+            broken("block", &self.block),
         ]
         .concat()
     }
@@ -118,8 +143,7 @@ fn build(file: File) -> Result<CatalogEntry<Device>, CatalogFileError> {
     if file.stack.is_empty() {
         return Err(refuse(format!("device {} has no [[stack]]: give at least one", file.id)));
     }
-    let stacks: Vec<_> =
-        file.stack.iter().map(|table| stack(table, &file)).collect::<Result<_, _>>()?;
+    let stacks = stacks(&file)?;
     let collectives = file
         .collectives
         .map(CommunicationProfile::try_from)
@@ -132,6 +156,7 @@ fn build(file: File) -> Result<CatalogEntry<Device>, CatalogFileError> {
         peak: PeakRates {
             bf16: FlopsPerSecond::new(file.peak_flop_per_s.bf16),
             fp8: file.peak_flop_per_s.fp8.map(FlopsPerSecond::new),
+            fp4: file.peak_flop_per_s.fp4.map(FlopsPerSecond::new),
             fp32: FlopsPerSecond::new(file.peak_flop_per_s.fp32),
         },
         multiprocessors: file.multiprocessors,
@@ -143,24 +168,104 @@ fn build(file: File) -> Result<CatalogEntry<Device>, CatalogFileError> {
     Ok(CatalogEntry { id: file.id, name: file.name, value, sources: file.sources })
 }
 
-fn stack(table: &StackTable, file: &File) -> Result<Stack, CatalogFileError> {
-    let experts_fp8 = table.experts_fp8.as_ref();
-    let experts = set(&file.experts, "experts", &table.experts)?;
-    let own = || vec![experts.provenance.kernel.clone()];
+/// The stacks in the order of the file, wherever those stand that others are like.
+fn stacks(file: &File) -> Result<Vec<Stack>, CatalogFileError> {
+    let mut built: BTreeMap<usize, Stack> = BTreeMap::new();
+    while built.len() < file.stack.len() {
+        let before = built.len();
+        for (at, table) in file.stack.iter().enumerate() {
+            let like = table.like.as_ref().map(|name| {
+                built.iter().find(|(of, stack)| **of != at && stack.name == *name).map(|(_, of)| of)
+            });
+            if built.contains_key(&at) || like == Some(None) {
+                continue;
+            }
+            let stack = stack(table, file, like.flatten())?;
+            built.insert(at, stack);
+        }
+        let left = file.stack.iter().enumerate().find(|(at, _)| !built.contains_key(at));
+        if let Some((_, table)) = left.filter(|_| built.len() == before) {
+            let like = table.like.as_deref().unwrap_or_default();
+            return Err(refuse(format!(
+                "stack {} is like {like}, which is no other stack of the file",
+                table.name
+            )));
+        }
+    }
+    Ok(built.into_values().collect())
+}
+
+fn stack(
+    table: &StackTable,
+    file: &File,
+    like: Option<&Stack>,
+) -> Result<Stack, CatalogFileError> {
+    macro_rules! named {
+        ($sets:ident, $name:ident) => {
+            match (&table.$name, like) {
+                (Some(name), _) => set(&file.$sets, stringify!($sets), name)?,
+                (None, Some(like)) => like.$name.clone(),
+                (None, None) => {
+                    let (stack, law) = (&table.name, stringify!($name));
+                    return Err(refuse(format!("stack {stack} names no {law}: name a set, or `like`")));
+                }
+            }
+        };
+    }
+    let mut formats = like.map(|like| like.formats.clone()).unwrap_or_default();
+    macro_rules! own_formats {
+        ($($law:ident $sets:ident),*) => {
+            $(for (name, own) in &table.formats.$law {
+                put(&mut formats.$law, stringify!($law), name, set(&file.$sets, stringify!($sets), own)?)?;
+            })*
+        };
+    }
+    own_formats!(
+        gemm gemm, prefill prefill, decode decode, experts experts, latent_prefill prefill,
+        latent_decode decode, latent_prefill_block block, latent_decode_block block
+    );
+    if let Some(name) = &table.experts_fp8 {
+        put(&mut formats.experts, "experts", FP8_BLOCK, set(&file.experts, "experts", name)?)?;
+    }
+    let experts = named!(experts, experts);
+    let kernel = || match like {
+        Some(_) => Vec::new(),
+        None => vec![experts.provenance.kernel.clone()],
+    };
     Ok(Stack {
         name: table.name.clone(),
-        kernels: table.kernels.clone().unwrap_or_else(own),
-        gemm: set(&file.gemm, "gemm", &table.gemm)?,
-        prefill: set(&file.prefill, "prefill", &table.prefill)?,
-        decode: set(&file.decode, "decode", &table.decode)?,
+        kernels: table.kernels.clone().unwrap_or_else(kernel),
+        gemm: named!(gemm, gemm),
+        prefill: named!(prefill, prefill),
+        decode: named!(decode, decode),
+        formats,
+        norm: named!(rows, norm),
+        activation: named!(rows, activation),
+        top_k: named!(top_k, top_k),
+        copy: named!(rows, copy),
         experts,
-        experts_fp8: experts_fp8.map(|name| set(&file.experts, "experts", name)).transpose()?,
-        norm: set(&file.rows, "rows", &table.norm)?,
-        activation: set(&file.rows, "rows", &table.activation)?,
-        top_k: set(&file.top_k, "top_k", &table.top_k)?,
-        copy: set(&file.rows, "rows", &table.copy)?,
     })
 }
+
+/// Puts a fit into a list of formats, in the place of the one of the same format.
+fn put<C>(
+    formats: &mut ByFormat<C>,
+    law: &str,
+    format: &str,
+    fit: Fit<C>,
+) -> Result<(), CatalogFileError> {
+    let operands = Operands::named(format).ok_or_else(|| {
+        refuse(format!("formats.{law} names \"{format}\": give a format, or stored/computed"))
+    })?;
+    match formats.iter_mut().find(|(of, _)| *of == operands) {
+        Some((_, old)) => *old = fit,
+        None => formats.push((operands, fit)),
+    }
+    Ok(())
+}
+
+/// The name of 8-bit floats with block scales, which `experts_fp8` stands for.
+const FP8_BLOCK: &str = "fp8_block";
 
 fn set<C: sections::Constants>(
     sets: &Sets<C>,
@@ -247,6 +352,22 @@ mod tests {
         assert_eq!(with("kernels = [\"mine\", \"vllm_triton\"]"), "vllm");
     }
 
+    #[test]
+    fn a_stack_like_another_takes_whatever_it_does_not_name_itself() {
+        let own = "[[stack]]\nname = \"mine\"\nlike = \"pytorch\"\nformats.gemm = { \"fp8\" = \"pytorch\" }\n\n";
+        let first = H200.find("[[stack]]").unwrap();
+        let file = format!("{}{own}{}", &H200[..first], &H200[first..]);
+        let device = parse(&file).unwrap().value;
+        let (mine, other) = (device.stack("mine").unwrap(), device.stack("pytorch").unwrap());
+        assert_eq!((&mine.gemm, &mine.experts), (&other.gemm, &other.experts));
+        let fp8 = Operands::of(Dtype::Fp8, Dtype::Fp8);
+        assert_eq!(mine.formats.gemm, [(fp8, other.gemm.clone())]);
+        let lost = parse(&file.replace("like = \"pytorch\"", "like = \"mine\"")).unwrap_err();
+        assert!(lost.to_string().contains("stack mine is like mine"), "{lost}");
+        let odd = parse(&file.replace("\"fp8\" = \"pytorch\"", "\"fp7\" = \"pytorch\"")).unwrap_err();
+        assert!(odd.to_string().contains("formats.gemm names \"fp7\""), "{odd}");
+    }
+
     #[rstest]
     #[case("basis = \"fitted\"", "basis = \"guessed\"")]
     #[case("compute = 0.", "compute = 7.")]
@@ -317,8 +438,8 @@ mod tests {
             hidden: 4096.0,
             intermediate: 14336.0,
             gated: true,
-            weights: Dtype::Bf16,
-            activations: Dtype::Bf16,
+            operands: Operands::BF16,
+            rows: Dtype::Bf16,
         };
         let seen = Seen::Group { tokens, pairs: 2.0 * tokens };
         let law = expert_law(&device, stack, &shape, seen);
@@ -331,14 +452,7 @@ mod tests {
 
     fn tensorrt_llm(price: impl Fn(&Laws) -> Price) -> Price {
         let device = parse(H200).unwrap().value;
-        let bf16 = Dtypes {
-            weights: Dtype::Bf16,
-            experts: Dtype::Bf16,
-            activations: Dtype::Bf16,
-            kv: Dtype::Bf16,
-            dispatch: Dtype::Bf16,
-            combine: Dtype::Bf16,
-        };
+        let bf16 = Dtypes::all(Dtype::Bf16);
         price(&Laws::bind(&device, device.stack("tensorrt-llm").unwrap(), &bf16))
     }
 }

@@ -5,7 +5,8 @@ use serde::Deserialize;
 use crate::cost::attention::{DecodeConstants, PrefillConstants};
 use crate::cost::elementwise::{RowConstants, TopKConstants};
 use crate::cost::experts::ExpertConstants;
-use crate::cost::gemm::{GemmConstants, KeptTiles};
+use crate::cost::gemm::{FewRows, GemmConstants, KeptTiles};
+use crate::cost::latent::LatentBlockConstants;
 use crate::hardware::{Fit, Provenance};
 use crate::price::Basis;
 use crate::units::{Bytes, BytesPerSecond, Seconds};
@@ -84,6 +85,19 @@ pub(super) struct Gemm {
     keep_from: Option<f64>,
     keep_depth: Option<f64>,
     keep_full: Option<f64>,
+    /// Absent where A is not quantised first.
+    #[serde(default)]
+    input_row_s: f64,
+    #[serde(default)]
+    input_passes: f64,
+    /// Absent where few rows have no kernel of their own.
+    #[serde(default)]
+    few_rows: f64,
+    #[serde(default)]
+    few_least_s: f64,
+    /// Absent where kernels were timed, not launches.
+    #[serde(default)]
+    host_s: f64,
 }
 
 impl Constants for Gemm {
@@ -110,6 +124,13 @@ impl Constants for Gemm {
                 },
                 _ => return Err("has one of keep_from, keep_depth, keep_full: give all".to_owned()),
             },
+            input_row: time("input_row_s", self.input_row_s)?,
+            input_passes: not_negative("input_passes", self.input_passes)?,
+            few: FewRows {
+                rows: not_negative("few_rows", self.few_rows)?,
+                least: time("few_least_s", self.few_least_s)?,
+            },
+            host: time("host_s", self.host_s)?,
         })
     }
 }
@@ -120,6 +141,13 @@ pub(super) struct Prefill {
     start_s: f64,
     compute: f64,
     memory: f64,
+    /// Absent where blocks are whole.
+    row_tile: Option<f64>,
+    /// Absent where a window reads one block besides its own.
+    window_blocks: Option<f64>,
+    /// Absent where heads are as wide as those that were measured.
+    #[serde(default)]
+    softmax_width: f64,
     block_overhead: f64,
     tail: f64,
     sustained: f64,
@@ -135,6 +163,9 @@ impl Constants for Prefill {
             start: time("start_s", self.start_s)?,
             compute: share("compute", self.compute)?,
             memory: positive("memory", self.memory)?,
+            row_tile: positive("row_tile", self.row_tile.unwrap_or(128.0))?,
+            window_blocks: not_negative("window_blocks", self.window_blocks.unwrap_or(1.0))?,
+            softmax_width: not_negative("softmax_width", self.softmax_width)?,
             block_overhead: not_negative("block_overhead", self.block_overhead)?,
             tail: fraction("tail", self.tail)?,
             sustained: not_negative("sustained", self.sustained)?,
@@ -166,6 +197,12 @@ pub(super) struct Decode {
     gather_s: f64,
     split_context_tokens: f64,
     split_streams: f64,
+    /// Absent where one part serves every head.
+    head_tile: Option<f64>,
+    /// Absent where parts serve any group.
+    most_group: Option<f64>,
+    #[serde(default)]
+    query_passes: f64,
 }
 
 impl Constants for Decode {
@@ -190,6 +227,30 @@ impl Constants for Decode {
             gather: time("gather_s", self.gather_s)?,
             split_context: not_negative("split_context_tokens", self.split_context_tokens)?,
             split_streams: not_negative("split_streams", self.split_streams)?,
+            head_tile: self.head_tile.map_or(Ok(f64::INFINITY), |t| positive("head_tile", t))?,
+            most_group: self.most_group.map_or(Ok(f64::INFINITY), |g| positive("most_group", g))?,
+            query_passes: not_negative("query_passes", self.query_passes)?,
+        })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Block {
+    start_s: f64,
+    passes: f64,
+    quantise_start_s: f64,
+    quantise_passes: f64,
+}
+
+impl Constants for Block {
+    type Domain = LatentBlockConstants;
+    fn to_domain(&self) -> Result<LatentBlockConstants, String> {
+        Ok(LatentBlockConstants {
+            start: time("start_s", self.start_s)?,
+            passes: not_negative("passes", self.passes)?,
+            quantise_start: time("quantise_start_s", self.quantise_start_s)?,
+            quantise_passes: not_negative("quantise_passes", self.quantise_passes)?,
         })
     }
 }

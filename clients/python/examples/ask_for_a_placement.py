@@ -44,8 +44,10 @@ def advice(options: argparse.Namespace) -> Launch:
     result = job["result"]
     assert result is not None, "recommend() raises where there is no result"
     say(f"{job['id']}: {result['recommendation']['verdict']}: {result['recommendation']['reason']}")
+    if options.sure and result["recommendation"]["verdict"] == "insufficient_evidence":
+        raise MoeGpsError("the evidence does not suffice, and --sure was given")
     file: Path = (options.into / "placement").resolve()
-    launch = client.get_launch(job["id"], path=str(file))
+    launch = client.get_launch(job["id"], path=options.mounted_at or str(file))
     for note in launch["notes"]:
         say(f"note: {note}")
     placement, yaml = launch.get("placement"), launch.get("yaml")
@@ -65,6 +67,8 @@ def main() -> None:
     parser.add_argument("--trace", type=Path, help="a recording of routing: a file, or the folder of all ranks")
     parser.add_argument("--model", help="the catalog's name of the recorded model, which says how many experts it has")
     parser.add_argument("--into", type=Path, default=Path("plan"), help="the folder that is written, where the engine can read it")
+    parser.add_argument("--mounted-at", help="where the engine finds the placement, if not in that folder")
+    parser.add_argument("--sure", action="store_true", help="no advice rather than one on insufficient evidence")
     parser.add_argument("--label", action="append", default=[], type=lambda text: text.split("=", 1), metavar="NAME=TEXT")
     parser.add_argument("--key", help="a name for this request, so that a job that is started again asks once")
     parser.add_argument("--time-limit-s", type=float, default=60.0, help="for the upload, and for the answer; then the engine starts without")

@@ -60,7 +60,7 @@ class Client:
                 return found
             # The service waits in whole seconds.
             if left < 1:
-                raise TookTooLong(found, timeout_s)
+                raise TookTooLong(found)
 
     def recommend(self, question: m.Question, *, labels: Optional[Mapping[str, str]] = None, timeout_s: float = 600.0,
                   idempotency_key: Optional[str] = None) -> m.RecommendationJob:  # fmt: skip

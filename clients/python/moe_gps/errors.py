@@ -19,9 +19,9 @@ class Unreachable(MoeGpsError):
 class TookTooLong(MoeGpsError):
     """A job has not ended within the time that the caller gave it; it goes on, and can be waited for again."""
 
-    def __init__(self, job: RecommendationJob, waited_s: float) -> None:
+    def __init__(self, job: RecommendationJob) -> None:
         self.job = job
-        super().__init__(f"recommendation {job['id']} is still {job['status']} after {waited_s:.0f} s")
+        super().__init__(f"recommendation {job['id']} is still {job['status']}")
 
 
 class Problem(MoeGpsError):

@@ -6,6 +6,7 @@ pub mod calibrate;
 pub mod catalog;
 pub mod convert;
 mod demo;
+mod engine_metrics;
 pub mod launch;
 mod openapi;
 pub mod place;
@@ -52,7 +53,7 @@ enum Command {
     Advise(advise::Advise),
     /// Say how to start an engine so that it follows the answer to a question.
     Launch(launch::Launch),
-    /// Write the question of an engine that is started by a command line.
+    /// Write the question of an engine, by its command line and its metrics.
     Question(question::Question),
     /// Say which strategy wins over a grid of one or two quantities of a question.
     Sweep(sweep::Sweep),

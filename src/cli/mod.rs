@@ -2,6 +2,7 @@
 
 pub mod advise;
 mod answer_table;
+mod backup;
 pub mod calibrate;
 pub mod catalog;
 pub mod convert;
@@ -21,6 +22,7 @@ pub mod trace;
 mod trace_report;
 pub mod validate;
 pub mod validate_markdown;
+mod validate_outcomes;
 
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
@@ -80,6 +82,10 @@ enum Command {
     /// Make, list and revoke the tokens of a service, also while it runs.
     #[command(subcommand)]
     Token(token::TokenCommand),
+    /// Copy a data directory into an empty folder, also while a service uses it.
+    Backup(backup::Places),
+    /// Fill an empty data directory from a backup whose checksums hold.
+    Restore(backup::Places),
     /// Create or migrate the database of a data directory, and end.
     Migrate(Storage),
 }
@@ -182,6 +188,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Calibrate(command) => calibrate::run(&command, &mut out),
         Command::Validate(command) => validate::run(&command, &mut out),
         Command::Token(command) => token::run(&command, &mut out),
+        Command::Backup(places) => backup::back_up(&places, &mut out),
+        Command::Restore(places) => backup::restore(&places, &mut out),
         Command::Migrate(storage) => migrate(&storage),
     };
     done.map(|()| ExitCode::SUCCESS)
@@ -208,6 +216,7 @@ fn migrate(storage: &Storage) -> anyhow::Result<()> {
     let dir = DataDir::take(&storage.data_dir)?;
     serve::runtime()?.block_on(async {
         let store = Store::open(&dir.database(), storage).await?;
+        store.allow_giving_back(None).await?;
         store.close().await;
         Ok(())
     })

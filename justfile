@@ -28,6 +28,10 @@ openapi:
     cargo run -- openapi > openapi/moe-gps.v1.json
     cargo run -- openapi --operations > openapi/operations.txt
 
+# Refresh the models of the Python client; needs datamodel-code-generator==0.89.0
+client:
+    python3 clients/python/generate.py
+
 # Refresh the measured errors in the documentation
 accuracy:
     cargo run --release -- validate measurements --markdown docs/accuracy.md

@@ -17,6 +17,9 @@ pub struct Settings {
     /// Where answers and traces are kept.
     #[command(flatten)]
     pub storage: Storage,
+    /// What is deleted by itself, and when.
+    #[command(flatten)]
+    pub retention: Retention,
     /// The workers and their queue.
     #[command(flatten)]
     pub jobs: Jobs,
@@ -55,6 +58,32 @@ pub enum Synchronous {
     Full,
 }
 
+/// What is deleted by itself, and when. Queued and running work, and what the label `keep` is on,
+/// always stays.
+#[derive(Debug, Clone, Args)]
+pub struct Retention {
+    /// Age at which an ended recommendation is deleted, counted from its end and from the last ask
+    /// for it, seconds; 0 is never.
+    #[arg(long, env = "MOE_GPS_MAX_RECOMMENDATION_AGE_S", default_value_t = 0.0)]
+    pub max_recommendation_age_s: f64,
+    /// Ended recommendations that are kept, the newest; 0 is all.
+    #[arg(long, env = "MOE_GPS_MAX_RECOMMENDATIONS", default_value_t = 0)]
+    pub max_recommendations: u32,
+    /// Age at which a trace is deleted, counted from its upload and from the last recommendation
+    /// about it, seconds; 0 is never.
+    #[arg(long, env = "MOE_GPS_MAX_TRACE_AGE_S", default_value_t = 0.0)]
+    pub max_trace_age_s: f64,
+    /// Traces that are kept, the newest; 0 is all.
+    #[arg(long, env = "MOE_GPS_MAX_TRACES", default_value_t = 0)]
+    pub max_traces: u32,
+    /// Age at which an idempotency key is forgotten, seconds; 0 is never.
+    #[arg(long, env = "MOE_GPS_MAX_KEY_AGE_S", default_value_t = 86_400.0)]
+    pub max_key_age_s: f64,
+    /// Idempotency keys that are kept, the newest; 0 is all.
+    #[arg(long, env = "MOE_GPS_MAX_KEYS", default_value_t = 0)]
+    pub max_keys: u32,
+}
+
 /// The workers and their queue.
 #[derive(Debug, Clone, Args)]
 pub struct Jobs {
@@ -62,6 +91,11 @@ pub struct Jobs {
     /// another's end is stored.
     #[arg(long, env = "MOE_GPS_WORKERS", default_value_t = 0)]
     pub workers: usize,
+    /// Memory that all computations together may take by their estimates, bytes; one that would take
+    /// more is refused, one that finds too little free waits. 0 is half of what the machine, or the
+    /// control group of the process, has.
+    #[arg(long, env = "MOE_GPS_MEMORY_BUDGET_BYTES", default_value_t = 0)]
+    pub memory_budget_bytes: u64,
     /// Questions that may wait for a worker; the next one is answered 503.
     #[arg(long, env = "MOE_GPS_QUEUE_LIMIT", default_value_t = 1000)]
     pub queue_limit: u32,
@@ -117,9 +151,13 @@ pub struct Limits {
     #[arg(long, env = "MOE_GPS_MAX_INFLATED_BYTES", default_value_t = 8 << 30)]
     pub max_inflated_bytes: u64,
     /// Uploads that are taken in at once; further ones wait.
-    #[arg(long, env = "MOE_GPS_UPLOADS_AT_ONCE", default_value_t = 4)]
+    #[arg(long, env = "MOE_GPS_UPLOADS_AT_ONCE", default_value_t = 16)]
     pub uploads_at_once: usize,
-    /// Connections that may be open at once; further ones wait to be accepted.
+    /// Least rate of an upload, bytes a second over the time that a body may pause.
+    #[arg(long, env = "MOE_GPS_MIN_UPLOAD_BYTES_PER_S", default_value_t = 1024)]
+    pub min_upload_bytes_per_s: u64,
+    /// Connections that may be open at once. For a further one the idlest is closed; where none is
+    /// idle it is answered 503, unless it probes.
     #[arg(long, env = "MOE_GPS_MAX_CONNECTIONS", default_value_t = 1024)]
     pub max_connections: usize,
     /// How long a connection may take to send a request's head, seconds.
@@ -128,6 +166,9 @@ pub struct Limits {
     /// How long a question's body may take to arrive, and a pause in an upload may last, seconds.
     #[arg(long, env = "MOE_GPS_BODY_TIMEOUT_S", default_value_t = 30.0)]
     pub body_timeout_s: f64,
+    /// How long a client may take none of its answer before the connection is closed, seconds.
+    #[arg(long, env = "MOE_GPS_WRITE_TIMEOUT_S", default_value_t = 30.0)]
+    pub write_timeout_s: f64,
     /// How long a request may take apart from an upload, seconds; above the longest wait of 60.
     #[arg(long, env = "MOE_GPS_REQUEST_TIMEOUT_S", default_value_t = 90.0)]
     pub request_timeout_s: f64,

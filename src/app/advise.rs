@@ -11,6 +11,7 @@ use crate::app::{answer, default_predictors, fit_predictors, interval, plan_file
 use crate::wire::question::Method;
 use moe_gps_core::advice;
 use moe_gps_core::catalog::Catalog;
+use moe_gps_core::evaluate::BATCH;
 use moe_gps_core::system::Preset;
 
 /// The service's advisor: the cost model.
@@ -41,8 +42,26 @@ pub fn check(
         model: asked.model.clone(),
         device: asked.device.clone(),
         trace_ids: asked.trace_ids(),
+        memory_bytes: memory_bytes(&asked),
         work: Box::new(move |progress| advise(asked, progress)),
     })
+}
+
+/// Matrices of layers × experts that are held at once beside recorded steps: forecasts, plans and
+/// prices of every strategy.
+const MATRICES: u64 = 64;
+
+/// Memory that answering takes, at most and about: matrices of layers × experts for a batch of
+/// recorded steps and for what is planned, and the routes that predictors are fitted and scored on.
+fn memory_bytes(asked: &Answerable) -> u64 {
+    let model = &asked.question.system.model;
+    let traces = match &asked.routing {
+        AskedRouting::Trace(used) => used.traces.len() as u64,
+        _ => 0,
+    };
+    let cells = u64::from(model.moe_layers) * u64::from(model.experts.routed);
+    let matrices = MATRICES + BATCH as u64 + 4 * traces;
+    8 * cells * matrices + fit_predictors::memory_bytes(asked)
 }
 
 /// Answers a question: seconds at worst, in a worker.

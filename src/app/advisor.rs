@@ -139,6 +139,8 @@ pub struct CheckedQuestion {
     pub device: String,
     /// Traces the answer needs.
     pub trace_ids: Vec<String>,
+    /// Memory that answering it takes, at most and about, bytes.
+    pub memory_bytes: u64,
     /// Answers it.
     pub work: Work,
 }

@@ -1,14 +1,16 @@
 //! What every use case works with.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use tokio::sync::{Mutex, Semaphore};
 
 use crate::app::advisor::Advisor;
 use crate::app::ingest::TraceDirectory;
 use crate::app::live_jobs::Board;
+use crate::app::memory::Memory;
 use crate::app::tokens::Gate;
-use crate::store::Store;
+use crate::store::{Reserve, Store};
 use moe_gps_core::formats::trace::Limits;
 
 /// What every use case works with.
@@ -29,8 +31,18 @@ pub struct App {
     pub checks: Arc<Semaphore>,
     /// Turns of sweeps, each of which uses every core.
     pub sweeps: Semaphore,
+    /// Whether any outcome was ever reported.
+    pub has_outcomes: AtomicBool,
+    /// Turns of clients that wait for the end of what they asked, fewer than connections.
+    pub waits: Semaphore,
     /// The rules of the queue.
     pub queue: Queue,
+    /// The memory of computations.
+    pub memory: Memory,
+    /// Room on the disk that is kept for deletions.
+    pub reserve: Reserve,
+    /// What is deleted by itself.
+    pub retention: Retention,
     /// Who is let in.
     pub gate: Gate,
 }
@@ -44,6 +56,26 @@ pub struct Uploads {
     pub at_once: Semaphore,
     /// Held while a trace's row and file change together.
     pub keeping: Mutex<()>,
+}
+
+/// How long, and how many of, what is kept.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Retention {
+    /// Ended recommendations.
+    pub recommendations: Keep,
+    /// Traces.
+    pub traces: Keep,
+    /// Idempotency keys.
+    pub keys: Keep,
+}
+
+/// Bounds on what is kept of a kind.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Keep {
+    /// Longest age, milliseconds.
+    pub age_ms: Option<i64>,
+    /// Largest number.
+    pub most: Option<i64>,
 }
 
 /// The rules of the queue.

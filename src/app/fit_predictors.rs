@@ -88,6 +88,21 @@ pub(super) fn fit(asked: &mut Answerable, progress: &dyn Progress) -> Result<Fit
     Ok(fits)
 }
 
+/// Memory that fitting takes, at most: the choices of the part they are scored on, of the parts they
+/// are fitted on, and what each of them names, two bytes each; and the embedding.
+pub(super) fn memory_bytes(asked: &Answerable) -> u64 {
+    let AskedRouting::Trace(used) = &asked.routing else { return 0 };
+    let learned = asked.fits.iter().filter(|fit| predict::is_learned(fit.kind)).count();
+    let parts = u64::from(learned < asked.fits.len()) + u64::from(0 < learned);
+    let held = used.traces.first().filter(|_| !asked.fits.is_empty()).map_or(0, |trace| {
+        let choices = trace.tokens.saturating_mul(trace.layers).saturating_mul(trace.top_k.max(1));
+        2 * choices.min(MOST_CHOICES as u64) * (1 + parts + asked.fits.len() as u64)
+    });
+    let embedding = used.traces.first().and_then(|trace| trace.embedding.as_ref());
+    let table = embedding.filter(|_| 0 < learned).and_then(|path| std::fs::metadata(path).ok());
+    held + table.map_or(0, |file| file.len())
+}
+
 fn predictor(kind: PredictorKind, accuracy: f64, overhead: Seconds) -> Predictor {
     let name = name_of(&PredictorKind::ALL, &kind);
     Predictor {

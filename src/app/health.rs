@@ -3,6 +3,7 @@
 use crate::app::clock::now_ms;
 use crate::app::context::App;
 use crate::app::error::AppError;
+use crate::app::room;
 use crate::wire::job::Status;
 
 /// The runner shows a sign of life every second; without one for so long it is gone,
@@ -18,7 +19,12 @@ pub async fn obstacle(app: &App) -> Option<String> {
     if app.board.last_beat_ms() + RUNNER_SILENCE_MS < now {
         return Some("the workers show no sign of life".to_owned());
     }
-    app.store.probe_write(now).await.err().map(|error| error.to_string())
+    // A full disk is also why nothing can be written, and says what to do.
+    match room::shortage(app).await {
+        Ok(None) => app.store.probe_write(now).await.err().map(|error| error.to_string()),
+        Ok(shortage) => shortage,
+        Err(error) => Some(error.to_string()),
+    }
 }
 
 /// How many recommendations there are of each status, none left out.

@@ -44,7 +44,13 @@ pub struct Board {
     /// Set when waiting clients are sent away and workers take nothing new.
     pub stopping: CancellationToken,
     beat_ms: AtomicI64,
+    /// Turns of storing questions, so that the ends of jobs do not stand behind a long line.
+    pub inserts: Semaphore,
+    room: Notify,
 }
+
+/// Questions that may be on their way into the database at once.
+const INSERTS: usize = 4;
 
 /// Most digests that are remembered, 32 bytes each.
 const MAX_RECENT: usize = 4096;
@@ -105,6 +111,8 @@ impl Board {
             draining: CancellationToken::new(),
             stopping: CancellationToken::new(),
             beat_ms: AtomicI64::new(0),
+            inserts: Semaphore::new(INSERTS),
+            room: Notify::new(),
         };
         (board, receiver)
     }
@@ -149,6 +157,16 @@ impl Board {
     /// Whether the queue may hold a job, asked once; a worker that finds one rings again.
     pub fn take_backlog(&self) -> bool {
         self.backlog.swap(false, Ordering::AcqRel)
+    }
+
+    /// Says that a job has left the queue.
+    pub fn make_room(&self) {
+        self.room.notify_one();
+    }
+
+    /// Waits until a job has left the queue.
+    pub async fn room(&self) {
+        self.room.notified().await;
     }
 
     /// Notes that a worker computes this job.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -16,7 +16,7 @@ use crate::app::clock::now_ms;
 use crate::app::context::App;
 use crate::app::error::AppError;
 use crate::app::tokens::{Caller, LOCAL, Scope};
-use crate::app::{question, references};
+use crate::app::{outcomes, question, references, room};
 use crate::store::StoreError;
 use crate::store::asks::{ListedQuestion, NewAsk, Withdrawn};
 use crate::store::devices::Kind;
@@ -27,7 +27,8 @@ use crate::telemetry::metrics as names;
 use crate::wire::answer::{GainBody, LaunchBody};
 use crate::wire::job::Status;
 use crate::wire::labels::Labels;
-use crate::wire::listing::{CheckedListQuery, RecommendationItem, RecommendationPage};
+use crate::wire::listing::{CheckedListQuery, RecommendationItem, RecommendationPage, Withdrawal};
+use crate::wire::outcome::MeasuredOutcome;
 use crate::wire::time::Moment;
 use crate::wire::violation::Violation;
 use moe_gps_core::engines;
@@ -53,6 +54,8 @@ pub struct Seen {
     pub job: Arc<JobRecord>,
     /// The labels of their own ask, JSON.
     pub labels: Option<String>,
+    /// What was measured.
+    pub outcomes: Vec<MeasuredOutcome>,
 }
 
 /// Stores a question, or finds the equal one, and waits for its end if asked to.
@@ -76,7 +79,8 @@ pub async fn submit(app: &Arc<App>, asked: Asked) -> Result<Seen, AppError> {
 /// What a caller sees of a recommendation.
 async fn see(app: &App, caller: &Caller, job: Arc<JobRecord>) -> Result<Seen, AppError> {
     let labels = app.store.find_labels(&caller.principal, &job.id).await?;
-    Ok(Seen { job, labels: labels.filter(|labels| labels != NO_LABELS) })
+    let outcomes = outcomes::of(app, &[&job.id]).await?.remove(&job.id).unwrap_or_default();
+    Ok(Seen { job, labels: labels.filter(|labels| labels != NO_LABELS), outcomes })
 }
 
 /// Labels of an ask that has none, as they are stored.
@@ -152,6 +156,10 @@ async fn find_equal(app: &App, digest: &[u8]) -> Result<Option<JobRecord>, AppEr
     Ok(found)
 }
 
+/// How long a question waits for room in a full queue before it is refused: clients that try again at
+/// once would cost as much as those that are served.
+const ROOM_WAIT: Duration = Duration::from_secs(1);
+
 type Ended = tokio::sync::oneshot::Receiver<Arc<JobRecord>>;
 
 /// Stores a new job: running at once where a worker is idle, else queued.
@@ -162,16 +170,30 @@ async fn store_question(
     asks: Asks<'_>,
     wants_end: bool,
 ) -> Result<(JobRecord, Option<Ended>), AppError> {
-    let now = now_ms();
+    if let Err(refused) = affordable(app, question.memory_bytes) {
+        // What is known is told all the same.
+        let Some(job) = find_equal(app, &question.digest).await? else { return Err(refused) };
+        return Ok((join(app, asks, job).await?, None));
+    }
     let slot = app.board.try_slot();
     // What will be refused does not stand in the line of those who write.
-    if slot.is_none() && i64::from(app.queue.limit) <= app.store.count_waiting().await? {
+    let deadline = tokio::time::Instant::now() + ROOM_WAIT;
+    let turn = loop {
+        // The semaphore is never closed.
+        let turn = app.board.inserts.acquire().await.ok();
+        if slot.is_some() || app.store.count_waiting().await? < i64::from(app.queue.limit) {
+            break turn;
+        }
+        drop(turn);
         if let Some(job) = find_equal(app, &question.digest).await? {
             return Ok((join(app, asks, job).await?, None));
         }
-        metrics::counter!(names::QUESTIONS, "outcome" => "queue_full").increment(1);
-        return Err(AppError::QueueFull { limit: app.queue.limit });
-    }
+        if tokio::time::timeout_at(deadline, app.board.room()).await.is_err() {
+            metrics::counter!(names::QUESTIONS, "outcome" => "queue_full").increment(1);
+            return Err(AppError::QueueFull { limit: app.queue.limit });
+        }
+    };
+    let now = now_ms();
     let lease =
         slot.is_some().then(|| Lease { owner: &app.instance, until_ms: now + app.queue.lease_ms });
     let trace_ids: BTreeSet<&String> = question.trace_ids.iter().collect();
@@ -192,6 +214,8 @@ async fn store_question(
         request: question.request.to_string(),
         result: None,
         inputs,
+        memory_bytes: i64::try_from(question.memory_bytes).unwrap_or(i64::MAX),
+        alone: 0,
     };
     let ended = wants_end.then(|| app.board.wait_for(&job.id));
     let inserted = app
@@ -213,6 +237,7 @@ async fn store_question(
             principal_limit: Some(app.queue.principal_limit).filter(|_| app.gate.is_closed()),
         })
         .await;
+    drop(turn);
     match inserted {
         Ok(Inserted::New) => {
             metrics::counter!(names::QUESTIONS, "outcome" => "new").increment(1);
@@ -249,6 +274,21 @@ async fn store_question(
     }
     metrics::counter!(names::QUESTIONS, "outcome" => "queue_full").increment(1);
     Err(AppError::QueueFull { limit: app.queue.limit })
+}
+
+/// Refuses a computation that takes more memory than all together may, or whose answer would take the
+/// room that is left for deletions.
+fn affordable(app: &App, memory_bytes: u64) -> Result<(), AppError> {
+    room::taking(app)?;
+    let budget = app.memory.bytes();
+    if memory_bytes <= budget {
+        return Ok(());
+    }
+    let detail = format!(
+        "the computation would take about {memory_bytes} bytes of memory, and --memory-budget-bytes \
+         leaves {budget}: fit fewer predictors, or ask about a shorter trace"
+    );
+    Err(AppError::Refused(vec![Violation::new("", "memory", detail)]))
 }
 
 /// What lists show of a question that has been checked.
@@ -394,14 +434,85 @@ pub async fn put_labels(
 }
 
 /// Asks that are looked at for one page; a page whose filter few pass may have fewer items.
-const SCAN: u32 = 10_000;
+const SCAN: u32 = 5_000;
+
+/// Asks that are withdrawn in one transaction, so that no other write waits long.
+const WITHDRAWN_AT_ONCE: usize = 100;
+/// How long a request withdraws; it says when there is more.
+const WITHDRAWAL_TIME: Duration = Duration::from_secs(20);
+
+/// Withdraws the asks that a list with these filters shows and that are there now.
+pub async fn withdraw_listed(
+    app: &App,
+    caller: &Caller,
+    query: CheckedListQuery,
+) -> Result<Withdrawal, AppError> {
+    let began = Instant::now();
+    let mut query = resolve(app, query).await?;
+    // What is asked from now on has a later id.
+    query.cursor = Some(Uuid::now_v7().to_string());
+    let principal = Some(&*caller.principal).filter(|_| caller.scope < Scope::Admin);
+    let mut done = Withdrawal::default();
+    loop {
+        let (asks, next) = app.store.find_asked(principal, &query, SCAN).await?;
+        for some in asks.chunks(WITHDRAWN_AT_ONCE) {
+            if WITHDRAWAL_TIME < began.elapsed() {
+                done.more = true;
+                return Ok(done);
+            }
+            let mut gone = app.store.withdraw_asks(some, now_ms()).await;
+            if room::made(app, &gone) {
+                gone = app.store.withdraw_asks(some, now_ms()).await;
+            }
+            for (id, withdrawn) in gone? {
+                done.withdrawn += 1;
+                if withdrawn == Withdrawn::Canceled {
+                    done.canceled += 1;
+                    match canceled(app, &id).await {
+                        // Withdrawn once more, and gone.
+                        Ok(_) | Err(AppError::NotFound { .. }) => {}
+                        Err(error) => return Err(error),
+                    }
+                }
+            }
+        }
+        match next {
+            Some(next) => query.cursor = Some(next),
+            None => return Ok(done),
+        }
+    }
+}
+
+/// Ends the computation of a job that has been canceled, and tells those who wait for it.
+async fn canceled(app: &App, id: &str) -> Result<Arc<JobRecord>, AppError> {
+    if let Some(live) = app.board.live(id) {
+        live.cancel();
+    }
+    let job = Arc::new(fetch(app, id).await?);
+    app.board.announce(&job);
+    Ok(job)
+}
 
 /// What a caller has asked for, newest first; with the scope `admin`, what all have.
 pub async fn list(
     app: &App,
     caller: &Caller,
-    mut query: CheckedListQuery,
+    query: CheckedListQuery,
 ) -> Result<RecommendationPage, AppError> {
+    let query = resolve(app, query).await?;
+    let principal = Some(&*caller.principal).filter(|_| caller.scope < Scope::Admin);
+    let page = app.store.list_asks(principal, &query, SCAN).await?;
+    let ids: Vec<&str> = page.items.iter().map(|item| item.id.as_str()).collect();
+    let mut outcomes = outcomes::of(app, &ids).await?;
+    let items = page.items.into_iter().map(|listed| {
+        let outcomes = outcomes.remove(&listed.id).unwrap_or_default();
+        item(listed, outcomes)
+    });
+    Ok(RecommendationPage { items: items.collect::<Result<_, _>>()?, next_cursor: page.next })
+}
+
+/// Filters with the catalog's ids in place of aliases.
+async fn resolve(app: &App, mut query: CheckedListQuery) -> Result<CheckedListQuery, AppError> {
     let catalog = catalog().map_err(refusal)?;
     if let Some(entry) = query.model.as_deref().and_then(|name| catalog.model(name).ok()) {
         query.model = Some(entry.id.clone());
@@ -416,13 +527,10 @@ pub async fn list(
     {
         query.device = Some(entry.id.clone());
     }
-    let principal = Some(&*caller.principal).filter(|_| caller.scope < Scope::Admin);
-    let page = app.store.list_asks(principal, &query, SCAN).await?;
-    let items = page.items.into_iter().map(item).collect::<Result<_, _>>()?;
-    Ok(RecommendationPage { items, next_cursor: page.next })
+    Ok(query)
 }
 
-fn item(listed: Listed) -> Result<RecommendationItem, StoreError> {
+fn item(listed: Listed, outcomes: Vec<MeasuredOutcome>) -> Result<RecommendationItem, StoreError> {
     #[derive(Default, Deserialize)]
     struct Told {
         verdict: Option<String>,
@@ -450,6 +558,7 @@ fn item(listed: Listed) -> Result<RecommendationItem, StoreError> {
             .recommendation
             .map(|text| raw(text, "summary of a recommendation"))
             .transpose()?,
+        outcomes,
         id: listed.id,
     })
 }
@@ -458,7 +567,11 @@ fn item(listed: Listed) -> Result<RecommendationItem, StoreError> {
 /// and returned, and one that has ended goes.
 pub async fn withdraw(app: &App, caller: &Caller, id: &str) -> Result<Option<Seen>, AppError> {
     let all = caller.scope == Scope::Admin;
-    match app.store.withdraw(&caller.principal, id, all, now_ms()).await? {
+    let mut withdrawn = app.store.withdraw(&caller.principal, id, all, now_ms()).await;
+    if room::made(app, &withdrawn) {
+        withdrawn = app.store.withdraw(&caller.principal, id, all, now_ms()).await;
+    }
+    match withdrawn? {
         Withdrawn::Absent => Err(not_found(id)),
         Withdrawn::NotAsked => Err(AppError::Forbidden(format!(
             "none of your asks leads to recommendation {id}; deleting what others asked for needs \
@@ -466,11 +579,7 @@ pub async fn withdraw(app: &App, caller: &Caller, id: &str) -> Result<Option<See
         ))),
         Withdrawn::Ask | Withdrawn::Recommendation => Ok(None),
         Withdrawn::Canceled => {
-            if let Some(live) = app.board.live(id) {
-                live.cancel();
-            }
-            let job = Arc::new(fetch(app, id).await?);
-            app.board.announce(&job);
+            let job = canceled(app, id).await?;
             see(app, caller, job).await.map(Some)
         }
     }

@@ -11,12 +11,12 @@ use crate::app::advisor::{AdviceError, KnownTraces};
 use crate::app::context::App;
 use crate::app::devices;
 use crate::app::error::AppError;
-use crate::app::ingest::{TraceDirectory, hex};
+use crate::app::ingest::{NeededFiles, TraceDirectory, hex};
 use crate::app::models;
 use crate::app::recommendations::refusal;
-use crate::store::StoreError;
 use crate::store::devices::Kind;
 use crate::store::jobs::JobRecord;
+use crate::store::{Store, StoreError};
 use crate::wire::question::{IdOrObject, NamedTrace, Question};
 use moe_gps_core::formats::catalog_entry::CatalogEntry;
 use moe_gps_core::formats::model_toml::ModelSheet;
@@ -99,21 +99,26 @@ pub async fn of_job(app: &App, job: &JobRecord, asked: &Question) -> Result<Look
     Ok(LookedUp { directory: app.traces.clone(), inputs: read(text)? })
 }
 
+/// The files of all traces that rows and jobs name.
+pub async fn needed_files(store: &Store) -> Result<NeededFiles, StoreError> {
+    let mut versions: BTreeSet<(String, String)> = BTreeSet::new();
+    for text in store.needed_inputs().await? {
+        for (id, Pinned { version, embedding }) in read(&text)?.traces {
+            let digest = embedding.map(|digest| hex(&digest));
+            versions.extend(version.into_iter().chain(digest).map(|name| (id.clone(), name)));
+        }
+    }
+    let embeddings = store.list_embeddings().await?;
+    versions.extend(embeddings.into_iter().map(|(id, digest)| (id, hex(&digest))));
+    let traces = store.list_trace_ids().await?.into_iter().collect();
+    Ok(NeededFiles { traces, versions })
+}
+
 /// Removes what superseded uploads have left and no job needs, and files whose row was never
 /// written; for when nobody is asking.
 pub async fn forget_superseded(app: &App) -> Result<(), StoreError> {
-    let mut needed: BTreeSet<(String, String)> = BTreeSet::new();
-    for text in app.store.needed_inputs().await? {
-        for (id, Pinned { version, embedding }) in read(&text)?.traces {
-            let digest = embedding.map(|digest| hex(&digest));
-            needed.extend(version.into_iter().chain(digest).map(|name| (id.clone(), name)));
-        }
-    }
-    let embeddings = app.store.list_embeddings().await?;
-    needed.extend(embeddings.into_iter().map(|(id, digest)| (id, hex(&digest))));
-    let kept: BTreeSet<String> = app.store.list_trace_ids().await?.into_iter().collect();
-    let forgotten = app.traces.forget_unknown(&kept);
-    forgotten.and_then(|()| app.traces.forget_versions(&needed)).unwrap_or_else(|error| {
+    let needed = needed_files(&app.store).await?;
+    app.traces.forget_others(&needed).unwrap_or_else(|error| {
         tracing::warn!(%error, "superseded files of traces stay behind");
     });
     Ok(())

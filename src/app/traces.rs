@@ -4,6 +4,7 @@ use serde_json::value::RawValue;
 
 use crate::app::context::App;
 use crate::app::error::AppError;
+use crate::app::room;
 use crate::store::StoreError;
 use crate::store::traces::{TraceDeletion, TraceRecord};
 use crate::wire::listing::TracePage;
@@ -28,7 +29,11 @@ pub async fn list(app: &App, after: Option<&str>, limit: u32) -> Result<TracePag
 /// Deletes a trace that no queued or running recommendation needs.
 pub async fn delete(app: &App, id: &str) -> Result<(), AppError> {
     let _keeping = app.uploads.keeping.lock().await;
-    match app.store.delete_trace(id).await? {
+    let mut deleted = app.store.delete_trace(id).await;
+    if room::made(app, &deleted) {
+        deleted = app.store.delete_trace(id).await;
+    }
+    match deleted? {
         TraceDeletion::Absent => Err(not_found(id)),
         TraceDeletion::Needed(n) => Err(AppError::Conflict(format!(
             "trace {id} is needed by {n} queued or running recommendation(s); \

@@ -10,6 +10,7 @@ use crate::app::clock::now_ms;
 use crate::app::context::App;
 use crate::app::error::AppError;
 use crate::app::ingest::{Ingested, Upload};
+use crate::app::room;
 use crate::store::StoreError;
 use crate::store::traces::TraceRecord;
 use crate::telemetry::metrics as names;
@@ -67,6 +68,7 @@ async fn finishing<T: Send + 'static>(
 
 async fn keep_trace(app: Arc<App>, labels: Labels, pieces: Pieces) -> Result<Kept, AppError> {
     let app = &app;
+    room::taking(app)?;
     let upload = Upload {
         declared: declared(&labels)?,
         content_type: labels.content_type,
@@ -119,6 +121,7 @@ async fn keep_embedding(
     pieces: Pieces,
 ) -> Result<(), AppError> {
     let app = &app;
+    room::taking(app)?;
     crate::app::traces::fetch(app, &id).await?;
     let digest = {
         let (app, id) = (Arc::clone(app), id.clone());

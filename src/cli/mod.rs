@@ -2,10 +2,12 @@
 
 pub mod advise;
 mod answer_table;
+mod backup;
 pub mod calibrate;
 pub mod catalog;
 pub mod convert;
 mod demo;
+mod engine_metrics;
 pub mod launch;
 mod openapi;
 pub mod place;
@@ -20,6 +22,7 @@ pub mod trace;
 mod trace_report;
 pub mod validate;
 pub mod validate_markdown;
+mod validate_outcomes;
 
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
@@ -52,7 +55,7 @@ enum Command {
     Advise(advise::Advise),
     /// Say how to start an engine so that it follows the answer to a question.
     Launch(launch::Launch),
-    /// Write the question of an engine that is started by a command line.
+    /// Write the question of an engine, by its command line and its metrics.
     Question(question::Question),
     /// Say which strategy wins over a grid of one or two quantities of a question.
     Sweep(sweep::Sweep),
@@ -79,6 +82,10 @@ enum Command {
     /// Make, list and revoke the tokens of a service, also while it runs.
     #[command(subcommand)]
     Token(token::TokenCommand),
+    /// Copy a data directory into an empty folder, also while a service uses it.
+    Backup(backup::Places),
+    /// Fill an empty data directory from a backup whose checksums hold.
+    Restore(backup::Places),
     /// Create or migrate the database of a data directory, and end.
     Migrate(Storage),
 }
@@ -181,6 +188,8 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Calibrate(command) => calibrate::run(&command, &mut out),
         Command::Validate(command) => validate::run(&command, &mut out),
         Command::Token(command) => token::run(&command, &mut out),
+        Command::Backup(places) => backup::back_up(&places, &mut out),
+        Command::Restore(places) => backup::restore(&places, &mut out),
         Command::Migrate(storage) => migrate(&storage),
     };
     done.map(|()| ExitCode::SUCCESS)
@@ -207,6 +216,7 @@ fn migrate(storage: &Storage) -> anyhow::Result<()> {
     let dir = DataDir::take(&storage.data_dir)?;
     serve::runtime()?.block_on(async {
         let store = Store::open(&dir.database(), storage).await?;
+        store.allow_giving_back(None).await?;
         store.close().await;
         Ok(())
     })

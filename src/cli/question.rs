@@ -1,5 +1,5 @@
-//! `moe-gps question --from-args LINE`: the question that an engine's command line asks, and what
-//! that line does not say.
+//! `moe-gps question --from-args LINE --from-metrics FILE`: the question that an engine's command line
+//! asks, its traffic as the engine measured it, and what neither says.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -11,12 +11,19 @@ use serde_json::{Map, Value, json};
 use moe_gps_core::catalog::Catalog;
 use moe_gps_core::system::Dtype;
 
-/// Writes the question of an engine that is started by a command line.
+use crate::cli::engine_metrics::{self, Measured};
+
+/// Writes the question of an engine, by the command line that starts it and the metrics that it prints.
 #[derive(Debug, Clone, Args)]
 pub(super) struct Question {
     /// The command line: `vllm serve …`, `python -m sglang.launch_server …`, `trtllm-serve …`.
-    #[arg(long, value_name = "LINE")]
-    from_args: String,
+    #[arg(long, value_name = "LINE", required_unless_present = "from_metrics")]
+    from_args: Option<String>,
+    /// The text that the engine prints for Prometheus, taken under the load that counts: a file, `-` for
+    /// standard input, or its address (`http://HOST:8000/metrics`). It says how many requests run, and how
+    /// long prompts and outputs are in the mean.
+    #[arg(long, value_name = "FILE|URL")]
+    from_metrics: Option<String>,
     /// Catalog id of the GPU, which no command line names.
     #[arg(long)]
     device: Option<String>,
@@ -26,8 +33,8 @@ pub(super) struct Question {
     /// Catalog id of the link between nodes.
     #[arg(long)]
     inter_node_link: Option<String>,
-    /// `prefill` or `decode`.
-    #[arg(long, value_parser = ["prefill", "decode"])]
+    /// `prefill`, `decode`, or `serving`, which metrics are about.
+    #[arg(long, value_parser = ["prefill", "decode", "serving"])]
     phase: Option<String>,
     /// Sequences in a step over all devices.
     #[arg(long)]
@@ -38,6 +45,15 @@ pub(super) struct Question {
     /// Tokens in the cache of a sequence in decode.
     #[arg(long)]
     kv_length: Option<u64>,
+    /// Tokens of a prompt, in the mean, of a server.
+    #[arg(long)]
+    input_tokens: Option<u64>,
+    /// Tokens of output of a request, in the mean, of a server.
+    #[arg(long)]
+    output_tokens: Option<u64>,
+    /// Requests that a server has at once, over all devices.
+    #[arg(long)]
+    concurrency: Option<u64>,
     /// Tokens of the hottest expert over the mean.
     #[arg(long)]
     skewness: Option<f64>,
@@ -49,6 +65,7 @@ enum Said {
     Model,
     Tensor,
     Data,
+    DataLocal,
     Pipeline,
     Expert,
     ExpertParallel,
@@ -86,6 +103,7 @@ const VLLM: Dialect = Dialect {
         (&["--model"], Said::Model, true),
         (&["--tensor-parallel-size", "-tp"], Said::Tensor, true),
         (&["--data-parallel-size", "-dp"], Said::Data, true),
+        (&["--data-parallel-size-local", "-dpl"], Said::DataLocal, true),
         (&["--pipeline-parallel-size", "-pp"], Said::Pipeline, true),
         (&["--enable-expert-parallel", "-ep"], Said::ExpertParallel, false),
         (&["--nnodes", "-n"], Said::Nodes, true),
@@ -141,8 +159,9 @@ const TRTLLM: Dialect = Dialect {
     ],
 };
 
-/// A command line as it was understood.
+/// A command line as it was understood; one that was not given says nothing.
 struct Line {
+    given: bool,
     dialect: &'static Dialect,
     said: BTreeMap<Said, String>,
     /// Options that say nothing about a question.
@@ -151,10 +170,15 @@ struct Line {
 
 /// Runs `question`: the question goes to `out`, what is not known to standard error.
 pub(super) fn run(command: &Question, out: &mut impl Write) -> Result<()> {
-    let line = read(&command.from_args)?;
-    let (question, unknown) = question(command, &line)?;
+    let source = command.from_metrics.as_deref().map(engine_metrics::text).transpose()?;
+    let measured = source.as_deref().map(engine_metrics::read).transpose()?;
+    let line = line(command, measured.as_ref())?;
+    let (question, unknown) = question(command, &line, measured.as_ref())?;
     writeln!(out, "{question:#}")?;
     let mut told = std::io::stderr().lock();
+    if let Some(measured) = &measured {
+        tell(measured, &mut told)?;
+    }
     for (pointer, text) in unknown {
         writeln!(told, "unknown: {pointer}: {text}")?;
     }
@@ -162,6 +186,44 @@ pub(super) fn run(command: &Question, out: &mut impl Write) -> Result<()> {
         writeln!(told, "no part of a question: {}", line.ignored.join(" "))?;
     }
     Ok(())
+}
+
+/// What was measured and is no part of a question.
+fn tell(measured: &Measured, told: &mut impl Write) -> Result<()> {
+    if let Some(tpot) = measured.tpot_s {
+        writeln!(
+            told,
+            "measured: tpot_s {tpot:.6}, the mean time between tokens since the engine started"
+        )?;
+    }
+    if 0.0 < measured.waiting {
+        writeln!(told, "measured: {} requests wait beside those that run", measured.waiting)?;
+    }
+    if let Some(cached) = measured.cached.filter(|share| 0.005 <= *share) {
+        writeln!(
+            told,
+            "measured: {:.0} % of the tokens of prompts came from the cache; a question computes all",
+            100.0 * cached
+        )?;
+    }
+    Ok(())
+}
+
+/// The command line, or the engine and the model that the metrics name.
+fn line(command: &Question, measured: Option<&Measured>) -> Result<Line> {
+    if let Some(text) = &command.from_args {
+        let line = read(text)?;
+        let engine = line.dialect.engine;
+        if let Some(other) = measured.map(|found| found.engine).filter(|other| *other != engine) {
+            bail!("--from-metrics: the text is that of {other}, the command line that of {engine}");
+        }
+        return Ok(line);
+    }
+    let measured = measured.context("give --from-args or --from-metrics")?;
+    let engines = [&VLLM, &SGLANG, &TRTLLM];
+    let dialect = engines.into_iter().find(|dialect| dialect.engine == measured.engine);
+    let said = measured.model.iter().map(|model| (Said::Model, model.clone())).collect();
+    Ok(Line { given: false, dialect: dialect.unwrap_or(&VLLM), said, ignored: Vec::new() })
 }
 
 /// Finds the engine in a command line, and reads its options.
@@ -227,7 +289,7 @@ fn read(text: &str) -> Result<Line> {
             }
         }
     }
-    Ok(Line { dialect, said, ignored })
+    Ok(Line { given: true, dialect, said, ignored })
 }
 
 impl Line {
@@ -253,17 +315,38 @@ impl Line {
 
 type Unknown = Vec<(&'static str, String)>;
 
-fn question(command: &Question, line: &Line) -> Result<(Value, Unknown)> {
+fn question(
+    command: &Question,
+    line: &Line,
+    measured: Option<&Measured>,
+) -> Result<(Value, Unknown)> {
     let mut unknown = Unknown::new();
     let mut asked = Map::new();
     asked.insert("model".to_owned(), model(line, &mut unknown)?);
-    let (parallelism, devices) = parallelism(line, &mut unknown)?;
+    let spread = if line.given {
+        Some(parallelism(line, &mut unknown)?)
+    } else {
+        let text = "how many GPUs, and how the model is spread over them; give --from-args";
+        unknown.push(("/cluster/devices", text.into()));
+        None
+    };
+    let devices = spread.as_ref().map(|(_, devices)| *devices);
     asked.insert("cluster".to_owned(), cluster(command, line, devices, &mut unknown)?);
-    asked.insert("parallelism".to_owned(), parallelism);
-    asked.insert("workload".to_owned(), workload(command, line, &mut unknown)?);
+    let balanced = measured.and_then(|found| found.balancedness);
+    let routing = match (command.skewness, balanced, &spread) {
+        (Some(skewness), ..) => Some(json!({"skewness": skewness})),
+        (None, Some(balancedness), Some((spread, _))) => Some(json!({
+            "balancedness": balancedness, "at_devices": spread["expert_parallel"],
+        })),
+        _ => None,
+    };
+    if let Some((spread, _)) = spread {
+        asked.insert("parallelism".to_owned(), spread);
+    }
+    asked.insert("workload".to_owned(), workload(command, line, measured, &mut unknown)?);
     asked.insert("engine".to_owned(), engine(line));
-    if let Some(skewness) = command.skewness {
-        asked.insert("routing".to_owned(), json!({"skewness": skewness}));
+    if let Some(routing) = routing {
+        asked.insert("routing".to_owned(), routing);
     } else {
         unknown.push((
             "/routing",
@@ -271,7 +354,7 @@ fn question(command: &Question, line: &Line) -> Result<(Value, Unknown)> {
                 .into(),
         ));
     }
-    balancer(line, devices, &mut asked, &mut unknown)?;
+    balancer(line, devices.unwrap_or(1), &mut asked, &mut unknown)?;
     if let Some(file) = line.text(Said::ConfigFile) {
         unknown.push(("", format!("what {file} sets; it is not read")));
     }
@@ -280,7 +363,8 @@ fn question(command: &Question, line: &Line) -> Result<(Value, Unknown)> {
 
 fn model(line: &Line, unknown: &mut Unknown) -> Result<Value> {
     let Some(name) = line.text(Said::Model) else {
-        bail!("--from-args: the line names no model");
+        let source = if line.given { "--from-args: the line" } else { "--from-metrics: the text" };
+        bail!("{source} names no model");
     };
     Ok(match Catalog::embedded()?.model(name) {
         Ok(entry) => entry.id.as_str().into(),
@@ -341,7 +425,12 @@ fn parallelism(line: &Line, unknown: &mut Unknown) -> Result<(Value, u64)> {
     Ok((spread, group * pipeline))
 }
 
-fn cluster(command: &Question, line: &Line, devices: u64, unknown: &mut Unknown) -> Result<Value> {
+fn cluster(
+    command: &Question,
+    line: &Line,
+    devices: Option<u64>,
+    unknown: &mut Unknown,
+) -> Result<Value> {
     let mut cluster = Map::new();
     let mut named =
         |name: &str, value: &Option<String>, missing: Option<(&'static str, &str)>| match (
@@ -355,17 +444,24 @@ fn cluster(command: &Question, line: &Line, devices: u64, unknown: &mut Unknown)
         };
     named("device", &command.device, Some(("/cluster/device", "the GPU; give --device")));
     named("link", &command.link, Some(("/cluster/link", "the link inside a node; give --link")));
-    let nodes = line.number(Said::Nodes)?;
+    // Replicas of attention over those of one node.
+    let local = line.number(Said::DataLocal)?.zip(line.number(Said::Data)?);
+    let nodes = match line.number(Said::Nodes)? {
+        None => local.filter(|(here, all)| all.is_multiple_of(*here)).map(|(here, all)| all / here),
+        stated => stated,
+    };
     let between = ("/cluster/inter_node_link", "the link between nodes; give --inter-node-link");
     let several = nodes.is_some_and(|nodes| 1 < nodes);
     named("inter_node_link", &command.inter_node_link, Some(between).filter(|_| several));
-    cluster.insert("devices".to_owned(), devices.into());
+    if let Some(devices) = devices {
+        cluster.insert("devices".to_owned(), devices.into());
+    }
     match nodes {
         Some(nodes) => {
             cluster.insert("nodes".to_owned(), nodes.into());
         }
         // The largest node that is common holds eight.
-        None if 8 < devices => {
+        None if devices.is_some_and(|devices| 8 < devices) => {
             unknown.push(("/cluster/nodes", "over how many nodes the devices are spread".into()));
         }
         None => {}
@@ -373,14 +469,106 @@ fn cluster(command: &Question, line: &Line, devices: u64, unknown: &mut Unknown)
     Ok(cluster.into())
 }
 
-fn workload(command: &Question, line: &Line, unknown: &mut Unknown) -> Result<Value> {
+fn workload(
+    command: &Question,
+    line: &Line,
+    measured: Option<&Measured>,
+    unknown: &mut Unknown,
+) -> Result<Value> {
     let mut workload = Map::new();
-    match &command.phase {
+    let phase = command.phase.as_deref().or(measured.map(|_| "serving"));
+    match phase {
         Some(phase) => {
-            workload.insert("phase".to_owned(), phase.as_str().into());
+            workload.insert("phase".to_owned(), phase.into());
         }
-        None => unknown.push(("/workload/phase", "prefill or decode; give --phase".into())),
+        None => unknown.push(("/workload/phase", "what is asked about; give --phase".into())),
     }
+    if phase == Some("serving") {
+        traffic(command, line, measured, &mut workload, unknown)?;
+    } else {
+        step(command, line, &mut workload, unknown)?;
+    }
+    let mut dtypes = Map::new();
+    for (field, what) in
+        [("weights", Said::Weights), ("activations", Said::Activations), ("kv", Said::Kv)]
+    {
+        let Some(text) = line.text(what).filter(|text| *text != "auto") else { continue };
+        match dtype(text) {
+            Some(dtype) => {
+                dtypes.insert(field.to_owned(), dtype.into());
+            }
+            None => unknown.push(("/workload/dtypes", format!("what {text} is priced as"))),
+        }
+    }
+    if dtypes.is_empty() {
+        unknown.push(("/workload/dtypes", "number formats are those of the checkpoint".into()));
+    } else {
+        workload.insert("dtypes".to_owned(), dtypes.into());
+    }
+    Ok(workload.into())
+}
+
+/// The traffic of a server: what options say, else what the engine measured.
+fn traffic(
+    command: &Question,
+    line: &Line,
+    measured: Option<&Measured>,
+    workload: &mut Map<String, Value>,
+    unknown: &mut Unknown,
+) -> Result<()> {
+    let ended = "no request has ended since the engine started";
+    let running = "no request runs at this moment; take the metrics under load";
+    for (name, stated, found, pointer, missing) in [
+        (
+            "input_tokens",
+            command.input_tokens,
+            measured.and_then(|found| found.input_tokens),
+            "/workload/input_tokens",
+            ended,
+        ),
+        (
+            "output_tokens",
+            command.output_tokens,
+            measured.and_then(|found| found.output_tokens),
+            "/workload/output_tokens",
+            ended,
+        ),
+        (
+            "concurrency",
+            command.concurrency,
+            measured.map(|found| found.running),
+            "/workload/concurrency",
+            running,
+        ),
+    ] {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "1 or more")]
+        let found = found.map(f64::round).filter(|number| 1.0 <= *number).map(|n| n as u64);
+        if let Some(number) = stated.or(found) {
+            workload.insert(name.to_owned(), number.into());
+            continue;
+        }
+        let missing = measured.map(|_| format!("{missing}, or ")).unwrap_or_default();
+        unknown.push((pointer, format!("{missing}give --{}", name.replace('_', "-"))));
+    }
+    let replicas = line.number(Said::Data)?.unwrap_or(1);
+    let attention = line.has(Said::DataParallelAttention) || line.dialect.engine == VLLM.engine;
+    if let Some(found) = measured.filter(|found| attention && found.replicas < replicas) {
+        let text = format!(
+            "only {} of {replicas} replicas of attention say what they run (SGLang:              --enable-metrics-for-all-schedulers)",
+            found.replicas
+        );
+        unknown.push(("/workload/concurrency", text));
+    }
+    Ok(())
+}
+
+/// What a step of one phase holds.
+fn step(
+    command: &Question,
+    line: &Line,
+    workload: &mut Map<String, Value>,
+    unknown: &mut Unknown,
+) -> Result<()> {
     let most = line.text(Said::Sequences).map(str::parse::<u64>).transpose();
     let most = most.context("--from-args: the most sequences at once must be a number")?;
     match (command.batch_size, most) {
@@ -419,24 +607,7 @@ fn workload(command: &Question, line: &Line, unknown: &mut Unknown) -> Result<Va
         }
         None => unknown.push((pointer, format!("how long sequences are; give {flag}"))),
     }
-    let mut dtypes = Map::new();
-    for (field, what) in
-        [("weights", Said::Weights), ("activations", Said::Activations), ("kv", Said::Kv)]
-    {
-        let Some(text) = line.text(what).filter(|text| *text != "auto") else { continue };
-        match dtype(text) {
-            Some(dtype) => {
-                dtypes.insert(field.to_owned(), dtype.into());
-            }
-            None => unknown.push(("/workload/dtypes", format!("what {text} is priced as"))),
-        }
-    }
-    if dtypes.is_empty() {
-        unknown.push(("/workload/dtypes", "number formats are those of the checkpoint".into()));
-    } else {
-        workload.insert("dtypes".to_owned(), dtypes.into());
-    }
-    Ok(workload.into())
+    Ok(())
 }
 
 /// The number format of a quantization or cache type, by the beginning of its name.

@@ -17,20 +17,25 @@ use tokio_util::sync::CancellationToken;
 
 use crate::app::advisor::Advisor;
 use crate::app::clock::now_ms;
-use crate::app::context::{App, Queue, Uploads};
+use crate::app::context::{App, Keep, Queue, Retention, Uploads};
 use crate::app::error::AppError;
 use crate::app::ingest::TraceDirectory;
 use crate::app::live_jobs::Board;
+use crate::app::memory::Memory;
 use crate::app::tokens::Gate;
-use crate::config::{Jobs, Settings};
+use crate::config::{self, Jobs, Settings, Synchronous};
 use crate::http::state::Service;
 use crate::http::{openapi, router, serve};
 use crate::jobs::Runner;
-use crate::store::{DataDir, Store, StoreError};
+use crate::store::{DataDir, Reserve, Store, StoreError};
 use crate::telemetry;
 
 /// How long threads that will not end may hold up the end of the process.
 const THREAD_GRACE: Duration = Duration::from_millis(500);
+
+/// A database of an earlier version up to this size is rewritten at start, which takes a second or
+/// two, bytes.
+const QUICKLY_REWRITTEN: u64 = 256 << 20;
 
 /// Runs the service until it is told to stop.
 ///
@@ -87,7 +92,16 @@ async fn serve_until_stopped(
     let router = router(settings, &app, loopback);
     let serving = serve::serve(listener, router, &settings.limits, closing.clone());
     let mut serving = std::pin::pin!(serving);
-    dir.write_address(address)?;
+    // On a full disk the service still answers, to those who know where.
+    if let Err(error) = dir.write_address(address) {
+        tracing::warn!(error = %error, "the address could not be written");
+    }
+    if settings.storage.synchronous == Synchronous::Normal {
+        tracing::info!(
+            "what is accepted survives the death of the process; to survive the loss of power, too, \
+             start with --synchronous full"
+        );
+    }
     tracing::info!(
         data_dir = %settings.storage.data_dir.display(),
         workers = settings.jobs.n_workers(),
@@ -126,8 +140,24 @@ pub async fn start(
 ) -> Result<(Arc<App>, Runner), AppError> {
     // Before anything is counted.
     telemetry::metrics::recorder();
+    // Before the database, whose log needs some room on a full disk.
+    let reserve = Reserve::open(dir.root());
     let store = Store::open(&dir.database(), &settings.storage).await?;
-    store.probe_write(now_ms()).await?;
+    // On a full disk what is stored can still be read, and deleted.
+    if let Err(error) = store.probe_write(now_ms()).await {
+        if !error.is_passing() {
+            return Err(error.into());
+        }
+        tracing::warn!(error = %error, "the database cannot be written");
+    }
+    match store.allow_giving_back(Some(QUICKLY_REWRITTEN)).await {
+        Ok(true) => {}
+        Ok(false) => tracing::warn!(
+            "the database keeps the room of what is deleted; stop the service and run `moe-gps \
+             migrate`, which rewrites it"
+        ),
+        Err(error) => tracing::warn!(error = %error, "the database could not be rewritten"),
+    }
     let traces = TraceDirectory::open(dir.root())
         .map_err(|source| StoreError::Directory { path: dir.root().to_owned(), source })?;
     let access = &settings.access;
@@ -135,6 +165,7 @@ pub async fn start(
     let gate = Gate::new(&store, file, access.insecure_no_auth).await?;
     let n_cores = std::thread::available_parallelism().map_or(1, NonZero::get);
     let (board, handovers) = Board::new(settings.jobs.n_workers());
+    let has_outcomes = store.has_outcomes().await?.into();
     let app = Arc::new(App {
         store,
         board,
@@ -151,7 +182,13 @@ pub async fn start(
         instance: uuid::Uuid::now_v7().to_string(),
         checks: Arc::new(Semaphore::new(2 * n_cores)),
         sweeps: Semaphore::new(crate::app::sweep::AT_ONCE),
+        has_outcomes,
+        // A quarter of the connections is left for those who do not wait.
+        waits: Semaphore::new((settings.limits.max_connections / 4 * 3).max(1)),
         queue: queue(&settings.jobs),
+        memory: Memory::new(memory_budget_bytes(&settings.jobs)),
+        reserve,
+        retention: retention(&settings.retention),
         gate,
     });
     crate::app::references::forget_superseded(&app).await?;
@@ -181,6 +218,37 @@ fn queue(jobs: &Jobs) -> Queue {
         principal_limit: jobs.queue_limit_per_principal,
         lease_ms: i64::from(jobs.lease_s.max(1)) * 1000,
         max_attempts: jobs.max_attempts.max(1),
+    }
+}
+
+/// Half of a machine whose memory nobody tells is taken to be this, bytes.
+const UNKNOWN_HALF: u64 = 1 << 30;
+
+/// The memory of all computations, with 0 resolved.
+fn memory_budget_bytes(jobs: &Jobs) -> u64 {
+    if jobs.memory_budget_bytes != 0 {
+        return jobs.memory_budget_bytes;
+    }
+    let read = |path| std::fs::read_to_string(path).ok();
+    let group = read("/sys/fs/cgroup/memory.max").and_then(|text| text.trim().parse::<u64>().ok());
+    let machine = read("/proc/meminfo").and_then(|text| {
+        let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+        Some(line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()? << 10)
+    });
+    group.into_iter().chain(machine).min().map_or(UNKNOWN_HALF, |bytes| bytes / 2)
+}
+
+/// What is to be kept, of which 0 is all and for ever.
+fn retention(told: &config::Retention) -> Retention {
+    let keep = |age_s: f64, most: u32| Keep {
+        age_ms: (0.0 < age_s)
+            .then(|| i64::try_from(seconds(age_s).as_millis()).unwrap_or(i64::MAX)),
+        most: Some(i64::from(most)).filter(|most| *most != 0),
+    };
+    Retention {
+        recommendations: keep(told.max_recommendation_age_s, told.max_recommendations),
+        traces: keep(told.max_trace_age_s, told.max_traces),
+        keys: keep(told.max_key_age_s, told.max_keys),
     }
 }
 

@@ -8,13 +8,16 @@ use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 
 use crate::cli::validate_markdown::markdown;
+use crate::cli::validate_outcomes;
 use moe_gps_lab::drawings::drawings;
 use moe_gps_lab::validate::report::{Errors, Report, ReportGroup, TableSummary, validate};
 
 /// Prices every row of every known table in a folder and says how far off that is.
 #[derive(Debug, Clone, Args)]
 pub struct Validate {
-    /// The folder: tables of measured operators by their file names, `.csv` or `.csv.gz`.
+    /// The folder: tables of measured operators by their file names, `.csv` or `.csv.gz`. Or a file of
+    /// recommendations with outcomes, as `GET /v1/recommendations` exports them: forecasts against
+    /// what was measured, per strategy.
     pub dir: PathBuf,
     /// Prints one JSON object per line instead.
     #[arg(long)]
@@ -29,6 +32,14 @@ pub struct Validate {
 
 /// Runs `validate`; the errors it finds are its answer, not its failure.
 pub fn run(command: &Validate, out: &mut dyn Write) -> Result<()> {
+    if command.dir.is_file() {
+        anyhow::ensure!(
+            command.svg.is_none() && command.markdown.is_none(),
+            "{} is a file of outcomes; --svg and --markdown need a folder of tables",
+            command.dir.display()
+        );
+        return validate_outcomes::run(&command.dir, command.json, out);
+    }
     if let Some(folder) = &command.svg {
         return draw(&command.dir, folder, out);
     }
@@ -98,7 +109,7 @@ pub(super) fn or_dash(share: Option<f64>, words: fn(f64) -> String) -> String {
     share.map_or_else(|| "–".to_owned(), words)
 }
 
-fn table(header: &[&str], left: usize) -> Table {
+pub(super) fn table(header: &[&str], left: usize) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(header);
     for column in table.column_iter_mut().skip(left) {

@@ -21,8 +21,11 @@ const CLOSE: HeaderValue = HeaderValue::from_static("close");
 /// Paths that answer without a token: probes and the metrics.
 #[must_use]
 pub(super) fn is_open(path: &str) -> bool {
-    path == "/metrics"
-        || ["/livez", "/live", "/health", "/healthz", "/readyz", "/ready"].contains(&path)
+    path == "/metrics" || is_probe(path)
+}
+
+fn is_probe(path: &str) -> bool {
+    ["/livez", "/live", "/health", "/healthz", "/readyz", "/ready"].contains(&path)
 }
 
 /// What a request needs to be allowed.
@@ -47,7 +50,14 @@ pub(super) async fn admit(
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let token = token(request.headers());
     let hosted = request.headers().contains_key(header::HOST) || request.uri().host().is_some();
-    if !hosted && request.extensions().get::<OnWire>().is_some() {
+    let on_wire = request.extensions().get::<OnWire>().copied();
+    if on_wire.is_some_and(|on_wire| on_wire.is_spare) && !is_probe(&path) {
+        let detail = "as many connections are open as may be; try again";
+        let mut response = Failure::not_ready(detail).into_response();
+        response.headers_mut().insert(header::CONNECTION, CLOSE);
+        return response;
+    }
+    if !hosted && on_wire.is_some() {
         return Failure::malformed("the request has no Host (RFC 9112 section 3.2)")
             .into_response();
     }

@@ -68,7 +68,7 @@ fn lines(items: &[RecommendationItem]) -> Result<Vec<u8>, Failure> {
 }
 
 /// The columns of a table.
-const COLUMNS: [&str; 17] = [
+const COLUMNS: [&str; 18] = [
     "id",
     "status",
     "created_at",
@@ -86,6 +86,7 @@ const COLUMNS: [&str; 17] = [
     "trace_ids",
     "labels",
     "principal",
+    "outcomes",
 ];
 
 fn table(items: &[RecommendationItem]) -> Result<Vec<u8>, Failure> {
@@ -125,6 +126,10 @@ fn table(items: &[RecommendationItem]) -> Result<Vec<u8>, Failure> {
             item.trace_ids.get().to_owned(),
             item.labels.get().to_owned(),
             item.principal.clone().unwrap_or_default(),
+            match item.outcomes.as_slice() {
+                [] => String::new(),
+                some => serde_json::to_string(some).map_err(|error| failed(&error))?,
+            },
         ];
         table.write_record(row).map_err(|error| failed(&error))?;
     }

@@ -6,6 +6,7 @@
 
 mod access;
 pub mod api;
+mod connection;
 mod discard_body;
 mod etag;
 mod export;

@@ -119,6 +119,12 @@ fn complete(path: &str, method: &str, operation: &mut Value) {
                             another origin",
             "content": problem});
     }
+    // A deletion has the filters of the list, and no pages.
+    if (method, path) == ("delete", "/v1/recommendations")
+        && let Some(parameters) = operation["parameters"].as_array_mut()
+    {
+        parameters.retain(|one| one["name"] != "limit" && one["name"] != "cursor");
+    }
     if let Some(responses) = operation["responses"].as_object_mut() {
         responses.sort_keys();
         for (status, response) in responses {
@@ -165,6 +171,10 @@ fn examples(path: &str, method: &str) -> Vec<(&'static str, Value)> {
         ("post", "/v1/devices") => {
             let profile: Value = toml::from_str(&device).unwrap_or_default();
             vec![("application/json", profile), ("application/toml", json!(device))]
+        }
+        ("post", "/v1/recommendations/{id}/outcomes") => {
+            let outcome = json!({"strategy": "replace_only", "step_s": 0.0302, "steps": 5000});
+            vec![("application/json", outcome)]
         }
         ("put", "/v1/recommendations/{id}/labels") => {
             vec![("application/json", json!({"team": "search"}))]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use crate::http::problem::Failure;
 use crate::wire::violation::Violation;
@@ -26,6 +27,18 @@ impl Wait {
     #[must_use]
     pub fn duration(self) -> Option<Duration> {
         self.0.map(Duration::from_secs)
+    }
+
+    /// The same while a turn of waiting is left, which is held as long as the second value.
+    #[must_use]
+    pub fn granted(self, turns: &Semaphore) -> (Self, Option<SemaphorePermit<'_>>) {
+        match self.0 {
+            None | Some(0) => (self, None),
+            Some(_) => match turns.try_acquire() {
+                Ok(turn) => (self, Some(turn)),
+                Err(_) => (Self(Some(0)), None),
+            },
+        }
     }
 
     /// The value of `Preference-Applied`.

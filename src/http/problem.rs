@@ -22,6 +22,8 @@ const CHALLENGES: [HeaderValue; 2] = [
     HeaderValue::from_static("Basic realm=\"moe-gps\", charset=\"UTF-8\""),
 ];
 
+/// What remains true while nothing can be written.
+const KEPT: &str = "; nothing that was accepted is lost";
 /// Title of every 413.
 const TOO_LARGE: &str = "Body too large";
 /// How soon a client may try again after the queue was full, seconds.
@@ -91,9 +93,8 @@ impl Failure {
     }
 
     /// The database or the disk cannot be written right now.
-    fn storage(detail: &str, cause: &dyn std::error::Error) -> Self {
+    fn storage(detail: String, cause: &dyn std::error::Error) -> Self {
         let status = StatusCode::SERVICE_UNAVAILABLE;
-        let detail = format!("{detail}; nothing that was accepted is lost");
         let failure = Self::new("storage-unavailable", "Storage unavailable", status, detail);
         Self { retry_after_s: Some(RETRY_STORE_S), cause: Some(chain(cause)), ..failure }
     }
@@ -162,6 +163,21 @@ impl Failure {
             StatusCode::PAYLOAD_TOO_LARGE => {
                 Self::new("too-large", TOO_LARGE, status, "the body is larger than any may be")
             }
+            StatusCode::BAD_REQUEST => {
+                Self::malformed("the request is not HTTP as RFC 9112 has it")
+            }
+            StatusCode::URI_TOO_LONG => Self::new(
+                "refused",
+                "URI too long",
+                status,
+                "the path with its query is longer than 65,534 bytes; send long text in a body",
+            ),
+            StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE => Self::new(
+                "refused",
+                "Head too large",
+                status,
+                "the request has more than 100 header fields, or they are too long; send fewer",
+            ),
             StatusCode::SERVICE_UNAVAILABLE => {
                 Self::not_ready("the request took too long and was given up; try again later")
             }
@@ -194,7 +210,10 @@ impl From<AppError> for Failure {
                 Self { retry_after_s: Some(RETRY_QUEUE_S), ..failure }
             }
             AppError::Forbidden(detail) => Self::forbidden(detail),
-            AppError::Store(error) if error.is_passing() => Self::storage(&detail, &error),
+            AppError::Store(error @ (StoreError::Damaged(_) | StoreError::Altered { .. })) => {
+                Self::storage(detail, &error)
+            }
+            AppError::Store(error) if error.is_passing() => Self::storage(detail + KEPT, &error),
             AppError::Upload(error) => error.into(),
             other => Self::internal(chain(&other)),
         }
@@ -219,7 +238,7 @@ impl From<TraceError> for Failure {
             }
             TraceError::Interrupted(error) if error.kind() == std::io::ErrorKind::TimedOut => {
                 let status = StatusCode::REQUEST_TIMEOUT;
-                let detail = "the upload paused for too long; send it again";
+                let detail = "the upload paused for too long, or came too slowly; send it again";
                 Self::new("slow-body", "Body too slow", status, detail)
             }
             TraceError::Interrupted(_) => Self::malformed(detail),
@@ -236,7 +255,7 @@ impl From<TraceError> for Failure {
                 failure
             }
             TraceError::StorageFull(ref source) | TraceError::Storage(ref source) => {
-                Self::storage(&detail, source)
+                Self::storage(detail.clone() + KEPT, source)
             }
         }
     }

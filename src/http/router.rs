@@ -14,13 +14,18 @@ use crate::http::{layers, page};
 /// The documented operations except uploads, which may take their time.
 fn quick() -> OpenApiRouter<Service> {
     OpenApiRouter::with_openapi(Description::openapi())
-        .routes(routes!(recommendations::ask_recommendation, recommendations::list_recommendations))
+        .routes(routes!(
+            recommendations::ask_recommendation,
+            recommendations::list_recommendations,
+            recommendations::delete_recommendations
+        ))
         .routes(routes!(
             recommendations::get_recommendation,
             recommendations::delete_recommendation
         ))
         .routes(routes!(recommendations::compare_recommendations))
         .routes(routes!(recommendations::put_labels))
+        .routes(routes!(recommendations::report_outcome))
         .routes(routes!(recommendations::get_placement))
         .routes(routes!(recommendations::get_launch))
         .routes(routes!(recommendations::get_step_times))

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::app::context::App;
 use crate::config::Limits;
+use crate::http::upload::Pace;
 
 /// What every handler works with; cheap to clone.
 #[derive(Clone)]
@@ -23,6 +24,12 @@ pub struct Service {
 }
 
 impl Service {
+    /// How fast an upload must come.
+    pub(super) fn pace(&self) -> Pace {
+        let least_bytes_per_s = self.limits.min_upload_bytes_per_s;
+        Pace { least_bytes_per_s, over: self.body_timeout() }
+    }
+
     /// How long a question's body may take to arrive.
     #[must_use]
     pub fn body_timeout(&self) -> Duration {

@@ -16,10 +16,6 @@ use crate::telemetry::metrics as names;
 
 /// How often the queue is looked at although nobody rang.
 const POLL: Duration = Duration::from_secs(1);
-/// How long an idempotency key is kept, milliseconds: a day.
-const KEY_KEEP_MS: i64 = 24 * 3600 * 1000;
-/// How often old keys are looked for, in polls: every ten minutes.
-const KEY_POLLS: u32 = 600;
 
 /// Hands jobs to workers until the service stops.
 pub(super) async fn dispatch(
@@ -29,7 +25,6 @@ pub(super) async fn dispatch(
 ) {
     let mut poll = tokio::time::interval(POLL);
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut polls = 0_u32;
     let mut wanted = true;
     loop {
         tokio::select! {
@@ -47,10 +42,9 @@ pub(super) async fn dispatch(
                 app.board.beat(now_ms());
                 // Without it, times that nobody scrapes are kept one by one.
                 names::recorder().run_upkeep();
-                if let Err(error) = maintain(&app, polls).await {
+                if let Err(error) = maintain(&app).await {
                     tracing::warn!(error = %error, "the queue could not be looked after");
                 }
-                polls = polls.wrapping_add(1);
                 app.board.ring();
             }
         }
@@ -58,18 +52,23 @@ pub(super) async fn dispatch(
     // Jobs handed over and not begun are put back with the others by `Runner::stop`.
 }
 
-async fn maintain(app: &App, polls: u32) -> Result<(), StoreError> {
+async fn maintain(app: &App) -> Result<(), StoreError> {
     let problem = outcome::given_up(app.queue.max_attempts);
     let give_up = GiveUp { max_attempts: app.queue.max_attempts, problem: &problem };
     report(app.store.free_expired(give_up, now_ms()).await?);
-    if polls.is_multiple_of(KEY_POLLS) {
-        app.store.forget_keys(now_ms() - KEY_KEEP_MS).await?;
-    }
+    Ok(())
+}
+
+/// Takes over what earlier processes left.
+pub(super) async fn take_over(app: &App) -> Result<(), StoreError> {
+    let problem = outcome::given_up(app.queue.max_attempts);
+    let give_up = GiveUp { max_attempts: app.queue.max_attempts, problem: &problem };
+    report(app.store.take_over(&app.instance, give_up, now_ms()).await?);
     Ok(())
 }
 
 /// Says what became of jobs whose worker was gone.
-pub(super) fn report(recovered: Recovered) {
+fn report(recovered: Recovered) {
     if recovered == Recovered::default() {
         return;
     }

@@ -7,6 +7,7 @@
 //! the data directory has one user at a time.
 
 mod dispatch;
+mod expiry;
 mod outcome;
 mod work;
 
@@ -19,7 +20,7 @@ use tokio_util::task::TaskTracker;
 use crate::app::clock::now_ms;
 use crate::app::context::App;
 use crate::app::live_jobs::Handover;
-use crate::store::{GiveUp, StoreError};
+use crate::store::StoreError;
 
 /// How long canceled computations may take to notice, when the service stops.
 const CANCEL_GRACE: Duration = Duration::from_secs(1);
@@ -36,13 +37,16 @@ impl Runner {
         app: &Arc<App>,
         handovers: mpsc::UnboundedReceiver<Handover>,
     ) -> Result<Self, StoreError> {
-        let problem = outcome::given_up(app.queue.max_attempts);
-        let give_up = GiveUp { max_attempts: app.queue.max_attempts, problem: &problem };
-        let recovered = app.store.take_over(&app.instance, give_up, now_ms()).await?;
-        dispatch::report(recovered);
+        // What cannot be taken over now, as on a full disk, comes when its lease runs out.
+        match dispatch::take_over(app).await {
+            Err(error) if !error.is_passing() => return Err(error),
+            Err(error) => tracing::warn!(error = %error, "earlier jobs are not taken over yet"),
+            Ok(()) => {}
+        }
         app.board.beat(now_ms());
         let tasks = TaskTracker::new();
         tasks.spawn(dispatch::dispatch(Arc::clone(app), tasks.clone(), handovers));
+        tasks.spawn(expiry::expire(Arc::clone(app)));
         Ok(Self { tasks })
     }
 

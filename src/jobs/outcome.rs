@@ -1,5 +1,6 @@
 //! What the end of a computation means for its job.
 
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::app::advisor::{Advice, AdviceError};
@@ -84,11 +85,20 @@ pub(super) fn given_up(max_attempts: u32) -> String {
     ))
 }
 
+/// What is looked for in the recommendation within a result.
+#[derive(Deserialize)]
+struct Told {
+    verdict: Option<String>,
+}
+
 fn succeeded(advice: Advice) -> Outcome {
     let text = |json: Box<RawValue>| Box::<str>::from(json).into_string();
     Outcome {
         status: Status::Succeeded,
         strategy: Some(advice.strategy),
+        verdict: serde_json::from_str(advice.recommendation.get())
+            .ok()
+            .and_then(|told: Told| told.verdict),
         recommendation: Some(text(advice.recommendation)),
         result: Some(text(advice.result)),
         placement: advice.placement.map(text),
@@ -100,6 +110,7 @@ fn failed(problem: &Problem) -> Outcome {
     Outcome {
         status: Status::Failed,
         strategy: None,
+        verdict: None,
         recommendation: None,
         result: None,
         placement: None,

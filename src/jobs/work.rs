@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::task::JoinError;
 use tokio::time::MissedTickBehavior;
 
 use crate::app::advisor::Work;
@@ -32,6 +33,7 @@ pub(super) async fn work(app: Arc<App>, slot: Slot, first: Option<(JobRecord, Wo
             None if !app.board.take_backlog() => break,
             None => match claim(&app).await {
                 Ok(Some(job)) => {
+                    app.board.make_room();
                     // There may be more: for us afterwards, for an idle worker now.
                     app.board.ring();
                     (job, None)
@@ -72,11 +74,7 @@ async fn run(app: &Arc<App>, job: JobRecord, read: Option<Work>) {
         None => read_again(app, &job).await.map_err(|error| outcome::unprepared(&error)),
     };
     let end = match work {
-        Ok(work) => {
-            let following = Arc::clone(&live);
-            let computing = tokio::task::spawn_blocking(move || outcome::of(work(&*following)));
-            keep_alive(app, &job, &live, computing).await
-        }
+        Ok(work) => keep_alive(app, &job, &live, compute(app, &job, &live, work)).await,
         Err(outcome) => End::Outcome(Box::new(outcome)),
     };
     match end {
@@ -88,6 +86,28 @@ async fn run(app: &Arc<App>, job: JobRecord, read: Option<Work>) {
         // Whoever canceled it has said so in the database, or puts it back when all stop.
         End::Canceled => app.board.end(&job.id),
     }
+}
+
+/// Computes where threads may block, once there is memory for it.
+async fn compute(
+    app: &App,
+    job: &JobRecord,
+    live: &Arc<LiveJob>,
+    work: Work,
+) -> Result<End, JoinError> {
+    let alone = 0 < job.alone;
+    let bytes = job.memory_bytes.max(0).unsigned_abs();
+    let memory = app.memory.take(bytes, alone).await;
+    if alone && let Err(error) = app.store.mark_alone(job).await {
+        tracing::warn!(job.id = job.id, error = %error, "that a job runs alone was not stored");
+    }
+    let following = Arc::clone(live);
+    tokio::task::spawn_blocking(move || {
+        // Held to the end of the computation, also where nobody waits for it any more.
+        let _memory = memory;
+        outcome::of(work(&*following))
+    })
+    .await
 }
 
 /// The question of a job from what is stored, to be checked again and answered.
@@ -106,8 +126,9 @@ async fn keep_alive(
     app: &App,
     job: &JobRecord,
     live: &LiveJob,
-    mut computing: tokio::task::JoinHandle<End>,
+    computing: impl Future<Output = Result<End, JoinError>>,
 ) -> End {
+    let mut computing = std::pin::pin!(computing);
     let third = Duration::from_millis(app.queue.lease_ms.unsigned_abs() / 3);
     let period = HEARTBEAT.min(third).max(Duration::from_millis(1));
     let mut beat = tokio::time::interval_at(tokio::time::Instant::now() + period, period);

@@ -1,6 +1,6 @@
 //! Asks: who asked for which recommendation, under which labels; and how one is withdrawn.
 
-use sqlx::{Executor, Row, Sqlite};
+use sqlx::{Executor, Row, Sqlite, SqliteConnection};
 
 use crate::store::{Store, StoreError};
 use crate::wire::job::Status;
@@ -142,30 +142,75 @@ impl Store {
                     .await?;
                 Withdrawn::Ask
             }
-            _ if status.is_final() => {
-                sqlx::query("delete from recommendation where id = $1")
-                    .bind(id)
-                    .execute(&mut *transaction)
-                    .await?;
-                Withdrawn::Recommendation
-            }
-            _ => {
-                sqlx::query(
-                    "update recommendation
-                     set status = 'canceled', finished_ms = $2, phase = null, inputs = null,
-                         lease_owner = null, lease_until_ms = null
-                     where id = $1",
-                )
-                .bind(id)
-                .bind(now_ms)
-                .execute(&mut *transaction)
-                .await?;
-                Withdrawn::Canceled
-            }
+            _ => end(&mut transaction, id, status, now_ms).await?,
         };
         transaction.commit().await?;
         Ok(withdrawn)
     }
+
+    /// Withdraws asks, each named with its recommendation, in one transaction; what became of each
+    /// that was still there.
+    pub async fn withdraw_asks(
+        &self,
+        asks: &[(String, String)],
+        now_ms: i64,
+    ) -> Result<Vec<(String, Withdrawn)>, StoreError> {
+        let mut transaction = self.writer.begin_with("begin immediate").await?;
+        let mut withdrawn = Vec::with_capacity(asks.len());
+        for (ask_id, id) in asks {
+            let row = sqlx::query(
+                "select status,
+                        (select count(*) from ask where recommendation_id = $1 and id <> $2)
+                 from recommendation
+                 where id = $1 and exists (select 1 from ask where id = $2)",
+            )
+            .bind(id)
+            .bind(ask_id)
+            .fetch_optional(&mut *transaction)
+            .await?;
+            let Some(row) = row else { continue };
+            let others: i64 = row.try_get(1)?;
+            let done = if others == 0 {
+                end(&mut transaction, id, Status::from_stored(row.try_get(0)?), now_ms).await?
+            } else {
+                sqlx::query("delete from ask where id = $1")
+                    .bind(ask_id)
+                    .execute(&mut *transaction)
+                    .await?;
+                Withdrawn::Ask
+            };
+            withdrawn.push((id.clone(), done));
+        }
+        transaction.commit().await?;
+        Ok(withdrawn)
+    }
+}
+
+/// What becomes of a recommendation whose last ask is withdrawn.
+async fn end(
+    transaction: &mut SqliteConnection,
+    id: &str,
+    status: Status,
+    now_ms: i64,
+) -> Result<Withdrawn, sqlx::Error> {
+    if status.is_final() {
+        sqlx::query("delete from recommendation where id = $1")
+            .bind(id)
+            .execute(&mut *transaction)
+            .await?;
+        return Ok(Withdrawn::Recommendation);
+    }
+    sqlx::query(
+        "update recommendation
+         set status = 'canceled', finished_ms = $2, phase = null, inputs = null,
+             inputs_crc = null, lease_owner = null, lease_until_ms = null
+         where id = $1",
+    )
+    .bind(id)
+    .bind(now_ms)
+    .execute(&mut *transaction)
+    .await?;
+    Ok(Withdrawn::Canceled)
 }
 
 /// Keeps an ask for a recommendation; false when there is none.
@@ -176,8 +221,10 @@ pub(super) async fn insert<'c>(
 ) -> Result<bool, sqlx::Error> {
     let inserted = sqlx::query(
         "insert into ask (id, principal, recommendation_id, created_ms, labels, model, device,
-                          devices, engine, phase, workload)
-         select $1, $2, id, $4, coalesce($5, '{}'), $6, $7, $8, $9, $10, $11
+                          devices, engine, phase, workload, status, strategy, verdict,
+                          summary_crc)
+         select $1, $2, id, $4, coalesce($5, '{}'), $6, $7, $8, $9, $10, $11, status, strategy,
+                verdict, summary_crc
          from recommendation where id = $3
          on conflict (principal, recommendation_id) do update
          set labels = coalesce($5, ask.labels)",

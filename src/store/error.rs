@@ -25,6 +25,11 @@ pub enum StoreError {
     /// The disk, or the room the database was given, is full.
     #[error("the database has no room left to write; free space or raise --max-database-bytes")]
     Full(#[source] sqlx::Error),
+    /// The disk is full, and what is left of it is for deletions.
+    #[error(
+        "the disk of the data directory is full; delete recommendations or traces, or make room on it"
+    )]
+    NoRoom,
     /// The disk failed to read or write.
     #[error(
         "the disk failed under the database; look at the system's log, the mount and quotas, and \
@@ -37,6 +42,17 @@ pub enum StoreError {
          and go back to a backup"
     )]
     Damaged(#[source] sqlx::Error),
+    /// A stored text is not what was written.
+    #[error(
+        "the stored {what} of {of} is damaged: its checksum does not fit; go back to a backup, or \
+         delete it and ask again"
+    )]
+    Altered {
+        /// The column.
+        what: &'static str,
+        /// The row.
+        of: String,
+    },
     /// The file is not where it was opened.
     #[error("the database file is gone from {}; what is written now is lost", path.display())]
     Gone {
@@ -70,8 +86,10 @@ impl StoreError {
         matches!(
             self,
             Self::Full(_)
+                | Self::NoRoom
                 | Self::Io(_)
                 | Self::Damaged(_)
+                | Self::Altered { .. }
                 | Self::Gone { .. }
                 | Self::ReadOnly(_)
                 | Self::Busy(_)
@@ -84,9 +102,9 @@ impl StoreError {
         match self {
             Self::Directory { .. } => "directory",
             Self::InUse { .. } => "in_use",
-            Self::Full(_) => "full",
+            Self::Full(_) | Self::NoRoom => "full",
             Self::Io(_) => "io",
-            Self::Damaged(_) => "damaged",
+            Self::Damaged(_) | Self::Altered { .. } => "damaged",
             Self::Gone { .. } => "gone",
             Self::ReadOnly(_) => "read_only",
             Self::Busy(_) => "busy",
@@ -113,6 +131,11 @@ impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         let error = match error {
             sqlx::Error::PoolTimedOut => return Self::Busy(error),
+            // What `checksum::whole` says while a row is read.
+            sqlx::Error::Decode(cause) => match cause.downcast::<Self>() {
+                Ok(altered) => return *altered,
+                Err(cause) => sqlx::Error::Decode(cause),
+            },
             other => other,
         };
         let extended = error.as_database_error().and_then(|e| e.code()?.parse::<u32>().ok());

@@ -8,6 +8,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Executor, FromRow, Row, Sqlite};
 
 use crate::store::asks::{self, NewAsk};
+use crate::store::checksum::{crc, whole};
 use crate::store::keys::{self, Key};
 use crate::store::{Store, StoreError};
 use crate::wire::job::Status;
@@ -47,12 +48,19 @@ pub struct JobRecord {
     pub result: Option<String>,
     /// What its names led to when it was accepted, JSON, until it ends.
     pub inputs: Option<String>,
+    /// Memory that the computation takes by its estimate, bytes.
+    pub memory_bytes: i64,
+    /// Above 0 when a process has died while it ran, so that nothing may run beside it.
+    pub alone: i64,
 }
 
 impl FromRow<'_, SqliteRow> for JobRecord {
     fn from_row(row: &SqliteRow) -> Result<Self, sqlx::Error> {
+        let id: String = row.try_get("id")?;
+        let text = |column: &'static str, crc: &'static str| {
+            whole(row.try_get(column)?, row.try_get(crc)?, column, &id)
+        };
         Ok(Self {
-            id: row.try_get("id")?,
             digest: row.try_get("digest")?,
             status: row.try_get::<&str, _>("status").map(Status::from_stored)?,
             model: row.try_get("model")?,
@@ -64,10 +72,13 @@ impl FromRow<'_, SqliteRow> for JobRecord {
             started_ms: row.try_get("started_ms")?,
             finished_ms: row.try_get("finished_ms")?,
             trace_ids: row.try_get("trace_ids")?,
-            problem: row.try_get("problem")?,
-            request: row.try_get("request")?,
-            result: row.try_get("result")?,
-            inputs: row.try_get("inputs")?,
+            problem: text("problem", "problem_crc")?,
+            request: text("request", "request_crc")?.unwrap_or_default(),
+            result: text("result", "result_crc")?,
+            inputs: text("inputs", "inputs_crc")?,
+            memory_bytes: row.try_get("memory_bytes")?,
+            alone: row.try_get("alone")?,
+            id,
         })
     }
 }
@@ -107,6 +118,8 @@ pub struct Outcome {
     pub status: Status,
     /// The recommended strategy.
     pub strategy: Option<String>,
+    /// How sure the advice is.
+    pub verdict: Option<String>,
     /// The part of the result that listings show, JSON.
     pub recommendation: Option<String>,
     /// The answer, JSON.
@@ -132,8 +145,9 @@ pub enum Inserted {
 
 const INSERT: &str = "insert into recommendation
     (id, digest, status, model, device, attempt, lease_owner, lease_until_ms,
-     created_ms, started_ms, trace_ids, request, inputs)
-    select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13
+     created_ms, started_ms, trace_ids, request, inputs, request_crc, inputs_crc,
+     memory_bytes)
+    select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $17, $18, $19
     where $3 = 'running'
        or ((select count(*) from recommendation where status = 'queued') < $14
            and ($16 is null
@@ -206,16 +220,15 @@ impl Store {
         &self,
         id: &str,
     ) -> Result<Option<(Status, Option<String>)>, StoreError> {
-        let row = sqlx::query("select status, placement from recommendation where id = $1")
-            .bind(id)
-            .fetch_optional(&self.readers)
-            .await?;
-        Ok(match row {
-            None => None,
-            Some(row) => {
-                Some((Status::from_stored(row.try_get("status")?), row.try_get("placement")?))
-            }
-        })
+        let row = sqlx::query(
+            "select status, placement, placement_crc from recommendation where id = $1",
+        )
+        .bind(id)
+        .fetch_optional(&self.readers)
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        let plan = whole(row.try_get(1)?, row.try_get(2)?, "placement", id)?;
+        Ok(Some((Status::from_stored(row.try_get(0)?), plan)))
     }
 
     /// What the names of all queued and running jobs led to.
@@ -265,6 +278,16 @@ impl Store {
         Ok(0 < extended.rows_affected())
     }
 
+    /// Notes that a job runs now and nothing beside it.
+    pub async fn mark_alone(&self, job: &JobRecord) -> Result<(), StoreError> {
+        sqlx::query("update recommendation set alone = 2 where id = $1 and attempt = $2")
+            .bind(&job.id)
+            .bind(job.attempt)
+            .execute(&self.writer)
+            .await?;
+        Ok(())
+    }
+
     /// Stores how a job ended; false when it was no longer ours to end.
     pub async fn finish_job(
         &self,
@@ -277,7 +300,9 @@ impl Store {
             "update recommendation
              set status = $4, strategy = $5, recommendation = $6, result = $7, placement = $8,
                  problem = $9, finished_ms = $10, progress = 1, phase = null, inputs = null,
-                 lease_owner = null, lease_until_ms = null
+                 inputs_crc = null,
+                 lease_owner = null, lease_until_ms = null, verdict = $11, summary_crc = $12,
+                 result_crc = $13, placement_crc = $14, problem_crc = $15
              where id = $1 and lease_owner = $2 and attempt = $3 and status = 'running'",
         )
         .bind(&job.id)
@@ -290,6 +315,11 @@ impl Store {
         .bind(&outcome.placement)
         .bind(&outcome.problem)
         .bind(now_ms)
+        .bind(&outcome.verdict)
+        .bind(outcome.recommendation.as_deref().map(crc))
+        .bind(outcome.result.as_deref().map(crc))
+        .bind(outcome.placement.as_deref().map(crc))
+        .bind(outcome.problem.as_deref().map(crc))
         .execute(&self.writer)
         .await?;
         Ok(0 < finished.rows_affected())
@@ -300,7 +330,8 @@ impl Store {
         let requeued = sqlx::query(
             "update recommendation
              set status = 'queued', attempt = attempt - 1, lease_owner = null,
-                 lease_until_ms = null, progress = 0, phase = null
+                 lease_until_ms = null, progress = 0, phase = null,
+                 alone = case when alone = 2 then 1 else alone end
              where status = 'running' and lease_owner = $1",
         )
         .bind(owner)
@@ -332,6 +363,9 @@ async fn insert<'c>(
         .bind(new.queue_limit)
         .bind(new.ask.principal)
         .bind(new.principal_limit)
+        .bind(crc(&job.request))
+        .bind(job.inputs.as_deref().map(crc))
+        .bind(job.memory_bytes)
         .execute(executor)
         .await?;
     Ok(0 < inserted.rows_affected())

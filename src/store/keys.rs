@@ -49,15 +49,6 @@ impl Store {
     ) -> Result<bool, StoreError> {
         Ok(insert(&self.writer, key, id, now_ms).await?)
     }
-
-    /// Forgets the keys that are older than their keep.
-    pub async fn forget_keys(&self, created_before_ms: i64) -> Result<(), StoreError> {
-        sqlx::query("delete from ask_key where created_ms < $1")
-            .bind(created_before_ms)
-            .execute(&self.writer)
-            .await?;
-        Ok(())
-    }
 }
 
 /// Notes which job a key leads to; false if it leads to another one. A key whose job has been

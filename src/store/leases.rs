@@ -1,5 +1,6 @@
 //! Jobs whose worker is gone: found, put back into the queue, or given up.
 
+use crate::store::checksum::crc;
 use crate::store::{Store, StoreError};
 
 /// What became of the jobs whose worker is gone.
@@ -22,12 +23,35 @@ pub struct GiveUp<'a> {
 
 impl Store {
     /// Takes over what any other owner held: right when this process alone has the database.
+    ///
+    /// That owner is dead, perhaps by one of the jobs it ran: by the one that ran alone, by the only
+    /// one, or nobody knows by which. The one that it was has had an attempt, and runs alone next
+    /// time, as do all of which nobody knows; the others have lost none.
     pub async fn take_over(
         &self,
         owner: &str,
         give_up: GiveUp<'_>,
         now_ms: i64,
     ) -> Result<Recovered, StoreError> {
+        let running: Vec<(String, i64)> = sqlx::query_as(
+            "select id, alone from recommendation where status = 'running' and lease_owner <> $1",
+        )
+        .bind(owner)
+        .fetch_all(&self.readers)
+        .await?;
+        let known = running.iter().any(|(_, alone)| *alone == 2);
+        for (id, alone) in &running {
+            let suspected = !known || *alone == 2;
+            let has_had_one = *alone == 2 || running.len() == 1;
+            sqlx::query(
+                "update recommendation set alone = $2, attempt = attempt - $3 where id = $1",
+            )
+            .bind(id)
+            .bind(if suspected { 1 } else { *alone })
+            .bind(i64::from(!has_had_one))
+            .execute(&self.writer)
+            .await?;
+        }
         // No lease ends before the epoch, so the owner alone decides.
         self.recover(0, Some(owner), give_up, now_ms).await
     }
@@ -60,7 +84,8 @@ impl Store {
     ) -> Result<Recovered, StoreError> {
         let given_up = sqlx::query(
             "update recommendation
-             set status = 'failed', problem = $4, finished_ms = $5, phase = null, inputs = null,
+             set status = 'failed', problem = $4, problem_crc = $6, finished_ms = $5, phase = null, inputs = null,
+                 inputs_crc = null,
                  lease_owner = null, lease_until_ms = null
              where status = 'running' and (lease_until_ms < $1 or lease_owner <> $2)
                and $3 <= attempt",
@@ -70,6 +95,7 @@ impl Store {
         .bind(give_up.max_attempts)
         .bind(give_up.problem)
         .bind(now_ms)
+        .bind(crc(give_up.problem))
         .execute(&self.writer)
         .await?;
         let requeued = sqlx::query(

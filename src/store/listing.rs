@@ -1,7 +1,8 @@
 //! Past recommendations by their asks, newest first, and how many there are of each status.
 
-use sqlx::{QueryBuilder, Row, Sqlite};
+use sqlx::{QueryBuilder, Sqlite};
 
+use crate::store::checksum::whole;
 use crate::store::row::record_from_row;
 use crate::store::{Store, StoreError};
 use crate::wire::job::Status;
@@ -39,6 +40,8 @@ pub struct Listed {
     pub trace_ids: String,
     /// The recommendation within the result, JSON.
     pub recommendation: Option<String>,
+    /// Its checksum, where there is one.
+    pub summary_crc: Option<i64>,
 }
 
 record_from_row!(Listed {
@@ -55,7 +58,8 @@ record_from_row!(Listed {
     workload,
     finished_ms,
     trace_ids,
-    recommendation
+    recommendation,
+    summary_crc
 });
 
 /// A page of asks, and where the next one begins.
@@ -72,8 +76,8 @@ const SLACK_MS: i64 = 24 * 3600 * 1000;
 
 impl Store {
     /// The asks of one principal, or of all, that pass the filters, newest first. At most `scan` of
-    /// them are looked at, so that a filter nothing passes ends soon; a page may then have fewer
-    /// items than there are, or none, and tells where to go on.
+    /// them are looked at, so that a filter nothing passes ends soon; a page may then have fewer items than there are, or none, and
+    /// tells where to go on.
     pub async fn list_asks(
         &self,
         principal: Option<&str>,
@@ -83,7 +87,8 @@ impl Store {
         let mut query = QueryBuilder::new(
             "select ask.id as ask_id, ask.principal, ask.created_ms, ask.labels,
                     ask.model, ask.device, ask.devices, ask.engine, ask.workload,
-                    recommendation.id, status, finished_ms, trace_ids, recommendation
+                    recommendation.id, ask.status, finished_ms, trace_ids, recommendation,
+                    ask.summary_crc
              from (select * from ask where true",
         );
         push_range(&mut query, principal, filter);
@@ -91,59 +96,13 @@ impl Store {
         query.push(
             ") as ask join recommendation on recommendation.id = ask.recommendation_id where true",
         );
-        let equal = [
-            ("ask.model", &filter.model),
-            ("ask.device", &filter.device),
-            ("ask.engine", &filter.engine),
-            ("ask.phase", &filter.phase),
-            ("strategy", &filter.strategy),
-        ];
-        for (column, value) in equal {
-            if let Some(value) = value {
-                query.push(" and ").push(column).push(" = ").push_bind(value);
-            }
-        }
-        if let Some(status) = filter.status {
-            query.push(" and status = ").push_bind(status.as_str());
-        }
-        if let Some(devices) = filter.devices {
-            query.push(" and ask.devices = ").push_bind(devices);
-        }
-        if let Some(verdict) = &filter.verdict {
-            // The recommendation is compact JSON, in which nothing else has this name.
-            let said = format!("\"verdict\":\"{verdict}\"");
-            query.push(" and replace(recommendation, ").push_bind(said);
-            query.push(", '') <> recommendation");
-        }
-        if let Some(id) = &filter.trace_id {
-            query.push(
-                " and exists (select 1 from recommendation_trace as needed
-                   where needed.recommendation_id = recommendation.id and needed.trace_id = ",
-            );
-            query.push_bind(id).push(")");
-        }
-        if let Some(Moment(ms)) = filter.created_after {
-            query.push(" and ask.created_ms > ").push_bind(ms);
-        }
-        if let Some(Moment(ms)) = filter.created_before {
-            query.push(" and ask.created_ms < ").push_bind(ms);
-        }
-        for label in &filter.labels {
-            // Without its text, a label is found by its name.
-            query.push(" and replace(ask.labels, ").push_bind(label);
-            query.push(", '') <> ask.labels");
-        }
-        if let Some(words) = &filter.q {
-            let pattern = format!("%{}%", escaped(&words.to_lowercase()));
-            query.push(" and (false");
-            for column in ["ask.model", "ask.device", "ask.engine", "ask.labels", "strategy"] {
-                query.push(" or lower(").push(column).push(") like ").push_bind(pattern.clone());
-                query.push(" escape '!'");
-            }
-            query.push(" or recommendation.id = ").push_bind(words).push(")");
-        }
+        push_filters(&mut query, filter);
         query.push(" order by ask.id desc limit ").push_bind(i64::from(filter.limit) + 1);
         let mut items: Vec<Listed> = query.build_query_as().fetch_all(&self.readers).await?;
+        for item in &mut items {
+            let summary = item.recommendation.take();
+            item.recommendation = whole(summary, item.summary_crc, "recommendation", &item.id)?;
+        }
         if (filter.limit as usize) < items.len() {
             items.truncate(filter.limit as usize);
             let next = items.last().map(|last| last.ask_id.clone());
@@ -158,27 +117,102 @@ impl Store {
         Ok(Page { items, next })
     }
 
+    /// The asks that pass the filters, of at most `scan` that are looked at, newest first, each with
+    /// its recommendation; and where to go on.
+    pub async fn find_asked(
+        &self,
+        principal: Option<&str>,
+        filter: &CheckedListQuery,
+        scan: u32,
+    ) -> Result<(Vec<(String, String)>, Option<String>), StoreError> {
+        let mut query = QueryBuilder::new("select id from ask where true");
+        push_range(&mut query, principal, filter);
+        query.push(" order by id desc limit 1 offset ").push_bind(scan.saturating_sub(1));
+        let last: Option<(String,)> = query.build_query_as().fetch_optional(&self.readers).await?;
+        let mut query =
+            QueryBuilder::new("select id, recommendation_id from (select * from ask where true");
+        push_range(&mut query, principal, filter);
+        query.push(" order by id desc limit ").push_bind(scan).push(") as ask where true");
+        push_filters(&mut query, filter);
+        let found = query.build_query_as().fetch_all(&self.readers).await?;
+        Ok((found, last.map(|(id,)| id)))
+    }
+
     /// How many recommendations there are of each status.
     pub async fn count_jobs(&self) -> Result<Vec<(Status, i64)>, StoreError> {
-        let rows = sqlx::query("select status, count(*) from recommendation group by status")
-            .fetch_all(&self.readers)
-            .await?;
-        let mut counts = Vec::with_capacity(rows.len());
-        for row in rows {
-            counts.push((Status::from_stored(row.try_get(0)?), row.try_get(1)?));
-        }
-        Ok(counts)
+        let counts: Vec<(String, i64)> =
+            sqlx::query_as("select status, n from job_count").fetch_all(&self.readers).await?;
+        Ok(counts.into_iter().map(|(status, n)| (Status::from_stored(&status), n)).collect())
     }
 }
 
-/// Whose asks are looked at, and between which: the index by principal and id answers it.
+/// What an ask must say besides, in columns of its own.
+fn push_filters(query: &mut QueryBuilder<Sqlite>, filter: &CheckedListQuery) {
+    let equal = [
+        ("ask.model", &filter.model),
+        ("ask.device", &filter.device),
+        ("ask.engine", &filter.engine),
+        ("ask.phase", &filter.phase),
+        ("ask.strategy", &filter.strategy),
+        ("ask.verdict", &filter.verdict),
+    ];
+    for (column, value) in equal {
+        if let Some(value) = value {
+            query.push(" and ").push(column).push(" = ").push_bind(value.clone());
+        }
+    }
+    if let Some(status) = filter.status {
+        query.push(" and ask.status = ").push_bind(status.as_str());
+    }
+    if let Some(devices) = filter.devices {
+        query.push(" and ask.devices = ").push_bind(devices);
+    }
+    if let Some(id) = &filter.trace_id {
+        query.push(
+            " and exists (select 1 from recommendation_trace as needed
+                   where needed.recommendation_id = ask.recommendation_id and needed.trace_id = ",
+        );
+        query.push_bind(id.clone()).push(")");
+    }
+    if let Some(Moment(ms)) = filter.created_after {
+        query.push(" and ask.created_ms > ").push_bind(ms);
+    }
+    if let Some(Moment(ms)) = filter.created_before {
+        query.push(" and ask.created_ms < ").push_bind(ms);
+    }
+    for label in &filter.labels {
+        // Without its text, a label is found by its name.
+        query.push(" and replace(ask.labels, ").push_bind(label.clone());
+        query.push(", '') <> ask.labels");
+    }
+    if let Some(words) = &filter.q {
+        let pattern = format!("%{}%", escaped(&words.to_lowercase()));
+        query.push(" and (false");
+        for column in ["ask.model", "ask.device", "ask.engine", "ask.labels", "ask.strategy"] {
+            query.push(" or lower(").push(column).push(") like ").push_bind(pattern.clone());
+            query.push(" escape '!'");
+        }
+        query.push(" or ask.recommendation_id = ").push_bind(words.clone()).push(")");
+    }
+}
+
+/// Whose asks are looked at, and between which; with those of all, by a status that few have, by
+/// model or by device.
 fn push_range(
     query: &mut QueryBuilder<Sqlite>,
     principal: Option<&str>,
     filter: &CheckedListQuery,
 ) {
+    // One term that an index answers; the others are looked at one by one.
     if let Some(principal) = principal {
         query.push(" and principal = ").push_bind(principal.to_owned());
+    } else if let Some(status) = filter.status.filter(|status| *status != Status::Succeeded) {
+        // The index has no others, which the planner must be told.
+        query.push(" and status <> 'succeeded' and status = ").push_bind(status.as_str());
+    } else if let Some(model) = &filter.model {
+        query.push(" and model = ").push_bind(model.clone());
+    } else if let Some(device) = &filter.device {
+        query.push(" and device = ").push_bind(device.clone());
     }
     if let Some(cursor) = &filter.cursor {
         query.push(" and id < ").push_bind(cursor.clone());
@@ -192,7 +226,7 @@ fn push_range(
 }
 
 /// The beginning of the ids of a moment: a `UUIDv7` starts with its milliseconds.
-fn first_id(ms: i64) -> String {
+pub(super) fn first_id(ms: i64) -> String {
     const LAST: u64 = (1 << 48) - 1;
     let hex = format!("{:012x}", u64::try_from(ms).unwrap_or_default().min(LAST));
     format!("{}-{}", &hex[..8], &hex[8..])

@@ -4,7 +4,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{SqlSafeStr, SqlStr};
 
 /// Number, description and text of every step, as their files are named.
-const STEPS: [(i64, &str, &str); 6] = [
+const STEPS: [(i64, &str, &str); 9] = [
     (
         1,
         "recommendations and traces",
@@ -15,6 +15,13 @@ const STEPS: [(i64, &str, &str); 6] = [
     (4, "tokens", include_str!("../../migrations/sqlite/0004_tokens.sql")),
     (5, "asks", include_str!("../../migrations/sqlite/0005_asks.sql")),
     (6, "models", include_str!("../../migrations/sqlite/0006_models.sql")),
+    (
+        7,
+        "checksums and counts",
+        include_str!("../../migrations/sqlite/0007_checksums_and_counts.sql"),
+    ),
+    (8, "outcomes", include_str!("../../migrations/sqlite/0008_outcomes.sql")),
+    (9, "memory of jobs", include_str!("../../migrations/sqlite/0009_memory_of_jobs.sql")),
 ];
 
 /// What brings a database to the schema of this program.
@@ -38,6 +45,7 @@ mod tests {
     use crate::config::{Storage, Synchronous};
     use crate::store::Store;
     use crate::store::keys::Key;
+    use crate::wire::job::Status;
     use crate::wire::listing::CheckedListQuery;
 
     #[test]
@@ -66,6 +74,11 @@ mod tests {
         sqlx::query_as(all).fetch_all(&store.readers).await.unwrap()
     }
 
+    /// From the seventh step on an ask says what the answer is, which those of before must be given.
+    const BEFORE_COUNTS: usize = 6;
+    /// From the fifth step on asks are of their own, which those of before must become.
+    const BEFORE_ASKS: usize = 4;
+
     /// The database that a program with so many steps has left.
     async fn left_by(n_steps: usize, file: &Path) {
         let options = SqliteConnectOptions::new().filename(file).create_if_missing(true);
@@ -81,23 +94,32 @@ mod tests {
                     'mixtral-8x7b', 'h100-sxm', 'none', 7, '[]',
                     '{"strategy": "none", "verdict": "tie"}',
                     '{"cluster": {"devices": 4.0}, "engine": {"name": "vLLM"},
-                      "workload": {"phase": "decode", "batch_size": 2}}');
-                   insert into idempotency_key values
-                    ('k', x'02', '0192abcd-0000-7000-8000-000000000000', 8)"#,
+                      "workload": {"phase": "decode", "batch_size": 2}}')"#,
             )
             .execute(&pool)
             .await
             .unwrap();
+            let asked = if n_steps <= BEFORE_ASKS {
+                "insert into idempotency_key values
+                    ('k', x'02', '0192abcd-0000-7000-8000-000000000000', 8)"
+            } else {
+                r#"insert into ask (id, principal, recommendation_id, created_ms, model, device,
+                                    devices, engine, phase, workload, labels)
+                   values ('0192abcd-0000-7000-8000-000000000000', 'local',
+                    '0192abcd-0000-7000-8000-000000000000', 7, 'mixtral-8x7b', 'h100-sxm', 4, 'vllm',
+                    'decode', '{"phase":"decode","batch_size":2}', '{}');
+                   insert into ask_key values
+                    ('local', 'k', x'02', '0192abcd-0000-7000-8000-000000000000', 8)"#
+            };
+            sqlx::raw_sql(asked).execute(&pool).await.unwrap();
         }
         pool.close().await;
     }
 
     #[tokio::test]
     async fn every_earlier_schema_is_brought_up_to_date_with_what_it_holds() {
-        // From the fifth on asks are of their own, which those of before must become.
-        const BEFORE_ASKS: usize = 4;
         let mut schemas = Vec::new();
-        for n_steps in 0..=BEFORE_ASKS {
+        for n_steps in 0..=STEPS.len() {
             let dir = tempfile::tempdir().unwrap();
             let file = dir.path().join("moe-gps.db");
             left_by(n_steps, &file).await;
@@ -111,6 +133,19 @@ mod tests {
             let filter = CheckedListQuery { limit: 10, ..CheckedListQuery::default() };
             let listed = store.list_asks(Some("local"), &filter, 10).await.unwrap().items;
             assert_eq!(listed.len(), n_steps.min(1), "{n_steps}");
+            let counts = store.count_jobs().await.unwrap();
+            assert_eq!(counts.len(), 5);
+            for (status, n) in counts {
+                let expected = i64::from(status == Status::Succeeded && 0 < n_steps);
+                assert_eq!(n, expected, "{n_steps}: {status:?}");
+            }
+            assert!(store.allow_giving_back(None).await.unwrap());
+            let verdict = CheckedListQuery {
+                verdict: Some("tie".to_owned()).filter(|_| n_steps <= BEFORE_COUNTS),
+                ..filter.clone()
+            };
+            let found = store.list_asks(None, &verdict, 10).await.unwrap().items;
+            assert_eq!(found.len(), n_steps.min(1), "{n_steps}");
             for ask in listed {
                 assert_eq!((ask.created_ms, ask.labels.as_str()), (7, "{}"));
                 assert_eq!((ask.engine.as_deref(), ask.devices), (Some("vllm"), Some(4)));

@@ -3,9 +3,10 @@
 //! SQLite in write-ahead mode has a single writer; here it is one connection, so that
 //! writers queue in the process, in order, and never meet the busy timeout. SQL keeps to
 //! what PostgreSQL also understands: `$1` parameters, integer milliseconds, no engine
-//! functions. Nothing here decides policy or knows HTTP.
+//! functions; pragmas stand in `space` and here. Nothing here decides policy or knows HTTP.
 
 pub mod asks;
+mod checksum;
 pub mod devices;
 mod directory;
 mod error;
@@ -14,19 +15,27 @@ pub mod keys;
 mod leases;
 pub mod listing;
 mod migrations;
+pub mod outcomes;
+mod reserve;
+mod retention;
 mod row;
+mod space;
 pub mod tokens;
 pub mod traces;
 
 pub use directory::{DATABASE, DataDir};
 pub use error::StoreError;
 pub use leases::{GiveUp, Recovered};
+pub use reserve::{RESERVE_BYTES, Reserve};
+pub use space::Space;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use sqlx::Connection;
 use sqlx::sqlite::{
-    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+    SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
+    SqliteSynchronous,
 };
 
 use crate::config::{Storage, Synchronous};
@@ -50,6 +59,8 @@ pub struct Store {
     readers: SqlitePool,
     /// The file, and what it is to the operating system, however it may be called by now.
     file: (PathBuf, u64),
+    /// Pages the database may have; 0 is without a bound.
+    max_pages: u64,
 }
 
 impl Store {
@@ -57,6 +68,7 @@ impl Store {
     pub async fn open(file: &Path, storage: &Storage) -> Result<Self, StoreError> {
         let common = SqliteConnectOptions::new()
             .filename(file)
+            .auto_vacuum(SqliteAutoVacuum::Incremental)
             .journal_mode(SqliteJournalMode::Wal)
             .synchronous(match storage.synchronous {
                 Synchronous::Normal => SqliteSynchronous::Normal,
@@ -67,15 +79,38 @@ impl Store {
             .pragma("wal_autocheckpoint", CHECKPOINT_PAGES.to_string())
             .pragma("journal_size_limit", JOURNAL_BYTES.to_string());
         let mut writing = common.clone().create_if_missing(true);
-        if storage.max_database_bytes != 0 {
-            let pages = (storage.max_database_bytes / PAGE_BYTES).max(1);
-            writing = writing.pragma("max_page_count", pages.to_string());
+        let max_pages = match storage.max_database_bytes {
+            0 => 0,
+            bytes => (bytes / PAGE_BYTES).max(1),
+        };
+        if max_pages != 0 {
+            writing = writing.pragma("max_page_count", max_pages.to_string());
         }
-        let writer = pool(1).connect_with(writing).await?;
+        // On a full disk SQLite ends a transaction by itself, of which the connection is not told: it
+        // would take itself for within one ever after.
+        let writer = pool(1).before_acquire(|connection, _| {
+            Box::pin(std::future::ready(Ok(!connection.is_in_transaction())))
+        });
+        let writer = writer.connect_with(writing).await?;
         migrations::migrator().run(&writer).await?;
         let readers = pool(READERS).connect_with(common.pragma("query_only", "on")).await?;
         let inode = inode(file).unwrap_or_default();
-        Ok(Self { writer, readers, file: (file.to_owned(), inode) })
+        Ok(Self { writer, readers, file: (file.to_owned(), inode), max_pages })
+    }
+
+    /// Opens a database that exists as it is, whatever its schema; both for reading and writing.
+    pub async fn open_as_it_is(file: &Path) -> Result<Self, StoreError> {
+        let options = SqliteConnectOptions::new().filename(file).busy_timeout(BUSY_TIMEOUT);
+        let writer = pool(1).connect_with(options).await?;
+        let inode = inode(file).unwrap_or_default();
+        Ok(Self { readers: writer.clone(), writer, file: (file.to_owned(), inode), max_pages: 0 })
+    }
+
+    /// Copies the database as of one moment into a new file, while others write.
+    pub async fn copy_to(&self, file: &Path) -> Result<(), StoreError> {
+        let file = file.to_string_lossy().into_owned();
+        sqlx::query("vacuum into $1").bind(file).execute(&self.writer).await?;
+        Ok(())
     }
 
     /// Writes one row, to learn whether writing works, into a file that others will find.

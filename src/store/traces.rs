@@ -1,6 +1,9 @@
 //! Uploaded traces: what is known of each, and when one may go.
 
-use crate::store::row::record_from_row;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{FromRow, Row};
+
+use crate::store::checksum::{crc, whole};
 use crate::store::{Store, StoreError};
 
 /// A stored trace.
@@ -38,23 +41,29 @@ pub struct TraceRecord {
     pub summary: String,
 }
 
-record_from_row!(TraceRecord {
-    id,
-    digest,
-    name,
-    model,
-    tokens,
-    sequences,
-    steps,
-    layers,
-    experts,
-    top_k,
-    has_token_ids,
-    embedding_digest,
-    stored_bytes,
-    created_ms,
-    summary
-});
+impl FromRow<'_, SqliteRow> for TraceRecord {
+    fn from_row(row: &SqliteRow) -> Result<Self, sqlx::Error> {
+        let id: String = row.try_get("id")?;
+        let summary = whole(row.try_get("summary")?, row.try_get("summary_crc")?, "summary", &id)?;
+        Ok(Self {
+            summary: summary.unwrap_or_default(),
+            digest: row.try_get("digest")?,
+            name: row.try_get("name")?,
+            model: row.try_get("model")?,
+            tokens: row.try_get("tokens")?,
+            sequences: row.try_get("sequences")?,
+            steps: row.try_get("steps")?,
+            layers: row.try_get("layers")?,
+            experts: row.try_get("experts")?,
+            top_k: row.try_get("top_k")?,
+            has_token_ids: row.try_get("has_token_ids")?,
+            embedding_digest: row.try_get("embedding_digest")?,
+            stored_bytes: row.try_get("stored_bytes")?,
+            created_ms: row.try_get("created_ms")?,
+            id,
+        })
+    }
+}
 
 /// What became of the wish to delete a trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,15 +82,16 @@ impl Store {
         sqlx::query(
             "insert into trace (id, digest, name, model, tokens, sequences, steps, layers,
                                 experts, top_k, has_token_ids, embedding_digest, stored_bytes,
-                                created_ms, summary)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
+                                created_ms, summary, summary_crc)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
              on conflict (id) do update
              set name = excluded.name, model = excluded.model, tokens = excluded.tokens,
                  sequences = excluded.sequences, steps = excluded.steps,
                  layers = excluded.layers, experts = excluded.experts, top_k = excluded.top_k,
                  has_token_ids = excluded.has_token_ids,
                  embedding_digest = excluded.embedding_digest,
-                 stored_bytes = excluded.stored_bytes, summary = excluded.summary",
+                 stored_bytes = excluded.stored_bytes, summary = excluded.summary,
+                 summary_crc = excluded.summary_crc",
         )
         .bind(&trace.id)
         .bind(&trace.digest)
@@ -98,6 +108,7 @@ impl Store {
         .bind(trace.stored_bytes)
         .bind(trace.created_ms)
         .bind(&trace.summary)
+        .bind(crc(&trace.summary))
         .execute(&self.writer)
         .await?;
         Ok(())

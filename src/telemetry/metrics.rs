@@ -26,6 +26,16 @@ pub const WORKERS_IDLE: &str = "moe_gps_workers_idle";
 pub const TRACE_UPLOAD_BYTES: &str = "moe_gps_trace_upload_bytes_total";
 /// Statements the database refused, by kind.
 pub const STORE_ERRORS: &str = "moe_gps_store_errors_total";
+/// The database with its log, bytes.
+pub const DATABASE_BYTES: &str = "moe_gps_database_bytes";
+/// Freed inside the database, bytes.
+pub const DATABASE_FREE_BYTES: &str = "moe_gps_database_free_bytes";
+/// The file system of the data directory, bytes.
+pub const DISK_BYTES: &str = "moe_gps_disk_bytes";
+/// Free on the file system of the data directory, bytes.
+pub const DISK_FREE_BYTES: &str = "moe_gps_disk_free_bytes";
+/// What was deleted by age or number, by kind.
+pub const EXPIRED: &str = "moe_gps_expired_total";
 /// Lines of the log that were dropped because nobody read them.
 pub const LOG_DROPPED: &str = "moe_gps_log_lines_dropped_total";
 /// Always 1, with the version as label.
@@ -40,7 +50,7 @@ enum MetricKind {
     Histogram,
 }
 
-const DECLARATIONS: [Declaration; 13] = [
+const DECLARATIONS: [Declaration; 18] = [
     (MetricKind::Counter, HTTP_REQUESTS, "Answered requests, by method, route template and status"),
     (MetricKind::Histogram, HTTP_SECONDS, "Time to answer a request, by method and route template"),
     (MetricKind::Gauge, HTTP_IN_FLIGHT, "Requests that are being answered"),
@@ -56,6 +66,11 @@ const DECLARATIONS: [Declaration; 13] = [
     (MetricKind::Gauge, WORKERS_IDLE, "Workers that are idle"),
     (MetricKind::Counter, TRACE_UPLOAD_BYTES, "Bytes of trace uploads as sent"),
     (MetricKind::Counter, STORE_ERRORS, "Statements the database refused, by kind"),
+    (MetricKind::Gauge, DATABASE_BYTES, "The database with its write-ahead log, bytes"),
+    (MetricKind::Gauge, DATABASE_FREE_BYTES, "Freed inside the database and used again, bytes"),
+    (MetricKind::Gauge, DISK_BYTES, "The file system of the data directory, bytes"),
+    (MetricKind::Gauge, DISK_FREE_BYTES, "Free on the file system of the data directory, bytes"),
+    (MetricKind::Counter, EXPIRED, "What was deleted by age or number, by kind"),
     (MetricKind::Counter, LOG_DROPPED, "Lines of the log dropped because nobody read them"),
     (MetricKind::Gauge, BUILD_INFO, "Always 1, with the version as label"),
 ];
@@ -64,6 +79,7 @@ const DECLARATIONS: [Declaration; 13] = [
 const LABELED: &[(&str, &str, &[&str])] = &[
     (QUESTIONS, "outcome", &["new", "reused", "queue_full", "too_many"]),
     (JOBS_RECOVERED, "outcome", &["requeued", "given_up"]),
+    (EXPIRED, "what", &["recommendation", "trace", "key"]),
     (STORE_ERRORS, "kind", &["full", "io", "damaged", "read_only", "busy", "other"]),
 ];
 
@@ -162,7 +178,8 @@ mod tests {
             }
         }
         for (_, name, _) in DECLARATIONS.iter().filter(|(_, name, _)| *name != JOBS) {
-            let by_operation = [HTTP_REQUESTS, HTTP_SECONDS, WORKERS_IDLE].contains(name);
+            let by_operation = [HTTP_REQUESTS, HTTP_SECONDS, WORKERS_IDLE].contains(name)
+                || name.ends_with("_bytes");
             assert!(by_operation || text.contains(&format!("# TYPE {name} ")), "{name}");
         }
     }

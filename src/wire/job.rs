@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
+use crate::wire::outcome::MeasuredOutcome;
 use crate::wire::time::Moment;
 
 /// Where a recommendation stands.
@@ -103,4 +104,7 @@ pub struct JobView<'a> {
     #[schema(value_type = Option<crate::wire::problem::Problem>)]
     #[serde(borrow)]
     pub error: Option<&'a RawValue>,
+    /// What was measured since, each beside its forecast; absent where nothing was.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outcomes: Vec<MeasuredOutcome>,
 }

@@ -12,6 +12,7 @@ use crate::wire::field::named;
 use crate::wire::job::Status;
 use crate::wire::labels::Labels;
 use crate::wire::names::{EngineName, PhaseName, StrategyName, VerdictName};
+use crate::wire::outcome::MeasuredOutcome;
 use crate::wire::question::{ASKED_PHASES, DEVICES};
 use crate::wire::time::Moment;
 use crate::wire::violation::Violation;
@@ -70,6 +71,21 @@ pub struct RecommendationItem {
     /// The recommendation within the result; null while there is none.
     #[schema(value_type = Option<crate::wire::answer::Recommendation>)]
     pub recommendation: Option<Box<RawValue>>,
+    /// What was measured, each beside its forecast; absent where nothing was.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub outcomes: Vec<MeasuredOutcome>,
+}
+
+/// What became of the asks that were to be withdrawn.
+#[derive(Debug, Default, Serialize, Deserialize, ToSchema)]
+pub struct Withdrawal {
+    /// Asks that are withdrawn; a recommendation whose last one it was is deleted.
+    pub withdrawn: u64,
+    /// Of these, recommendations that were queued or running and are canceled now; they stay in
+    /// lists until they are withdrawn once more.
+    pub canceled: u64,
+    /// Whether the time was up before all were looked at; ask again.
+    pub more: bool,
 }
 
 /// One page of traces.
@@ -216,6 +232,45 @@ pub struct CheckedListQuery {
 }
 
 impl ListQuery {
+    /// Reads the filters of a deletion, of which there must be one and no page.
+    pub fn check_deletion(self) -> Result<CheckedListQuery, Vec<Violation>> {
+        let paged = [("limit", self.limit.is_some()), ("cursor", self.cursor.is_some())];
+        let mut violations: Vec<Violation> = paged
+            .iter()
+            .filter(|(_, given)| *given)
+            .map(|(name, _)| {
+                let detail = format!("{name} is given; a deletion has no pages, leave it out");
+                Violation::new(format!("/{name}"), "deletion", detail)
+            })
+            .collect();
+        let filters = [
+            &self.model,
+            &self.device,
+            &self.strategy,
+            &self.status,
+            &self.engine,
+            &self.phase,
+            &self.devices,
+            &self.verdict,
+            &self.label,
+            &self.q,
+            &self.trace_id,
+            &self.created_after,
+            &self.created_before,
+        ];
+        if filters.iter().all(|filter| filter.as_deref().is_none_or(str::is_empty)) {
+            let detail = "no filter is given; name what is to be withdrawn, such as \
+                          created_before=2026-01-31 or status=failed";
+            violations.push(Violation::new("", "required", detail));
+        }
+        let page = Self { limit: None, cursor: None, ..self };
+        match page.check() {
+            Ok(query) if violations.is_empty() => Ok(query),
+            Ok(_) => Err(violations),
+            Err(others) => Err(violations.into_iter().chain(others).collect()),
+        }
+    }
+
     /// Reads every filter, or tells all that mean nothing.
     pub fn check(self) -> Result<CheckedListQuery, Vec<Violation>> {
         let mut violations = Vec::new();

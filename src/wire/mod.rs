@@ -15,6 +15,7 @@ pub mod labels;
 pub mod listing;
 pub mod loose;
 pub mod names;
+pub mod outcome;
 pub mod placed;
 pub mod problem;
 pub mod question;

@@ -248,7 +248,7 @@ async fn a_filter_that_few_pass_ends_its_page_early_and_goes_on() {
     filter.status = Some(Status::Failed);
     let mut sizes = Vec::new();
     loop {
-        let page = app.app.store.list_asks(None, &filter, 2).await.unwrap();
+        let page = app.app.store.list_asks(Some("local"), &filter, 2).await.unwrap();
         sizes.push(page.items.len());
         let Some(next) = page.next else { break };
         filter.cursor = Some(next);
@@ -257,6 +257,9 @@ async fn a_filter_that_few_pass_ends_its_page_early_and_goes_on() {
     filter.cursor = None;
     let whole = app.app.store.list_asks(None, &filter, 5).await.unwrap();
     assert_eq!((whole.items.len(), whole.next), (1, None));
+    // With those of all, an index leads to the status.
+    let indexed = app.app.store.list_asks(None, &filter, 2).await.unwrap();
+    assert_eq!((indexed.items.len(), indexed.next), (1, None));
 }
 
 async fn accepting(app: &TestApp, path: &str, accept: &str) -> Answer {

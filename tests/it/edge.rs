@@ -274,6 +274,7 @@ async fn the_examples_of_the_description_are_answered() {
             "/v1/devices",
             "/v1/recommendations",
             "/v1/recommendations/{id}/labels",
+            "/v1/recommendations/{id}/outcomes",
             "/v1/sweeps",
             "/v1/traces"
         ]

@@ -1,9 +1,7 @@
 //! What goes wrong around the service: clients that vanish, files without rows, a database that is
 //! gone or damaged, a log nobody reads, profiles without bounds.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::process::{Child, Command, Stdio};
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use axum::body::Body;
@@ -13,7 +11,8 @@ use serde_json::{Value, json};
 use tower::ServiceExt;
 
 use crate::devices::{keep, profile};
-use crate::support::{PATIENCE, TestApp};
+use crate::service::Service;
+use crate::support::TestApp;
 use crate::traces::upload;
 
 /// A question as a request.
@@ -156,62 +155,19 @@ async fn a_service_that_stops_says_that_the_connection_ends() {
     assert_eq!(app.get("/livez").await.header("connection"), "close");
 }
 
-struct Service {
-    child: Child,
-    address: std::net::SocketAddr,
-    _dir: tempfile::TempDir,
-}
-
-impl Service {
-    fn start(stdout: Stdio) -> Self {
-        let dir = tempfile::tempdir().unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_moe-gps"));
-        command.args(["serve", "--listen", "127.0.0.1:0", "--drain-delay-s", "0", "--data-dir"]);
-        let child = command.arg(dir.path()).stdout(stdout).spawn().unwrap();
-        let file = dir.path().join("address");
-        let mut service = Self { child, address: ([127, 0, 0, 1], 0).into(), _dir: dir };
-        let began = Instant::now();
-        while service.address.port() == 0 {
-            assert!(began.elapsed() < PATIENCE, "the service did not start");
-            let address = std::fs::read_to_string(&file).unwrap_or_default();
-            if let Some(address) = address.strip_suffix('\n') {
-                service.address = address.parse().unwrap();
-            }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        service
-    }
-
-    fn send(&self, head: &str) -> String {
-        let mut stream = TcpStream::connect(self.address).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.write_all(head.as_bytes()).unwrap();
-        let mut text = String::new();
-        stream.read_to_string(&mut text).unwrap();
-        text
-    }
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
 #[test]
 fn a_log_that_nobody_reads_stops_nothing() {
-    let mut service = Service::start(Stdio::piped());
+    let dir = tempfile::tempdir().unwrap();
+    let mut service = Service::start_logging(dir.path(), &[], Stdio::piped());
     // A pipe holds 64 KiB: a few hundred lines.
     for n in 0..1500 {
         let head = format!(
             "GET /v1/links/{n}-{} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n",
             "x".repeat(200)
         );
-        assert!(service.send(&head).starts_with("HTTP/1.1 404"), "{n}");
+        assert!(service.send(head.as_bytes()).unwrap().starts_with("HTTP/1.1 404"), "{n}");
     }
-    let id = service.child.id().to_string();
-    assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
+    service.signal("-TERM");
     let began = Instant::now();
     while service.child.try_wait().unwrap().is_none() {
         assert!(began.elapsed() < Duration::from_secs(30), "it does not stop");
@@ -221,10 +177,12 @@ fn a_log_that_nobody_reads_stops_nothing() {
 
 #[test]
 fn a_request_without_a_host_is_400() {
-    let service = Service::start(Stdio::null());
-    let text = service.send("GET /livez HTTP/1.1\r\nconnection: close\r\n\r\n");
+    let dir = tempfile::tempdir().unwrap();
+    let service = Service::start(dir.path(), &[]);
+    let text = service.send(b"GET /livez HTTP/1.1\r\nconnection: close\r\n\r\n").unwrap();
     assert!(text.starts_with("HTTP/1.1 400") && text.contains("problem:malformed"), "{text}");
-    let text =
-        service.send("GET /livez HTTP/1.1\r\nhost: evil.example\r\nconnection: close\r\n\r\n");
+    let text = service
+        .send(b"GET /livez HTTP/1.1\r\nhost: evil.example\r\nconnection: close\r\n\r\n")
+        .unwrap();
     assert!(text.starts_with("HTTP/1.1 403") && text.contains("problem:forbidden"), "{text}");
 }

@@ -31,7 +31,7 @@ fn child() {
     }
 }
 
-struct Process {
+pub(crate) struct Process {
     child: Child,
     address: SocketAddr,
 }
@@ -56,25 +56,35 @@ fn until<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
 }
 
 impl Process {
-    fn start(dir: &Path, flags: &str) -> Self {
+    pub(crate) fn start(dir: &Path, flags: &str) -> Self {
+        Self::try_start(dir, flags).expect("ended at start")
+    }
+
+    /// A process that may end before it has said where it listens.
+    pub(crate) fn try_start(dir: &Path, flags: &str) -> Option<Self> {
         // A killed predecessor leaves its own behind.
         let file = dir.join("address");
         let _ = std::fs::remove_file(&file);
         let mut child = command(dir, flags).spawn().unwrap();
         let address = until("the start", || {
-            if let Some(status) = child.try_wait().unwrap() {
-                panic!("ended at start: {status}");
+            if child.try_wait().unwrap().is_some() {
+                return Some(None);
             }
-            std::fs::read_to_string(&file).ok()?.strip_suffix('\n')?.parse().ok()
+            std::fs::read_to_string(&file).ok()?.strip_suffix('\n')?.parse().ok().map(Some)
         });
-        Self { child, address }
+        Some(Self { child, address: address? })
     }
 
-    fn call(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
+    pub(crate) fn call(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
         self.try_call(method, path, body).expect("an answer")
     }
 
-    fn try_call(&self, method: &str, path: &str, body: Option<&Value>) -> Option<(u16, Value)> {
+    pub(crate) fn try_call(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Option<(u16, Value)> {
         let body = body.map(Value::to_string).unwrap_or_default();
         let mut stream = TcpStream::connect(self.address).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -92,17 +102,21 @@ impl Process {
         Some((status, serde_json::from_str(body).unwrap_or_default()))
     }
 
-    fn submit(&self, question: &Value) -> String {
+    pub(crate) fn submit(&self, question: &Value) -> String {
         let (status, job) = self.call("POST", "/v1/recommendations", Some(question));
         assert!([200, 202].contains(&status), "{status}");
         job["id"].as_str().unwrap().to_owned()
     }
 
-    fn until(&self, id: &str, status: &str) -> Value {
+    pub(crate) fn until(&self, id: &str, status: &str) -> Value {
         let path = format!("/v1/recommendations/{id}");
         until(status, || {
             Some(self.call("GET", &path, None).1).filter(|job| job["status"] == status)
         })
+    }
+
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
     }
 
     fn terminate(&self) {

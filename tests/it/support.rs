@@ -28,7 +28,7 @@ use tower::ServiceExt;
 /// doing much else.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 
-/// Does what the question says: `{"do": "answer" | "wait" | "panic" | "refuse"}`.
+/// Does what the question says: `{"do": "answer" | "wait" | "abort" | "panic" | "refuse"}`.
 ///
 /// It stands for the cost model where a test needs a computation that is slow, waits to
 /// be canceled or falls over; it counts how often it was begun.
@@ -55,6 +55,7 @@ impl Advisor for Scripted {
             model: request["model"].as_str().unwrap_or("mixtral-8x7b").to_owned(),
             device: "a100-sxm4-80gb".to_owned(),
             trace_ids: references.traces.keys().cloned().collect(),
+            memory_bytes: request["memory"].as_u64().unwrap_or_default(),
             request,
             work: Box::new(move |progress| {
                 begun.fetch_add(1, Ordering::SeqCst);
@@ -83,12 +84,15 @@ impl Advisor for Either {
 /// Does what the question says.
 fn act(question: &Value, progress: &dyn Progress) -> Result<Advice, AdviceError> {
     match question["do"].as_str() {
-        Some("wait") => {
+        Some("wait" | "abort") => {
             let until = question["until"].as_str().map(Path::new);
             progress.report(0.25, "waiting");
             while !until.is_some_and(Path::exists) {
                 progress.cancel().check()?;
                 std::thread::sleep(Duration::from_millis(5));
+            }
+            if question["do"] == "abort" {
+                std::process::abort();
             }
         }
         Some("panic") => panic!("told to fall over"),

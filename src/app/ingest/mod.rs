@@ -5,6 +5,8 @@
 
 mod versions;
 
+pub use versions::NeededFiles;
+
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};

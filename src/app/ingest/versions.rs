@@ -19,6 +19,30 @@ use moe_gps_core::trace::TraceHeader;
 /// Bytes of a digest that tell the stored forms of one trace apart.
 const VERSION_BYTES: usize = 16;
 
+/// The files of traces that rows and jobs name.
+#[derive(Debug, Default)]
+pub struct NeededFiles {
+    /// Traces with a row; their plain names are needed.
+    pub traces: BTreeSet<String>,
+    /// Trace, and version or digest of an embedding.
+    pub versions: BTreeSet<(String, String)>,
+}
+
+impl NeededFiles {
+    /// Whether a file of this name is among them.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        match name.split('.').collect::<Vec<_>>()[..] {
+            [id, "trace"] | [id, "embedding", "npy"] => self.traces.contains(id),
+            [id, version, "trace"] | [id, version, "embedding", "npy"] => {
+                self.traces.contains(id)
+                    && self.versions.contains(&(id.to_owned(), version.to_owned()))
+            }
+            _ => false,
+        }
+    }
+}
+
 impl TraceDirectory {
     /// What a question may know of a trace, in files that never change: of this version of its
     /// stored form, else of the one in force. The version is said.
@@ -75,21 +99,10 @@ impl TraceDirectory {
         self.path.join(format!("{id}.{}.embedding.npy", hex(digest)))
     }
 
-    /// Removes the versions that are not among these: `(trace, version or digest)`.
-    pub fn forget_versions(&self, needed: &BTreeSet<(String, String)>) -> io::Result<()> {
-        self.remove_where(|name| match name.split('.').collect::<Vec<_>>()[..] {
-            [id, version, "trace"] | [id, version, "embedding", "npy"] => {
-                !needed.contains(&(id.to_owned(), version.to_owned()))
-            }
-            _ => false,
-        })
-    }
-
-    /// Removes the files of traces that are none of these.
-    pub fn forget_unknown(&self, kept: &BTreeSet<String>) -> io::Result<()> {
+    /// Removes the files of traces, of their versions and embeddings that are none of these.
+    pub fn forget_others(&self, needed: &NeededFiles) -> io::Result<()> {
         self.remove_where(|name| {
-            let id = name.split('.').next().unwrap_or_default();
-            super::is_id(id) && !kept.contains(id)
+            super::is_id(name.split('.').next().unwrap_or_default()) && !needed.has(name)
         })
     }
 

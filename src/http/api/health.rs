@@ -56,6 +56,15 @@ pub async fn metrics(State(service): State<Service>) -> Result<Response, Failure
     for (status, count) in health::job_counts(&service.app).await? {
         metrics::gauge!(names::JOBS, "status" => status.as_str()).set(count as f64);
     }
+    let space = service.app.store.space().await?;
+    for (name, bytes) in [
+        (names::DATABASE_BYTES, space.database_bytes),
+        (names::DATABASE_FREE_BYTES, space.database_free_bytes),
+        (names::DISK_BYTES, space.disk_bytes),
+        (names::DISK_FREE_BYTES, space.disk_free_bytes),
+    ] {
+        metrics::gauge!(name).set(bytes as f64);
+    }
     metrics::gauge!(names::WORKERS_IDLE).set(service.app.board.n_idle() as f64);
     let text = names::recorder().render();
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())

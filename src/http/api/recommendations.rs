@@ -12,6 +12,7 @@ use utoipa::IntoParams;
 
 use crate::app::compare::compare;
 use crate::app::error::AppError;
+use crate::app::outcomes;
 use crate::app::plan_file::MOUNT;
 use crate::app::recommendations::{self as app, Asked, Seen};
 use crate::app::step_times::{Grid, step_times};
@@ -27,8 +28,9 @@ use crate::wire::compare::{CompareQuery, Comparison};
 use crate::wire::field::{OneOf, named};
 use crate::wire::job::{JobView, Status};
 use crate::wire::labels::Labels;
-use crate::wire::listing::{ListQuery, RecommendationPage};
+use crate::wire::listing::{ListQuery, RecommendationPage, Withdrawal};
 use crate::wire::names::EngineName;
+use crate::wire::outcome::{MeasuredOutcome, Outcome};
 use crate::wire::problem::Problem;
 use crate::wire::time::Moment;
 use crate::wire::violation::Violation;
@@ -75,22 +77,27 @@ pub async fn ask_recommendation(
     body: JsonBody,
 ) -> Result<Response, Failure> {
     let key = key.map(|key| (key, app::body_digest(&body.bytes)));
+    let (wait, _turn) = wait.granted(&service.app.waits);
     let asked = Asked { caller, request: body.value, key, wait: wait.duration() };
     let seen = app::submit(&service.app, asked).await?;
     let status = if seen.job.status.is_final() { StatusCode::OK } else { StatusCode::ACCEPTED };
     let mut response = (status, json(view(&seen)?)).into_response();
     let headers = response.headers_mut();
-    let location = HeaderValue::try_from(format!("/v1/recommendations/{}", seen.job.id));
-    headers.insert(header::LOCATION, location.map_err(|e| Failure::internal(e.to_string()))?);
+    headers.insert(header::LOCATION, location(&seen.job.id)?);
     if let Some(applied) = wait.applied() {
         headers.insert(PREFERENCE_APPLIED, applied);
     }
     Ok(response)
 }
 
+fn location(id: &str) -> Result<HeaderValue, Failure> {
+    let location = HeaderValue::try_from(format!("/v1/recommendations/{id}"));
+    location.map_err(|error| Failure::internal(error.to_string()))
+}
+
 /// Fetches a recommendation: the job and, when it has finished, the result.
 ///
-/// A finished one never changes and has a strong `ETag`. With `Prefer: wait=SECONDS` (at most
+/// The result of a finished one never changes; the whole has a strong `ETag`. With `Prefer: wait=SECONDS` (at most
 /// 60) the answer to a job that goes on comes at its end, or when the time is up.
 #[utoipa::path(get, path = "/v1/recommendations/{id}", tag = "recommendations",
     params(
@@ -115,6 +122,7 @@ pub async fn get_recommendation(
     wait: Wait,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
+    let (wait, _turn) = wait.granted(&service.app.waits);
     let seen = app::follow(&service.app, &caller, &id, wait.duration()).await?;
     let mut response = show(&seen, &headers)?;
     if let Some(applied) = wait.applied() {
@@ -156,6 +164,63 @@ pub async fn list_recommendations(
 ) -> Result<Response, Failure> {
     let query = query.check().map_err(Failure::invalid)?;
     export::page(app::list(&service.app, &caller, query).await?, &headers, &uri)
+}
+
+/// Withdraws all of the caller's own asks that a list with the same filters shows; with the scope
+/// `admin`, those of everybody.
+///
+/// At least one filter must be named. With the last ask a recommendation that has ended is deleted,
+/// and one that is queued or running is canceled.
+#[utoipa::path(delete, path = "/v1/recommendations", tag = "recommendations", params(ListQuery),
+    responses(
+        (status = 200, description = "How many", body = Withdrawal),
+        (status = 422, description = "No filter, or an invalid one", body = Problem,
+         content_type = "application/problem+json"),
+        (status = 503, description = "The database cannot be written", body = Problem,
+         content_type = "application/problem+json"),
+    ))]
+pub async fn delete_recommendations(
+    State(service): State<Service>,
+    caller: Caller,
+    QueryOf(query): QueryOf<ListQuery>,
+) -> Result<Json<Withdrawal>, Failure> {
+    let query = query.check_deletion().map_err(Failure::invalid)?;
+    Ok(Json(app::withdraw_listed(&service.app, &caller, query).await?))
+}
+
+/// Says what was measured after the advice was followed, or not.
+///
+/// It is shown beside the forecast of its strategy wherever the recommendation is.
+#[utoipa::path(post, path = "/v1/recommendations/{id}/outcomes", tag = "recommendations",
+    params(("id" = String, Path, description = "As the answer to the question names it")),
+    request_body(content = Outcome, content_type = "application/json"),
+    responses(
+        (status = 201, description = "Kept, beside the forecast", body = MeasuredOutcome,
+         headers(("Location" = String, description = "Path of the recommendation"))),
+        (status = 400, description = "Not JSON", body = Problem,
+         content_type = "application/problem+json"),
+        (status = 404, description = "There is no such recommendation", body = Problem,
+         content_type = "application/problem+json"),
+        (status = 409, description = "It has not succeeded (yet), or has as many as may be",
+         body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "Too large", body = Problem,
+         content_type = "application/problem+json"),
+        (status = 415, description = "Not sent as application/json", body = Problem,
+         content_type = "application/problem+json"),
+        (status = 422, description = "Meaningless, with every violation", body = Problem,
+         content_type = "application/problem+json"),
+        (status = 503, description = "The database cannot be written", body = Problem,
+         content_type = "application/problem+json"),
+    ))]
+pub async fn report_outcome(
+    State(service): State<Service>,
+    caller: Caller,
+    Path(id): Path<String>,
+    body: JsonBody,
+) -> Result<Response, Failure> {
+    let outcome = Outcome::read_body(&body.value).map_err(Failure::invalid)?;
+    let kept = outcomes::keep(&service.app, &caller, &id, outcome).await?;
+    Ok((StatusCode::CREATED, [(header::LOCATION, location(&id)?)], Json(kept)).into_response())
 }
 
 /// Compares two recommendations: what differs in the question, the terms and the choice.
@@ -422,7 +487,7 @@ fn json(body: Vec<u8>) -> impl IntoResponse {
 }
 
 /// The body that shows a job.
-fn view(Seen { job, labels }: &Seen) -> Result<Vec<u8>, Failure> {
+fn view(Seen { job, labels, outcomes }: &Seen) -> Result<Vec<u8>, Failure> {
     let raw = |text| serde_json::from_str::<&RawValue>(text);
     let running = job.status == Status::Running;
     let body = (|| {
@@ -438,6 +503,7 @@ fn view(Seen { job, labels }: &Seen) -> Result<Vec<u8>, Failure> {
             request: raw(&job.request)?,
             result: job.result.as_deref().map(raw).transpose()?,
             error: job.problem.as_deref().map(raw).transpose()?,
+            outcomes: outcomes.clone(),
         })
     })();
     body.map_err(|error| Failure::internal(format!("stored JSON of {}: {error}", job.id)))

@@ -140,14 +140,15 @@ pub async fn upload_trace(
     };
     let app = &service.app;
     let mut body = body.into_data_stream();
+    let pace = service.pace();
     let kept = if let Ok(boundary) = multer::parse_boundary(&content_type) {
         let mut form = Multipart::new(body, boundary);
         let mut file = first_file(&mut form).await?;
         labels.content_type = stated.map_or_else(|| type_of(&file), ToOwned::to_owned);
-        feed(&mut file, async |pieces| uploads::take_trace(app, labels, pieces).await).await?
+        feed(&mut file, pace, async |pieces| uploads::take_trace(app, labels, pieces).await).await?
     } else {
         labels.content_type = stated.map_or(content_type, ToOwned::to_owned);
-        feed(&mut body, async |pieces| uploads::take_trace(app, labels, pieces).await).await?
+        feed(&mut body, pace, async |pieces| uploads::take_trace(app, labels, pieces).await).await?
     };
     let status = if kept.created { StatusCode::CREATED } else { StatusCode::OK };
     let location = HeaderValue::try_from(format!("/v1/traces/{}", kept.summary.id))
@@ -224,8 +225,10 @@ pub async fn put_embedding(
     let encoding = text(&headers, header::CONTENT_ENCODING);
     let app = &service.app;
     let mut body = body.into_data_stream();
-    feed(&mut body, async |pieces| uploads::take_embedding(app, id, encoding, pieces).await)
-        .await?;
+    feed(&mut body, service.pace(), async |pieces| {
+        uploads::take_embedding(app, id, encoding, pieces).await
+    })
+    .await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

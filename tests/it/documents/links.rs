@@ -6,10 +6,12 @@ use std::path::{Path, PathBuf};
 use super::{between, files, root, text};
 
 /// Folders of the repository that may hold documents.
-const FOLDERS: [&str; 12] = [
+const FOLDERS: [&str; 14] = [
     ".ci",
     "catalog",
+    "clients",
     "crates",
+    "deploy",
     "docker",
     "docs",
     "examples",

@@ -1,0 +1,26 @@
+//! Looks now and then for what is to be kept no longer, beside the jobs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::app::context::App;
+use crate::app::retention;
+
+/// Pause between two looks, and after a round that found something.
+const PAUSE: (Duration, Duration) = (Duration::from_secs(2), Duration::from_millis(20));
+
+/// Deletes what is old until the service stops.
+pub(super) async fn expire(app: Arc<App>) {
+    let mut pause = PAUSE.1;
+    loop {
+        tokio::select! {
+            () = app.board.stopping.cancelled() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+        let more = retention::round(&app).await.unwrap_or_else(|error| {
+            tracing::warn!(error = %error, "what is old could not be deleted");
+            false
+        });
+        pause = if more { PAUSE.1 } else { PAUSE.0 };
+    }
+}

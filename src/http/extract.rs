@@ -1,5 +1,7 @@
 //! Reads bodies and queries, and refuses them in the service's own words.
 
+use std::borrow::Cow;
+
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::request::Parts;
@@ -118,6 +120,11 @@ pub fn is_sent_as(headers: &HeaderMap, media_type: &str) -> bool {
     };
     let essence = content_type.split(';').next().unwrap_or_default().trim();
     essence.eq_ignore_ascii_case(media_type)
+}
+
+/// The fields of a query or of a form, decoded.
+pub fn pairs(text: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+    form_urlencoded::parse(text.as_bytes())
 }
 
 /// A query string read into `T`; unknown names are refused.

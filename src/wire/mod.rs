@@ -25,3 +25,4 @@ pub mod time;
 pub mod trace;
 pub mod transfer;
 pub mod violation;
+pub mod written;

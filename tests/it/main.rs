@@ -71,3 +71,4 @@ mod sweeps;
 mod tokens;
 mod traces;
 mod verdicts;
+mod web;

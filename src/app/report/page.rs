@@ -2,11 +2,12 @@
 
 use std::fmt::Write as _;
 
-use crate::app::report::charts::{LEVELS, Line, heat_map, level, line_chart};
 use crate::wire::report::{DriftBody, ForecastBody, Imbalance, Slots, Steps, TraceReport};
 use moe_gps_core::charts::escaped;
+use moe_gps_core::charts::inline::{LEVELS, Line, heat_map, legend, level, line_chart};
 
-const STYLE: &str = include_str!("page.css");
+/// The style of a page, in light, dark and print.
+pub const STYLE: &str = include_str!("page.css");
 
 /// The report as a self-contained page.
 #[must_use]
@@ -202,19 +203,6 @@ fn ageing(page: &mut String, forecasts: &[ForecastBody]) {
         legend(&lines),
         line_chart(&lines, &labels, names, 0.0)
     );
-}
-
-fn legend(lines: &[Line<'_>]) -> String {
-    let mut legend = "<p class=\"legend\">".to_owned();
-    for (number, line) in lines.iter().enumerate() {
-        let _ = write!(
-            legend,
-            "<span><svg viewBox=\"0 0 28 8\"><path class=\"line c{number}\" d=\"M1 4h26\"/></svg> \
-             {}</span>",
-            escaped(&line.name)
-        );
-    }
-    legend + "</p>"
 }
 
 /// What the colours of the heat map stand for.

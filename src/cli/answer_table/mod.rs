@@ -5,28 +5,11 @@ mod plan;
 use std::io::{self, Write};
 
 use comfy_table::{CellAlignment, Table, presets};
-use indexmap::IndexMap;
 
-use crate::wire::answer::{
-    FlipPoint, LayoutBody, ResultBody, ServingBody, StrategyBody, TermsBody,
+use crate::wire::answer::{FlipPoint, ResultBody, ServingBody, StrategyBody, TermsBody};
+use crate::wire::written::{
+    TERMS, advised, gain, infeasible, name, other_layouts, quantity, scaled, shown, spread,
 };
-
-/// A term of a layer: its field, a short head, and its seconds.
-type Term = (&'static str, &'static str, fn(&TermsBody) -> f64);
-
-/// The terms of a layer in the order of a step.
-const TERMS: [Term; 10] = [
-    ("attention_s", "attention", |terms| terms.attention_s),
-    ("all_reduce_s", "all-reduce", |terms| terms.all_reduce_s),
-    ("router_s", "router", |terms| terms.router_s),
-    ("dispatch_s", "dispatch", |terms| terms.dispatch_s),
-    ("expert_ffn_s", "expert FFN", |terms| terms.expert_ffn_s),
-    ("combine_s", "combine", |terms| terms.combine_s),
-    ("predictor_s", "predictor", |terms| terms.predictor_s),
-    ("rebalance_s", "rebalance", |terms| terms.rebalance_s),
-    ("overlap_hidden_s", "hidden", |terms| terms.overlap_hidden_s),
-    ("other_s", "other", |terms| terms.other_s),
-];
 
 /// Writes the result of a recommendation: verdict and reason, strategies with their
 /// terms, where the advice changes, and what it rests on.
@@ -34,11 +17,7 @@ const TERMS: [Term; 10] = [
 /// Of the strategies that no engine runs only the best is shown, unless `all` are asked for.
 pub(super) fn write(out: &mut dyn Write, result: &ResultBody, all: bool) -> io::Result<()> {
     let advice = &result.recommendation;
-    let strategy = match advice.strategy.as_deref() {
-        Some(_) if advice.verdict == "keep" => "what runs now",
-        Some(strategy) => strategy,
-        None => "see why below",
-    };
+    let strategy = advised(advice).unwrap_or("see why below");
     writeln!(out, "{}: {strategy}", advice.verdict.replace('_', " "))?;
     writeln!(out, "\n{}\n", wrapped(&advice.reason))?;
     let shown = shown(result, all);
@@ -51,40 +30,6 @@ pub(super) fn write(out: &mut dyn Write, result: &ResultBody, all: bool) -> io::
         writeln!(out, "{}", wrapped(&format!("warning: {warning}")))?;
     }
     writeln!(out, "{}", wrapped(&format!("to confirm: {}", result.confirm)))
-}
-
-/// The strategies that some engine runs, the one advised, and the fastest of the others.
-fn shown(result: &ResultBody, all: bool) -> Vec<&StrategyBody> {
-    let advised = result.recommendation.strategy.as_ref();
-    let is_listed = |entry: &StrategyBody| {
-        Some(&entry.strategy) == advised || entry.engine_support.iter().any(|one| one.runnable)
-    };
-    let latency = |entry: &&StrategyBody| entry.layer_latency_s.unwrap_or(f64::INFINITY);
-    let others = result.strategies.iter().filter(|entry| !is_listed(entry));
-    let best = others.min_by(|a, b| latency(a).total_cmp(&latency(b)));
-    let is_shown = |entry: &&StrategyBody| {
-        all || is_listed(entry) || best.is_some_and(|best| std::ptr::eq(*entry, best))
-    };
-    result.strategies.iter().filter(is_shown).collect()
-}
-
-/// Other layouts that are shown, the fastest that fit.
-const LAYOUTS: usize = 2;
-
-/// How a layout spreads attention and experts: `attention TP4 x DP2, experts EP8`.
-fn spread(layout: &LayoutBody) -> String {
-    let LayoutBody { attention_tensor, attention_data, expert_parallel, expert_tensor, .. } =
-        layout;
-    let of = |parts: [(&str, u32); 2]| {
-        let named = parts.iter().filter(|(_, devices)| *devices > 1);
-        let named: Vec<String> = named.map(|(name, devices)| format!("{name}{devices}")).collect();
-        if named.is_empty() { "whole".to_owned() } else { named.join(" x ") }
-    };
-    format!(
-        "attention {}, experts {}",
-        of([("TP", *attention_tensor), ("DP", *attention_data)]),
-        of([("EP", *expert_parallel), ("TP", *expert_tensor)]),
-    )
 }
 
 fn strategies(out: &mut dyn Write, result: &ResultBody, shown: &[&StrategyBody]) -> io::Result<()> {
@@ -101,12 +46,7 @@ fn strategies(out: &mut dyn Write, result: &ResultBody, shown: &[&StrategyBody])
                 Some(_) => "not feasible".to_owned(),
                 None => scaled(entry.gain.map(|gain| gain.mid).or(entry.speedup_over_none), 1.0, 4),
             },
-            match entry.gain {
-                Some(gain) if gain.high > gain.low * (1.0 + 1e-6) => {
-                    format!("{:.3} to {:.3}", gain.low, gain.high)
-                }
-                _ => String::new(),
-            },
+            gain(entry.gain).unwrap_or_default(),
             if runs_on.is_empty() { "no engine today".to_owned() } else { runs_on.join(", ") },
         ]);
     }
@@ -114,7 +54,7 @@ fn strategies(out: &mut dyn Write, result: &ResultBody, shown: &[&StrategyBody])
         .strategies
         .iter()
         .find_map(|entry| entry.layer_latency_s.filter(|_| entry.strategy == "none"));
-    for layout in result.layouts.iter().filter(|layout| layout.fits).take(LAYOUTS) {
+    for layout in other_layouts(result) {
         table.add_row(vec![
             format!("({})", spread(layout)),
             scaled(layout.layer_latency_s, 1e6, 1),
@@ -138,13 +78,7 @@ fn strategies(out: &mut dyn Write, result: &ResultBody, shown: &[&StrategyBody])
     if hidden > 0 {
         writeln!(out, "{hidden} more that no engine runs: --all\n")?;
     }
-    let mut reasons: IndexMap<&str, Vec<String>> = IndexMap::new();
-    for entry in shown {
-        if let Some(reason) = &entry.infeasible_reason {
-            reasons.entry(reason).or_default().push(name(entry));
-        }
-    }
-    for (reason, names) in &reasons {
+    for (reason, names) in &infeasible(shown) {
         let is = if names.len() == 1 { "is" } else { "are" };
         let told = format!("{} {is} not feasible: {reason}", names.join(", "));
         writeln!(out, "{}\n", wrapped(&told))?;
@@ -242,37 +176,6 @@ fn flips(out: &mut dyn Write, flips: &[FlipPoint]) -> io::Result<()> {
         }
     }
     writeln!(out)
-}
-
-/// A strategy with its predictor.
-fn name(entry: &StrategyBody) -> String {
-    match &entry.predictor {
-        Some(predictor) => format!("{} ({})", entry.strategy, predictor.name),
-        None => entry.strategy.to_string(),
-    }
-}
-
-fn scaled(value: impl Into<Option<f64>>, factor: f64, digits: usize) -> String {
-    value.into().map_or_else(|| "-".to_owned(), |value| format!("{:.digits$}", value * factor))
-}
-
-/// A flip point's parameter and how its values are written for a person.
-fn quantity(parameter: &str) -> (&str, fn(f64) -> String) {
-    match parameter {
-        "link_bandwidth_bytes_per_s" => ("link bandwidth", gigabytes_per_s),
-        "inter_node_bandwidth_bytes_per_s" => ("bandwidth between nodes", gigabytes_per_s),
-        "tokens_per_step" => ("tokens per step", |value| format!("{value:.0}")),
-        "output_tokens" => ("output tokens", |value| format!("{value:.0}")),
-        "predictor_accuracy" => ("predictor accuracy", |value| format!("{value:.3}")),
-        "predictor_overhead_s" => ("predictor overhead", |value| format!("{:.1} µs", value * 1e6)),
-        other => (other, |value| format!("{value:.3}")),
-    }
-}
-
-fn gigabytes_per_s(value: f64) -> String {
-    let gigabytes = value * 1e-9;
-    let digits = if gigabytes < 100.0 { 2 } else { 0 };
-    format!("{gigabytes:.digits$} GB/s")
 }
 
 fn table(head: &[&str]) -> Table {

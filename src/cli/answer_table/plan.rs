@@ -2,10 +2,11 @@
 
 use std::io::{self, Write};
 
-use crate::cli::answer_table::{right_align, scaled, table, wrapped};
+use crate::cli::answer_table::{right_align, table, wrapped};
 use crate::wire::answer::ResultBody;
 use crate::wire::duplication_search::DuplicationSearch;
 use crate::wire::transfer::{PlanOnLoads, TransferBody};
+use crate::wire::written::scaled;
 
 /// Writes the plan, the search for its size and interval, and the transfer between traces.
 pub(super) fn write(out: &mut dyn Write, result: &ResultBody) -> io::Result<()> {

@@ -367,6 +367,11 @@ pub async fn fetch(app: &App, id: &str) -> Result<JobRecord, AppError> {
     Ok(job)
 }
 
+/// The question of a recommendation, as it is stored.
+pub async fn question(app: &App, id: &str) -> Result<Value, AppError> {
+    Ok(read_back(&fetch(app, id).await?.request)?)
+}
+
 /// The recommendation with this id, after its end if that comes within the wait.
 pub async fn follow(
     app: &App,

@@ -30,8 +30,10 @@ pub(super) fn needed(method: &Method, path: &str) -> Scope {
     // Catalog entries and recordings belong to all.
     let of_all = ["/v1/devices", "/v1/models"].iter().any(|all| path.starts_with(all))
         || (method == Method::DELETE && path.starts_with("/v1/traces"));
+    // Drawing a map computes, though it changes nothing.
+    let computes = path == "/map";
     match *method {
-        Method::GET | Method::HEAD | Method::OPTIONS => Scope::Read,
+        Method::GET | Method::HEAD | Method::OPTIONS if !computes => Scope::Read,
         _ if of_all => Scope::Admin,
         _ => Scope::Ask,
     }
@@ -253,6 +255,10 @@ mod tests {
         for (method, path, scope) in [
             (Method::GET, "/v1/devices", Scope::Read),
             (Method::GET, "/docs", Scope::Read),
+            (Method::GET, "/", Scope::Read),
+            (Method::GET, "/map", Scope::Ask),
+            (Method::POST, "/ask", Scope::Ask),
+            (Method::POST, "/traces", Scope::Ask),
             (Method::POST, "/v1/recommendations", Scope::Ask),
             (Method::POST, "/v1/sweeps", Scope::Ask),
             (Method::POST, "/v1/traces", Scope::Ask),

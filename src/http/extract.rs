@@ -37,6 +37,28 @@ impl FromRequest<Service> for JsonBody {
     }
 }
 
+/// What a form of a page sends.
+#[derive(Debug)]
+pub struct FormBody(Bytes);
+
+impl FormBody {
+    /// Its fields, decoded.
+    pub fn pairs(&self) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+        form_urlencoded::parse(&self.0)
+    }
+}
+
+impl FromRequest<Service> for FormBody {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, service: &Service) -> Result<Self, Failure> {
+        if !is_sent_as(request.headers(), "application/x-www-form-urlencoded") {
+            return Err(Failure::unsupported("the body must be a form, as the page sends it"));
+        }
+        whole(request, service).await.map(Self)
+    }
+}
+
 /// A JSON or TOML body as one kind of value.
 #[derive(Debug)]
 pub struct DocumentBody(pub Value);

@@ -38,7 +38,7 @@ use crate::http::accept::wants_page;
 use crate::http::access::admit;
 use crate::http::discard_body::drain_refused;
 use crate::http::etag::compressed_tag;
-use crate::http::problem::{Failure, PROBLEM_JSON};
+use crate::http::problem::{Failure, PROBLEM_JSON, PageOfRefusal};
 use crate::http::state::Service;
 use crate::telemetry::metrics as names;
 use crate::web;
@@ -193,7 +193,7 @@ async fn write_problem(request: Request, next: Next) -> Response {
     let uri = request.uri().clone();
     let mut response = next.run(request).await;
     let status = response.status();
-    if status.as_u16() < 400 {
+    if status.as_u16() < 400 || response.extensions().get::<PageOfRefusal>().is_some() {
         return response;
     }
     let failure = response.extensions_mut().remove::<Failure>();

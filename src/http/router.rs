@@ -65,6 +65,7 @@ pub fn router(service: Service) -> Router {
     let (quick, _) = quick().split_for_parts();
     let (uploads, _) = uploads().split_for_parts();
     let quick = quick.merge(aliases()).merge(page::routes()).merge(pages::routes());
+    let uploads = uploads.merge(pages::uploads());
     let routes = layers::limit_time(quick, &service.limits).merge(uploads);
     let routes = layers::wrap(routes, &service).with_state(service);
     // Around the routes, because it changes which one is taken.

@@ -5,7 +5,15 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use crate::web::assets::{COPY, HTMX, STYLE};
 
 /// The pages that navigation leads to.
-const PLACES: [(&str, &str); 2] = [("/", "Answers"), ("/docs/", "API")];
+const PLACES: [(&str, &str); 7] = [
+    ("/", "Answers"),
+    ("/ask", "Ask"),
+    ("/map", "Map"),
+    ("/traces", "Recordings"),
+    ("/models", "Models"),
+    ("/devices", "Devices"),
+    ("/docs/", "API"),
+];
 
 /// A page.
 #[derive(Debug, Default)]

@@ -38,9 +38,9 @@ impl List<'_> {
                 } @else if is_filtered {
                     p { "No answer passes this filter. " a href="/" { "Show all" } }
                 } @else {
-                    p { "Nothing has been asked yet." }
+                    p { "Nothing has been asked yet. " a href="/ask" { "Ask a question" } "." }
                 }
-            } @else { (self.answers()) }
+            } @else { (answers(&self.page.items)) }
             @if let Some(next) = &self.next { p { a href=(next) rel="next" { "Older answers" } } }
         };
         Page { title: "Answers".to_owned(), place: "/", body, ..Page::default() }.html()
@@ -70,8 +70,8 @@ impl List<'_> {
                         label for=(id) { (name) }
                         @match (id, self.names.get(id)) {
                             ("model" | "device", names) => {
-                                input id=(id) name=(id) value=[value] list=(format!("{id}s")) autocomplete="off";
-                                datalist id=(format!("{id}s")) {
+                                input id=(id) name=(id) value=[value] list=(format!("{id}-names")) autocomplete="off";
+                                datalist id=(format!("{id}-names")) {
                                     @for one in names.into_iter().flatten() { option value=(one) {} }
                                 }
                             }
@@ -95,16 +95,19 @@ impl List<'_> {
             }
         }
     }
+}
 
-    fn answers(&self) -> Markup {
-        let head =
-            ["Advice", "Gain", "Model", "Devices", "Engine", "Phase", "Labels", "Asked", "Compare"];
-        let rows: Vec<Vec<Markup>> = self.page.items.iter().map(row).collect();
-        html! {
-            form class="compared" method="get" action="/compare" {
-                (table("Answers, the newest first", &head, &rows))
-                button class="no-print" { "Compare the two ticked" }
-            }
+/// Answers as a table, of which two may be ticked and compared.
+#[must_use]
+pub fn answers(items: &[RecommendationItem]) -> Markup {
+    let head = [
+        "Advice", "Gain", " Model", " Devices", " Engine", " Phase", " Asked", "Compare", " Labels",
+    ];
+    let rows: Vec<Vec<Markup>> = items.iter().map(row).collect();
+    html! {
+        form class="compared" method="get" action="/compare" {
+            (table("Answers, the newest first", &head, &rows))
+            button class="no-print" { "Compare the two ticked" }
         }
     }
 }

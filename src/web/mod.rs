@@ -5,11 +5,17 @@
 //! style or script within itself, so that a browser can be told to run none.
 
 pub mod answer;
+pub mod ask;
 pub mod assets;
+pub mod catalog;
+pub mod compare;
 mod layout;
 pub mod list;
+pub mod map;
 pub mod parts;
+pub mod predictors;
 pub mod problem;
 pub mod progress;
+pub mod traces;
 
 pub use layout::{Page, alone};

@@ -1,4 +1,4 @@
-//! A question that has no answer yet, or none at all.
+//! A question that has no answer yet, or none that can be drawn.
 
 use maud::{Markup, html};
 
@@ -10,7 +10,7 @@ use crate::wire::problem::Problem;
 /// How soon a page without script comes anew, seconds.
 const RENEWED_S: u32 = 3;
 
-/// The page of a recommendation without a result.
+/// The page of a recommendation without a result, or with one of another version.
 #[must_use]
 pub fn page(job: &JobView) -> String {
     let goes_on = !job.status.is_final();
@@ -32,7 +32,8 @@ fn title(status: Status) -> &'static str {
         Status::Queued => "The question waits for a worker",
         Status::Running => "The question is being answered",
         Status::Canceled => "The question was canceled",
-        Status::Failed | Status::Succeeded => "There is no answer",
+        Status::Failed => "There is no answer",
+        Status::Succeeded => "The answer is one that this version cannot draw",
     }
 }
 
@@ -54,6 +55,10 @@ fn state(job: &JobView) -> Markup {
 fn end(job: &JobView) -> Markup {
     let problem = job.error.and_then(|error| serde_json::from_str::<Problem>(error.get()).ok());
     html! {
+        @if let Some(result) = job.result {
+            p { "It is shown as it was stored. Delete it and ask again for a page." }
+            (behind(&result))
+        }
         @if let Some(problem) = problem {
             p class="finding" { (problem.detail) }
             @if !problem.violations.is_empty() { (violations(&problem.violations)) }

@@ -153,6 +153,12 @@ async fn a_question_that_is_being_answered_shows_how_far_it_is() {
     app.until(&refused, "failed").await;
     let (_, text) = page(&app, &format!("/v1/recommendations/{refused}")).await;
     assert!(text.contains("There is no answer") && text.contains("refused late"), "{text}");
+    // What is stored is shown also where it is no answer of this version.
+    let other = app.submit(&json!({"do": "answer"})).await;
+    app.until(&other, "succeeded").await;
+    let (answer, text) = page(&app, &format!("/v1/recommendations/{other}")).await;
+    assert!(answer.status == 200 && text.contains("cannot draw"), "{text}");
+    assert!(text.contains("&quot;echo&quot;"), "{text}");
 }
 
 #[tokio::test]
@@ -218,4 +224,220 @@ async fn changes_are_refused_to_pages_of_other_origins() {
         let status = send(method, ours, origin, site).await;
         assert_eq!(status != 403, allowed, "{method} {origin} {site:?}: {status}");
     }
+}
+
+/// Sends a form as a browser does.
+async fn submit(app: &TestApp, fields: &[(&str, &str)]) -> Answer {
+    let mut form = form_urlencoded::Serializer::new(String::new());
+    let body = form.extend_pairs(fields).finish();
+    let request = Request::post("/ask").header("accept", ACCEPT);
+    let request = request.header("content-type", "application/x-www-form-urlencoded");
+    app.send(request.body(Body::from(body)).unwrap()).await
+}
+
+/// What stands in the text area of a form.
+fn rest(text: &str) -> String {
+    let area = text.split("<textarea").nth(1).unwrap();
+    let inner = area.split_once('>').unwrap().1.split("</textarea>").next().unwrap();
+    inner.replace("&quot;", "\"").replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")
+}
+
+#[tokio::test]
+async fn a_form_asks_what_json_asks() {
+    let app = TestApp::start_advising().await;
+    let (_, text) = page(&app, "/ask?example=paper-mixtral-a100").await;
+    assert!(text.contains("value=\"mixtral-8x7b\"") && text.contains("value=\"a100-sxm4-80gb\""));
+    let fields = [
+        ("model", "mixtral-8x7b"),
+        ("device", "a100-sxm4-80gb"),
+        ("devices", "4"),
+        ("link", "nvlink3"),
+        ("engine", ""),
+        ("phase", "prefill"),
+        ("trace", ""),
+        ("rest", &rest(&text)),
+    ];
+    let answer = submit(&app, &fields).await;
+    assert_eq!(answer.status, 303);
+    let location = answer.header("location").to_owned();
+    let question: Value =
+        serde_json::from_str(include_str!("../../examples/questions/paper-mixtral-a100.json"))
+            .unwrap();
+    let id = answered(&app, &question).await;
+    assert_eq!(location, format!("/v1/recommendations/{id}"), "the same question");
+    // The answer leads back to a form that holds its question.
+    let (_, again) = page(&app, &format!("/ask?from={id}")).await;
+    assert_eq!(
+        serde_json::from_str::<Value>(&rest(&again)).unwrap(),
+        serde_json::from_str::<Value>(&rest(&text)).unwrap()
+    );
+    let (answer, _) = page(&app, "/ask?from=none").await;
+    assert_eq!(answer.status, 404);
+}
+
+#[tokio::test]
+async fn what_is_to_be_mended_stands_beside_its_field() {
+    let app = TestApp::start_advising().await;
+    let rest = r#"{"workload": {"batch_size": 0, "sequence_length": 8}, "<b>": 1}"#;
+    let fields = [("model", "mixtral"), ("devices", "0"), ("phase", "prefill"), ("rest", rest)];
+    let answer = submit(&app, &fields).await;
+    let text = String::from_utf8(answer.body.clone()).unwrap();
+    assert_eq!(answer.status, 422);
+    assert_is_page(&answer, &text, "/ask");
+    let beside = |field: &str| {
+        let told = text.split(&format!("id=\"{field}-wrong\">")).nth(1)?;
+        told.split("</span>").next().map(ToOwned::to_owned)
+    };
+    assert!(beside("model").unwrap().contains("did you mean"), "{text}");
+    assert!(beside("devices").unwrap().contains("from 1 to"), "{text}");
+    assert!(text.contains("aria-describedby=\"devices-wrong\""), "{text}");
+    assert_eq!(beside("phase"), None);
+    assert!(text.contains("<code>/workload/batch_size</code>"), "{text}");
+    assert!(text.contains("value=\"mixtral\"") && self::rest(&text) == rest, "it stays");
+    let answer = submit(&app, &[("rest", "{\"a\":")]).await;
+    let text = String::from_utf8(answer.body).unwrap();
+    assert!(answer.status == 422 && text.contains("not JSON"), "{text}");
+    let request = Request::post("/ask").header("content-type", "application/json");
+    let answer = app.send(request.body(Body::from("{}")).unwrap()).await;
+    answer.problem(415, "unsupported-format");
+}
+
+#[tokio::test]
+async fn a_recording_is_uploaded_asked_about_and_found_again() {
+    let app = TestApp::start_advising().await;
+    let (_, text) = page(&app, "/traces").await;
+    assert!(text.contains("multipart/form-data") && text.contains("Nothing has been uploaded"));
+    let counts =
+        json!({"counts": [[[60, 20, 10, 10, 12, 8, 5, 3]], [[50, 25, 12, 9, 11, 9, 6, 4]]]});
+    let body = format!(
+        "--b\r\ncontent-disposition: form-data; name=\"file\"; filename=\"<i>hot.json\"\r\n\r\n{counts}\r\n--b--\r\n"
+    );
+    let request =
+        Request::post("/traces").header("content-type", "multipart/form-data; boundary=b");
+    let answer = app.send(request.body(Body::from(body)).unwrap()).await;
+    assert_eq!(answer.status, 303, "{}", String::from_utf8_lossy(&answer.body));
+    let path = answer.header("location").to_owned();
+    let trace = path.strip_prefix("/traces/").unwrap();
+    let (_, text) = page(&app, "/traces").await;
+    assert!(text.contains("&lt;i&gt;hot.json") && text.contains(&path), "{text}");
+    let mut question = of_the_paper();
+    question["routing"] = json!({"trace_id": trace});
+    question["method"] = json!("analytic");
+    question["assumptions"] = json!({});
+    question.as_object_mut().unwrap().remove("measured_layer");
+    question.as_object_mut().unwrap().remove("predictors");
+    let id = answered(&app, &question).await;
+    let (_, text) = page(&app, &path).await;
+    assert!(text.contains(&id) && text.contains("&lt;i&gt;hot.json"), "{text}");
+    assert!(text.contains(&format!("action=\"/v1/traces/{trace}/report\"")), "{text}");
+    let (answer, _) = page(&app, "/traces/none").await;
+    assert_eq!(answer.status, 404);
+    let report = format!("/v1/traces/{trace}/report?devices=4&format=html");
+    let policy = app.get(&report).await.header("content-security-policy").to_owned();
+    assert!(policy.contains("style-src 'sha256-") && !policy.contains("unsafe"), "{policy}");
+}
+
+#[tokio::test]
+async fn two_answers_are_compared_on_a_page() {
+    let app = TestApp::start_advising().await;
+    let one = answered(&app, &of_the_paper()).await;
+    let mut question = of_the_paper();
+    question["routing"]["skewness"] = json!(1.0);
+    let two = answered(&app, &question).await;
+    let (answer, text) = page(&app, &format!("/compare?id={one}&id={two}")).await;
+    assert_eq!(answer.status, 200);
+    assert!(text.contains("The advice differs"), "{text}");
+    assert!(text.contains("<code>/routing/skewness</code>"), "{text}");
+    let compared = app.get(&format!("/v1/recommendations/compare?a={one}&b={two}")).await.json();
+    for strategy in compared["strategies"].as_array().unwrap() {
+        if let Some(latency) = strategy["layer_latency_s"]["a"].as_f64() {
+            assert!(text.contains(&format!("<td>{:.2}</td>", latency * 1e6)), "{latency}");
+        }
+    }
+    let (answer, text) = page(&app, &format!("/compare?id={one}")).await;
+    assert!(answer.status == 422 && text.contains("tick two"), "{text}");
+}
+
+#[tokio::test]
+async fn models_and_devices_are_listed() {
+    let app = TestApp::start().await;
+    let (_, text) = page(&app, "/models").await;
+    assert!(text.contains("href=\"/v1/models/deepseek-v3\"") && text.contains("<td>671.0</td>"));
+    let (_, text) = page(&app, "/devices").await;
+    assert!(text.contains("href=\"/v1/devices/h200-sxm\"") && text.contains("<td>4.80</td>"));
+}
+
+#[tokio::test]
+async fn a_map_shows_what_a_sweep_answers() {
+    let app = TestApp::start_advising().await;
+    let (_, text) = page(&app, "/map").await;
+    assert!(text.contains("there is none yet"), "{text}");
+    let id = answered(&app, &of_the_paper()).await;
+    let path = format!("/map?from={id}&x=skewness&x_from=1&x_to=3&y=tokens_per_step");
+    let request = Request::get(&path).header("accept", ACCEPT).body(Body::empty()).unwrap();
+    let answer = app.send(request).await;
+    let text = String::from_utf8(answer.body.clone()).unwrap();
+    assert_eq!(answer.status, 200, "{text}");
+    let cell = |strategy: &str| text.contains(&format!("<path class=\"{strategy}\""));
+    assert!(cell("none") && cell("distribution_only"), "both win somewhere");
+    assert!(text.contains("class=\"cross\" d=\"M0 "), "the question lies on it");
+    assert!(text.contains("pale-0"), "margins are shown");
+    for (query, pointer) in [("x=nix", "/x"), ("x_from=a", "/x_from"), ("x_from=3&x_to=2", "/x_to")]
+    {
+        let (answer, text) = page(&app, &format!("/map?from={id}&{query}")).await;
+        assert!(
+            answer.status == 422 && text.contains(&format!("<code>{pointer}</code>")),
+            "{query}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn pasted_predictors_are_priced_along_their_curve() {
+    let app = TestApp::start_advising().await;
+    let id = answered(&app, &of_the_paper()).await;
+    let (_, text) = page(&app, &format!("/predictors?from={id}")).await;
+    assert!(text.contains("<textarea id=\"points\""), "{text}");
+    let post = async |points: &str| {
+        let mut form = form_urlencoded::Serializer::new(String::new());
+        let body = form.extend_pairs([("from", &*id), ("points", points)]).finish();
+        let request = Request::post("/predictors").header("accept", ACCEPT);
+        let request = request.header("content-type", "application/x-www-form-urlencoded");
+        app.send(request.body(Body::from(body)).unwrap()).await
+    };
+    let answer = post("0.5 0.00001\n0.95 0.0002").await;
+    assert_eq!(answer.status, 303);
+    let path = answer.header("location").to_owned();
+    app.until(path.rsplit('/').next().unwrap(), "succeeded").await;
+    let (_, text) = page(&app, &path).await;
+    assert!(text.contains("What a predictor of tokens is worth"), "{text}");
+    assert_eq!(text.matches("<circle class=\"point\"").count(), 2, "those that were pasted");
+    let answer = post("0.5 x").await;
+    let text = String::from_utf8(answer.body.clone()).unwrap();
+    assert!(answer.status == 422 && text.contains("line 1 is"), "{text}");
+    assert_is_page(&answer, &text, "/predictors");
+}
+
+#[test]
+fn an_answer_is_written_as_one_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("answer.html");
+    let question = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("examples/questions/map-in-force.json");
+    let program = std::process::Command::new(env!("CARGO_BIN_EXE_moe-gps"))
+        .args(["advise", "--html"])
+        .args([&out, &question])
+        .output()
+        .unwrap();
+    assert!(program.status.success(), "{}", String::from_utf8_lossy(&program.stderr));
+    let text = std::fs::read_to_string(out).unwrap();
+    assert!(text.contains("<h1>Run <code>distribution_only</code></h1>"), "{text}");
+    for outside in ["http:", "https:", "src=\"", "href=\"/", "@import"] {
+        assert!(!text.contains(outside), "the file has {outside}");
+    }
+    let plan = text.split("href=\"data:application/json;base64,").nth(1).unwrap();
+    let plan = plan.split('"').next().unwrap();
+    let plan = base64::Engine::decode(&base64::prelude::BASE64_STANDARD, plan).unwrap();
+    let plan: Value = serde_json::from_slice(&plan).unwrap();
+    assert_eq!(plan["strategy"], "distribution_only");
 }

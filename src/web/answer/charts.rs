@@ -1,15 +1,20 @@
 //! The charts of an answer.
 
+use std::fmt::Write as _;
+
 use maud::{Markup, PreEscaped, html};
 use serde_json::{Value, json};
 
 use crate::web::parts::{chart, picture, table};
+use crate::web::predictors::OF_CURVE;
 use crate::wire::answer::{FlipPoint, ResultBody, StrategyBody, TermsBody};
 use crate::wire::written::{TERMS, name, quantity, scaled};
 use moe_gps_core::catalog::Catalog;
-use moe_gps_core::charts::axis::tick_step;
+use moe_gps_core::charts::axis::{Axis, tick_step};
 use moe_gps_core::charts::bars::{self, Bar, Part};
+use moe_gps_core::charts::curves::{self, Curve};
 use moe_gps_core::charts::decision_map;
+use moe_gps_core::charts::figure::{self, Key, PLOT_HEIGHT, PLOT_WIDTH, Panel};
 use moe_gps_core::charts::inline::{Line, legend, line_chart};
 use moe_gps_core::charts::number_line::{self, NumberLine, Stretch};
 
@@ -196,7 +201,8 @@ fn number_line<'a>(
 }
 
 /// The value of a quantity that the question states, or that follows from it.
-pub(crate) fn stated(request: &Value, result: &ResultBody, parameter: &str) -> Option<f64> {
+#[must_use]
+pub fn stated(request: &Value, result: &ResultBody, parameter: &str) -> Option<f64> {
     let link = |field: &str| {
         let link = &request["cluster"][field];
         let named = || {
@@ -216,6 +222,82 @@ pub(crate) fn stated(request: &Value, result: &ResultBody, parameter: &str) -> O
         "predictor_accuracy" => advised.map(|one| one.accuracy),
         "predictor_overhead_s" => advised.map(|one| one.overhead_s),
         _ => None,
+    }
+}
+
+/// Predictors that make a chart.
+const A_CURVE: usize = 4;
+
+/// What predictors are worth by their accuracy, where there are several with a price.
+pub(super) fn predictors(result: &ResultBody) -> Markup {
+    let mut points: Vec<(f64, f64, bool)> = result
+        .strategies
+        .iter()
+        .filter_map(|entry| {
+            let predictor = entry.predictor.as_ref()?;
+            let of_curve = predictor.name.starts_with(OF_CURVE);
+            Some((predictor.accuracy, entry.layer_latency_s?, of_curve))
+        })
+        .collect();
+    if points.len() < A_CURVE {
+        return html! {};
+    }
+    points.sort_by(|a, b| a.0.total_cmp(&b.0));
+    let others: Vec<(&str, f64)> = result
+        .strategies
+        .iter()
+        .filter(|entry| entry.predictor.is_none())
+        .filter_map(|entry| Some((&*entry.strategy, entry.layer_latency_s?)))
+        .collect();
+    let accuracies: Vec<f64> = points.iter().map(|point| point.0).collect();
+    let latencies = points.iter().map(|point| point.1).chain(others.iter().map(|other| other.1));
+    let ends = latencies
+        .fold((f64::INFINITY, 0.0), |(low, high): (f64, f64), one| (low.min(one), high.max(one)));
+    let x = Axis::over("accuracy of the predictor", 1.0, &accuracies);
+    let room = (ends.1 - ends.0) * 0.05;
+    let y = Axis::linear("layer, µs", 1e-6, (ends.0 - room, ends.1 + room));
+    let has_curve = points.iter().any(|point| point.2);
+    let along: Vec<(f64, Option<f64>)> = points
+        .iter()
+        .filter(|point| point.2 == has_curve)
+        .map(|(accuracy, latency, _)| (*accuracy, Some(*latency)))
+        .collect();
+    let best =
+        along.iter().min_by(|a, b| a.1.unwrap_or_default().total_cmp(&b.1.unwrap_or_default()));
+    let dot = best.map(|best| best.0);
+    let classes: Vec<String> = others.iter().map(|(name, _)| format!("l-{name}")).collect();
+    let whole = [accuracies.first(), accuracies.last()].map(|end| end.copied().unwrap_or_default());
+    let mut lines: Vec<Curve> = classes
+        .iter()
+        .zip(&others)
+        .map(|(class, (_, latency))| Curve {
+            class,
+            points: whole.map(|end| (end, Some(*latency))).to_vec(),
+            dot: None,
+        })
+        .collect();
+    lines.push(Curve { class: "l-token_to_expert", points: along, dot });
+    let mut body = curves::body(&x, &y, &lines);
+    for (accuracy, latency, _) in points.iter().filter(|point| !point.2) {
+        let (cx, cy) = (x.at(*accuracy) * PLOT_WIDTH, (1.0 - y.at(*latency)) * PLOT_HEIGHT);
+        let _ = write!(body, "<circle class=\"point\" cx=\"{cx:.1}\" cy=\"{cy:.1}\" r=\"3.5\"/>");
+    }
+    let mut key: Vec<Key> = classes
+        .iter()
+        .zip(&others)
+        .map(|(class, (name, _))| Key { symbol: curves::symbol(class), text: (*name).to_owned() })
+        .collect();
+    let text = "token_to_expert".to_owned();
+    key.push(Key { symbol: curves::symbol("l-token_to_expert"), text });
+    let panel = Panel { title: "time of a layer".to_owned(), x, y, body };
+    let numbers: Vec<_> = points
+        .iter()
+        .map(|(accuracy, latency, _)| json!({"accuracy": accuracy, "layer_latency_s": latency}))
+        .collect();
+    html! {
+        h2 { "What a predictor of tokens is worth" }
+        p { "The dot is the best of them; circles are predictors as they were stated." }
+        div class="plot" { (chart(figure::inline("Predictors", &[vec![panel]], &key), &numbers)) }
     }
 }
 

@@ -1,7 +1,7 @@
 //! One answer: the verdict first, then where the time goes, what would change it, and what to run.
 
 mod basis;
-mod charts;
+pub mod charts;
 mod plan;
 
 use std::collections::BTreeMap;
@@ -81,7 +81,9 @@ impl Answer<'_> {
                 }
                 @if let Some(asked) = self.asked { "Asked " (moment(asked)) ". " }
                 @if let Some(id) = self.id {
-                    a href=(format!("/ask?from={id}")) { "Ask a variant" }
+                    a href=(format!("/ask?from={id}")) { "Ask a variant" } " · "
+                    a href=(format!("/map?from={id}")) { "Map" } " · "
+                    a href=(format!("/predictors?from={id}")) { "Price your own predictors" }
                 }
             }
             h2 { "Where the time of a layer goes" }
@@ -89,6 +91,7 @@ impl Answer<'_> {
             (strategies(result, &shown))
             (charts::term_table(result, &shown))
             (charts::flips(self.request, result))
+            (charts::predictors(result))
             (charts::slots(result))
             (charts::imbalance(result))
             (plan::launches(self))

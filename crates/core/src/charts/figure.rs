@@ -88,13 +88,14 @@ fn drawn(
     let text = panels + PANEL.1 * rows.len() as f64;
     let height = text + LINE * notes.len() as f64 + 10.0;
     let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
+        "<svg{2} viewBox=\"0 0 {width} {height}\" \
          width=\"{width}\" height=\"{height}\" role=\"img\" aria-label=\"{0}\">\n{1}\n<defs><pattern \
          id=\"tie\" width=\"7\" height=\"7\" patternUnits=\"userSpaceOnUse\" \
          patternTransform=\"rotate(45)\"><rect width=\"2.2\" height=\"7\" fill=\"#fff\" \
          fill-opacity=\".75\"/></pattern></defs>\n",
         escaped(title),
-        alone.unwrap_or_default()
+        alone.unwrap_or_default(),
+        if alone.is_some() { " xmlns=\"http://www.w3.org/2000/svg\"" } else { "" }
     );
     if alone.is_some() {
         let _ = writeln!(svg, "<rect width=\"{width}\" height=\"{height}\" fill=\"#fff\"/>");

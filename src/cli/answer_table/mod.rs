@@ -5,8 +5,11 @@ mod plan;
 use std::io::{self, Write};
 
 use comfy_table::{CellAlignment, Table, presets};
+use indexmap::IndexMap;
 
-use crate::wire::answer::{FlipPoint, ResultBody, ServingBody, StrategyBody, TermsBody};
+use crate::wire::answer::{
+    FlipPoint, ResultBody, ServerBody, ServingBody, StrategyBody, TermsBody,
+};
 use crate::wire::written::{
     TERMS, advised, gain, infeasible, name, other_layouts, quantity, scaled, shown, spread,
 };
@@ -34,10 +37,8 @@ pub(super) fn write(out: &mut dyn Write, result: &ResultBody, all: bool) -> io::
 
 fn strategies(out: &mut dyn Write, result: &ResultBody, shown: &[&StrategyBody]) -> io::Result<()> {
     let against = format!("over {}", result.recommendation.baseline);
-    let mut table = table(&["strategy", "layer µs", "step ms", &against, "interval", "runs on"]);
+    let mut table = table(&["strategy", "layer µs", "step ms", &against, "interval"]);
     for entry in shown {
-        let runnable = entry.engine_support.iter().filter(|support| support.runnable);
-        let runs_on: Vec<&str> = runnable.map(|support| &*support.engine).collect();
         table.add_row(vec![
             name(entry),
             scaled(entry.layer_latency_s, 1e6, 1),
@@ -47,21 +48,6 @@ fn strategies(out: &mut dyn Write, result: &ResultBody, shown: &[&StrategyBody])
                 None => scaled(entry.gain.map(|gain| gain.mid).or(entry.speedup_over_none), 1.0, 4),
             },
             gain(entry.gain).unwrap_or_default(),
-            if runs_on.is_empty() { "no engine today".to_owned() } else { runs_on.join(", ") },
-        ]);
-    }
-    let none = result
-        .strategies
-        .iter()
-        .find_map(|entry| entry.layer_latency_s.filter(|_| entry.strategy == "none"));
-    for layout in other_layouts(result) {
-        table.add_row(vec![
-            format!("({})", spread(layout)),
-            scaled(layout.layer_latency_s, 1e6, 1),
-            scaled(layout.model_latency_s, 1e3, 3),
-            scaled(none.map(|none| none / layout.layer_latency_s), 1.0, 4),
-            String::new(),
-            format!("another layout: {} GB a GPU", scaled(layout.needed_bytes, 1e-9, 1)),
         ]);
     }
     table.add_row(vec![
@@ -69,11 +55,37 @@ fn strategies(out: &mut dyn Write, result: &ResultBody, shown: &[&StrategyBody])
         scaled(result.ceiling.layer_latency_s, 1e6, 1),
         String::new(),
         scaled(result.ceiling.speedup_over_none, 1.0, 4),
-        String::new(),
-        "perfect balance at no cost".to_owned(),
     ]);
     right_align(&mut table, 1..5);
-    writeln!(out, "{}\n", table.trim_fmt())?;
+    writeln!(out, "{}", table.trim_fmt())?;
+    let mut runs_on: IndexMap<String, Vec<String>> = IndexMap::new();
+    for entry in shown {
+        let runnable = entry.engine_support.iter().filter(|support| support.runnable);
+        let engines: Vec<&str> = runnable.map(|support| &*support.engine).collect();
+        let engines =
+            if engines.is_empty() { "no engine today".to_owned() } else { engines.join(", ") };
+        runs_on.entry(engines).or_default().push(name(entry));
+    }
+    writeln!(out, "ceiling: perfect balance at no cost")?;
+    for (engines, names) in &runs_on {
+        writeln!(out, "{}", wrapped(&format!("runs on {engines}: {}", names.join(", "))))?;
+    }
+    let none = result
+        .strategies
+        .iter()
+        .find_map(|entry| entry.layer_latency_s.filter(|_| entry.strategy == "none"));
+    for layout in other_layouts(result) {
+        let told = format!(
+            "another layout, {}: layer {} µs, step {} ms, {} over none, {} GB a GPU",
+            spread(layout),
+            scaled(layout.layer_latency_s, 1e6, 1),
+            scaled(layout.model_latency_s, 1e3, 3),
+            scaled(none.map(|none| none / layout.layer_latency_s), 1.0, 4),
+            scaled(layout.needed_bytes, 1e-9, 1),
+        );
+        writeln!(out, "{}", wrapped(&told))?;
+    }
+    writeln!(out)?;
     let hidden = result.strategies.len() - shown.len();
     if hidden > 0 {
         writeln!(out, "{hidden} more that no engine runs: --all\n")?;
@@ -86,58 +98,76 @@ fn strategies(out: &mut dyn Write, result: &ResultBody, shown: &[&StrategyBody])
     Ok(())
 }
 
-/// What a server gives its users, and how much faster its kinds of steps are than without a strategy.
-fn server(out: &mut dyn Write, shown: &[&StrategyBody]) -> io::Result<()> {
-    let Some(first) = shown.iter().find(|entry| !entry.phases.is_empty()) else { return Ok(()) };
-    let steps: Vec<String> = first
-        .phases
-        .iter()
-        .map(|one| format!("{} ({:.0} %)", one.phase, 100.0 * one.share_of_steps))
-        .collect();
-    let mut head = vec!["server", "TTFT ms", "TPOT ms", "tokens/s/GPU", "GPUs saved"];
-    head.extend(steps.iter().map(String::as_str));
-    let mut table = table(&head);
-    for entry in shown {
-        let Some(ServingBody::Server(server)) = entry.serving else { continue };
-        let mut row = vec![
-            name(entry),
-            scaled(server.ttft_s, 1e3, 1),
-            scaled(server.tpot_s, 1e3, 2),
-            scaled(server.tokens_per_s_per_device, 1.0, 0),
-            server.devices_saved.map_or_else(String::new, |saved| format!("{:.2}", saved.mid)),
-        ];
-        row.extend(entry.phases.iter().map(|one| scaled(one.speedup_over_none, 1.0, 4)));
-        table.add_row(row);
-    }
-    right_align(&mut table, 1..head.len());
-    writeln!(out, "{}\n", table.trim_fmt())
+/// The head of a table with a column for every strategy; its predictor stands below its name.
+fn heads<'a>(first: &str, shown: impl Iterator<Item = &'a StrategyBody>) -> Vec<String> {
+    let names = shown.map(|entry| name(entry).replace(" (", "\n("));
+    [first.to_owned()].into_iter().chain(names).collect()
 }
 
-/// Microseconds of every term, one column a strategy.
+/// A table with such a head.
+fn by_strategy(head: &[String], rows: Vec<Vec<String>>) -> Table {
+    let head: Vec<&str> = head.iter().map(String::as_str).collect();
+    let mut table = table(&head);
+    table.add_rows(rows);
+    right_align(&mut table, 1..head.len());
+    table
+}
+
+/// What a server gives its users, and how much faster its kinds of steps are than without a strategy.
+fn server(out: &mut dyn Write, shown: &[&StrategyBody]) -> io::Result<()> {
+    let servers: Vec<(&StrategyBody, ServerBody)> = shown
+        .iter()
+        .filter_map(|entry| match entry.serving {
+            Some(ServingBody::Server(server)) => Some((*entry, server)),
+            _ => None,
+        })
+        .collect();
+    let Some((first, _)) = servers.first() else { return Ok(()) };
+    let row = |head: &str, of: &dyn Fn(&StrategyBody, ServerBody) -> String| {
+        let cells = servers.iter().map(|(entry, server)| of(entry, *server));
+        [head.to_owned()].into_iter().chain(cells).collect::<Vec<String>>()
+    };
+    let mut rows = vec![
+        row("tokens/s/GPU", &|_, server| scaled(server.tokens_per_s_per_device, 1.0, 0)),
+        row("TPOT ms", &|_, server| scaled(server.tpot_s, 1e3, 2)),
+        row("TTFT ms", &|_, server| scaled(server.ttft_s, 1e3, 1)),
+        row("GPUs saved", &|_, server| {
+            server.devices_saved.map_or_else(String::new, |saved| format!("{:.2}", saved.mid))
+        }),
+    ];
+    for (place, phase) in first.phases.iter().enumerate() {
+        let head = format!("{} ({:.0} %)", phase.phase, 100.0 * phase.share_of_steps);
+        rows.push(row(&head, &|entry, _| {
+            let phase = entry.phases.get(place);
+            scaled(phase.and_then(|phase| phase.speedup_over_none), 1.0, 4)
+        }));
+    }
+    let head = heads("server", servers.iter().map(|(entry, _)| *entry));
+    writeln!(out, "{}\n", by_strategy(&head, rows).trim_fmt())
+}
+
+/// Microseconds of every term, one column a strategy, and what they rest on.
 fn terms(out: &mut dyn Write, result: &ResultBody, shown: &[&StrategyBody]) -> io::Result<()> {
     let priced: Vec<(&StrategyBody, &TermsBody)> =
         shown.iter().filter_map(|entry| Some((*entry, entry.terms.as_ref()?))).collect();
-    let names: Vec<String> = priced.iter().map(|(entry, _)| name(entry)).collect();
-    let mut head = vec!["µs per layer"];
-    head.extend(names.iter().map(String::as_str));
-    head.push("basis");
-    let mut table = table(&head);
+    let mut rows = Vec::new();
+    let mut bases: IndexMap<String, Vec<&str>> = IndexMap::new();
     for (field, short, seconds) in TERMS {
         if priced.iter().all(|(_, terms)| seconds(terms) == 0.0) {
             continue;
         }
-        let origin = result.provenance.terms.get(field);
-        let mut row = vec![short.to_owned()];
-        row.extend(priced.iter().map(|(_, terms)| scaled(seconds(terms), 1e6, 2)));
-        row.push(format!(
-            "{} ±{} %",
-            origin.map_or("", |origin| &*origin.basis),
-            scaled(origin.map(|origin| origin.error_band), 100.0, 0)
-        ));
-        table.add_row(row);
+        let cells = priced.iter().map(|(_, terms)| scaled(seconds(terms), 1e6, 2));
+        rows.push([short.to_owned()].into_iter().chain(cells).collect());
+        if let Some(origin) = result.provenance.terms.get(field) {
+            let basis = format!("{} ±{} %", origin.basis, scaled(origin.error_band, 100.0, 0));
+            bases.entry(basis).or_default().push(short);
+        }
     }
-    right_align(&mut table, 1..=priced.len());
-    writeln!(out, "{}", table.trim_fmt())?;
+    let head = heads("µs per layer", priced.iter().map(|(entry, _)| *entry));
+    writeln!(out, "{}", by_strategy(&head, rows).trim_fmt())?;
+    let bases: Vec<String> =
+        bases.iter().map(|(basis, terms)| format!("{} {basis}", terms.join(", "))).collect();
+    writeln!(out, "{}", wrapped(&format!("basis: {}", bases.join("; "))))?;
     // The term without an operator of its own is the host's launches.
     if let Some((none, terms)) = priced.first()
         && let Some(layer) = none.layer_latency_s
@@ -192,12 +222,28 @@ fn right_align(table: &mut Table, columns: impl IntoIterator<Item = usize>) {
     }
 }
 
-/// Text broken into lines of at most 100 columns.
+/// Columns of a terminal that nothing is wider than, where words and names allow.
+const WIDTH: usize = 80;
+
+/// Text broken into lines of at most that width.
 fn wrapped(text: &str) -> String {
+    let mut words: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        // A number and its unit stay together.
+        let is_unit = ["%", "µs", "ms", "s", "GB", "GB/s"]
+            .contains(&word.trim_end_matches([',', '.', ';', ':', ')']));
+        match words.last_mut().filter(|_| is_unit) {
+            Some(number) => {
+                number.push(' ');
+                number.push_str(word);
+            }
+            None => words.push(word.to_owned()),
+        }
+    }
     let mut lines = String::new();
     let mut width = 0;
-    for word in text.split_whitespace() {
-        if width > 0 && width + 1 + word.chars().count() > 100 {
+    for word in &words {
+        if width > 0 && width + 1 + word.chars().count() > WIDTH {
             lines.push('\n');
             width = 0;
         } else if width > 0 {

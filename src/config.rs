@@ -133,7 +133,8 @@ pub struct Access {
     #[arg(value_parser = BoolishValueParser::new())]
     pub guard_metrics: bool,
     /// Names, with commas between them, under which a loopback address may be asked beside
-    /// `localhost`, as by a proxy on this machine that passes them on.
+    /// `localhost`, as by a proxy on this machine that passes them on; pages of these hosts may ask
+    /// for changes.
     #[arg(long, env = "MOE_GPS_ALLOWED_HOSTS", default_value = "", hide_default_value = true)]
     pub allowed_hosts: String,
 }

@@ -11,4 +11,5 @@ pub mod http;
 pub mod jobs;
 pub mod store;
 pub mod telemetry;
+pub mod web;
 pub mod wire;

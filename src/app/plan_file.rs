@@ -175,8 +175,7 @@ pub fn launch(
     url: &str,
     path: &str,
 ) -> Result<wire::LaunchBody, AppError> {
-    let stored: StoredLaunch = serde_json::from_str(plan)
-        .map_err(|error| AppError::Internal(format!("a stored plan cannot be read: {error}")))?;
+    let stored = StoredLaunch::read(plan)?;
     let known = || stored.engines.iter().map(|one| &*one.engine).collect::<Vec<_>>().join(", ");
     let refused = |detail| AppError::Refused(vec![Violation::new("/engine", "one_of", detail)]);
     let Some(asked) = engine.or(stored.engine.as_deref()) else {
@@ -187,28 +186,47 @@ pub fn launch(
     let Some(told) = stored.engines.iter().find(is_asked) else {
         return Err(refused(format!("{asked:?} is no engine known here; known are: {}", known())));
     };
-    let at = |text: &String| text.replace("FILE", path);
-    let argv: Vec<String> = told.argv.iter().map(at).collect();
-    let yaml: Vec<String> = told.yaml.iter().map(at).collect();
-    let loads = told.argv.iter().chain(&told.yaml).any(|text| text.contains("FILE"));
-    let format = told.format.as_deref().filter(|_| loads);
-    let line = Launch { args: argv.clone(), env: told.env.clone(), ..Launch::default() };
-    let mut notes = vec![told.ignores.to_string()];
-    notes.extend(told.limits.iter().cloned());
-    Ok(wire::LaunchBody {
-        engine: told.engine.clone(),
-        strategy: stored.strategy.into(),
-        verdict: stored.verdict.into(),
-        shell: line.shell(),
-        argv,
-        env: told.env.clone(),
-        yaml: (!yaml.is_empty()).then(|| yaml.join("\n") + "\n"),
-        placement: format.map(|format| wire::MountedPlacement {
-            url: format!("{url}?format={format}"),
-            path: path.to_owned(),
-        }),
-        notes,
-    })
+    Ok(stored.launch(told, url, path))
+}
+
+/// How to start every engine so that it follows a stored plan, that of the question first.
+pub fn launches(plan: &str, url: &str, path: &str) -> Result<Vec<wire::LaunchBody>, AppError> {
+    let stored = StoredLaunch::read(plan)?;
+    let mut engines: Vec<&wire::EnginePlanBody> = stored.engines.iter().collect();
+    engines.sort_by_key(|one| Some(&*one.engine) != stored.engine.as_deref());
+    Ok(engines.into_iter().map(|told| stored.launch(told, url, path)).collect())
+}
+
+impl StoredLaunch {
+    fn read(plan: &str) -> Result<Self, AppError> {
+        serde_json::from_str(plan)
+            .map_err(|error| AppError::Internal(format!("a stored plan cannot be read: {error}")))
+    }
+
+    fn launch(&self, told: &wire::EnginePlanBody, url: &str, path: &str) -> wire::LaunchBody {
+        let at = |text: &String| text.replace("FILE", path);
+        let argv: Vec<String> = told.argv.iter().map(at).collect();
+        let yaml: Vec<String> = told.yaml.iter().map(at).collect();
+        let loads = told.argv.iter().chain(&told.yaml).any(|text| text.contains("FILE"));
+        let format = told.format.as_deref().filter(|_| loads);
+        let line = Launch { args: argv.clone(), env: told.env.clone(), ..Launch::default() };
+        let mut notes = vec![told.ignores.to_string()];
+        notes.extend(told.limits.iter().cloned());
+        wire::LaunchBody {
+            engine: told.engine.clone(),
+            strategy: self.strategy.clone().into(),
+            verdict: self.verdict.clone().into(),
+            shell: line.shell(),
+            argv,
+            env: told.env.clone(),
+            yaml: (!yaml.is_empty()).then(|| yaml.join("\n") + "\n"),
+            placement: format.map(|format| wire::MountedPlacement {
+                url: format!("{url}?format={format}"),
+                path: path.to_owned(),
+            }),
+            notes,
+        }
+    }
 }
 
 /// The placement file that an engine loads of a stored plan.

@@ -407,6 +407,11 @@ pub async fn fetch(app: &App, id: &str) -> Result<JobRecord, AppError> {
     Ok(job)
 }
 
+/// The question of a recommendation, as it is stored.
+pub async fn question(app: &App, id: &str) -> Result<Value, AppError> {
+    Ok(read_back(&fetch(app, id).await?.request)?)
+}
+
 /// The recommendation with this id, after its end if that comes within the wait.
 pub async fn follow(
     app: &App,
@@ -608,8 +613,22 @@ pub async fn launch(
     path: &str,
 ) -> Result<LaunchBody, AppError> {
     let plan = stored_plan(app, id).await?;
-    let url = format!("/v1/recommendations/{id}/placement");
-    crate::app::plan_file::launch(&plan, engine, &url, path)
+    crate::app::plan_file::launch(&plan, engine, &placement_url(id), path)
+}
+
+/// The placement plan of a recommendation as it is stored, where it has one.
+pub async fn plan(app: &App, id: &str) -> Result<Option<String>, AppError> {
+    Ok(app.store.find_placement(id).await?.and_then(|(_, plan)| plan))
+}
+
+/// How to start every engine so that it follows a plan of this recommendation.
+pub fn launches(plan: &str, id: &str, path: &str) -> Result<Vec<LaunchBody>, AppError> {
+    crate::app::plan_file::launches(plan, &placement_url(id), path)
+}
+
+/// Where the placement of a recommendation is answered.
+fn placement_url(id: &str) -> String {
+    format!("/v1/recommendations/{id}/placement")
 }
 
 async fn stored_plan(app: &App, id: &str) -> Result<String, AppError> {

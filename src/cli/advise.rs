@@ -1,5 +1,6 @@
 //! `advise FILE`: a question in a file, answered without a server.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
@@ -12,10 +13,12 @@ use serde_json::{Value, json};
 use crate::app::advise;
 use crate::app::advisor::{Advice, AdviceError, KnownTraces, Progress};
 use crate::app::ingest::TraceDirectory;
+use crate::app::plan_file::{self, MOUNT};
 use crate::app::question;
 use crate::app::references::References;
 use crate::cli::refused::Refused;
 use crate::cli::{answer_table, trace};
+use crate::web::answer::Answer;
 use crate::wire::answer::{Recommendation, ResultBody};
 use crate::wire::loose::{self, Loose};
 use moe_gps_core::formats::trace::{Declared, Limits};
@@ -55,6 +58,9 @@ pub struct Advise {
     /// Shows every strategy, also those that no engine runs.
     #[arg(long)]
     pub all: bool,
+    /// Writes the answer as a page with charts to this file, which needs nothing beside itself.
+    #[arg(long, value_name = "OUT")]
+    pub html: Option<PathBuf>,
     /// Prints the result as JSON.
     #[arg(long)]
     pub json: bool,
@@ -80,9 +86,18 @@ impl Progress for Bar {
     }
 }
 
+/// An answer with its question.
+pub(super) struct Answered {
+    pub(super) advice: Advice,
+    /// The question as it was understood.
+    request: Value,
+    /// The ids that the recordings got.
+    ids: Vec<String>,
+}
+
 impl Asked {
-    /// The answer, and the ids that the recordings got.
-    pub(super) fn answer(&self) -> Result<(Advice, Vec<String>)> {
+    /// The answer.
+    pub(super) fn answer(&self) -> Result<Answered> {
         let mut request = read(&self.file)?;
         let scratch = tempfile::tempdir().context("cannot make a temporary directory")?;
         let directory = TraceDirectory::open(scratch.path())?;
@@ -120,24 +135,42 @@ impl Asked {
         }
         let bar = Bar(bar());
         let references = References { traces, ..References::default() };
-        let answered = advise::check(question::read(request), &references)
-            .and_then(|question| (question.work)(&bar));
+        let answered = advise::check(question::read(request), &references).and_then(|question| {
+            let advice = (question.work)(&bar)?;
+            Ok((advice, question.request))
+        });
         bar.0.finish_and_clear();
-        let advice = match answered {
-            Ok(advice) => advice,
+        let (advice, request) = match answered {
+            Ok(answered) => answered,
             Err(AdviceError::Refused(violations)) => {
                 return Err(Refused::new("the question", violations).into());
             }
             Err(error) => return Err(error.into()),
         };
-        Ok((advice, ids))
+        Ok(Answered { advice, request, ids })
     }
 }
 
 /// Runs `advise` and writes the answer to `out`; whether it is advice to follow.
 pub fn run(command: &Advise, out: &mut dyn Write) -> Result<bool> {
-    let (advice, ids) = command.asked.answer()?;
+    let Answered { advice, request, ids } = command.asked.answer()?;
     let result: ResultBody = serde_json::from_str(advice.result.get())?;
+    if let Some(path) = &command.html {
+        let plan = advice.placement.as_ref().map(|plan| plan.get());
+        let launches =
+            plan.map(|plan| plan_file::launches(plan, "placement", MOUNT)).transpose()?;
+        let answer = Answer {
+            id: None,
+            labels: BTreeMap::default(),
+            asked: None,
+            request: &request,
+            result: &result,
+            plan,
+            launches: launches.as_deref().unwrap_or_default(),
+        };
+        std::fs::write(path, answer.alone())
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
     if command.placement {
         let plan = advice.placement.context("the recommended strategy has no placement plan")?;
         serde_json::to_writer_pretty(&mut *out, &plan)?;

@@ -46,7 +46,7 @@ fn told(error: AppError) -> anyhow::Error {
 
 /// Runs `launch`.
 pub fn run(command: &Launch, out: &mut dyn Write) -> Result<()> {
-    let (advice, _) = command.asked.answer()?;
+    let advice = command.asked.answer()?.advice;
     let plan = advice.placement.context("there is no plan to follow: see `advise`")?;
     let path = command.write.as_ref().map_or(MOUNT.into(), |path| path.to_string_lossy());
     let engine = command.engine.as_deref();

@@ -9,6 +9,7 @@ pub mod convert;
 mod demo;
 mod engine_metrics;
 pub mod launch;
+mod manual;
 mod openapi;
 pub mod place;
 mod question;
@@ -29,7 +30,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::app::advise::CostModel;
 use crate::cli::refused::Refused;
@@ -50,18 +51,37 @@ struct Line {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the service.
+    #[command(
+        after_help = "Examples:\n  moe-gps serve --demo\n  moe-gps serve --listen 127.0.0.1:8080 --data-dir ./data"
+    )]
     Serve(Serve),
     /// Answer a question in a file, without a server.
+    #[command(
+        after_help = "Examples:\n  moe-gps advise examples/questions/serving-qwen3-h100.json\n  moe-gps advise examples/questions/mixtral-h100.json --trace examples/traces/mixtral_like_e8k2.python.test.npz\n  moe-gps advise question.json --html answer.html"
+    )]
     Advise(advise::Advise),
     /// Say how to start an engine so that it follows the answer to a question.
+    #[command(
+        after_help = "Examples:\n  moe-gps launch examples/questions/map-in-force.json --write placement.json"
+    )]
     Launch(launch::Launch),
     /// Write the question of an engine, by its command line and its metrics.
+    #[command(
+        after_help = "Examples:\n  moe-gps question --device h100-sxm --from-args 'vllm serve Qwen/Qwen3-235B-A22B -tp 8 --enable-expert-parallel'"
+    )]
     Question(question::Question),
     /// Say which strategy wins over a grid of one or two quantities of a question.
+    #[command(
+        after_help = "Examples:\n  moe-gps sweep examples/questions/paper-mixtral-a100.json --axis skewness=1:3:21\n  moe-gps sweep question.json --axis skewness=1:3:21 --axis link_bandwidth_bytes_per_s=1e10:1e12:16:log --svg map.svg"
+    )]
     Sweep(sweep::Sweep),
     /// Plan where experts go for a load, and write the file an engine loads.
+    #[command(
+        after_help = "Examples:\n  moe-gps place examples/traces/mixtral_like_e8k2.python.test.npz --devices 4 --slots-per-device 3 --format sglang"
+    )]
     Place(place::Place),
     /// Print the API description.
+    #[command(after_help = "Examples:\n  moe-gps openapi --operations")]
     Openapi {
         /// Print one line per operation instead.
         #[arg(long)]
@@ -69,25 +89,44 @@ enum Command {
     },
     /// Look into a routing trace without a server.
     #[command(subcommand)]
+    #[command(
+        after_help = "Examples:\n  moe-gps trace inspect recording.npz\n  moe-gps trace report recording.npz --devices 8 --html report.html"
+    )]
     Trace(TraceCommand),
     /// Show the catalog of models, devices and links.
     #[command(subcommand)]
+    #[command(after_help = "Examples:\n  moe-gps catalog list\n  moe-gps catalog show h200-sxm")]
     Catalog(CatalogCommand),
     /// Draw the figures of the MoE-GPS paper by its formulas and calibrated, side by side.
+    #[command(after_help = "Examples:\n  moe-gps reproduce --out figures")]
     Reproduce(reproduce::Reproduce),
     /// Price tables of measured operators and say how far off that is.
+    #[command(after_help = "Examples:\n  moe-gps validate measurements --svg laws.svg")]
     Validate(validate::Validate),
     /// Fit a device profile to tables of measured operators.
+    #[command(
+        after_help = "Examples:\n  moe-gps calibrate tables --id my-gpu --base h200-sxm --out my-gpu.toml"
+    )]
     Calibrate(calibrate::Calibrate),
     /// Make, list and revoke the tokens of a service, also while it runs.
     #[command(subcommand)]
+    #[command(after_help = "Examples:\n  moe-gps token create --name ci --scope ask")]
     Token(token::TokenCommand),
     /// Copy a data directory into an empty folder, also while a service uses it.
     Backup(backup::Places),
     /// Fill an empty data directory from a backup whose checksums hold.
     Restore(backup::Places),
     /// Create or migrate the database of a data directory, and end.
+    #[command(after_help = "Examples:\n  moe-gps migrate --data-dir ./data")]
     Migrate(Storage),
+    /// Print what a shell completes.
+    #[command(
+        after_help = "Examples:\n  moe-gps completions bash > /etc/bash_completion.d/moe-gps"
+    )]
+    Completions(manual::Completions),
+    /// Print the manual page, or write those of all commands.
+    #[command(after_help = "Examples:\n  moe-gps man --out man1")]
+    Man(manual::Manual),
 }
 
 #[derive(Debug, clap::Args)]
@@ -191,6 +230,11 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Backup(places) => backup::back_up(&places, &mut out),
         Command::Restore(places) => backup::restore(&places, &mut out),
         Command::Migrate(storage) => migrate(&storage),
+        Command::Completions(asked) => {
+            manual::completions(&asked, Line::command(), &mut out);
+            Ok(())
+        }
+        Command::Man(asked) => manual::man(&asked, Line::command(), &mut out),
     };
     done.map(|()| ExitCode::SUCCESS)
 }
@@ -220,4 +264,58 @@ fn migrate(storage: &Storage) -> anyhow::Result<()> {
         store.close().await;
         Ok(())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every command that does something, with the words that lead to it.
+    fn commands(command: &clap::Command) -> Vec<clap::Command> {
+        command.get_subcommands().filter(|one| one.get_name() != "help").cloned().collect()
+    }
+
+    #[test]
+    fn every_command_has_examples_that_are_command_lines() {
+        for command in commands(&Line::command()) {
+            let name = command.get_name().to_owned();
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            let examples: Vec<&str> = help.lines().filter(|line| line.starts_with("  ")).collect();
+            assert!(!examples.is_empty(), "{name} has no example");
+            for example in examples {
+                let shown = example.split(" > ").next().unwrap();
+                let words = shlex::split(shown).unwrap();
+                assert_eq!(words[1], name);
+                if let Err(error) = Line::try_parse_from(&words) {
+                    panic!("{example}: {error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn completions_and_manuals_know_every_command() {
+        let dir = tempfile::tempdir().unwrap();
+        let shells = ["bash", "zsh", "fish"].map(|shell| {
+            let Command::Completions(asked) =
+                Line::parse_from(["moe-gps", "completions", shell]).command
+            else {
+                panic!("completions")
+            };
+            let mut text = Vec::new();
+            manual::completions(&asked, Line::command(), &mut text);
+            String::from_utf8(text).unwrap()
+        });
+        let folder = dir.path().to_str().unwrap();
+        let Command::Man(asked) = Line::parse_from(["moe-gps", "man", "--out", folder]).command
+        else {
+            panic!("man")
+        };
+        manual::man(&asked, Line::command(), &mut Vec::new()).unwrap();
+        for command in commands(&Line::command()) {
+            let name = command.get_name();
+            assert!(shells.iter().all(|text| text.contains(name)), "{name}");
+            assert!(dir.path().join(format!("moe-gps-{name}.1")).exists(), "{name}");
+        }
+    }
 }

@@ -198,13 +198,11 @@ pub async fn start(
 
 /// The whole surface over a started service, which may listen to this machine only.
 pub fn router(settings: &Settings, app: &Arc<App>, loopback: bool) -> axum::Router {
-    let names = || {
-        let names = settings.access.allowed_hosts.split(',');
-        let names = names.map(|name| name.trim().to_ascii_lowercase());
-        names.filter(|name| !name.is_empty()).collect()
-    };
+    let names = settings.access.allowed_hosts.split(',');
+    let names = names.map(|name| name.trim().to_ascii_lowercase());
     router::router(Service {
-        own_names: loopback.then(names),
+        is_local: loopback,
+        own_names: names.filter(|name| !name.is_empty()).collect(),
         guard_metrics: settings.access.guard_metrics,
         app: Arc::clone(app),
         limits: Arc::new(settings.limits.clone()),

@@ -13,7 +13,7 @@ use crate::app::references::References;
 use crate::app::sweep;
 use crate::cli::refused::Refused;
 use crate::cli::{advise, sweep_table};
-use crate::wire::sweep::SweepAnswer;
+use crate::wire::sweep::{SweepAnswer, SweptParameter, spread as spread_values};
 use moe_gps_core::cancel::Cancel;
 use moe_gps_core::charts::{decision_map, figure};
 
@@ -80,7 +80,7 @@ pub fn run(command: &Sweep, out: &mut dyn Write) -> Result<()> {
 impl AxisArgument {
     /// The axis as a request has it; counts as whole numbers.
     fn json(&self) -> Value {
-        let whole = ["tokens_per_step", "devices"].contains(&self.parameter.as_str());
+        let whole = SweptParameter::by_id(&self.parameter).is_some_and(SweptParameter::is_whole);
         let value = |value: &f64| -> Value {
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked")]
             if whole && value.fract() == 0.0 && (0.0..1e15).contains(value) {
@@ -110,7 +110,8 @@ fn parse_axis(text: &str) -> Result<AxisArgument> {
         [from, to, count, "log"] => spread(number(from)?, number(to)?, count, true)?,
         _ => bail!(form),
     };
-    if ["tokens_per_step", "devices"].contains(&parameter) && parts.len() > 1 {
+    let is_whole = SweptParameter::by_id(parameter).is_some_and(SweptParameter::is_whole);
+    if is_whole && parts.len() > 1 {
         // Between whole ends lie whole values only; equal neighbours are one.
         values = values.into_iter().map(f64::round).collect();
         values.dedup();
@@ -123,15 +124,7 @@ fn spread(from: f64, to: f64, count: &str, log: bool) -> Result<Vec<f64>> {
     let count: u32 = count.parse().with_context(|| format!("{count:?} is no number of values"))?;
     ensure!((1..=10_000).contains(&count), "{count} values; there must be from 1 to 10000");
     ensure!(!log || (from > 0.0 && to > 0.0), "even ratios need ends above 0");
-    let at = |place: u32| match place {
-        0 => from,
-        last if last == count - 1 => to,
-        _ => {
-            let share = f64::from(place) / f64::from(count - 1);
-            if log { from * (to / from).powf(share) } else { from + (to - from) * share }
-        }
-    };
-    Ok((0..count).map(at).collect())
+    Ok(spread_values(from, to, count, log))
 }
 
 #[cfg(test)]
@@ -147,6 +140,7 @@ mod tests {
         assert_eq!(values("skewness=1:3:5"), [1.0, 1.5, 2.0, 2.5, 3.0]);
         assert_eq!(values("devices=2,4,8"), [2.0, 4.0, 8.0]);
         assert_eq!(values("tokens_per_step=1:4:13"), [1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(values("output_tokens=16:4096:5:log"), [16.0, 64.0, 256.0, 1024.0, 4096.0]);
         let ratios = values("link_bandwidth_bytes_per_s=1e9:1e12:4:log");
         for (found, exact) in ratios.into_iter().zip([1e9, 1e10, 1e11, 1e12]) {
             assert!((found / exact - 1.0).abs() < 1e-12, "{found}");

@@ -33,8 +33,10 @@ pub(super) fn needed(method: &Method, path: &str) -> Scope {
     // Catalog entries and recordings belong to all.
     let of_all = ["/v1/devices", "/v1/models"].iter().any(|all| path.starts_with(all))
         || (method == Method::DELETE && path.starts_with("/v1/traces"));
+    // Drawing a map computes, though it changes nothing.
+    let computes = path == "/map";
     match *method {
-        Method::GET | Method::HEAD | Method::OPTIONS => Scope::Read,
+        Method::GET | Method::HEAD | Method::OPTIONS if !computes => Scope::Read,
         _ if of_all => Scope::Admin,
         _ => Scope::Ask,
     }
@@ -61,10 +63,9 @@ pub(super) async fn admit(
         return Failure::malformed("the request has no Host (RFC 9112 section 3.2)")
             .into_response();
     }
-    let origin = match service.own_names.as_deref() {
-        Some(names) => check_origin(request.headers(), request.uri(), names),
-        None => Ok(()),
-    };
+    let (headers, uri, names) = (request.headers(), request.uri(), &service.own_names);
+    let local = if service.is_local { check_origin(headers, uri, names) } else { Ok(()) };
+    let origin = local.and_then(|()| check_change(&method, headers, uri, names));
     let checked = match origin {
         Ok(()) => check(&service, &method, &path, token).await,
         Err(failure) => Err(failure),
@@ -133,8 +134,7 @@ fn token(headers: &HeaderMap) -> Option<String> {
 /// Refuses what a page of another origin asks of a service on this machine: such a page names
 /// its own origin, or has had its own name resolved to the loopback address.
 fn check_origin(headers: &HeaderMap, uri: &Uri, names: &[String]) -> Result<(), Failure> {
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
-    let host = host.or_else(|| uri.authority().map(Authority::as_str));
+    let host = host_of(headers, uri);
     let is_ours = |authority: &str| {
         authority.parse::<Authority>().is_ok_and(|authority| is_own(authority.host(), names))
     };
@@ -158,6 +158,42 @@ fn check_origin(headers: &HeaderMap, uri: &Uri, names: &[String]) -> Result<(), 
         ));
     }
     Ok(())
+}
+
+/// The authority under which the service was asked.
+fn host_of<'a>(headers: &'a HeaderMap, uri: &'a Uri) -> Option<&'a str> {
+    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+    host.or_else(|| uri.authority().map(Authority::as_str))
+}
+
+/// Refuses a change that a page of another origin asks for: a browser sends along by itself the
+/// token with which somebody has signed in here.
+fn check_change(
+    method: &Method,
+    headers: &HeaderMap,
+    uri: &Uri,
+    names: &[String],
+) -> Result<(), Failure> {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let Some(origin) = headers.get(header::ORIGIN).filter(|_| !method.is_safe()) else {
+        return Ok(());
+    };
+    // A proxy may have changed the host; what the browser says of its own page it has not.
+    if text("sec-fetch-site") == Some("same-origin") {
+        return Ok(());
+    }
+    let origin = origin.to_str().unwrap_or_default();
+    let authority = origin.split_once("://").map_or("", |(_, authority)| authority);
+    let is_named = authority
+        .parse::<Authority>()
+        .is_ok_and(|one| names.contains(&one.host().to_ascii_lowercase()));
+    if is_named || host_of(headers, uri).is_some_and(|host| host.eq_ignore_ascii_case(authority)) {
+        return Ok(());
+    }
+    Err(Failure::forbidden(format!(
+        "the change is asked for by a web page of another origin, {origin:?}; name its host in \
+         --allowed-hosts if that is meant"
+    )))
 }
 
 /// Whether a host is this machine, or a name that was allowed.
@@ -229,6 +265,10 @@ mod tests {
         for (method, path, scope) in [
             (Method::GET, "/v1/devices", Scope::Read),
             (Method::GET, "/docs", Scope::Read),
+            (Method::GET, "/", Scope::Read),
+            (Method::GET, "/map", Scope::Ask),
+            (Method::POST, "/ask", Scope::Ask),
+            (Method::POST, "/traces", Scope::Ask),
             (Method::POST, "/v1/recommendations", Scope::Ask),
             (Method::POST, "/v1/sweeps", Scope::Ask),
             (Method::POST, "/v1/traces", Scope::Ask),

@@ -19,7 +19,9 @@ pub(super) fn page(
     headers: &HeaderMap,
     uri: &Uri,
 ) -> Result<Response, Failure> {
-    let next = page.next_cursor.as_deref().and_then(|cursor| link(uri, cursor));
+    let next = page.next_cursor.as_deref().and_then(|cursor| {
+        HeaderValue::try_from(format!("<{}>; rel=\"next\"", next(uri, cursor))).ok()
+    });
     let mut response = match shape(headers) {
         Some(NDJSON) => (kind(NDJSON), lines(&page.items)?).into_response(),
         Some(CSV) => (kind("text/csv; charset=utf-8"), table(&page.items)?).into_response(),
@@ -49,13 +51,13 @@ fn shape(headers: &HeaderMap) -> Option<&'static str> {
 }
 
 /// The address of the next page.
-fn link(uri: &Uri, cursor: &str) -> Option<HeaderValue> {
+pub(super) fn next(uri: &Uri, cursor: &str) -> String {
     let others = uri.query().unwrap_or_default().split('&');
     let others = others.filter(|pair| !pair.is_empty() && !pair.starts_with("cursor="));
     let mut query: Vec<&str> = others.collect();
     let cursor = format!("cursor={cursor}");
     query.push(&cursor);
-    HeaderValue::try_from(format!("<{}?{}>; rel=\"next\"", uri.path(), query.join("&"))).ok()
+    format!("{}?{}", uri.path(), query.join("&"))
 }
 
 fn lines(items: &[RecommendationItem]) -> Result<Vec<u8>, Failure> {
@@ -160,7 +162,6 @@ mod tests {
     #[test]
     fn the_next_page_keeps_the_filters() {
         let uri: Uri = "/v1/recommendations?limit=2&cursor=a&model=x".parse().unwrap();
-        let link = link(&uri, "b").unwrap();
-        assert_eq!(link, "</v1/recommendations?limit=2&model=x&cursor=b>; rel=\"next\"");
+        assert_eq!(next(&uri, "b"), "/v1/recommendations?limit=2&model=x&cursor=b");
     }
 }

@@ -1,5 +1,7 @@
 //! Reads bodies and queries, and refuses them in the service's own words.
 
+use std::borrow::Cow;
+
 use axum::body::{Body, Bytes};
 use axum::extract::{FromRequest, FromRequestParts, Query, Request};
 use axum::http::request::Parts;
@@ -32,6 +34,28 @@ impl FromRequest<Service> for JsonBody {
         }
         let bytes = whole(request, service).await?;
         Ok(Self { value: json(&bytes, Loose::InModel)?, bytes })
+    }
+}
+
+/// What a form of a page sends.
+#[derive(Debug)]
+pub struct FormBody(Bytes);
+
+impl FormBody {
+    /// Its fields, decoded.
+    pub fn pairs(&self) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+        form_urlencoded::parse(&self.0)
+    }
+}
+
+impl FromRequest<Service> for FormBody {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, service: &Service) -> Result<Self, Failure> {
+        if !is_sent_as(request.headers(), "application/x-www-form-urlencoded") {
+            return Err(Failure::unsupported("the body must be a form, as the page sends it"));
+        }
+        whole(request, service).await.map(Self)
     }
 }
 
@@ -118,6 +142,11 @@ pub fn is_sent_as(headers: &HeaderMap, media_type: &str) -> bool {
     };
     let essence = content_type.split(';').next().unwrap_or_default().trim();
     essence.eq_ignore_ascii_case(media_type)
+}
+
+/// The fields of a query or of a form, decoded.
+pub fn pairs(text: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+    form_urlencoded::parse(text.as_bytes())
 }
 
 /// A query string read into `T`; unknown names are refused.

@@ -34,12 +34,14 @@ use tower_http::trace::TraceLayer;
 use tracing::Span;
 
 use crate::config::Limits;
+use crate::http::accept::wants_page;
 use crate::http::access::admit;
 use crate::http::discard_body::drain_refused;
 use crate::http::etag::compressed_tag;
-use crate::http::problem::{Failure, PROBLEM_JSON};
+use crate::http::problem::{Failure, PROBLEM_JSON, PageOfRefusal};
 use crate::http::state::Service;
 use crate::telemetry::metrics as names;
+use crate::web;
 
 /// Request and answer header with the id under which the log tells more.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -145,20 +147,29 @@ async fn tag_compressed(request: Request, next: Next) -> Response {
     response
 }
 
-/// What a page may load: what the service answers, and what stands in it. The report of a trace
-/// has its styles inside, the API page its pictures.
+/// What a page may load: what the service answers.
 const CONTENT_POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; \
+     connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+);
+
+/// The same for the API page, which writes styles into itself and has pictures inside.
+const CONTENT_POLICY_OF_DOCS: HeaderValue = HeaderValue::from_static(
     "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
      object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
 );
 
+const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+
 async fn mind_browsers(request: Request, next: Next) -> Response {
+    let of_docs = request.uri().path().starts_with("/docs");
     let mut response = next.run(request).await;
     let headers = response.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok());
     if kind.is_some_and(|kind| kind.starts_with("text/html")) {
-        headers.insert(header::CONTENT_SECURITY_POLICY, CONTENT_POLICY);
+        let policy = if of_docs { CONTENT_POLICY_OF_DOCS } else { CONTENT_POLICY };
+        headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(policy);
     }
     response
 }
@@ -178,10 +189,11 @@ async fn drop_unfit_id(mut request: Request, next: Next) -> Response {
 
 async fn write_problem(request: Request, next: Next) -> Response {
     let id = request_id(&request).map(str::to_owned);
+    let as_page = wants_page(request.headers());
     let uri = request.uri().clone();
     let mut response = next.run(request).await;
     let status = response.status();
-    if status.as_u16() < 400 {
+    if status.as_u16() < 400 || response.extensions().get::<PageOfRefusal>().is_some() {
         return response;
     }
     let failure = response.extensions_mut().remove::<Failure>();
@@ -197,12 +209,17 @@ async fn write_problem(request: Request, next: Next) -> Response {
     problem.instance = Some(uri.path().to_owned());
     problem.request_id = id;
     let (mut parts, _) = response.into_parts();
-    parts.headers.insert(header::CONTENT_TYPE, PROBLEM_JSON);
     parts.headers.remove(header::CONTENT_LENGTH);
+    parts.headers.append(header::VARY, HeaderValue::from_static("accept"));
     if let Some(seconds) = retry_after_s {
         parts.headers.insert(header::RETRY_AFTER, seconds.into());
     }
-    let body = serde_json::to_vec(&problem).unwrap_or_default();
+    let (kind, body) = if as_page {
+        (HTML, web::problem::page(&problem).into_bytes())
+    } else {
+        (PROBLEM_JSON, serde_json::to_vec(&problem).unwrap_or_default())
+    };
+    parts.headers.insert(header::CONTENT_TYPE, kind);
     Response::from_parts(parts, Body::from(body))
 }
 

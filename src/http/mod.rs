@@ -4,6 +4,7 @@
 //! `app` and answer; [`problem`] is the only place where an error becomes a status;
 //! [`layers`] holds what happens to every request, in order.
 
+pub mod accept;
 mod access;
 pub mod api;
 mod connection;
@@ -14,6 +15,7 @@ pub mod extract;
 pub mod layers;
 pub mod openapi;
 mod page;
+mod pages;
 pub mod prefer;
 pub mod problem;
 pub mod router;

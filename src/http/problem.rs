@@ -33,6 +33,10 @@ const RETRY_STORE_S: u32 = 10;
 /// How soon a client may try again while the service starts or stops, seconds.
 const RETRY_READY_S: u32 = 5;
 
+/// Marks an error whose page says by itself what is wrong.
+#[derive(Debug, Clone, Copy)]
+pub struct PageOfRefusal;
+
 /// An error on its way to the client.
 #[derive(Debug, Clone)]
 pub struct Failure {

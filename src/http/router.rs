@@ -9,7 +9,7 @@ use utoipa_axum::routes;
 use crate::http::api::{catalog, devices, health, recommendations, report, sweeps, traces};
 use crate::http::openapi::{self, Description};
 use crate::http::state::Service;
-use crate::http::{layers, page};
+use crate::http::{layers, page, pages};
 
 /// The documented operations except uploads, which may take their time.
 fn quick() -> OpenApiRouter<Service> {
@@ -69,7 +69,8 @@ pub fn router(service: Service) -> Router {
     openapi::declare_operations();
     let (quick, _) = quick().split_for_parts();
     let (uploads, _) = uploads().split_for_parts();
-    let quick = quick.merge(aliases()).merge(page::routes());
+    let quick = quick.merge(aliases()).merge(page::routes()).merge(pages::routes());
+    let uploads = uploads.merge(pages::uploads());
     let routes = layers::limit_time(quick, &service.limits).merge(uploads);
     let routes = layers::wrap(routes, &service).with_state(service);
     // Around the routes, because it changes which one is taken.

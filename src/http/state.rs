@@ -14,9 +14,11 @@ pub struct Service {
     pub app: Arc<App>,
     /// What a client may send.
     pub limits: Arc<Limits>,
-    /// Names under which the service may be asked, beside those of this machine; absent where it
-    /// listens to others.
-    pub own_names: Option<Arc<[String]>>,
+    /// Whether it listens to this machine only; then it is asked under the names of this machine
+    /// and its own.
+    pub is_local: bool,
+    /// Names under which the service may be asked, and whose pages may ask it.
+    pub own_names: Arc<[String]>,
     /// Whether `/metrics` needs a token, too.
     pub guard_metrics: bool,
     /// The API description, serialised once.

@@ -26,3 +26,4 @@ pub mod time;
 pub mod trace;
 pub mod transfer;
 pub mod violation;
+pub mod written;

@@ -54,6 +54,21 @@ impl SweptParameter {
         }
     }
 
+    /// The quantity of this name.
+    #[must_use]
+    pub fn by_id(id: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|(_, name)| *name == id).map(|(parameter, _)| parameter)
+    }
+
+    /// Whether its values are whole numbers.
+    #[must_use]
+    pub const fn is_whole(self) -> bool {
+        matches!(
+            self,
+            Self::Devices | Self::Varied(Parameter::TokensPerStep | Parameter::OutputTokens)
+        )
+    }
+
     /// The values an axis of the quantity may have, in the ranges the question allows for any
     /// model; in any range where it is not known what they are values of.
     fn values(parameter: Option<Self>, place: &Located) -> Option<Vec<f64>> {
@@ -78,6 +93,20 @@ impl SweptParameter {
         };
         List(VALUES, range).read(place)
     }
+}
+
+/// `count` values from `from` to `to`, both among them, at even distances or ratios.
+#[must_use]
+pub fn spread(from: f64, to: f64, count: u32, at_ratios: bool) -> Vec<f64> {
+    let at = |place: u32| match place {
+        0 => from,
+        last if last == count - 1 => to,
+        _ => {
+            let share = f64::from(place) / f64::from(count - 1);
+            if at_ratios { from * (to / from).powf(share) } else { from + (to - from) * share }
+        }
+    };
+    (0..count).map(at).collect()
 }
 
 object! {

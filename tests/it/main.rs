@@ -77,3 +77,4 @@ mod sweeps;
 mod tokens;
 mod traces;
 mod verdicts;
+mod web;

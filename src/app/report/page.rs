@@ -2,11 +2,12 @@
 
 use std::fmt::Write as _;
 
-use crate::app::report::charts::{LEVELS, Line, heat_map, level, line_chart};
 use crate::wire::report::{DriftBody, ForecastBody, Imbalance, Slots, Steps, TraceReport};
 use moe_gps_core::charts::escaped;
+use moe_gps_core::charts::inline::{LEVELS, Line, heat_map, legend, level, line_chart};
 
-const STYLE: &str = include_str!("page.css");
+/// The style of a page, in light, dark and print.
+pub const STYLE: &str = include_str!("page.css");
 
 /// The report as a self-contained page.
 #[must_use]
@@ -70,7 +71,7 @@ fn balance(page: &mut String, report: &TraceReport) {
     let Imbalance { max_over_mean, mean_over_max, excess } = &report.imbalance;
     page.push_str(
         "<h2>Imbalance of the devices</h2><p>Experts laid out one after the other, the whole \
-         recording, in the three conventions engines print.</p><table><tr><th>convention<th>mean \
+         recording, in the three conventions engines print.</p><table tabindex=\"0\"><tr><th>convention<th>mean \
          over layers<th>most uneven layer</tr>",
     );
     for (name, convention) in [
@@ -94,7 +95,7 @@ fn balance(page: &mut String, report: &TraceReport) {
     let _ = write!(
         page,
         "</table><p>Ceiling: perfect balance makes the expert computation at most {:.2} times as \
-         fast ({:.1} % of its time): {}.</p><h2>What slots would buy</h2><p>{parts}</p><table><tr><th>plan<th>slots per device<th>in-sample<th>held-out\
+         fast ({:.1} % of its time): {}.</p><h2>What slots would buy</h2><p>{parts}</p><table tabindex=\"0\"><tr><th>plan<th>slots per device<th>in-sample<th>held-out\
          <th>worst layer<th>expert time saved</tr>",
         ceiling.expert_speedup_at_most,
         ceiling.expert_time_saved_at_most * 100.0,
@@ -139,7 +140,7 @@ fn single_steps(page: &mut String, steps: &Steps, slots: &[Slots]) {
     let _ = write!(
         page,
         "<h2>Single steps</h2><p>max/mean GPU load within {} held-out steps of {size}. \
-         Short steps scatter, which no static plan can follow.</p><table><tr><th>plan<th>mean<th>95 \
+         Short steps scatter, which no static plan can follow.</p><table tabindex=\"0\"><tr><th>plan<th>mean<th>95 \
          % of steps are below</tr>",
         steps.steps
     );
@@ -155,7 +156,7 @@ fn drifting(page: &mut String, drift: &DriftBody) {
         page,
         "<h2>Drift</h2><p>Distribution error of a forecast from one eighth of the recording \
          (row) on another (column): {:.3} on average, {:.3} at most. Chance alone would give {:.3} \
-         if tokens were independent.</p><table class=\"matrix\"><tr><th>",
+         if tokens were independent.</p><table class=\"matrix\" tabindex=\"0\"><tr><td>",
         drift.mean, drift.most, drift.by_chance
     );
     for column in 1..=drift.distribution_error.len() {
@@ -202,19 +203,6 @@ fn ageing(page: &mut String, forecasts: &[ForecastBody]) {
         legend(&lines),
         line_chart(&lines, &labels, names, 0.0)
     );
-}
-
-fn legend(lines: &[Line<'_>]) -> String {
-    let mut legend = "<p class=\"legend\">".to_owned();
-    for (number, line) in lines.iter().enumerate() {
-        let _ = write!(
-            legend,
-            "<span><svg viewBox=\"0 0 28 8\"><path class=\"line c{number}\" d=\"M1 4h26\"/></svg> \
-             {}</span>",
-            escaped(&line.name)
-        );
-    }
-    legend + "</p>"
 }
 
 /// What the colours of the heat map stand for.

@@ -39,8 +39,13 @@ pub use check::{ReadSweep, read};
 /// Sweeps computed at once; each uses every core.
 pub const AT_ONCE: usize = 2;
 
-/// Sweeps for a client, who may go away before the end.
+/// Sweeps for a client.
 pub async fn sweep(app: &App, request: Value) -> Result<SweepAnswer, AppError> {
+    computed(app, request).await.map(SweepAnswer::from)
+}
+
+/// Computes a sweep for a client, who may go away before the end.
+pub async fn computed(app: &App, request: Value) -> Result<Computed, AppError> {
     let asked = read(&request);
     let question = asked.question.as_ref().map(|question| &question.asked);
     let named = references::look_up(app, question.unwrap_or(&AskedQuestion::default())).await?;
@@ -51,11 +56,11 @@ pub async fn sweep(app: &App, request: Value) -> Result<SweepAnswer, AppError> {
     let compute = move || compute_within(&asked, &open()?, Some(LONGEST), &cancel);
     let made = tokio::task::spawn_blocking(compute).await;
     let made = made.map_err(|error| AppError::Internal(format!("a sweep panicked: {error}")))?;
-    made.map(SweepAnswer::from).map_err(refusal)
+    made.map_err(refusal)
 }
 
 /// A computed sweep.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Computed {
     /// Who wins where.
     pub map: DecisionMap,

@@ -8,25 +8,11 @@ use comfy_table::{CellAlignment, Table, presets};
 use indexmap::IndexMap;
 
 use crate::wire::answer::{
-    FlipPoint, LayoutBody, ResultBody, ServingBody, StrategyBody, TermsBody,
+    FlipPoint, ResultBody, ServerBody, ServingBody, StrategyBody, TermsBody,
 };
-
-/// A term of a layer: its field, a short head, and its seconds.
-type Term = (&'static str, &'static str, fn(&TermsBody) -> f64);
-
-/// The terms of a layer in the order of a step.
-const TERMS: [Term; 10] = [
-    ("attention_s", "attention", |terms| terms.attention_s),
-    ("all_reduce_s", "all-reduce", |terms| terms.all_reduce_s),
-    ("router_s", "router", |terms| terms.router_s),
-    ("dispatch_s", "dispatch", |terms| terms.dispatch_s),
-    ("expert_ffn_s", "expert FFN", |terms| terms.expert_ffn_s),
-    ("combine_s", "combine", |terms| terms.combine_s),
-    ("predictor_s", "predictor", |terms| terms.predictor_s),
-    ("rebalance_s", "rebalance", |terms| terms.rebalance_s),
-    ("overlap_hidden_s", "hidden", |terms| terms.overlap_hidden_s),
-    ("other_s", "other", |terms| terms.other_s),
-];
+use crate::wire::written::{
+    TERMS, advised, gain, infeasible, name, other_layouts, quantity, scaled, shown, spread,
+};
 
 /// Writes the result of a recommendation: verdict and reason, strategies with their
 /// terms, where the advice changes, and what it rests on.
@@ -34,11 +20,7 @@ const TERMS: [Term; 10] = [
 /// Of the strategies that no engine runs only the best is shown, unless `all` are asked for.
 pub(super) fn write(out: &mut dyn Write, result: &ResultBody, all: bool) -> io::Result<()> {
     let advice = &result.recommendation;
-    let strategy = match advice.strategy.as_deref() {
-        Some(_) if advice.verdict == "keep" => "what runs now",
-        Some(strategy) => strategy,
-        None => "see why below",
-    };
+    let strategy = advised(advice).unwrap_or("see why below");
     writeln!(out, "{}: {strategy}", advice.verdict.replace('_', " "))?;
     writeln!(out, "\n{}\n", wrapped(&advice.reason))?;
     let shown = shown(result, all);
@@ -53,46 +35,10 @@ pub(super) fn write(out: &mut dyn Write, result: &ResultBody, all: bool) -> io::
     writeln!(out, "{}", wrapped(&format!("to confirm: {}", result.confirm)))
 }
 
-/// The strategies that some engine runs, the one advised, and the fastest of the others.
-fn shown(result: &ResultBody, all: bool) -> Vec<&StrategyBody> {
-    let advised = result.recommendation.strategy.as_ref();
-    let is_listed = |entry: &StrategyBody| {
-        Some(&entry.strategy) == advised || entry.engine_support.iter().any(|one| one.runnable)
-    };
-    let latency = |entry: &&StrategyBody| entry.layer_latency_s.unwrap_or(f64::INFINITY);
-    let others = result.strategies.iter().filter(|entry| !is_listed(entry));
-    let best = others.min_by(|a, b| latency(a).total_cmp(&latency(b)));
-    let is_shown = |entry: &&StrategyBody| {
-        all || is_listed(entry) || best.is_some_and(|best| std::ptr::eq(*entry, best))
-    };
-    result.strategies.iter().filter(is_shown).collect()
-}
-
-/// Other layouts that are shown, the fastest that fit.
-const LAYOUTS: usize = 2;
-
-/// How a layout spreads attention and experts: `attention TP4 x DP2, experts EP8`.
-fn spread(layout: &LayoutBody) -> String {
-    let LayoutBody { attention_tensor, attention_data, expert_parallel, expert_tensor, .. } =
-        layout;
-    let of = |parts: [(&str, u32); 2]| {
-        let named = parts.iter().filter(|(_, devices)| *devices > 1);
-        let named: Vec<String> = named.map(|(name, devices)| format!("{name}{devices}")).collect();
-        if named.is_empty() { "whole".to_owned() } else { named.join(" x ") }
-    };
-    format!(
-        "attention {}, experts {}",
-        of([("TP", *attention_tensor), ("DP", *attention_data)]),
-        of([("EP", *expert_parallel), ("TP", *expert_tensor)]),
-    )
-}
-
 fn strategies(out: &mut dyn Write, result: &ResultBody, shown: &[&StrategyBody]) -> io::Result<()> {
     let against = format!("over {}", result.recommendation.baseline);
-    let mut table = table(&["strategy", "layer µs", "step ms", &against, "interval", "runs on"]);
+    let mut table = table(&["strategy", "layer µs", "step ms", &against, "interval"]);
     for entry in shown {
-        let runnable = entry.engine_support.iter().filter(|support| support.runnable);
-        let runs_on: Vec<&str> = runnable.map(|support| &*support.engine).collect();
         table.add_row(vec![
             name(entry),
             scaled(entry.layer_latency_s, 1e6, 1),
@@ -101,27 +47,7 @@ fn strategies(out: &mut dyn Write, result: &ResultBody, shown: &[&StrategyBody])
                 Some(_) => "not feasible".to_owned(),
                 None => scaled(entry.gain.map(|gain| gain.mid).or(entry.speedup_over_none), 1.0, 4),
             },
-            match entry.gain {
-                Some(gain) if gain.high > gain.low * (1.0 + 1e-6) => {
-                    format!("{:.3} to {:.3}", gain.low, gain.high)
-                }
-                _ => String::new(),
-            },
-            if runs_on.is_empty() { "no engine today".to_owned() } else { runs_on.join(", ") },
-        ]);
-    }
-    let none = result
-        .strategies
-        .iter()
-        .find_map(|entry| entry.layer_latency_s.filter(|_| entry.strategy == "none"));
-    for layout in result.layouts.iter().filter(|layout| layout.fits).take(LAYOUTS) {
-        table.add_row(vec![
-            format!("({})", spread(layout)),
-            scaled(layout.layer_latency_s, 1e6, 1),
-            scaled(layout.model_latency_s, 1e3, 3),
-            scaled(none.map(|none| none / layout.layer_latency_s), 1.0, 4),
-            String::new(),
-            format!("another layout: {} GB a GPU", scaled(layout.needed_bytes, 1e-9, 1)),
+            gain(entry.gain).unwrap_or_default(),
         ]);
     }
     table.add_row(vec![
@@ -129,22 +55,42 @@ fn strategies(out: &mut dyn Write, result: &ResultBody, shown: &[&StrategyBody])
         scaled(result.ceiling.layer_latency_s, 1e6, 1),
         String::new(),
         scaled(result.ceiling.speedup_over_none, 1.0, 4),
-        String::new(),
-        "perfect balance at no cost".to_owned(),
     ]);
     right_align(&mut table, 1..5);
-    writeln!(out, "{}\n", table.trim_fmt())?;
+    writeln!(out, "{}", table.trim_fmt())?;
+    let mut runs_on: IndexMap<String, Vec<String>> = IndexMap::new();
+    for entry in shown {
+        let runnable = entry.engine_support.iter().filter(|support| support.runnable);
+        let engines: Vec<&str> = runnable.map(|support| &*support.engine).collect();
+        let engines =
+            if engines.is_empty() { "no engine today".to_owned() } else { engines.join(", ") };
+        runs_on.entry(engines).or_default().push(name(entry));
+    }
+    writeln!(out, "ceiling: perfect balance at no cost")?;
+    for (engines, names) in &runs_on {
+        writeln!(out, "{}", wrapped(&format!("runs on {engines}: {}", names.join(", "))))?;
+    }
+    let none = result
+        .strategies
+        .iter()
+        .find_map(|entry| entry.layer_latency_s.filter(|_| entry.strategy == "none"));
+    for layout in other_layouts(result) {
+        let told = format!(
+            "another layout, {}: layer {} µs, step {} ms, {} over none, {} GB a GPU",
+            spread(layout),
+            scaled(layout.layer_latency_s, 1e6, 1),
+            scaled(layout.model_latency_s, 1e3, 3),
+            scaled(none.map(|none| none / layout.layer_latency_s), 1.0, 4),
+            scaled(layout.needed_bytes, 1e-9, 1),
+        );
+        writeln!(out, "{}", wrapped(&told))?;
+    }
+    writeln!(out)?;
     let hidden = result.strategies.len() - shown.len();
     if hidden > 0 {
         writeln!(out, "{hidden} more that no engine runs: --all\n")?;
     }
-    let mut reasons: IndexMap<&str, Vec<String>> = IndexMap::new();
-    for entry in shown {
-        if let Some(reason) = &entry.infeasible_reason {
-            reasons.entry(reason).or_default().push(name(entry));
-        }
-    }
-    for (reason, names) in &reasons {
+    for (reason, names) in &infeasible(shown) {
         let is = if names.len() == 1 { "is" } else { "are" };
         let told = format!("{} {is} not feasible: {reason}", names.join(", "));
         writeln!(out, "{}\n", wrapped(&told))?;
@@ -152,58 +98,76 @@ fn strategies(out: &mut dyn Write, result: &ResultBody, shown: &[&StrategyBody])
     Ok(())
 }
 
-/// What a server gives its users, and how much faster its kinds of steps are than without a strategy.
-fn server(out: &mut dyn Write, shown: &[&StrategyBody]) -> io::Result<()> {
-    let Some(first) = shown.iter().find(|entry| !entry.phases.is_empty()) else { return Ok(()) };
-    let steps: Vec<String> = first
-        .phases
-        .iter()
-        .map(|one| format!("{} ({:.0} %)", one.phase, 100.0 * one.share_of_steps))
-        .collect();
-    let mut head = vec!["server", "TTFT ms", "TPOT ms", "tokens/s/GPU", "GPUs saved"];
-    head.extend(steps.iter().map(String::as_str));
-    let mut table = table(&head);
-    for entry in shown {
-        let Some(ServingBody::Server(server)) = entry.serving else { continue };
-        let mut row = vec![
-            name(entry),
-            scaled(server.ttft_s, 1e3, 1),
-            scaled(server.tpot_s, 1e3, 2),
-            scaled(server.tokens_per_s_per_device, 1.0, 0),
-            server.devices_saved.map_or_else(String::new, |saved| format!("{:.2}", saved.mid)),
-        ];
-        row.extend(entry.phases.iter().map(|one| scaled(one.speedup_over_none, 1.0, 4)));
-        table.add_row(row);
-    }
-    right_align(&mut table, 1..head.len());
-    writeln!(out, "{}\n", table.trim_fmt())
+/// The head of a table with a column for every strategy; its predictor stands below its name.
+fn heads<'a>(first: &str, shown: impl Iterator<Item = &'a StrategyBody>) -> Vec<String> {
+    let names = shown.map(|entry| name(entry).replace(" (", "\n("));
+    [first.to_owned()].into_iter().chain(names).collect()
 }
 
-/// Microseconds of every term, one column a strategy.
+/// A table with such a head.
+fn by_strategy(head: &[String], rows: Vec<Vec<String>>) -> Table {
+    let head: Vec<&str> = head.iter().map(String::as_str).collect();
+    let mut table = table(&head);
+    table.add_rows(rows);
+    right_align(&mut table, 1..head.len());
+    table
+}
+
+/// What a server gives its users, and how much faster its kinds of steps are than without a strategy.
+fn server(out: &mut dyn Write, shown: &[&StrategyBody]) -> io::Result<()> {
+    let servers: Vec<(&StrategyBody, ServerBody)> = shown
+        .iter()
+        .filter_map(|entry| match entry.serving {
+            Some(ServingBody::Server(server)) => Some((*entry, server)),
+            _ => None,
+        })
+        .collect();
+    let Some((first, _)) = servers.first() else { return Ok(()) };
+    let row = |head: &str, of: &dyn Fn(&StrategyBody, ServerBody) -> String| {
+        let cells = servers.iter().map(|(entry, server)| of(entry, *server));
+        [head.to_owned()].into_iter().chain(cells).collect::<Vec<String>>()
+    };
+    let mut rows = vec![
+        row("tokens/s/GPU", &|_, server| scaled(server.tokens_per_s_per_device, 1.0, 0)),
+        row("TPOT ms", &|_, server| scaled(server.tpot_s, 1e3, 2)),
+        row("TTFT ms", &|_, server| scaled(server.ttft_s, 1e3, 1)),
+        row("GPUs saved", &|_, server| {
+            server.devices_saved.map_or_else(String::new, |saved| format!("{:.2}", saved.mid))
+        }),
+    ];
+    for (place, phase) in first.phases.iter().enumerate() {
+        let head = format!("{} ({:.0} %)", phase.phase, 100.0 * phase.share_of_steps);
+        rows.push(row(&head, &|entry, _| {
+            let phase = entry.phases.get(place);
+            scaled(phase.and_then(|phase| phase.speedup_over_none), 1.0, 4)
+        }));
+    }
+    let head = heads("server", servers.iter().map(|(entry, _)| *entry));
+    writeln!(out, "{}\n", by_strategy(&head, rows).trim_fmt())
+}
+
+/// Microseconds of every term, one column a strategy, and what they rest on.
 fn terms(out: &mut dyn Write, result: &ResultBody, shown: &[&StrategyBody]) -> io::Result<()> {
     let priced: Vec<(&StrategyBody, &TermsBody)> =
         shown.iter().filter_map(|entry| Some((*entry, entry.terms.as_ref()?))).collect();
-    let names: Vec<String> = priced.iter().map(|(entry, _)| name(entry)).collect();
-    let mut head = vec!["µs per layer"];
-    head.extend(names.iter().map(String::as_str));
-    head.push("basis");
-    let mut table = table(&head);
+    let mut rows = Vec::new();
+    let mut bases: IndexMap<String, Vec<&str>> = IndexMap::new();
     for (field, short, seconds) in TERMS {
         if priced.iter().all(|(_, terms)| seconds(terms) == 0.0) {
             continue;
         }
-        let origin = result.provenance.terms.get(field);
-        let mut row = vec![short.to_owned()];
-        row.extend(priced.iter().map(|(_, terms)| scaled(seconds(terms), 1e6, 2)));
-        row.push(format!(
-            "{} ±{} %",
-            origin.map_or("", |origin| &*origin.basis),
-            scaled(origin.map(|origin| origin.error_band), 100.0, 0)
-        ));
-        table.add_row(row);
+        let cells = priced.iter().map(|(_, terms)| scaled(seconds(terms), 1e6, 2));
+        rows.push([short.to_owned()].into_iter().chain(cells).collect());
+        if let Some(origin) = result.provenance.terms.get(field) {
+            let basis = format!("{} ±{} %", origin.basis, scaled(origin.error_band, 100.0, 0));
+            bases.entry(basis).or_default().push(short);
+        }
     }
-    right_align(&mut table, 1..=priced.len());
-    writeln!(out, "{}", table.trim_fmt())?;
+    let head = heads("µs per layer", priced.iter().map(|(entry, _)| *entry));
+    writeln!(out, "{}", by_strategy(&head, rows).trim_fmt())?;
+    let bases: Vec<String> =
+        bases.iter().map(|(basis, terms)| format!("{} {basis}", terms.join(", "))).collect();
+    writeln!(out, "{}", wrapped(&format!("basis: {}", bases.join("; "))))?;
     // The term without an operator of its own is the host's launches.
     if let Some((none, terms)) = priced.first()
         && let Some(layer) = none.layer_latency_s
@@ -244,37 +208,6 @@ fn flips(out: &mut dyn Write, flips: &[FlipPoint]) -> io::Result<()> {
     writeln!(out)
 }
 
-/// A strategy with its predictor.
-fn name(entry: &StrategyBody) -> String {
-    match &entry.predictor {
-        Some(predictor) => format!("{} ({})", entry.strategy, predictor.name),
-        None => entry.strategy.to_string(),
-    }
-}
-
-fn scaled(value: impl Into<Option<f64>>, factor: f64, digits: usize) -> String {
-    value.into().map_or_else(|| "-".to_owned(), |value| format!("{:.digits$}", value * factor))
-}
-
-/// A flip point's parameter and how its values are written for a person.
-fn quantity(parameter: &str) -> (&str, fn(f64) -> String) {
-    match parameter {
-        "link_bandwidth_bytes_per_s" => ("link bandwidth", gigabytes_per_s),
-        "inter_node_bandwidth_bytes_per_s" => ("bandwidth between nodes", gigabytes_per_s),
-        "tokens_per_step" => ("tokens per step", |value| format!("{value:.0}")),
-        "output_tokens" => ("output tokens", |value| format!("{value:.0}")),
-        "predictor_accuracy" => ("predictor accuracy", |value| format!("{value:.3}")),
-        "predictor_overhead_s" => ("predictor overhead", |value| format!("{:.1} µs", value * 1e6)),
-        other => (other, |value| format!("{value:.3}")),
-    }
-}
-
-fn gigabytes_per_s(value: f64) -> String {
-    let gigabytes = value * 1e-9;
-    let digits = if gigabytes < 100.0 { 2 } else { 0 };
-    format!("{gigabytes:.digits$} GB/s")
-}
-
 fn table(head: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(head.iter().copied());
@@ -289,12 +222,28 @@ fn right_align(table: &mut Table, columns: impl IntoIterator<Item = usize>) {
     }
 }
 
-/// Text broken into lines of at most 100 columns.
+/// Columns of a terminal that nothing is wider than, where words and names allow.
+const WIDTH: usize = 80;
+
+/// Text broken into lines of at most that width.
 fn wrapped(text: &str) -> String {
+    let mut words: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        // A number and its unit stay together.
+        let is_unit = ["%", "µs", "ms", "s", "GB", "GB/s"]
+            .contains(&word.trim_end_matches([',', '.', ';', ':', ')']));
+        match words.last_mut().filter(|_| is_unit) {
+            Some(number) => {
+                number.push(' ');
+                number.push_str(word);
+            }
+            None => words.push(word.to_owned()),
+        }
+    }
     let mut lines = String::new();
     let mut width = 0;
-    for word in text.split_whitespace() {
-        if width > 0 && width + 1 + word.chars().count() > 100 {
+    for word in &words {
+        if width > 0 && width + 1 + word.chars().count() > WIDTH {
             lines.push('\n');
             width = 0;
         } else if width > 0 {

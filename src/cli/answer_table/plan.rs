@@ -2,10 +2,11 @@
 
 use std::io::{self, Write};
 
-use crate::cli::answer_table::{right_align, scaled, table, wrapped};
+use crate::cli::answer_table::{right_align, table, wrapped};
 use crate::wire::answer::ResultBody;
 use crate::wire::duplication_search::DuplicationSearch;
 use crate::wire::transfer::{PlanOnLoads, TransferBody};
+use crate::wire::written::scaled;
 
 /// Writes the plan, the search for its size and interval, and the transfer between traces.
 pub(super) fn write(out: &mut dyn Write, result: &ResultBody) -> io::Result<()> {
@@ -32,8 +33,7 @@ fn summary(out: &mut dyn Write, result: &ResultBody) -> io::Result<()> {
         writeln!(out)?;
     }
     let Some(plan) = result.plan.as_ref().filter(|_| is_new) else { return Ok(()) };
-    writeln!(
-        out,
+    let told = format!(
         "plan: {} slots per GPU ({} redundant experts per layer), {} moves, {} GB of replicas, {} KV \
          tokens lost per GPU",
         plan.slots_per_device,
@@ -41,15 +41,16 @@ fn summary(out: &mut dyn Write, result: &ResultBody) -> io::Result<()> {
         plan.moved_experts,
         scaled(plan.memory.replica_bytes, 1e-9, 2),
         scaled(plan.memory.kv_tokens_lost_per_device, 1.0, 0),
-    )?;
+    );
+    writeln!(out, "{}", wrapped(&told))?;
     if plan.first_stall_s > 0.0 {
-        writeln!(
-            out,
+        let told = format!(
             "the first renewal stops serving for {} s, a later one for {} s at most, every {} steps",
             scaled(plan.first_stall_s, 1.0, 2),
             scaled(plan.stall_s, 1.0, 2),
             plan.interval_steps,
-        )?;
+        );
+        writeln!(out, "{}", wrapped(&told))?;
     }
     if let Some(held_out) = &plan.held_out_imbalance {
         writeln!(
@@ -65,13 +66,13 @@ fn summary(out: &mut dyn Write, result: &ResultBody) -> io::Result<()> {
 /// Every number of slots that was tried; the chosen one is marked.
 fn slots(out: &mut dyn Write, search: &DuplicationSearch) -> io::Result<()> {
     let head = [
-        "slots per GPU",
-        "drawn layer µs",
+        "slots\nper GPU",
+        "formulas,\nlayer µs",
         "behind",
-        "replicas GB",
-        "KV tokens lost",
-        "moved GB",
-        "stall s",
+        "replicas\nGB",
+        "KV tokens\nlost",
+        "moved\nGB",
+        "stall\ns",
     ];
     let mut table = table(&head);
     for one in &search.slots {

@@ -17,12 +17,13 @@ use crate::app::plan_file::MOUNT;
 use crate::app::recommendations::{self as app, Asked, Seen};
 use crate::app::step_times::{Grid, step_times};
 use crate::app::tokens::Caller;
+use crate::http::accept::wants_page;
 use crate::http::etag::{etag, is_known};
-use crate::http::export;
 use crate::http::extract::{JsonBody, QueryOf};
 use crate::http::prefer::{IdempotencyKey, PREFERENCE_APPLIED, Wait};
 use crate::http::problem::Failure;
 use crate::http::state::Service;
+use crate::http::{export, pages};
 use crate::wire::answer::{LaunchBody, PlacementFile};
 use crate::wire::compare::{CompareQuery, Comparison};
 use crate::wire::field::{OneOf, named};
@@ -104,9 +105,11 @@ fn location(id: &str) -> Result<HeaderValue, Failure> {
         ("id" = String, Path, description = "As the answer to the question names it"),
         ("If-None-Match" = Option<String>, Header, description = "An `ETag` seen before"),
         ("Prefer" = Option<String>, Header, description = "`wait=SECONDS`, at most 60"),
+        ("Accept" = Option<String>, Header, description = "`text/html` for a page with charts"),
     ),
     responses(
-        (status = 200, description = "The recommendation", body = JobView,
+        (status = 200, description = "The recommendation",
+         content((JobView = "application/json"), (String = "text/html")),
          headers(
             ("ETag" = String, description = "Of a finished one"),
             ("Preference-Applied" = String, description = "The wait that was granted"))),
@@ -124,7 +127,11 @@ pub async fn get_recommendation(
 ) -> Result<Response, Failure> {
     let (wait, _turn) = wait.granted(&service.app.waits);
     let seen = app::follow(&service.app, &caller, &id, wait.duration()).await?;
-    let mut response = show(&seen, &headers)?;
+    let mut response = if wants_page(&headers) {
+        pages::recommendation(&service, &seen, &job_view(&seen)?, &headers).await?
+    } else {
+        show(&seen, &headers)?
+    };
     if let Some(applied) = wait.applied() {
         response.headers_mut().insert(PREFERENCE_APPLIED, applied);
     }
@@ -135,14 +142,17 @@ pub async fn get_recommendation(
 fn show(seen: &Seen, headers: &HeaderMap) -> Result<Response, Failure> {
     let body = view(seen)?;
     if !seen.job.status.is_final() {
-        return Ok(json(body).into_response());
+        return Ok((VARY, json(body)).into_response());
     }
     let tag = etag(&body).ok_or_else(|| Failure::internal("an entity tag is no header value"))?;
     if is_known(headers, &tag) {
         return Ok((StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response());
     }
-    Ok(([(header::ETAG, tag)], json(body)).into_response())
+    Ok(([(header::ETAG, tag)], VARY, json(body)).into_response())
 }
+
+/// The same path answers a page, too.
+const VARY: [(HeaderName, &str); 1] = [(header::VARY, "accept")];
 
 /// Lists past recommendations, newest first.
 #[utoipa::path(get, path = "/v1/recommendations", tag = "recommendations", params(ListQuery),
@@ -487,11 +497,15 @@ fn json(body: Vec<u8>) -> impl IntoResponse {
 }
 
 /// The body that shows a job.
-fn view(Seen { job, labels, outcomes }: &Seen) -> Result<Vec<u8>, Failure> {
+fn view(seen: &Seen) -> Result<Vec<u8>, Failure> {
+    serde_json::to_vec(&job_view(seen)?).map_err(|error| Failure::internal(error.to_string()))
+}
+
+fn job_view(Seen { job, labels, outcomes }: &Seen) -> Result<JobView<'_>, Failure> {
     let raw = |text| serde_json::from_str::<&RawValue>(text);
     let running = job.status == Status::Running;
-    let body = (|| {
-        serde_json::to_vec(&JobView {
+    let view = (|| {
+        Ok(JobView {
             id: job.id.as_str().into(),
             status: job.status,
             labels: labels.as_deref().map(raw).transpose()?,
@@ -506,5 +520,7 @@ fn view(Seen { job, labels, outcomes }: &Seen) -> Result<Vec<u8>, Failure> {
             outcomes: outcomes.clone(),
         })
     })();
-    body.map_err(|error| Failure::internal(format!("stored JSON of {}: {error}", job.id)))
+    view.map_err(|error: serde_json::Error| {
+        Failure::internal(format!("stored JSON of {}: {error}", job.id))
+    })
 }

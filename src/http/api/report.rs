@@ -6,10 +6,14 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, header};
 use axum::response::{Html, IntoResponse, Response};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 use utoipa::IntoParams;
 
 use crate::app::report::{self as app, Asked};
+use crate::http::accept;
 use crate::http::extract::QueryOf;
 use crate::http::problem::Failure;
 use crate::http::state::Service;
@@ -83,17 +87,21 @@ pub async fn get_report(
     let report = app::report(&service.app, &id, asked).await?;
     let vary = [(header::VARY, "accept")];
     Ok(if page {
-        (vary, Html(app::html(&report))).into_response()
+        // Its style stands within it, so that it can be kept as a file.
+        let style = BASE64_STANDARD.encode(Sha256::digest(app::STYLE));
+        let policy = format!(
+            "default-src 'none'; style-src 'sha256-{style}'; base-uri 'none'; form-action 'none'; \
+             frame-ancestors 'none'"
+        );
+        (vary, [(header::CONTENT_SECURITY_POLICY, policy)], Html(app::html(&report)))
+            .into_response()
     } else {
         (vary, Json(report)).into_response()
     })
 }
 
 fn wants_page(query: &ReportQuery, headers: &HeaderMap) -> Result<bool, Failure> {
-    let Some(asked) = query.format.as_deref() else {
-        let accepted = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok());
-        return Ok(accepted.is_some_and(|accepted| accepted.contains("text/html")));
-    };
+    let Some(asked) = query.format.as_deref() else { return Ok(accept::wants_page(headers)) };
     let known = SHAPES.iter().find(|(_, name)| *name == asked);
     known.map(|(page, _)| *page).ok_or_else(|| {
         let [(_, json), (_, html)] = SHAPES;

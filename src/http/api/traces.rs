@@ -12,7 +12,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use crate::app::traces as app;
-use crate::app::uploads::{self, Labels};
+use crate::app::uploads::{self, Kept, Labels};
 use crate::http::extract::{QueryOf, content_length, is_sent_as};
 use crate::http::problem::Failure;
 use crate::http::state::Service;
@@ -125,12 +125,27 @@ pub async fn upload_trace(
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Failure> {
-    refuse_large(&service, &headers)?;
+    let kept = receive(&service, query, &headers, body, false).await?;
+    let status = if kept.created { StatusCode::CREATED } else { StatusCode::OK };
+    let location = HeaderValue::try_from(format!("/v1/traces/{}", kept.summary.id))
+        .map_err(|error| Failure::internal(error.to_string()))?;
+    Ok((status, [(header::LOCATION, location)], Json(kept.summary)).into_response())
+}
+
+/// Takes an upload in; one without a name has that of a form's file where `named_by_file`.
+pub(in crate::http) async fn receive(
+    service: &Service,
+    query: UploadQuery,
+    headers: &HeaderMap,
+    body: Body,
+    named_by_file: bool,
+) -> Result<Kept, Failure> {
+    refuse_large(service, headers)?;
     let stated = query.format.as_deref().map(named_format).transpose()?;
-    let content_type = text(&headers, header::CONTENT_TYPE).unwrap_or_default();
+    let content_type = text(headers, header::CONTENT_TYPE).unwrap_or_default();
     let mut labels = Labels {
         content_type: content_type.clone(),
-        content_encoding: text(&headers, header::CONTENT_ENCODING),
+        content_encoding: text(headers, header::CONTENT_ENCODING),
         name: query.name,
         model: query.model,
         num_experts: query.num_experts,
@@ -141,19 +156,18 @@ pub async fn upload_trace(
     let app = &service.app;
     let mut body = body.into_data_stream();
     let pace = service.pace();
-    let kept = if let Ok(boundary) = multer::parse_boundary(&content_type) {
+    if let Ok(boundary) = multer::parse_boundary(&content_type) {
         let mut form = Multipart::new(body, boundary);
         let mut file = first_file(&mut form).await?;
         labels.content_type = stated.map_or_else(|| type_of(&file), ToOwned::to_owned);
-        feed(&mut file, pace, async |pieces| uploads::take_trace(app, labels, pieces).await).await?
+        if named_by_file {
+            labels.name = labels.name.or_else(|| file.file_name().map(ToOwned::to_owned));
+        }
+        Ok(feed(&mut file, pace, async |pieces| uploads::take_trace(app, labels, pieces).await).await?)
     } else {
         labels.content_type = stated.map_or(content_type, ToOwned::to_owned);
-        feed(&mut body, pace, async |pieces| uploads::take_trace(app, labels, pieces).await).await?
-    };
-    let status = if kept.created { StatusCode::CREATED } else { StatusCode::OK };
-    let location = HeaderValue::try_from(format!("/v1/traces/{}", kept.summary.id))
-        .map_err(|error| Failure::internal(error.to_string()))?;
-    Ok((status, [(header::LOCATION, location)], Json(kept.summary)).into_response())
+        Ok(feed(&mut body, pace, async |pieces| uploads::take_trace(app, labels, pieces).await).await?)
+    }
 }
 
 /// The media type of the format with this name.

@@ -2,16 +2,22 @@
 
 use std::fmt::Write as _;
 
-use crate::advice::sensitivity::decision_map::DecisionMap;
+use crate::advice::sensitivity::decision_map::{DecisionMap, MapAxis};
 use crate::charts::axis::Axis;
 use crate::charts::figure::{Key, PLOT_HEIGHT, PLOT_WIDTH, Panel};
 use crate::strategies::Strategy;
 
 /// The quantities that can be swept: their name on an axis, and the unit of its numbers.
-const NAMES: [(&str, &str, f64); 6] = [
+const NAMES: [(&str, &str, f64); 8] = [
     ("skewness", "expert skewness s, hottest over mean", 1.0),
     ("link_bandwidth_bytes_per_s", "link bandwidth per device and direction, GB/s", 1e9),
+    (
+        "inter_node_bandwidth_bytes_per_s",
+        "bandwidth between nodes per device and direction, GB/s",
+        1e9,
+    ),
     ("tokens_per_step", "tokens per step", 1.0),
+    ("output_tokens", "output tokens", 1.0),
     ("devices", "devices", 1.0),
     ("predictor_accuracy", "predictor accuracy", 1.0),
     ("predictor_overhead_s", "predictor time per layer, µs", 1e-6),
@@ -28,27 +34,31 @@ pub fn axis(parameter: &str, values: &[f64]) -> Axis {
     Axis::over(name, unit, values)
 }
 
+/// An axis over a range in which a quantity was searched: at even ratios where it lies above 0.
+#[must_use]
+pub fn wide_axis(parameter: &str, range: [f64; 2]) -> Axis {
+    let known = NAMES.iter().find(|(id, _, _)| *id == parameter);
+    let (_, name, unit) = known.copied().unwrap_or(("", "", 1.0));
+    Axis::ratios(name, unit, &range)
+}
+
+/// The axes of a sweep as drawn, with the values along each: the second to the right and the first
+/// upwards; one axis alone is a strip.
+fn grid(map: &DecisionMap) -> [(Axis, &[f64]); 2] {
+    let alone = || (Axis::linear("", 1.0, (0.0, 1.0)), &[0.5][..]);
+    let drawn = |swept: &MapAxis| axis(swept.parameter, &swept.values);
+    match &map.axes[..] {
+        [up, right] => [(drawn(right), &right.values[..]), (drawn(up), &up.values[..])],
+        [right, ..] => [(drawn(right), &right.values[..]), alone()],
+        [] => [(alone().0, &[][..]), (alone().0, &[][..])],
+    }
+}
+
 /// The winners of a sweep over two axes: the first upwards, the second to the right; one
 /// axis alone is a strip.
 #[must_use]
 pub fn panel(title: &str, map: &DecisionMap) -> Panel {
-    let (x, columns, y, rows) = match &map.axes[..] {
-        [up, right] => (
-            axis(right.parameter, &right.values),
-            &right.values[..],
-            axis(up.parameter, &up.values),
-            &up.values[..],
-        ),
-        [right, ..] => (
-            axis(right.parameter, &right.values),
-            &right.values[..],
-            Axis::linear("", 1.0, (0.0, 1.0)),
-            &[0.5][..],
-        ),
-        [] => {
-            (Axis::linear("", 1.0, (0.0, 1.0)), &[][..], Axis::linear("", 1.0, (0.0, 1.0)), &[][..])
-        }
-    };
+    let [(x, columns), (y, rows)] = grid(map);
     let (across, up) = (spans(&x, columns), spans(&y, rows));
     let mut body = String::new();
     let cells: Vec<_> = map.rows().collect();
@@ -59,6 +69,26 @@ pub fn panel(title: &str, map: &DecisionMap) -> Panel {
     }
     area(&mut body, "tie", &across, &up, |row, column| cells[row][column].tie);
     Panel { title: title.to_owned(), x, y, body }
+}
+
+/// Margins over the runner-up from which a cell is drawn less pale.
+pub const MARGINS: [f64; 3] = [0.02, 0.05, 0.1];
+
+/// What makes the cells of a map the paler the smaller the margin is: classes `pale-0` to `pale-2`.
+#[must_use]
+pub fn shade(map: &DecisionMap) -> String {
+    let [(x, columns), (y, rows)] = grid(map);
+    let (across, up) = (spans(&x, columns), spans(&y, rows));
+    let cells: Vec<_> = map.rows().collect();
+    let level = |row: usize, column: usize| {
+        let margin = cells[row][column].margin;
+        MARGINS.partition_point(|from| *from <= margin)
+    };
+    let mut body = String::new();
+    for (number, class) in ["pale-0", "pale-1", "pale-2"].into_iter().enumerate() {
+        area(&mut body, class, &across, &up, |row, column| level(row, column) == number);
+    }
+    body
 }
 
 /// The strategies that win somewhere in these sweeps, and what else is drawn.

@@ -27,8 +27,9 @@ const STYLE: &str = "text{font:12px system-ui,'DejaVu Sans',sans-serif;fill:#333
     .l-2{stroke:#c78a00;stroke-dasharray:11 3 2 3}.l-3{stroke:#777;stroke-dasharray:8 4}\
     .zero{stroke:#333;stroke-width:1}";
 
-/// The areas and lines of strategies: classes by their ids.
-fn strategies() -> String {
+/// The areas and lines of strategies as a style: classes by their ids.
+#[must_use]
+pub fn strategies() -> String {
     let rule = |strategy: &Strategy| {
         let Colours { area, line, dashes } = strategy.colours();
         let id = strategy.id();
@@ -63,6 +64,23 @@ pub struct Key {
 /// The figure as an SVG document.
 #[must_use]
 pub fn svg(title: &str, rows: &[Vec<Panel>], key: &[Key], notes: &[String]) -> String {
+    let alone = format!("<style>{STYLE}{}</style>", strategies());
+    drawn(title, rows, key, notes, Some(&alone))
+}
+
+/// The figure inside a page, whose style has its classes.
+#[must_use]
+pub fn inline(title: &str, rows: &[Vec<Panel>], key: &[Key]) -> String {
+    drawn(title, rows, key, &[], None)
+}
+
+fn drawn(
+    title: &str,
+    rows: &[Vec<Panel>],
+    key: &[Key],
+    notes: &[String],
+    alone: Option<&str>,
+) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(1).max(1);
     let width = PANEL.0 * columns as f64 + 8.0;
     let keyed = 40.0;
@@ -70,16 +88,19 @@ pub fn svg(title: &str, rows: &[Vec<Panel>], key: &[Key], notes: &[String]) -> S
     let text = panels + PANEL.1 * rows.len() as f64;
     let height = text + LINE * notes.len() as f64 + 10.0;
     let mut svg = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width} {height}\" \
-         width=\"{width}\" height=\"{height}\" role=\"img\" aria-label=\"{0}\">\n<style>{STYLE}{1}\
-         </style>\n<defs><pattern id=\"tie\" width=\"7\" height=\"7\" \
-         patternUnits=\"userSpaceOnUse\" patternTransform=\"rotate(45)\"><rect width=\"2.2\" \
-         height=\"7\" fill=\"#fff\" fill-opacity=\".75\"/></pattern></defs>\n<rect \
-         width=\"{width}\" height=\"{height}\" fill=\"#fff\"/>\n<text class=\"title\" x=\"14\" \
-         y=\"24\">{0}</text>\n",
+        "<svg{2} viewBox=\"0 0 {width} {height}\" \
+         width=\"{width}\" height=\"{height}\" role=\"img\" aria-label=\"{0}\">\n{1}\n<defs><pattern \
+         id=\"tie\" width=\"7\" height=\"7\" patternUnits=\"userSpaceOnUse\" \
+         patternTransform=\"rotate(45)\"><rect width=\"2.2\" height=\"7\" fill=\"#fff\" \
+         fill-opacity=\".75\"/></pattern></defs>\n",
         escaped(title),
-        strategies()
+        alone.unwrap_or_default(),
+        if alone.is_some() { " xmlns=\"http://www.w3.org/2000/svg\"" } else { "" }
     );
+    if alone.is_some() {
+        let _ = writeln!(svg, "<rect width=\"{width}\" height=\"{height}\" fill=\"#fff\"/>");
+    }
+    let _ = writeln!(svg, "<text class=\"title\" x=\"14\" y=\"24\">{}</text>", escaped(title));
     write_key(&mut svg, key, keyed, width);
     for (row, panels_of_row) in rows.iter().enumerate() {
         for (column, panel) in panels_of_row.iter().enumerate() {

@@ -1,9 +1,12 @@
 //! Charts as SVG: axes, decision maps and curves, alone in a file or inside a page.
 
 pub mod axis;
+pub mod bars;
 pub mod curves;
 pub mod decision_map;
 pub mod figure;
+pub mod inline;
+pub mod number_line;
 
 /// Text that may stand in a page.
 #[must_use]

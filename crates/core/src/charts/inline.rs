@@ -1,29 +1,31 @@
-//! The charts of a report, as inline SVG that takes its colours from the page's style.
+//! The charts of a page, as inline SVG that takes its colours from the page's style.
 
 use std::fmt::Write as _;
 
-use moe_gps_core::charts::axis::{number, tick_step};
-use moe_gps_core::charts::escaped;
+use crate::charts::axis::{number, tick_step};
+use crate::charts::escaped;
 
 /// Width of every chart, in its own units.
-const WIDTH: f64 = 960.0;
+pub(super) const WIDTH: f64 = 960.0;
 /// Room for the labels of the left axis.
 const LEFT: f64 = 52.0;
 /// Most columns and rows of a heat map; more are taken together.
 const MOST: (usize, usize) = (512, 256);
 /// Load over mean at which the colour of a heat map changes.
-pub(super) const LEVELS: [f64; 8] = [0.25, 0.5, 0.8, 1.25, 1.5, 2.0, 3.0, 4.0];
+pub const LEVELS: [f64; 8] = [0.25, 0.5, 0.8, 1.25, 1.5, 2.0, 3.0, 4.0];
 
 /// A line of a chart.
-pub(super) struct Line<'a> {
+#[derive(Debug, Clone)]
+pub struct Line<'a> {
     /// What it shows.
-    pub(super) name: String,
+    pub name: String,
     /// Values at equal distances.
-    pub(super) values: &'a [f64],
+    pub values: &'a [f64],
 }
 
 /// Layers × experts, coloured by load over mean.
-pub(super) fn heat_map(shares: &[Vec<f64>], layers: &[u16]) -> String {
+#[must_use]
+pub fn heat_map(shares: &[Vec<f64>], layers: &[u16]) -> String {
     let n_experts = shares.first().map_or(0, Vec::len);
     let (per_column, per_row) =
         (n_experts.div_ceil(MOST.0).max(1), shares.len().div_ceil(MOST.1).max(1));
@@ -80,7 +82,8 @@ fn paths(shares: &[Vec<f64>], per_column: usize, per_row: usize) -> Vec<String> 
 }
 
 /// The colour of a load over the mean.
-pub(super) fn level(ratio: f64) -> usize {
+#[must_use]
+pub fn level(ratio: f64) -> usize {
     LEVELS.partition_point(|from| *from <= ratio)
 }
 
@@ -90,7 +93,8 @@ fn ticks(n: usize) -> impl Iterator<Item = usize> {
 }
 
 /// Lines over `labels`, the y axis from `floor` on.
-pub(super) fn line_chart(
+#[must_use]
+pub fn line_chart(
     lines: &[Line<'_>],
     labels: &[String],
     [x_name, y_name]: [&str; 2],
@@ -158,7 +162,23 @@ pub(super) fn line_chart(
     svg
 }
 
-fn open(height: f64, label: &str) -> String {
+/// The key of a chart of lines.
+#[must_use]
+pub fn legend(lines: &[Line<'_>]) -> String {
+    let mut legend = "<p class=\"legend\">".to_owned();
+    for (number, line) in lines.iter().enumerate() {
+        let _ = write!(
+            legend,
+            "<span><svg viewBox=\"0 0 28 8\"><path class=\"line c{number}\" d=\"M1 4h26\"/></svg> \
+             {}</span>",
+            escaped(&line.name)
+        );
+    }
+    legend + "</p>"
+}
+
+/// What a chart of that height begins with.
+pub(super) fn open(height: f64, label: &str) -> String {
     format!(
         "<svg class=\"chart\" viewBox=\"0 0 {WIDTH} {height:.1}\" role=\"img\" aria-label=\"{}\">",
         escaped(label)

@@ -1,0 +1,104 @@
+// Every page in a real browser: light and dark, narrow and wide, with axe-core, and the walk from a recording to
+// a comparison clicked through. node browser.mjs TOOLS CHROMIUM ADDRESS [PICTURES]
+import { mkdirSync, readFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { createRequire } from "node:module";
+
+const [tools, executablePath, address, pictures] = process.argv.slice(2);
+const require = createRequire(join(resolve(tools), "node_modules/"));
+const { chromium } = require("playwright-core");
+const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
+const base = `http://${address}`;
+const examples = new URL("../examples/", import.meta.url).pathname;
+
+const faults = [];
+const fault = (text) => { faults.push(text); console.error(text); };
+
+// What is wrong with the page that is shown.
+async function look(page, name) {
+  const wide = await page.evaluate(() => document.documentElement.scrollWidth > document.documentElement.clientWidth);
+  if (wide) fault(`${name}: the page scrolls sideways`);
+  // Evaluated by the browser's debugger, which the page's policy does not bind.
+  await page.evaluate(`${axe};0`);
+  const found = await page.evaluate(() => window.axe.run().then((result) => result.violations.map((one) =>
+    `${one.id}: ${one.nodes.slice(0, 2).map((node) => node.html.slice(0, 120)).join(" | ")}`)));
+  for (const one of found) fault(`${name}: ${one}`);
+}
+
+function watch(page, name) {
+  page.on("console", (message) => {
+    const expected = message.text().includes("status of 4") && ["errors", "walk"].includes(name);
+    if (["error", "warning"].includes(message.type()) && !expected) fault(`${name}: console: ${message.text()}`);
+  });
+  page.on("pageerror", (error) => fault(`${name}: ${error.message}`));
+  page.on("request", (request) => {
+    const url = request.url();
+    if (!url.startsWith(base) && !url.startsWith("data:")) fault(`${name}: asks for ${url}`);
+  });
+}
+
+const browser = await chromium.launch({ executablePath, args: ["--no-sandbox"] });
+
+// The walk, once with script and once without.
+const answers = [];
+for (const javaScriptEnabled of [true, false]) {
+  const context = await browser.newContext({ javaScriptEnabled, acceptDownloads: true });
+  const page = await context.newPage();
+  watch(page, "walk");
+  await page.goto(`${base}/traces`);
+  await page.setInputFiles("#file", join(examples, "traces/mixtral_like_e8k2.python.test.npz"));
+  await page.click("text=Upload");
+  await page.waitForURL(/\/traces\/[0-9a-f]{64}$/);
+  await page.click("text=Ask about it");
+  // A rule that is broken is told beside its field, and what was typed stays.
+  await page.fill("#devices", "0");
+  await page.click("button.main");
+  await page.waitForSelector("#devices-wrong");
+  await page.fill("#devices", javaScriptEnabled ? "4" : "2");
+  await page.click("button.main");
+  await page.waitForURL(/\/v1\/recommendations\//);
+  await page.waitForSelector("h1:has-text('Run')", { timeout: 60000 });
+  answers.push(page.url());
+  const [download] = await Promise.all([page.waitForEvent("download"), page.click("a[download]:has-text('json')")]);
+  const plan = JSON.parse(readFileSync(await download.path(), "utf8"));
+  if (!plan.layers?.length) fault("walk: the placement has no layers");
+  if (javaScriptEnabled && !(await page.locator("button.copy:visible").count())) fault("walk: nothing can be copied");
+  await page.goto(`${base}/`);
+  const boxes = await page.locator("input[name=id]").all();
+  if (boxes.length > 1) {
+    await boxes[0].check();
+    await boxes[1].check();
+    await page.click("text=Compare the two ticked");
+    await page.waitForSelector("h1:has-text('The advice')");
+    answers.compare = new URL(page.url()).pathname + new URL(page.url()).search;
+  }
+  await context.close();
+}
+
+const answer = new URL(answers[0]).pathname;
+const trace = (await (await fetch(`${base}/v1/traces`)).json()).items[0].id;
+const paths = {
+  answers: "/", answer, ask: "/ask", map: `/map?from=${answer.split("/").pop()}&x=skewness&y=tokens_per_step`,
+  predictors: `/predictors?from=${answer.split("/").pop()}`, compare: answers.compare, recordings: "/traces", recording: `/traces/${trace}`, models: "/models", devices: "/devices",
+  report: `/v1/traces/${trace}/report?devices=4`, errors: "/v1/recommendations/none",
+};
+if (pictures) mkdirSync(pictures, { recursive: true });
+for (const width of [1280, 390]) {
+  for (const colorScheme of ["light", "dark"]) {
+    const context = await browser.newContext({ viewport: { width, height: 900 }, colorScheme });
+    for (const [name, path] of Object.entries(paths)) {
+      const page = await context.newPage();
+      watch(page, name);
+      await page.goto(base + path, { waitUntil: "load" });
+      await look(page, `${name} at ${width} pixels, ${colorScheme}`);
+      if (pictures) {
+        await page.screenshot({ path: join(pictures, `${name}-${width}-${colorScheme}.png`), fullPage: true });
+      }
+      await page.close();
+    }
+    await context.close();
+  }
+}
+await browser.close();
+console.log(`${Object.keys(paths).length} pages, ${faults.length} faults`);
+process.exit(faults.length ? 1 : 0);

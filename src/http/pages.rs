@@ -1,0 +1,527 @@
+//! The pages: what they are asked for, and the use cases behind them.
+
+use std::collections::BTreeMap;
+
+use axum::body::Body;
+use axum::extract::{Path, RawQuery, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
+use axum::response::{Html, IntoResponse, Redirect, Response};
+use axum::routing::get;
+use axum::{Extension, Router};
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::app;
+use crate::app::error::AppError;
+use crate::app::plan_file::MOUNT;
+use crate::app::recommendations::{self as answers, Asked, Seen};
+use crate::app::tokens::Caller;
+use crate::http::api::traces::{UploadQuery, receive};
+use crate::http::etag::{etag, is_known};
+use crate::http::export;
+use crate::http::extract::{FormBody, QueryOf, pairs};
+use crate::http::problem::{Failure, PageOfRefusal};
+use crate::http::state::Service;
+use crate::web;
+use crate::web::answer::Answer;
+use crate::web::answer::charts::stated;
+use crate::web::ask::{Ask, EXAMPLES, Filled};
+use crate::web::list::List;
+use crate::web::map::{AskedAxis, Map, usual_range};
+use crate::web::{assets, progress};
+use crate::wire::answer::ResultBody;
+use crate::wire::job::{JobView, Status};
+use crate::wire::listing::{ListQuery, PageQuery};
+use crate::wire::loose::{self, Loose};
+use crate::wire::question::ASKED_PHASES;
+use crate::wire::sweep::{SweepAnswer, SweptParameter, spread};
+use crate::wire::time::Moment;
+use crate::wire::trace::TraceSummary;
+use crate::wire::violation::Violation;
+use moe_gps_core::advice::choose::Verdict;
+use moe_gps_core::catalog::Catalog;
+use moe_gps_core::engines;
+use moe_gps_core::strategies::Strategy;
+
+/// Every page that has a path of its own.
+pub(super) fn routes() -> Router<Service> {
+    Router::new()
+        .route("/", get(list))
+        .route("/ask", get(ask).post(submit))
+        .route("/compare", get(compare))
+        .route("/predictors", get(predictors).post(price_predictors))
+        .route("/map", get(map))
+        .route("/traces/{id}", get(trace))
+        .route("/models", get(models))
+        .route("/devices", get(devices))
+        .route("/assets/{name}", get(asset))
+}
+
+/// The pages that take a file, or read all that are kept.
+pub(super) fn uploads() -> Router<Service> {
+    Router::new().route("/traces", get(traces).post(upload))
+}
+
+/// A page; a browser asks whether it is still the same.
+pub(super) fn page(body: String, headers: &HeaderMap) -> Response {
+    const ALWAYS: [(header::HeaderName, HeaderValue); 2] = [
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+        (header::VARY, HeaderValue::from_static("accept")),
+    ];
+    let tag = etag(body.as_bytes());
+    if let Some(tag) = tag.as_ref().filter(|tag| is_known(headers, tag)) {
+        return (StatusCode::NOT_MODIFIED, ALWAYS, [(header::ETAG, tag)]).into_response();
+    }
+    let kind = [(header::CONTENT_TYPE, "text/html; charset=utf-8")];
+    let mut response = (ALWAYS, kind, body).into_response();
+    if let Some(tag) = tag {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    response
+}
+
+/// Style and scripts; another content has another name.
+async fn asset(Path(name): Path<String>) -> Result<Response, Failure> {
+    let asset = assets::find(&name)
+        .ok_or_else(|| Failure::not_found(format!("no file of the pages is called {name}")))?;
+    let headers = [
+        (header::CONTENT_TYPE, asset.media_type),
+        (header::CACHE_CONTROL, "public, max-age=31536000, immutable"),
+    ];
+    Ok((headers, asset.text.as_str()).into_response())
+}
+
+/// The list of answers.
+async fn list(
+    State(service): State<Service>,
+    caller: Caller,
+    QueryOf(query): QueryOf<ListQuery>,
+    RawQuery(text): RawQuery,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    // A form sends its empty fields, too; the address that is kept has none of them.
+    if let Some(text) =
+        text.as_deref().filter(|text| pairs(text).any(|(_, value)| value.is_empty()))
+    {
+        let filled: Vec<&str> = text
+            .split('&')
+            .filter(|pair| pairs(pair).any(|(_, value)| !value.is_empty()))
+            .collect();
+        let query =
+            if filled.is_empty() { String::new() } else { format!("?{}", filled.join("&")) };
+        return Ok(Redirect::to(&format!("/{query}")).into_response());
+    }
+    let checked = query.clone().check().map_err(Failure::invalid)?;
+    let found = answers::list(&service.app, &caller, checked).await?;
+    let next = found.next_cursor.as_deref().map(|cursor| export::next(&uri, cursor));
+    let names = names()?;
+    let list = List { page: &found, query: &query, names: &names, next };
+    Ok(page(list.html(), &headers))
+}
+
+/// What fields of forms may be filled with.
+fn names() -> Result<BTreeMap<&'static str, Vec<String>>, Failure> {
+    let catalog = Catalog::embedded().map_err(|error| Failure::internal(error.to_string()))?;
+    let owned = |names: Vec<&str>| names.into_iter().map(ToOwned::to_owned).collect();
+    let statuses =
+        [Status::Queued, Status::Running, Status::Succeeded, Status::Failed, Status::Canceled];
+    Ok([
+        ("model", catalog.models().iter().map(|entry| entry.id.clone()).collect()),
+        ("device", catalog.devices().iter().map(|entry| entry.id.clone()).collect()),
+        ("link", catalog.links().iter().map(|entry| entry.id.clone()).collect()),
+        ("engine", engines::LIST.iter().map(|engine| engine.id.to_owned()).collect()),
+        ("phase", owned(ASKED_PHASES.0.iter().map(|(_, name)| *name).collect())),
+        ("verdict", owned(Verdict::ALL.map(|(_, name)| name).to_vec())),
+        ("strategy", owned(Strategy::ALL.map(|(_, name)| name).to_vec())),
+        ("status", owned(statuses.map(Status::as_str).to_vec())),
+    ]
+    .into())
+}
+
+/// The page of a recommendation: its answer, how far it is, or why there is none.
+pub(super) async fn recommendation(
+    service: &Service,
+    seen: &Seen,
+    view: &JobView<'_>,
+    headers: &HeaderMap,
+) -> Result<Response, Failure> {
+    let Some(result) = view.result.filter(|_| view.status == Status::Succeeded) else {
+        return Ok(page(progress::page(view), headers));
+    };
+    let stored = |error: serde_json::Error| {
+        Failure::internal(format!("stored JSON of {}: {error}", view.id))
+    };
+    // An answer of another version is shown as it was stored.
+    let Ok(result) = serde_json::from_str::<ResultBody>(result.get()) else {
+        return Ok(page(progress::page(view), headers));
+    };
+    let request = serde_json::from_str(view.request.get()).map_err(stored)?;
+    let plan = answers::plan(&service.app, &view.id).await?;
+    let launches = match plan.as_deref() {
+        Some(plan) => answers::launches(plan, &view.id, MOUNT)?,
+        None => Vec::new(),
+    };
+    let labels = view.labels.map(|labels| serde_json::from_str(labels.get()));
+    let answer = Answer {
+        id: Some(&view.id),
+        labels: labels.transpose().map_err(stored)?.unwrap_or_default(),
+        asked: Some(Moment(seen.job.created_ms)),
+        request: &request,
+        result: &result,
+        plan: plan.as_deref(),
+        launches: &launches,
+    };
+    Ok(page(answer.html(), headers))
+}
+
+/// A form to ask with, filled from an example, an answer, or a recording.
+async fn ask(
+    State(service): State<Service>,
+    QueryOf(query): QueryOf<AskQuery>,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    let question = match (&query.from, &query.example) {
+        (Some(id), _) => answers::question(&service.app, id).await?,
+        (None, name) => example(name.as_deref())?,
+    };
+    let mut filled = Filled::from_question(question);
+    if let Some(trace) = query.trace {
+        filled.fields.insert("trace", trace);
+    }
+    form(&service, &filled, &[]).await.map(|body| page(body, &headers))
+}
+
+/// What a form is filled from.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AskQuery {
+    /// A recommendation.
+    from: Option<String>,
+    /// A question to start from.
+    example: Option<String>,
+    /// A recording to ask about.
+    trace: Option<String>,
+}
+
+fn example(name: Option<&str>) -> Result<Value, Failure> {
+    let [(first, ..), ..] = EXAMPLES;
+    let name = name.unwrap_or(first);
+    let known = EXAMPLES.iter().find(|(known, ..)| *known == name);
+    let (_, _, text) =
+        known.ok_or_else(|| Failure::not_found(format!("there is no example {name:?}")))?;
+    serde_json::from_str(text).map_err(|error| Failure::internal(error.to_string()))
+}
+
+/// The page with the form; recordings are those of the first page.
+async fn form(
+    service: &Service,
+    filled: &Filled,
+    refused: &[Violation],
+) -> Result<String, Failure> {
+    let (names, traces) = (names()?, recordings(service, None).await?.0);
+    Ok(Ask { filled, refused, names: &names, traces: &traces }.html())
+}
+
+/// Asks what a form says; a refused question comes back with what is to be mended beside its fields.
+async fn submit(
+    State(service): State<Service>,
+    caller: Caller,
+    form_body: FormBody,
+) -> Result<Response, Failure> {
+    let pairs: Vec<_> = form_body.pairs().collect();
+    let filled = Filled::from_form(pairs.iter().map(|(name, value)| (&**name, &**value)));
+    let rest = if filled.rest.trim().is_empty() {
+        Ok(Value::Null)
+    } else {
+        loose::parse(filled.rest.as_bytes(), Loose::InModel)
+    };
+    let asked = match rest {
+        Ok(rest) => {
+            let request = filled.question(rest);
+            answers::submit(&service.app, Asked { caller, request, key: None, wait: None }).await
+        }
+        Err(error) => {
+            let detail = format!("this is not JSON: {error}");
+            Err(AppError::Refused(vec![Violation::new("", "json", detail)]))
+        }
+    };
+    match asked {
+        Ok(seen) => {
+            Ok(Redirect::to(&format!("/v1/recommendations/{}", seen.job.id)).into_response())
+        }
+        Err(AppError::Refused(violations)) => {
+            let body = form(&service, &filled, &violations).await?;
+            Ok((StatusCode::UNPROCESSABLE_ENTITY, REFUSED, Html(body)).into_response())
+        }
+        Err(other) => Err(other.into()),
+    }
+}
+
+/// The form for one's own predictors.
+async fn predictors(
+    State(service): State<Service>,
+    QueryOf(query): QueryOf<PredictorsQuery>,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    answers::fetch(&service.app, &query.from).await?;
+    Ok(page(web::predictors::page(&query.from, "", &[]), &headers))
+}
+
+/// Whose question is asked with other predictors.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PredictorsQuery {
+    from: String,
+}
+
+/// Asks the question of an answer with pasted predictors.
+async fn price_predictors(
+    State(service): State<Service>,
+    caller: Caller,
+    form: FormBody,
+) -> Result<Response, Failure> {
+    let field = |wanted: &str| {
+        let mut pairs = form.pairs();
+        let found = pairs.find(|(name, _)| name == wanted);
+        found.map(|(_, value)| value.into_owned()).unwrap_or_default()
+    };
+    let (id, points) = (field("from"), field("points"));
+    let asked = web::predictors::question(answers::question(&service.app, &id).await?, &points);
+    let refused = match asked {
+        Ok(request) => {
+            let asked = Asked { caller, request, key: None, wait: None };
+            match answers::submit(&service.app, asked).await {
+                Ok(seen) => {
+                    let path = format!("/v1/recommendations/{}", seen.job.id);
+                    return Ok(Redirect::to(&path).into_response());
+                }
+                Err(AppError::Refused(violations)) => violations,
+                Err(other) => return Err(other.into()),
+            }
+        }
+        Err(violations) => violations,
+    };
+    let body = web::predictors::page(&id, &points, &refused);
+    Ok((StatusCode::UNPROCESSABLE_ENTITY, REFUSED, Html(body)).into_response())
+}
+
+/// Tells the layer that writes problems that this page says what is wrong itself.
+const REFUSED: Extension<PageOfRefusal> = Extension(PageOfRefusal);
+
+/// Two answers side by side.
+async fn compare(
+    State(service): State<Service>,
+    RawQuery(text): RawQuery,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    let text = text.unwrap_or_default();
+    let ids = pairs(&text).filter(|(name, _)| name == "id").map(|(_, id)| id.into_owned());
+    let ids: Vec<String> = ids.collect();
+    let [a, b] = &ids[..] else {
+        let detail = format!("{} answers are ticked; tick two of them", ids.len());
+        return Err(Failure::invalid(vec![Violation::new("/id", "items", detail)]));
+    };
+    let comparison = app::compare::compare(&service.app, a, b).await?;
+    Ok(page(web::compare::page(&comparison), &headers))
+}
+
+/// The recordings.
+async fn traces(
+    State(service): State<Service>,
+    QueryOf(query): QueryOf<PageQuery>,
+    uri: Uri,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    let (traces, cursor) = recordings(&service, Some(query)).await?;
+    let next = cursor.map(|cursor| export::next(&uri, &cursor));
+    Ok(page(web::traces::list(&traces, next.as_deref()), &headers))
+}
+
+async fn recordings(
+    service: &Service,
+    query: Option<PageQuery>,
+) -> Result<(Vec<TraceSummary>, Option<String>), Failure> {
+    let asked = query.unwrap_or_default().check().map_err(Failure::invalid)?;
+    let found = app::traces::list(&service.app, asked.cursor.as_deref(), asked.limit).await?;
+    let summaries = found.items.iter().map(|raw| serde_json::from_str(raw.get()));
+    let traces = summaries.collect::<Result<_, _>>();
+    let traces = traces.map_err(|error| Failure::internal(format!("stored summary: {error}")))?;
+    Ok((traces, found.next_cursor))
+}
+
+/// One recording.
+async fn trace(
+    State(service): State<Service>,
+    caller: Caller,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    let found = app::traces::fetch(&service.app, &id).await?;
+    let summary = serde_json::from_str(&found.summary)
+        .map_err(|error| Failure::internal(format!("stored summary of {id}: {error}")))?;
+    let query = ListQuery { trace_id: Some(id), ..ListQuery::default() };
+    let query = query.check().map_err(Failure::invalid)?;
+    let used = answers::list(&service.app, &caller, query).await?;
+    Ok(page(web::traces::one(&summary, &used), &headers))
+}
+
+/// Takes a recording in, as the API does, and leads to its page.
+async fn upload(
+    State(service): State<Service>,
+    QueryOf(query): QueryOf<UploadQuery>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Redirect, Failure> {
+    let kept = receive(&service, query, &headers, body, true).await?;
+    Ok(Redirect::to(&format!("/traces/{}", kept.summary.id)))
+}
+
+/// The models.
+async fn models(State(service): State<Service>, headers: HeaderMap) -> Result<Response, Failure> {
+    let list = app::models::list(&service.app).await?;
+    Ok(page(web::catalog::models(&list), &headers))
+}
+
+/// The devices.
+async fn devices(State(service): State<Service>, headers: HeaderMap) -> Result<Response, Failure> {
+    let list = app::devices::list(&service.app).await?;
+    Ok(page(web::catalog::devices(&list), &headers))
+}
+
+/// What a map is asked for; the newest answer's question and its skewness if left out.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct MapQuery {
+    from: String,
+    x: String,
+    x_from: String,
+    x_to: String,
+    y: String,
+    y_from: String,
+    y_to: String,
+}
+
+/// Values along an axis: with both, about as many cells as a sweep always takes.
+const ACROSS: u32 = 24;
+const UPWARDS: u32 = 16;
+
+/// Which strategy wins where.
+async fn map(
+    State(service): State<Service>,
+    caller: Caller,
+    QueryOf(query): QueryOf<MapQuery>,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    let id = if query.from.is_empty() {
+        let newest = ListQuery { status: Some("succeeded".to_owned()), ..ListQuery::default() };
+        let newest = newest.check().map_err(Failure::invalid)?;
+        let found = answers::list(&service.app, &caller, newest).await?;
+        match found.items.into_iter().next() {
+            Some(item) => item.id,
+            None => return Ok(page(web::map::without_question(), &headers)),
+        }
+    } else {
+        query.from.clone()
+    };
+    let job = answers::fetch(&service.app, &id).await?;
+    let stored = |error: serde_json::Error| Failure::internal(format!("stored JSON: {error}"));
+    let request: Value = serde_json::from_str(&job.request).map_err(stored)?;
+    let answer: Value = job
+        .result
+        .as_deref()
+        .map(serde_json::from_str)
+        .transpose()
+        .map_err(stored)?
+        .unwrap_or_default();
+    let mut violations = Vec::new();
+    let x = if query.x.is_empty() { "skewness" } else { &query.x };
+    let mut axes = Vec::new();
+    for (name, parameter, from, to) in
+        [("x", x, &query.x_from, &query.x_to), ("y", &query.y, &query.y_from, &query.y_to)]
+    {
+        if parameter.is_empty() {
+            continue;
+        }
+        match read_axis(name, parameter, [from, to], &answer) {
+            Ok(axis) => axes.push(axis),
+            Err(violation) => violations.push(violation),
+        }
+    }
+    if !violations.is_empty() {
+        return Err(Failure::invalid(violations));
+    }
+    let swept = |(axis, count): (&AskedAxis, u32)| json!({"parameter": axis.parameter.id(), "values": values(axis, count)});
+    // The first axis of a map goes upwards.
+    let swept: Vec<Value> = axes.iter().zip([ACROSS, UPWARDS]).map(swept).rev().collect();
+    let sweep = json!({"question": request, "axes": swept});
+    let computed = app::sweep::computed(&service.app, sweep).await?;
+    let drawn = computed.map.clone();
+    let sweep = SweepAnswer::from(computed);
+    let result: Option<ResultBody> = serde_json::from_value(answer).ok();
+    let stated = |axis: &AskedAxis| stated(&request, result.as_ref()?, axis.parameter.id());
+    let about = format!("{} on {}", job.model, job.device);
+    let map = Map {
+        id: &id,
+        about,
+        axes: &axes,
+        stated: axes.iter().rev().map(stated).collect(),
+        drawn: Some((&drawn, &sweep)),
+    };
+    Ok(page(map.html(), &headers))
+}
+
+fn read_axis(
+    name: &str,
+    parameter: &str,
+    ends: [&String; 2],
+    answer: &Value,
+) -> Result<AskedAxis, Violation> {
+    let parameter = SweptParameter::by_id(parameter).ok_or_else(|| {
+        let names = SweptParameter::ALL.map(|(_, name)| name).join(", ");
+        let detail = format!("{name} is {parameter}; it must be one of {names}");
+        Violation::new(format!("/{name}"), "one_of", detail)
+    })?;
+    let [least, most] = usual_range(parameter, answer);
+    let end = |end: &str, text: &String, usual: f64| {
+        if text.is_empty() {
+            return Ok(usual);
+        }
+        text.parse().ok().filter(|value: &f64| value.is_finite() && *value >= 0.0).ok_or_else(
+            || {
+                let detail = format!("{name}_{end} is {text}; it must be a number from 0");
+                Violation::new(format!("/{name}_{end}"), "range", detail)
+            },
+        )
+    };
+    let [from, to] = ends;
+    let (from, to) = (end("from", from, least)?, end("to", to, most)?);
+    if to < from {
+        let detail = format!("{name} goes from {from} to {to}; it must go upwards");
+        return Err(Violation::new(format!("/{name}_to"), "range", detail));
+    }
+    Ok(AskedAxis { parameter, from, to })
+}
+
+/// The values of an axis: at even ratios where it reaches far, and whole where they must be; numbers of
+/// devices double.
+fn values(axis: &AskedAxis, count: u32) -> Vec<Value> {
+    let AskedAxis { parameter, from, to } = *axis;
+    let mut values = match parameter {
+        SweptParameter::Devices => {
+            let doubled = std::iter::successors(Some(from.max(1.0)), |devices| Some(devices * 2.0));
+            doubled.take_while(|devices| *devices <= to).collect()
+        }
+        // Twenty times, from where an axis of a chart is logarithmic, too.
+        SweptParameter::Varied(_) => spread(from, to, count, from > 0.0 && to / from >= 20.0),
+    };
+    if !parameter.is_whole() {
+        return values.into_iter().map(Value::from).collect();
+    }
+    for value in &mut values {
+        *value = value.round();
+    }
+    values.dedup();
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "rounded, from 0")]
+    values.into_iter().map(|value| Value::from(value as u64)).collect()
+}

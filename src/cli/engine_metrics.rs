@@ -20,7 +20,10 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// `srt/observability/metrics_collector.py`, TensorRT-LLM `tensorrt_llm/metrics/collector.py`.
 struct Names {
     engine: &'static str,
-    running: &'static str,
+    /// What all its names begin with.
+    prefix: &'static str,
+    /// Gauges of requests that run, the newest name first.
+    running: &'static [&'static str],
     waiting: &'static str,
     /// Histograms of the tokens of ended requests; else a counter of tokens, over `ended`.
     input: [&'static str; 2],
@@ -37,7 +40,8 @@ struct Names {
 const ENGINES: [Names; 3] = [
     Names {
         engine: "vllm",
-        running: "vllm:num_requests_running",
+        prefix: "vllm:",
+        running: &["vllm:num_requests_running"],
         waiting: "vllm:num_requests_waiting",
         input: ["vllm:request_prompt_tokens", "vllm:prompt_tokens_total"],
         output: ["vllm:request_generation_tokens", "vllm:generation_tokens_total"],
@@ -52,7 +56,8 @@ const ENGINES: [Names; 3] = [
     },
     Names {
         engine: "sglang",
-        running: "sglang:num_running_reqs",
+        prefix: "sglang:",
+        running: &["sglang:num_running_reqs"],
         waiting: "sglang:num_queue_reqs",
         input: ["sglang:prompt_tokens_histogram", "sglang:prompt_tokens_total"],
         output: ["sglang:generation_tokens_histogram", "sglang:generation_tokens_total"],
@@ -63,7 +68,8 @@ const ENGINES: [Names; 3] = [
     },
     Names {
         engine: "tensorrt-llm",
-        running: "trtllm_num_requests_running",
+        prefix: "trtllm_",
+        running: &["trtllm_num_requests_running", "trtllm_num_active_requests"],
         waiting: "trtllm_num_requests_waiting",
         input: ["", "trtllm_prompt_tokens_total"],
         output: ["", "trtllm_generation_tokens_total"],
@@ -82,7 +88,7 @@ pub(super) struct Measured {
     /// The name under which it serves its model.
     pub(super) model: Option<String>,
     /// Requests that run at this moment, over all replicas.
-    pub(super) running: f64,
+    pub(super) running: Option<f64>,
     /// Requests that wait at this moment.
     pub(super) waiting: f64,
     /// Replicas of attention that say how many run.
@@ -169,11 +175,10 @@ pub(super) fn read(text: &str) -> Result<Measured> {
             series.entry(name).or_default().push((labels, value));
         }
     }
-    let Some(names) = ENGINES.iter().find(|names| series.contains_key(names.running)) else {
-        bail!(
-            "--from-metrics: there is none of {} in the text",
-            ENGINES.map(|names| names.running).join(", ")
-        );
+    let of = |names: &Names| series.keys().any(|name| name.starts_with(names.prefix));
+    let Some(names) = ENGINES.iter().find(|names| of(names)) else {
+        let prefixes = ENGINES.map(|names| names.prefix).join(", ");
+        bail!("--from-metrics: no name in the text begins with one of {prefixes}");
     };
     let total =
         |name: &str| series.get(name).map(|found| found.iter().map(|(_, v)| v).sum::<f64>());
@@ -182,14 +187,15 @@ pub(super) fn read(text: &str) -> Result<Measured> {
     let length = |[histogram, counter]: [&str; 2]| {
         mean(histogram).or_else(|| over(total(counter), total(names.ended)))
     };
-    let running = by_replica(&series[names.running]);
-    let model = series[names.running].iter().find_map(|(labels, _)| labels.get("model_name"));
+    let running = names.running.iter().find_map(|name| series.get(name)).map(|all| by_replica(all));
+    let own = series.iter().filter(|(name, _)| name.starts_with(names.prefix));
+    let mut labels = own.flat_map(|(_, found)| found).map(|(labels, _)| labels);
     Ok(Measured {
         engine: names.engine,
-        model: model.cloned(),
-        running: running.values().sum(),
+        model: labels.find_map(|labels| labels.get("model_name")).cloned(),
+        running: running.as_ref().map(|replicas| replicas.values().sum()),
         waiting: series.get(names.waiting).map_or(0.0, |found| by_replica(found).values().sum()),
-        replicas: running.len() as u64,
+        replicas: running.map_or(0, |replicas| replicas.len() as u64),
         input_tokens: length(names.input),
         output_tokens: length(names.output),
         cached: over(total(names.cached[0]), total(names.cached[1])),

@@ -517,7 +517,10 @@ fn traffic(
     unknown: &mut Unknown,
 ) -> Result<()> {
     let ended = "no request has ended since the engine started";
-    let running = "no request runs at this moment; take the metrics under load";
+    let running = match measured.and_then(|found| found.running) {
+        Some(_) => "no request runs at this moment; take the metrics under load",
+        None => "the text does not say how many requests run",
+    };
     for (name, stated, found, pointer, missing) in [
         (
             "input_tokens",
@@ -536,7 +539,7 @@ fn traffic(
         (
             "concurrency",
             command.concurrency,
-            measured.map(|found| found.running),
+            measured.and_then(|found| found.running),
             "/workload/concurrency",
             running,
         ),
@@ -552,7 +555,8 @@ fn traffic(
     }
     let replicas = line.number(Said::Data)?.unwrap_or(1);
     let attention = line.has(Said::DataParallelAttention) || line.dialect.engine == VLLM.engine;
-    if let Some(found) = measured.filter(|found| attention && found.replicas < replicas) {
+    let says = |found: &&Measured| found.running.is_some() && found.replicas < replicas;
+    if let Some(found) = measured.filter(says).filter(|_| attention) {
         let text = format!(
             "only {} of {replicas} replicas of attention say what they run (SGLang:              --enable-metrics-for-all-schedulers)",
             found.replicas

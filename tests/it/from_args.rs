@@ -272,7 +272,7 @@ fn metrics_that_say_nothing_are_told_in_words() {
     let path = file.path().to_str().unwrap();
     for (text, said) in [
         ("[{\"iter\": 1}]", "/prometheus/metrics"),
-        ("up 1\n", "there is none of vllm:num_requests_running"),
+        ("up 1\n", "no name in the text begins with one of vllm:, sglang:, trtllm_"),
         ("vllm:num_requests_running 4\n", "the text names no model"),
     ] {
         std::fs::write(path, text).unwrap();
@@ -292,6 +292,13 @@ fn metrics_that_say_nothing_are_told_in_words() {
     let other = output("vllm serve mixtral-8x7b", &["--from-metrics", &metrics("sglang")]);
     let told = String::from_utf8(other.stderr).unwrap();
     assert!(told.contains("that of sglang, the command line that of vllm"), "{told}");
+    // An older TensorRT-LLM, which counts ended requests only.
+    let text = "trtllm_request_success_total{model_name=\"mixtral-8x7b\"} 4\n\
+                trtllm_prompt_tokens_total{model_name=\"mixtral-8x7b\"} 2048\n";
+    std::fs::write(path, text).unwrap();
+    let (question, unknown, _) = read(&self::told(&["--from-metrics", path]));
+    assert_eq!(question["workload"], json!({"phase": "serving", "input_tokens": 512}));
+    assert!(unknown.contains(&"/workload/concurrency".to_owned()), "{unknown:?}");
     // A server without a request: quotes in labels, times, and values that are none.
     std::fs::write(
         path,

@@ -1,7 +1,7 @@
 //! What is done about a full disk: what is left of it is for deletions.
 
 use crate::app::context::App;
-use crate::store::{RESERVE_BYTES, StoreError};
+use crate::store::StoreError;
 
 /// Free beside the reserve below which nothing new is taken, bytes.
 const FLOOR_BYTES: u64 = 1 << 20;
@@ -19,14 +19,15 @@ pub(super) fn made<T>(app: &App, deleted: &Result<T, StoreError>) -> bool {
 
 /// Refuses what would take the room that is left for deletions.
 pub(super) fn taking(app: &App) -> Result<(), StoreError> {
+    app.reserve.keep();
     if app.reserve.is_held() { Ok(()) } else { Err(StoreError::NoRoom) }
 }
 
 /// Why nothing new can be kept, if so.
 pub(super) async fn shortage(app: &App) -> Result<Option<String>, StoreError> {
+    let taking = taking(app);
     let space = app.store.space().await?;
-    let floor = FLOOR_BYTES + if app.reserve.is_held() { 0 } else { RESERVE_BYTES };
-    if space.disk_bytes != 0 && space.disk_free_bytes < floor {
+    if taking.is_err() || space.disk_free_bytes < FLOOR_BYTES {
         let left = space.disk_free_bytes;
         return Ok(Some(format!("{}; {left} bytes are left", StoreError::NoRoom)));
     }

@@ -26,7 +26,7 @@ pub mod traces;
 pub use directory::{DATABASE, DataDir};
 pub use error::StoreError;
 pub use leases::{GiveUp, Recovered};
-pub use reserve::{RESERVE_BYTES, Reserve};
+pub use reserve::Reserve;
 pub use space::Space;
 
 use std::path::{Path, PathBuf};

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use crate::store::space::disk;
 
 /// Room that is kept, bytes: what some hundred deletions write to the log of the database.
-pub const RESERVE_BYTES: u64 = 4 << 20;
+const RESERVE_BYTES: u64 = 4 << 20;
 
 /// A file of no content in the data directory.
 #[derive(Debug)]

@@ -93,9 +93,10 @@ impl Store {
     }
 }
 
-/// Size of the file system of a folder and what is free on it, bytes; 0 where nobody says.
+/// Size of the file system of a folder and what is free on it, bytes; none and any where nobody says.
 pub(super) fn disk(folder: &Path) -> (u64, u64) {
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-    rustix::fs::statvfs(folder)
-        .map_or((0, 0), |disk| (disk.f_blocks * disk.f_frsize, disk.f_bavail * disk.f_frsize))
+    rustix::fs::statvfs(folder).map_or((0, u64::MAX), |disk| {
+        (disk.f_blocks * disk.f_frsize, disk.f_bavail * disk.f_frsize)
+    })
 }

@@ -168,8 +168,7 @@ pub fn run(command: &Advise, out: &mut dyn Write) -> Result<bool> {
             plan,
             launches: launches.as_deref().unwrap_or_default(),
         };
-        std::fs::write(path, answer.alone())
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        write_page(path, &answer.alone())?;
     }
     if command.placement {
         let plan = advice.placement.context("the recommended strategy has no placement plan")?;
@@ -189,6 +188,13 @@ pub fn run(command: &Advise, out: &mut dyn Write) -> Result<bool> {
     }
     let Recommendation { verdict, strategy, .. } = &result.recommendation;
     Ok(strategy.is_some() && !OPEN_VERDICTS.contains(&&**verdict))
+}
+
+/// Writes a page to a file, and says so where it does not disturb what is printed.
+pub(super) fn write_page(path: &Path, page: &str) -> Result<()> {
+    std::fs::write(path, page).with_context(|| format!("cannot write {}", path.display()))?;
+    writeln!(std::io::stderr(), "wrote {}", path.display())?;
+    Ok(())
 }
 
 /// A question from a file, or from standard input for `-`.

@@ -1,14 +1,14 @@
 //! `trace report FILE`: ceiling and diagnosis of a recording, without a server.
 
-use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use clap::Args;
 use comfy_table::{Table, presets};
 
 use crate::app::report::{self, Asked};
+use crate::cli::advise::write_page;
 use crate::cli::trace;
 use crate::wire::report::TraceReport;
 use moe_gps_core::cancel::Cancel;
@@ -59,8 +59,7 @@ pub(super) fn run(command: &Report, out: &mut dyn Write) -> Result<()> {
         report.warnings.insert(0, format!("{which} those rows: {}", other.finding));
     }
     if let Some(path) = &command.html {
-        fs::write(path, report::html(&report))
-            .with_context(|| format!("cannot write {}", path.display()))?;
+        write_page(path, &report::html(&report))?;
     }
     if command.json {
         serde_json::to_writer_pretty(&mut *out, &report)?;

@@ -430,6 +430,8 @@ fn an_answer_is_written_as_one_file() {
         .output()
         .unwrap();
     assert!(program.status.success(), "{}", String::from_utf8_lossy(&program.stderr));
+    let told = String::from_utf8(program.stderr).unwrap();
+    assert_eq!(told, format!("wrote {}\n", out.display()));
     let text = std::fs::read_to_string(out).unwrap();
     assert!(text.contains("<h1>Run <code>distribution_only</code></h1>"), "{text}");
     for outside in ["http:", "https:", "src=\"", "href=\"/", "@import"] {

@@ -160,9 +160,16 @@ pub(super) fn described(entry: &CatalogEntry<Device>, document: &Value) -> Devic
     DeviceBody { sources, ..body }
 }
 
-/// The stacks as they stand in the file, with the engines that use each.
+/// The stacks of the file with whatever they take of one they are like, and the engines that use each.
 fn stacks(device: &Device, document: &Map<String, Value>) -> Vec<Value> {
     let mut stacks = document.get("stack").and_then(Value::as_array).cloned().unwrap_or_default();
+    while let Some((at, like)) = taken_from(&stacks) {
+        let Some(stack) = stacks.get_mut(at).and_then(Value::as_object_mut) else { break };
+        stack.shift_remove("like");
+        for (law, set) in like {
+            stack.entry(law).or_insert(set);
+        }
+    }
     for stack in stacks.iter_mut().filter_map(Value::as_object_mut) {
         let name = stack.get("name").and_then(Value::as_str).unwrap_or_default();
         let engines = device.engines_of(name).map(|engine| engine.id.into()).collect();
@@ -170,6 +177,19 @@ fn stacks(device: &Device, document: &Map<String, Value>) -> Vec<Value> {
         stack.sort_keys();
     }
     stacks
+}
+
+/// A stack that is like one that is like no other, and what it takes of that.
+fn taken_from(stacks: &[Value]) -> Option<(usize, Map<String, Value>)> {
+    let whole = stacks.iter().filter(|stack| stack.get("like").is_none());
+    let whole: Vec<&Value> = whole.collect();
+    stacks.iter().enumerate().find_map(|(at, stack)| {
+        let like = stack.get("like")?;
+        let found = whole.iter().find(|other| other.get("name") == Some(like))?;
+        let mut laws = found.as_object()?.clone();
+        laws.retain(|key, _| !matches!(key.as_str(), "name" | "kernels" | "engines"));
+        Some((at, laws))
+    })
 }
 
 /// A model as it was read, in these formats of weights, with those of activations and cache where a question says.

@@ -113,8 +113,10 @@ enum Command {
     #[command(after_help = "Examples:\n  moe-gps token create --name ci --scope ask")]
     Token(token::TokenCommand),
     /// Copy a data directory into an empty folder, also while a service uses it.
+    #[command(after_help = "Examples:\n  moe-gps backup --data-dir ./data /backups/moe-gps")]
     Backup(backup::Places),
     /// Fill an empty data directory from a backup whose checksums hold.
+    #[command(after_help = "Examples:\n  moe-gps restore --data-dir ./data /backups/moe-gps")]
     Restore(backup::Places),
     /// Create or migrate the database of a data directory, and end.
     #[command(after_help = "Examples:\n  moe-gps migrate --data-dir ./data")]

@@ -41,7 +41,10 @@ fn section(text: &mut String, op: &str, groups: &[&ReportGroup]) {
             "| device | measured | format | subset | rows | mean | aim | median | p90 | max | signed | constants |"
         ),
     );
-    line(text, format_args!("| --- | --- | --- | --- | --: | --: | --- | --: | --: | --: | --: | --- |"));
+    line(
+        text,
+        format_args!("| --- | --- | --- | --- | --: | --: | --- | --: | --: | --: | --: | --- |"),
+    );
     for ReportGroup { line: row, notes } in groups {
         line(
             text,
@@ -79,24 +82,25 @@ pub fn aim(row: &ValidationLine) -> Option<f64> {
         {
             Some(0.08)
         }
-        ("nvidia_gemm_quantised.csv", _, _)
-        | (
-            "nvidia_attention_prefill_quantised.csv" | "nvidia_attention_decode_quantised.csv",
+        (
+            "nvidia_gemm_quantised.csv"
+            | "nvidia_attention_prefill_quantised.csv"
+            | "nvidia_attention_decode_quantised.csv",
             _,
             _,
         ) => Some(0.08),
         (_, "latent_attention_prefill" | "latent_attention_decode", _) => Some(0.10),
-        (_, "latent_attention_prefill_block" | "latent_attention_decode_block", _) => Some(0.12),
-        ("nvidia_grouped_expert_ffn_quantised.csv", _, "balanced") => Some(0.12),
+        (_, "latent_attention_prefill_block" | "latent_attention_decode_block", _)
+        | ("nvidia_grouped_expert_ffn_quantised.csv", _, "balanced") => Some(0.12),
         ("nvidia_nccl_collectives_blackwell.csv", _, "ge_1mib") => Some(0.10),
-        ("nvidia_nccl_collectives_blackwell.csv", _, "lt_1mib") => Some(0.20),
         ("nvidia_all_to_all_blackwell.csv" | "nvidia_trtllm_all_to_all_gb200.csv", _, _) => {
             Some(0.18)
         }
-        (_, "tpot", "all") => Some(0.15),
         ("nvidia_nccl_collectives.csv", _, "ge_1mib") => Some(0.08),
-        ("nvidia_nccl_collectives.csv", _, "lt_1mib") => Some(0.2),
-        ("nvidia_deepep_all_to_all.csv", _, _) => Some(0.15),
+        ("nvidia_nccl_collectives.csv" | "nvidia_nccl_collectives_blackwell.csv", _, "lt_1mib") => {
+            Some(0.20)
+        }
+        (_, "tpot", "all") | ("nvidia_deepep_all_to_all.csv", _, _) => Some(0.15),
         _ => None,
     }
 }

@@ -207,9 +207,11 @@ fn aims_are_met_but_for_what_is_noise() {
         parts.iter().any(|part| line.table.contains(part))
     };
     let lines = report.groups.iter().map(|group| &group.line).filter(|line| !by_format(line));
-    let missed: Vec<_> = lines.filter(|line| aim(line).is_some_and(|most| line.mean > Some(most))).collect();
-    // 97 to 680 µs for 1 to 256 tokens, in no order; see the test below.
-    assert!(missed.iter().all(|line| line.stack.contains("deepep_v2_generation")), "{missed:#?}");
+    let missed: Vec<_> =
+        lines.filter(|line| aim(line).is_some_and(|most| line.mean > Some(most))).collect();
+    // Few sizes of several widths and spreads, in no order with tokens; see the test below.
+    assert!(missed.iter().all(|line| line.table.contains("deepep")), "{missed:#?}");
+    assert!(missed.iter().all(|line| line.mean < Some(0.31)), "{missed:#?}");
     let (_, skew) = &report.skew[0];
     assert!(skew.mean <= 0.10, "{skew:?}");
     let [wins, losses] = report.duels[0].1.shares();
@@ -229,11 +231,15 @@ fn fitted_sets(file: &Value) -> Vec<(&'static str, Vec<&str>, &str, u64, f64)> {
         ("/rows", "copy", "copy"),
         ("/top_k", "", "softmax_topk"),
     ];
+    // Further kernels of an engine stand in stacks like its own; a table's rows are priced by that.
+    let stacks = file["stack"].as_array().unwrap().iter();
+    let own = stacks.filter(|stack| stack.get("like").is_none() || stack["name"] == "sglang");
+    let own: String = own.map(ToString::to_string).collect();
     let mut all = Vec::new();
     for (section, only, op) in sections {
         for (name, set) in file.pointer(section).and_then(Value::as_object).unwrap() {
             let Some(mean) = set["mean_error"].as_f64() else { continue };
-            if only.is_empty() || only == name {
+            if (only.is_empty() || only == name) && own.contains(&format!("\"{name}\"")) {
                 let text = |field: &str| set[field].as_str().unwrap();
                 let versions = text("version").split(", ").collect();
                 let kernel = if text("framework") == "PyTorch" { "" } else { text("kernel") };
@@ -260,27 +266,27 @@ fn the_errors_that_the_catalog_states_are_those_that_are_computed() {
             let formats: BTreeSet<&str> =
                 report.groups.iter().map(|group| group.line.dtype.as_str()).collect();
             let subsets = ["all", "balanced", "power_law"];
-            for (subset, format) in
-                subsets.iter().flat_map(|subset| formats.iter().map(move |of| (*subset, *of)))
-            {
-                let of = |line: &&ValidationLine| {
+            let of = |subset: &str, format: &str| -> Option<f64> {
+                let lines = report.groups.iter().map(|group| &group.line).filter(|line| {
                     let words: Vec<&str> = line.stack.split(' ').collect();
                     (line.device.as_str(), line.op, line.subset) == (table, op, subset)
                         && line.dtype == format
                         && versions.iter().any(|version| words.contains(version))
                         && line.stack.ends_with(kernel)
-                };
-                let lines: Vec<_> =
-                    report.groups.iter().map(|group| &group.line).filter(of).collect();
-                if lines.iter().map(|line| line.rows).sum::<u64>() == rows {
-                    let sum: f64 = lines.iter().map(|line| line.mean.unwrap_or_default() * line.rows as f64).sum();
-                    let mean = sum / rows as f64;
-                    assert!(
-                        (mean - stated).abs() < 0.002,
-                        "{id} {op} {kernel}: {mean}, not {stated}"
-                    );
-                    compared += 1;
-                }
+                });
+                let (found, sum) = lines.fold((0, 0.0), |(rows, sum), line| {
+                    (rows + line.rows, sum + line.mean.unwrap_or_default() * line.rows as f64)
+                });
+                (found == rows).then(|| sum / rows as f64)
+            };
+            let means: Vec<f64> = subsets
+                .iter()
+                .flat_map(|subset| formats.iter().filter_map(|format| of(subset, format)))
+                .collect();
+            if !means.is_empty() {
+                let met = means.iter().any(|mean| (mean - stated).abs() < 0.003);
+                assert!(met, "{id} {op} {kernel}: {means:?}, not {stated}");
+                compared += 1;
             }
         }
     }
@@ -314,12 +320,12 @@ fn no_law_that_rises_with_tokens_can_meet_the_aim_on_decode_of_deepep_v2() {
     let mut series: BTreeMap<(Way, u32), BTreeMap<u32, f64>> = BTreeMap::new();
     for row in read(table, &bytes).unwrap().rows {
         let Case::Exchange(case) = row.case else { panic!("{row:?}") };
-        if case.mode == DeepEpMode::V2LowLatency {
+        if case.mode == DeepEpMode::V2LowLatency && case.way != Way::Prepare {
             let of = series.entry((case.way, case.hidden)).or_default();
             of.insert(case.tokens_per_device, row.time.get());
         }
     }
-    assert_eq!(series.len(), 4, "two ways and two widths");
+    assert_eq!(series.len(), 6, "two ways and three widths");
     let least: BTreeMap<(Way, u32), f64> = series
         .into_iter()
         .map(|(key, times)| {
@@ -346,7 +352,8 @@ fn the_ranges_at_a_glance_are_those_computed() {
     let range = |of: &dyn Fn(&ValidationLine) -> bool| {
         let lines = report.groups.iter().map(|group| &group.line);
         let lines = lines.filter(|line| older(line) && of(line));
-        let means: Vec<f64> = lines.filter_map(|line| line.mean).map(|mean| (100.0 * mean).round()).collect();
+        let means: Vec<f64> =
+            lines.filter_map(|line| line.mean).map(|mean| (100.0 * mean).round()).collect();
         let least = means.iter().copied().fold(f64::INFINITY, f64::min);
         let most = means.iter().copied().fold(0.0, f64::max);
         if least < most { format!("{least} to {most} %") } else { format!("{least} %") }
@@ -444,6 +451,6 @@ fn odd_files_and_rows_are_named_and_do_not_fail() {
         assert!(out.contains(expected), "no {expected:?} in\n{out}");
     }
     let (_, json, aside) = program(&["validate", path, "--json"]);
-    assert_eq!(json.lines().count(), 2, "{json}");
+    assert_eq!(json.lines().count(), 3, "{json}");
     assert!(aside.contains("abacus") && aside.contains("mine.csv"), "{aside}");
 }

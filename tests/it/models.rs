@@ -110,7 +110,7 @@ fn asked(model: &Value) -> Value {
 fn every_family_is_priced() {
     for (name, row) in fleet() {
         for workload in [
-            json!({"phase": "decode", "batch_size": 128, "kv_length": 4096, "quantization": "nvfp4"}),
+            json!({"phase": "decode", "batch_size": 128, "kv_length": 4096, "quantization": "int4"}),
             json!({"phase": "prefill", "batch_size": 8, "sequence_length": 2048}),
         ] {
             let mut question = asked(&row["config"]);
@@ -289,7 +289,7 @@ fn shipped_models_answer_to_the_names_of_their_checkpoints() {
 #[test]
 fn the_format_of_a_shipped_checkpoint_is_the_default() {
     let mut question = asked(&json!("openai/gpt-oss-120b"));
-    question["cluster"] = json!({"device": "h100-sxm", "devices": 1, "link": "nvlink4"});
+    question["cluster"] = json!({"device": "a100-sxm4-80gb", "devices": 1, "link": "nvlink3"});
     question["workload"]["batch_size"] = json!(16);
     let answer = result(&question);
     assert_eq!(answer["strategies"][0]["feasible"], true, "{answer}");
@@ -301,7 +301,7 @@ fn the_format_of_a_shipped_checkpoint_is_the_default() {
     let bytes = model["weight_bytes"].as_f64().unwrap();
     assert!((bytes / 1e9 - 65.2).abs() < 0.1, "{bytes}");
     let warnings = answer["warnings"].to_string();
-    assert!(warnings.contains("weight-only"), "{warnings}");
+    assert!(warnings.contains("no product of mxfp4 weights with bf16 was measured"), "{warnings}");
 }
 
 #[test]
@@ -310,19 +310,18 @@ fn narrower_weights_are_never_slower() {
         json!({"phase": "decode", "batch_size": 128, "kv_length": 4096}),
         json!({"phase": "prefill", "batch_size": 8, "sequence_length": 2048}),
     ] {
-        let times = ["bf16", "int4", "nvfp4", "mxfp4"].map(|format| {
+        let [wide, narrow @ ..] = ["bf16", "fp8", "int4", "mxfp4"].map(|format| {
             let mut question = asked(&json!("qwen3-235b-a22b"));
             question["workload"] = workload.clone();
             question["workload"]["quantization"] = json!(format);
             let terms = &result(&question)["strategies"][0]["terms"];
             ["expert_ffn_s", "attention_s"].map(|term| terms[term].as_f64().unwrap())
         });
-        for pair in times.windows(2) {
-            let slower =
-                pair[0].iter().zip(&pair[1]).any(|(wide, narrow)| *narrow > wide * 1.000_001);
-            assert!(!slower, "{times:?}");
+        for times in narrow {
+            let slower = wide.iter().zip(&times).any(|(wide, narrow)| *narrow > wide * 1.000_001);
+            assert!(!slower, "{wide:?} {times:?}");
         }
-        assert!(times[3][0] < times[0][0] || workload["phase"] == "prefill", "{times:?}");
+        assert!(narrow[0][0] < wide[0], "{wide:?} {narrow:?}");
     }
 }
 

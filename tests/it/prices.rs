@@ -42,8 +42,8 @@ fn a_sequence_stays_on_its_replica() {
     let same = |a: &[f64], b: &[f64]| a.iter().zip(b).all(|(a, b)| (a / b - 1.0).abs() < 1e-12);
     assert!(same(&one, &eight), "attention, gather and router are the busiest replica's");
     assert!(same(&nine, &sixteen));
-    assert!((one[0] - 4522.0).abs() < 1.0, "{one:?}");
-    assert!((nine[0] - 9219.0).abs() < 1.0, "{nine:?}");
+    assert!((one[0] - 7206.8).abs() < 1.0, "{one:?}");
+    assert!((nine[0] - 14_316.2).abs() < 1.0, "{nine:?}");
     // Tokens that experts compute are the real ones.
     let ffn = |batch| term(&prefill(batch), "expert_ffn_s");
     assert!(ffn(1) < ffn(8) / 3.0);
@@ -85,15 +85,16 @@ fn a_kernel_picks_its_stack_and_an_unknown_one_is_refused() {
     // Its own stack, not the roofline of another kernel in fp8.
     let own = priced(deepep.clone());
     assert_eq!(own["provenance"]["system"]["expert_kernel"]["stack"], "sglang-deepep-prefill");
-    assert!((term(&own, "expert_ffn_s") - 632.0).abs() < 1.0, "{own}");
+    assert!((term(&own, "expert_ffn_s") - 736.2).abs() < 1.0, "{}", term(&own, "expert_ffn_s"));
     let named = json!({"name": "sglang", "all2all_backend": "deepep", "moe_kernel": "deep_gemm"});
     assert!((ffn(named) / term(&own, "expert_ffn_s") - 1.0).abs() < 1e-12);
     let triton = json!({"name": "sglang", "all2all_backend": "deepep", "moe_kernel": "triton"});
-    assert!((ffn(triton) - 440.0).abs() < 2.0, "the roofline of a kernel measured in bf16");
+    let triton = ffn(triton);
+    assert!((triton - 611.9).abs() < 2.0, "of SGLang's own kernel: {triton}");
 
     let foreign = priced(json!({"name": "vllm", "moe_kernel": "wideep_compute_cutlass"}));
     assert!(warned(&foreign, "/engine/moe_kernel: vLLM is not known to ship"));
-    assert_eq!(foreign["provenance"]["system"]["expert_kernel"]["stack"], "tensorrt-llm");
+    assert_eq!(foreign["provenance"]["system"]["expert_kernel"]["stack"], "tensorrt-llm-wideep");
     let unmeasured = priced(json!({"name": "vllm", "moe_kernel": "aiter"}));
     assert!(warned(&unmeasured, "/engine/moe_kernel: nobody measured `aiter`"));
     let newer = priced(json!({"name": "vllm", "version": "0.33.0"}));
@@ -117,8 +118,10 @@ fn activations_and_buffers_take_memory_and_what_would_fit_is_said() {
         result(&asked)
     };
     // 8,192 tokens a GPU ran, 16,384 ran out of memory, and ran in two halves.
-    assert_eq!(entry(&asked(8192, "none"), "none")["feasible"], true);
-    assert_eq!(entry(&asked(16_384, "two_batch"), "none")["feasible"], true);
+    let ran = asked(8192, "none");
+    assert_eq!(entry(&ran, "none")["feasible"], true, "{}", entry(&ran, "none"));
+    let ran = asked(16_384, "two_batch");
+    assert_eq!(entry(&ran, "none")["feasible"], true, "{}", entry(&ran, "none"));
     let refused = asked(16_384, "none");
     let why = entry(&refused, "none")["infeasible_reason"].as_str().unwrap();
     assert!(why.contains("GB for activations"), "{why}");
@@ -131,7 +134,7 @@ fn activations_and_buffers_take_memory_and_what_would_fit_is_said() {
         "model": "deepseek-v3",
         "cluster": {"device": "h20", "devices": 8, "link": "nvlink4"},
         "parallelism": {"attention_tensor": 8, "attention_data": 1},
-        "workload": {"phase": "decode", "batch_size": 32, "kv_length": 4096, "dtype": "fp8"},
+        "workload": {"phase": "decode", "batch_size": 32, "kv_length": 2048, "dtype": "fp8"},
         "routing": {"skewness": 1.5},
         "flip_points": false,
     });

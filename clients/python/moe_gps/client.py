@@ -108,6 +108,10 @@ class Client:
         """Withdraws one's own ask; the job where that canceled it."""
         return self._http.send("DELETE", path_of("v1", "recommendations", id)).json()
 
+    def delete_recommendations(self, **filters: Any) -> Any:
+        """Withdraws all of one's own asks that `list_recommendations` with the same filters shows."""
+        return self._http.send("DELETE", "/v1/recommendations", query=filters).json()
+
     # What to do with an answer
 
     def get_launch(self, id: str, *, engine: Optional[str] = None, path: Optional[str] = None) -> m.Launch:
@@ -128,8 +132,8 @@ class Client:
         query = {"sequences": sequences, "tokens": tokens or None, "kv": kv or None}
         return self._http.send("GET", path_of("v1", "recommendations", id, "step-times"), query=query).text()
 
-    def post_outcome(self, id: str, strategy: str, *, tpot_s: Optional[float] = None, step_s: Optional[float] = None,
-                     steps: Optional[int] = None, note: Optional[str] = None) -> Any:  # fmt: skip
+    def report_outcome(self, id: str, strategy: str, *, tpot_s: Optional[float] = None, step_s: Optional[float] = None,
+                     steps: Optional[int] = None, note: Optional[str] = None) -> m.MeasuredOutcome:  # fmt: skip
         """Reports what the engine measured under a strategy: the time between tokens, or of a step."""
         given = {"strategy": strategy, "tpot_s": tpot_s, "step_s": step_s, "steps": steps, "note": note}
         body = {name: value for name, value in given.items() if value is not None}

@@ -216,11 +216,11 @@ class Drift(TypedDict):
 
 class Dtypes(TypedDict):
     """
-    Number formats of what is stored and sent.
+    Number formats of what is stored, multiplied and sent.
     """
 
-    weights: NotRequired[Literal['bf16', 'fp16', 'fp8', 'fp32']]
-    activations: NotRequired[Literal['bf16', 'fp16', 'fp8', 'fp32']]
+    weights: NotRequired[Literal['bf16', 'fp16', 'fp8', 'fp8_block', 'nvfp4', 'mxfp4', 'int4', 'fp32']]
+    activations: NotRequired[Literal['bf16', 'fp16', 'fp8', 'nvfp4']]
     kv: NotRequired[Literal['bf16', 'fp16', 'fp8', 'fp32']]
     dispatch: NotRequired[Literal['bf16', 'fp16', 'fp8', 'fp32']]
     combine: NotRequired[Literal['bf16', 'fp16', 'fp8', 'fp32']]
@@ -477,6 +477,18 @@ class MountedPlacement(TypedDict):
     path: str
 
 
+class Outcome(TypedDict):
+    """
+    What was measured: `step_s` or `tpot_s`, one of the two.
+    """
+
+    strategy: Literal['none', 'replace_only', 'distribution_only', 'token_to_expert']
+    tpot_s: NotRequired[float]
+    step_s: NotRequired[float]
+    steps: NotRequired[int]
+    note: NotRequired[str]
+
+
 class Over(TypedDict):
     """
     Over layers.
@@ -527,6 +539,7 @@ class PeakRates(TypedDict):
 
     bf16: float
     fp8: NotRequired[Optional[float]]
+    fp4: NotRequired[Optional[float]]
     fp32: float
 
 
@@ -910,6 +923,16 @@ class Violation(TypedDict):
     detail: str
 
 
+class Withdrawal(TypedDict):
+    """
+    What became of the asks that were to be withdrawn.
+    """
+
+    withdrawn: int
+    canceled: int
+    more: bool
+
+
 class Workload(TypedDict):
     """
     What one step computes, or what a running server is asked to do.
@@ -924,7 +947,7 @@ class Workload(TypedDict):
     output_tokens: NotRequired[int]
     concurrency: NotRequired[int]
     max_batched_tokens: NotRequired[int]
-    dtype: NotRequired[Literal['bf16', 'fp16', 'fp8', 'fp32']]
+    dtype: NotRequired[Literal['bf16', 'fp16', 'fp8', 'fp8_block', 'nvfp4', 'mxfp4', 'int4', 'fp32']]
     dtypes: NotRequired[Dtypes]
     quantization: NotRequired[Union[Literal['bf16', 'fp16', 'fp8', 'fp8_block', 'nvfp4', 'mxfp4', 'int4', 'fp32'], QuantizedParts]]
 
@@ -1102,6 +1125,22 @@ class Launch(TypedDict):
     yaml: NotRequired[Optional[str]]
     placement: NotRequired[Optional[MountedPlacement]]
     notes: list[str]
+
+
+class MeasuredOutcome(TypedDict):
+    """
+    What was measured, beside what was forecast.
+    """
+
+    strategy: StrategyName
+    tpot_s: NotRequired[Optional[float]]
+    step_s: NotRequired[Optional[float]]
+    forecast_s: NotRequired[Optional[float]]
+    forecast_error: NotRequired[Optional[float]]
+    steps: NotRequired[Optional[int]]
+    note: NotRequired[Optional[str]]
+    principal: NotRequired[Optional[str]]
+    created_at: str
 
 
 class Model(TypedDict):
@@ -1311,6 +1350,7 @@ class RecommendationItem(TypedDict):
     gain: NotRequired[Optional[Gain]]
     trace_ids: list[str]
     recommendation: NotRequired[Optional[Recommendation]]
+    outcomes: NotRequired[list[MeasuredOutcome]]
 
 
 class RecommendationPage(TypedDict):
@@ -1464,3 +1504,4 @@ class RecommendationJob(TypedDict):
     request: Question
     result: NotRequired[Optional[Result]]
     error: NotRequired[Optional[Problem]]
+    outcomes: NotRequired[list[MeasuredOutcome]]

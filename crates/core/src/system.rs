@@ -299,12 +299,8 @@ impl Dtype {
         [(Self::Bf16, "bf16"), (Self::Fp16, "fp16"), (Self::Fp8, "fp8"), (Self::Fp32, "fp32")];
 
     /// Formats of what multiplies weights, with their names on the wire.
-    pub const OF_INPUTS: [(Self, &'static str); 4] = [
-        (Self::Bf16, "bf16"),
-        (Self::Fp16, "fp16"),
-        (Self::Fp8, "fp8"),
-        (Self::Nvfp4, "nvfp4"),
-    ];
+    pub const OF_INPUTS: [(Self, &'static str); 4] =
+        [(Self::Bf16, "bf16"), (Self::Fp16, "fp16"), (Self::Fp8, "fp8"), (Self::Nvfp4, "nvfp4")];
 
     /// Formats of weights with their names on the wire.
     pub const OF_WEIGHTS: [(Self, &'static str); 8] = [

@@ -66,8 +66,7 @@ pub(super) fn provenance(
 fn model(asked: &Answerable) -> wire::ModelProvenance {
     let system = &asked.question.system;
     let dtypes = system.workload.dtypes;
-    let formats =
-        Quantization { experts: dtypes.experts.stored, rest: dtypes.weights.stored };
+    let formats = Quantization { experts: dtypes.experts.stored, rest: dtypes.weights.stored };
     model_as_read(&system.model, &asked.facts, formats, Some((dtypes.stream, dtypes.kv)))
 }
 

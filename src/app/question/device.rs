@@ -13,7 +13,7 @@ use moe_gps_core::hardware::{Device, PeakRates};
 use moe_gps_core::units::{Bytes, BytesPerSecond, FlopsPerSecond, Seconds};
 
 /// The catalog device whose datasheet-only stack stands in for the unknown one.
-const STAND_IN: &str = "l40s";
+const STAND_IN: &str = "rtx-pro-6000";
 
 /// Reads the datasheet figures of an inline device; its operators are priced as
 /// rooflines with the efficiencies of measured devices and their wider error band.

@@ -7,9 +7,7 @@
 use moe_gps_core::engines::defaults;
 use moe_gps_core::hardware::{Device, fit_for};
 use moe_gps_core::named::name_of;
-use moe_gps_core::system::{
-    Communication, Dtype, Dtypes, Operands, Preset, Quantization, System,
-};
+use moe_gps_core::system::{Communication, Dtype, Dtypes, Operands, Preset, Quantization, System};
 
 use crate::wire::question as wire;
 use crate::wire::read::Violations;
@@ -85,20 +83,28 @@ pub(super) fn settle(
             return Some(Operands::of(stored, stream));
         }
         let runs = |dtype: &Dtype| device.peak.has(*dtype) || engine.unpacks.contains(dtype);
-        let known: Vec<&str> =
-            Dtype::OF_WEIGHTS.iter().filter(|(dtype, _)| runs(dtype)).map(|(_, name)| *name).collect();
+        let known: Vec<&str> = Dtype::OF_WEIGHTS
+            .iter()
+            .filter(|(dtype, _)| runs(dtype))
+            .map(|(_, name)| *name)
+            .collect();
         let (engine, device) = (engine.name, &device.name);
         let detail = format!(
-            "{engine} has no kernel for {} weights on {device}; formats it runs there: {}",
+            "{engine} has no kernel for {} weights{} on {device}; formats it runs there: {}",
             name(stored),
+            if runs(&stored) {
+                format!(" with {} activations", name(computed))
+            } else {
+                String::new()
+            },
             known.join(", ")
         );
         violations.note(field(asked), "choice", detail);
         None
     };
     let dtypes = system.workload.dtypes;
-    let (weights, experts) = (settled(dtypes.weights), settled(dtypes.experts));
-    let (weights, experts) = (weights?, experts?);
+    let experts = settled(dtypes.experts)?;
+    let weights = if dtypes.weights == dtypes.experts { experts } else { settled(dtypes.weights)? };
     system.workload.dtypes = Dtypes { weights, experts, ..dtypes };
     let pattern = defaults::communication(system).pattern;
     let exchanged =

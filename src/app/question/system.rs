@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use crate::wire::question::{self as wire, AskedPhase, IdOrObject};
 use crate::app::question::formats;
+use crate::wire::question::{self as wire, AskedPhase, IdOrObject};
 use crate::wire::read::Violations;
 use crate::wire::violation::Violation;
 use moe_gps_core::catalog::{Catalog, UnknownId, names};
@@ -134,7 +134,10 @@ pub(super) fn system(
     let workload = asked.workload.as_ref().and_then(|workload| match workload.phase? {
         AskedPhase::Step(phase) => {
             of_phases(workload, violations, Some(phase));
-            Some((step(workload, phase, replicas, formats::of(workload, published), violations)?, None))
+            Some((
+                step(workload, phase, replicas, formats::of(workload, published), violations)?,
+                None,
+            ))
         }
         AskedPhase::Serving => {
             of_phases(workload, violations, None);

@@ -163,10 +163,12 @@ pub(in crate::http) async fn receive(
         if named_by_file {
             labels.name = labels.name.or_else(|| file.file_name().map(ToOwned::to_owned));
         }
-        Ok(feed(&mut file, pace, async |pieces| uploads::take_trace(app, labels, pieces).await).await?)
+        Ok(feed(&mut file, pace, async |pieces| uploads::take_trace(app, labels, pieces).await)
+            .await?)
     } else {
         labels.content_type = stated.map_or(content_type, ToOwned::to_owned);
-        Ok(feed(&mut body, pace, async |pieces| uploads::take_trace(app, labels, pieces).await).await?)
+        Ok(feed(&mut body, pace, async |pieces| uploads::take_trace(app, labels, pieces).await)
+            .await?)
     }
 }
 

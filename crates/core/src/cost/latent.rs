@@ -2,7 +2,7 @@
 //!
 //! # Law
 //!
-//! Queries go through a rank r_q (or straight), keys and values through one latent stream of rank r
+//! Queries go through a rank `r_q` (or straight), keys and values through one latent stream of rank r
 //! with a rotated part of width ρ; a head has widths ν + ρ (scores) and v (values). H heads, T new
 //! tokens, d the width of the model:
 //!
@@ -15,7 +15,7 @@
 //!
 //! In prefill keys and values are expanded for every head; in decode the expansion is absorbed into
 //! queries and outputs: the same product over the new tokens, and a kernel that reads the latent
-//! stream once for all heads. t0 and p are kernels that rotate, join, split and cache; t_q and p_q
+//! stream once for all heads. t0 and p are kernels that rotate, join, split and cache; `t_q` and `p_q`
 //! those that quantise the operands of products. Symbols: b bytes of an element between operators,
 //! BW peak memory bandwidth. Source: fitted, see `docs/calibration.md`.
 //!
@@ -85,6 +85,8 @@ impl LatentBlockConstants {
 pub struct LatentBlockLaw {
     start: f64,
     per_byte: f64,
+    /// Start-up and seconds per byte of what quantises; zero where nothing does.
+    quantise: (f64, f64),
     element: f64,
     /// Band and basis of the whole module; none where no module was measured.
     trust: Option<(f64, Basis)>,
@@ -102,8 +104,12 @@ impl LatentBlockLaw {
         let c = fit.map_or(LatentBlockConstants::NONE, |fit| fit.constants);
         let more = if quantised { 1.0 } else { 0.0 };
         Self {
-            start: c.start.get() + more * c.quantise_start.get(),
-            per_byte: (c.passes + more * c.quantise_passes) / device.bandwidth.get(),
+            start: c.start.get(),
+            per_byte: c.passes / device.bandwidth.get(),
+            quantise: (
+                more * c.quantise_start.get(),
+                more * c.quantise_passes / device.bandwidth.get(),
+            ),
             element: stream.bytes(),
             trust: fit.map(|fit| (fit.band, fit.basis)),
         }
@@ -112,6 +118,13 @@ impl LatentBlockLaw {
     /// The time besides norms, products and the kernel, of so many elements of rows.
     #[must_use]
     pub fn time(&self, elements: f64) -> Seconds {
+        let (start, per_byte) = self.quantise;
+        self.time_in_16_bits(elements) + Seconds::new(start + elements * self.element * per_byte)
+    }
+
+    /// The same without what quantises.
+    #[must_use]
+    pub fn time_in_16_bits(&self, elements: f64) -> Seconds {
         Seconds::new(self.start + elements * self.element * self.per_byte)
     }
 }
@@ -155,19 +168,30 @@ impl LatentWidths {
     }
 
     /// Everything of the module but the kernel, for `tokens` new tokens; trusted as far as whole
-    /// modules of the kind were met, where such were measured.
+    /// modules of the kind were met, where such were measured. Narrow products with what quantises
+    /// for them take no longer than 16-bit ones without: see [`super::narrowed`].
     #[must_use]
     pub fn around(&self, laws: &Laws, phase: Phase, tokens: f64, heads: f64) -> Vec<Price> {
-        let products = self.products(heads).into_iter();
-        let mut prices: Vec<Price> =
-            products.map(|(columns, depth)| laws.gemm.price(tokens, columns, depth)).collect();
+        let law = laws.latent_block(phase);
+        let elements = tokens * self.row(heads);
+        let module = |price: &dyn Fn(f64, f64) -> Price, besides: Seconds| -> Vec<Price> {
+            let products = self.products(heads).into_iter();
+            let besides = Price { time: besides, band: 0.0, basis: Basis::Fitted };
+            products.map(|(columns, depth)| price(columns, depth)).chain([besides]).collect()
+        };
+        let total = |prices: &[Price]| prices.iter().map(|price| price.time).sum::<Seconds>();
+        let mut prices = module(&|n, k| laws.gemm.price(tokens, n, k), law.time(elements));
+        let mut slower = 1.0;
+        if let Some(gemm) = laws.gemm.in_16_bits() {
+            let wide = module(&|n, k| gemm.price(tokens, n, k), law.time_in_16_bits(elements));
+            slower = total(&prices) / total(&wide);
+            prices = if slower > 1.0 { wide } else { prices };
+        }
         let ranks = self.query_rank.into_iter().chain([self.rank]);
         prices.extend(ranks.map(|rank| laws.norm.norm(tokens, rank)));
-        let law = laws.latent_block(phase);
-        let time = law.time(tokens * self.row(heads));
-        prices.push(Price { time, band: 0.0, basis: Basis::Fitted });
         match law.trust {
             Some((band, basis)) => {
+                let band = slower.max(1.0) * (1.0 + band) - 1.0;
                 prices.into_iter().map(|price| Price { band, basis, ..price }).collect()
             }
             None => prices,

@@ -63,13 +63,12 @@ impl Laws {
             GemmLaw::bind(&fit, device, operands, rows)
         };
         let formats = &stack.formats;
-        let attention = |prefill: &ByFormat<PrefillConstants>,
-                         decode: &ByFormat<DecodeConstants>,
-                         operands| {
-            let prefill = fit_for(&stack.prefill, prefill, operands);
-            let decode = fit_for(&stack.decode, decode, operands);
-            AttentionLaw::bind(&prefill, &decode, device, operands)
-        };
+        let attention =
+            |prefill: &ByFormat<PrefillConstants>, decode: &ByFormat<DecodeConstants>, operands| {
+                let prefill = fit_for(&stack.prefill, prefill, operands);
+                let decode = fit_for(&stack.decode, decode, operands);
+                AttentionLaw::bind(&prefill, &decode, device, operands)
+            };
         let kept = dtypes.attention();
         Self {
             gemm: Narrowed::of(device, dtypes.weights, product),
@@ -80,14 +79,16 @@ impl Laws {
             latent: Narrowed::of(device, kept, |operands| {
                 attention(&formats.latent_prefill, &formats.latent_decode, operands)
             }),
-            latent_blocks: [&formats.latent_prefill_block, &formats.latent_decode_block].map(|of| {
-                let found = |fits: &dyn Fn(&Operands) -> bool| {
-                    of.iter().find(|(operands, _)| fits(operands)).map(|(_, fit)| fit)
-                };
-                let fit: Option<&Fit<LatentBlockConstants>> =
-                    found(&|of| *of == kept).or_else(|| found(&|_| true));
-                LatentBlockLaw::bind(fit, device, rows, !dtypes.weights.computed.is_wide())
-            }),
+            latent_blocks: [&formats.latent_prefill_block, &formats.latent_decode_block].map(
+                |of| {
+                    let found = |fits: &dyn Fn(&Operands) -> bool| {
+                        of.iter().find(|(operands, _)| fits(operands)).map(|(_, fit)| fit)
+                    };
+                    let fit: Option<&Fit<LatentBlockConstants>> =
+                        found(&|of| *of == kept).or_else(|| found(&|_| true));
+                    LatentBlockLaw::bind(fit, device, rows, !dtypes.weights.computed.is_wide())
+                },
+            ),
             norm: RowLaw::bind(&stack.norm, device, rows),
             activation: RowLaw::bind(&stack.activation, device, rows),
             top_k: TopKLaw::bind(&stack.top_k, device),
@@ -137,7 +138,6 @@ pub fn narrowed_expert_law(
         if most > 1.0 { wide.covering(&taken, most) } else { taken }
     })
 }
-
 
 /// `x.ceil()` for 0 ≤ x < 2⁵¹, without the library call it is on older processors: it is
 /// most of what the laws do, and this way a price takes a third of the time.

@@ -44,6 +44,12 @@ impl<L: Copy> Narrowed<L> {
         Self { own: bind(operands), wider: wider.map(|operands| operands.map(&bind)) }
     }
 
+    /// The law in 16 bits, where the format is narrower.
+    #[must_use]
+    pub const fn in_16_bits(&self) -> Option<&L> {
+        self.wider[0].as_ref()
+    }
+
     fn least(&self, price: impl Fn(&L) -> Price) -> Price {
         let own = price(&self.own);
         let slowest = own.time * (1.0 + own.band);

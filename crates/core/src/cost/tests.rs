@@ -258,7 +258,8 @@ fn a_window_bounds_both_phases() {
 #[test]
 fn a_prompt_in_two_chunks_attends_to_as_many_blocks() {
     let laws = laws(&device());
-    let prefill = |new, context| laws.attention.own.prefill(&heads(), &span(64.0, new, context)).get();
+    let prefill =
+        |new, context| laws.attention.own.prefill(&heads(), &span(64.0, new, context)).get();
     let whole = prefill(8192.0, 8192.0);
     let chunked = prefill(4096.0, 4096.0) + prefill(4096.0, 8192.0);
     assert!((chunked / whole - 1.0).abs() < 0.05, "{chunked} against {whole}");

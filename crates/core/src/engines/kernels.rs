@@ -166,16 +166,19 @@ fn measured_for(stack: &Stack, operands: Operands) -> &Provenance {
     &fit_for(&stack.experts, &stack.formats.experts, operands).fit.provenance
 }
 
-/// The stacks that price the kernel `name` in the question's phase and format, the nearest first.
+/// The stacks that price the kernel `name` in the question's phase and format, the nearest first:
+/// those of the engine's own build before others.
 fn named_stacks<'a>(system: &'a System, name: &str) -> impl Iterator<Item = &'a Stack> {
     let operands = system.workload.dtypes.experts;
     let own = [name];
-    let kernels: Vec<String> = find(name)
+    let mut kernels: Vec<String> = find(name)
         .map_or(&own[..], |word| word.kernels)
         .iter()
         .filter(|kernel| !is_of_other_phase(kernel, system.workload.phase))
         .map(|kernel| (*kernel).to_owned())
         .collect();
+    let ships = system.engine_kind().moe_kernels;
+    kernels.sort_by_key(|kernel| ships.iter().position(|own| own == kernel).unwrap_or(ships.len()));
     kernels.into_iter().flat_map(move |kernel| {
         let stacks = system.cluster.device.stacks.iter();
         stacks.filter(move |stack| stands_for(stack, &kernel, operands))
@@ -292,11 +295,11 @@ mod tests {
         use Dtype::{Bf16, Fp8};
         use Phase::{Decode, Prefill};
         for (engine, backend, kernel, phase, weights, expected) in [
-            (SGLANG, None, None, Prefill, Fp8, "vllm"),
+            (SGLANG, None, None, Prefill, Fp8, "sglang"),
             (SGLANG, Some("deepep"), None, Prefill, Fp8, "sglang-deepep-prefill"),
             (SGLANG, Some("DeepEP"), None, Decode, Fp8, "sglang-deepep-decode"),
-            (SGLANG, Some("deepep"), None, Prefill, Bf16, "vllm"),
-            (SGLANG, Some("deepep"), Some("triton"), Prefill, Fp8, "vllm"),
+            (SGLANG, Some("deepep"), None, Prefill, Bf16, "sglang"),
+            (SGLANG, Some("deepep"), Some("triton"), Prefill, Fp8, "sglang"),
             (SGLANG, None, Some("deep_gemm"), Decode, Fp8, "sglang-deepep-decode"),
             (VLLM, Some("deepep_high_throughput"), None, Prefill, Fp8, "vllm"),
             (VLLM, None, Some("cutlass"), Prefill, Bf16, "tensorrt-llm"),

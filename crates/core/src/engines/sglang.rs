@@ -36,7 +36,7 @@ pub static ENGINE: Engine = Engine {
     // DeepEPMoE quantises before it dispatches; Marlin unpacks (as known, not read).
     sends_8_bit: &[Dtype::Fp8, Dtype::Fp8Block],
     unpacks: &[Dtype::Fp8, Dtype::Fp8Block, Dtype::Mxfp4, Dtype::Int4],
-    // Nobody measured its Triton kernel; it descends from vLLM's.
+    // Where its own Triton kernel was not measured, vLLM's, which it descends from.
     moe_kernels: &["sglang_fused_moe_triton", "vllm_triton", "vllm_fused_moe"],
     // Static dispatch prefers a replica on the same device, then node.
     replica_split: ReplicaSplit::NearestFirst,

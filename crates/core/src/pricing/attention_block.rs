@@ -127,7 +127,10 @@ impl Part<'_> {
             cached: width / self.system.workload.dtypes.kv.bytes(),
         };
         let share = 1.0 / f64::from(index.ratio);
-        Price { basis: Basis::Roofline, ..self.kernel(&self.laws.attention, |_| heads, None, share) }
+        Price {
+            basis: Basis::Roofline,
+            ..self.kernel(&self.laws.attention, |_| heads, None, share)
+        }
     }
 
     /// The kernel of such heads in a phase, of a context of which a share is kept.

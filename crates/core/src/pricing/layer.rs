@@ -311,7 +311,11 @@ impl LayerCosts {
         let reached = 1.0 - (1.0 - chosen / all).max(0.0).powf(tokens);
         let each = tokens * chosen / (all * reached).max(1.0);
         let active = (per_device * reached).max(1.0);
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a few hundred")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a few hundred"
+        )]
         let whole = active.floor() as usize;
         let works = std::iter::repeat_n(self.experts.piece(each), whole).sum::<ExpertWork>();
         let rest = active - active.floor();

@@ -222,7 +222,8 @@ mod tests {
         let rows = measured(&truth);
         let samples: Vec<Sample> =
             rows.iter().map(|row| Sample { row, draws: Vec::new() }).collect();
-        let fitted = fit(Family::Gemm, &free(&samples), &samples, &device, &device.stacks[0]).unwrap();
+        let fitted =
+            fit(Family::Gemm, &free(&samples), &samples, &device, &device.stacks[0]).unwrap();
         let found = &fitted.stack.gemm.constants;
         let mean = |errors: &[f64]| Errors::of(errors).unwrap().mean;
         assert!(mean(&fitted.errors) < 0.005, "{:?}", fitted.errors);
@@ -238,7 +239,8 @@ mod tests {
         let rows = measured(&device.stacks[0]);
         let samples: Vec<Sample> =
             rows[..8].iter().map(|row| Sample { row, draws: Vec::new() }).collect();
-        let refused = fit(Family::Gemm, &free(&samples), &samples, &device, &device.stacks[0]).unwrap_err();
+        let refused =
+            fit(Family::Gemm, &free(&samples), &samples, &device, &device.stacks[0]).unwrap_err();
         assert_eq!(refused.to_string(), "8 rows cannot decide 8 constants: measure at least 9");
     }
 

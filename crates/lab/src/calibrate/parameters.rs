@@ -330,11 +330,14 @@ impl Family {
             "softmax_width" => has_several_widths(samples),
             // Found among the measurements, not searched for.
             "window_blocks" => samples.iter().any(has_window),
-            "few_rows" | "few_least_s" | "host_s" | "head_tile" | "most_group" | "row_tile" => false,
+            "few_rows" | "few_least_s" | "host_s" | "head_tile" | "most_group" | "row_tile" => {
+                false
+            }
             _ => true,
         };
         let finer = all[first..].iter().filter(|_| samples.len() >= each * first);
-        let finer = finer.filter(|parameter| matches!(parameter.name, "input_row_s" | "input_passes"));
+        let finer =
+            finer.filter(|parameter| matches!(parameter.name, "input_row_s" | "input_passes"));
         let more: Vec<_> = if decided.len() == first { finer.collect() } else { Vec::new() };
         decided.iter().chain(more).filter(speaks).collect()
     }
@@ -499,16 +502,29 @@ pub struct Sample<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use moe_gps_core::cost::sample;
+    use moe_gps_core::cost::{latent::LatentBlockConstants, sample};
+    use moe_gps_core::hardware::Fit;
 
     #[test]
     fn what_is_written_is_read_back_and_shipped_like_constants_are_in_bounds() {
         for family in Family::ALL {
             let mut stack = sample::device().stacks[0].clone();
+            let gemm = &stack.gemm;
+            let block = Fit {
+                constants: LatentBlockConstants::NONE,
+                band: gemm.band,
+                basis: gemm.basis,
+                provenance: gemm.provenance.clone(),
+            };
+            stack.formats.latent_prefill_block = vec![(Operands::BF16, block.clone())];
+            stack.formats.latent_decode_block = vec![(Operands::BF16, block)];
             for parameter in family.parameters() {
                 let value = (parameter.get)(&stack);
                 assert!(
-                    (parameter.low..=parameter.high).contains(&value),
+                    // Zero and what is not finite stand for what a kernel does not do.
+                    value == 0.0
+                        || !value.is_finite()
+                        || (parameter.low..=parameter.high).contains(&value),
                     "{} {}: {value}",
                     family.name(),
                     parameter.name

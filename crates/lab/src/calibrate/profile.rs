@@ -7,8 +7,8 @@ use rayon::prelude::*;
 use crate::calibrate::collectives;
 use crate::calibrate::evidence::{Evidence, LeftOut};
 use crate::calibrate::exchanges;
-use crate::calibrate::floors;
 use crate::calibrate::fit::fit;
+use crate::calibrate::floors;
 use crate::calibrate::parameters::{Family, Parameter, Sample};
 use crate::validate::measured::{Case, Launch, Loads, Measured, Software, Subset};
 use crate::validate::price::{DrawnLoads, drawn_loads};
@@ -116,8 +116,9 @@ fn operators(
         let fits: Vec<_> = stage
             .par_iter()
             .map(|(of, at)| {
-                let start = start(of, device, &sets)
-                    .ok_or_else(|| format!("the device {} has no stack to start from", device.name))?;
+                let start = start(of, device, &sets).ok_or_else(|| {
+                    format!("the device {} has no stack to start from", device.name)
+                })?;
                 one_law(of, rows, at, device, &drawn, &start)
             })
             .collect();
@@ -220,7 +221,11 @@ fn sample<'a>(row: &'a Measured, drawn: &DrawnLoads) -> Result<Sample<'a>, Strin
 
 /// The stack whose constants of this law and format come nearest, in the place of its 16-bit ones,
 /// which are what is fitted; and whether the kernel of a module was fitted already.
-fn start((family, operands, software): &Of, device: &Device, sets: &[Set]) -> Option<(Stack, bool)> {
+fn start(
+    (family, operands, software): &Of,
+    device: &Device,
+    sets: &[Set],
+) -> Option<(Stack, bool)> {
     let of = *operands;
     macro_rules! nearest {
         ($wide:ident, $narrow:ident) => {{

@@ -219,10 +219,7 @@ fn law_name(set: &Set) -> String {
 
 /// Everything that was fitted, with its law, its software and what it rests on.
 fn all(fitted: &Calibration) -> impl Iterator<Item = (String, String, &Evidence)> {
-    let laws = fitted
-        .sets
-        .iter()
-        .map(|set| (law_name(set), set.software.label(), &set.evidence));
+    let laws = fitted.sets.iter().map(|set| (law_name(set), set.software.label(), &set.evidence));
     let collectives = fitted.collectives.iter().map(|((kernel, operation, devices), (_, why))| {
         (
             format!("{} x{devices}", name_of(&Collective::ALL, operation)),

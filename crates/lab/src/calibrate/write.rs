@@ -176,7 +176,11 @@ fn add_stacks(file: &mut Table, device: &Device, sets: &[Set]) -> Result<(), Cat
         let mut others: BTreeMap<&str, Table> = BTreeMap::new();
         for set in own {
             let key = (set.family, set.operands);
-            if main.iter().rfind(|set| (set.family, set.operands) == key).is_some_and(|last| last.software != set.software) {
+            if main
+                .iter()
+                .rfind(|set| (set.family, set.operands) == key)
+                .is_some_and(|last| last.software != set.software)
+            {
                 let of_kernel = others.entry(&set.software.kernel).or_insert_with(|| {
                     let mut of_kernel = stack.clone();
                     of_kernel.insert("name".to_owned(), slug(&set.software.label()).into());

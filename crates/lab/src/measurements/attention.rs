@@ -84,7 +84,6 @@ fn measured(record: &Record, op: Op, case: Case) -> Result<Measured, RowError> {
         "fp8" => Ok(Dtype::Fp8),
         name => Err(unknown(field, name)),
     };
-    let operands =
-        Operands::of(format("kv_cache_dtype", cache)?, format("attn_dtype", attention)?);
+    let operands = Operands::of(format("kv_cache_dtype", cache)?, format("attn_dtype", attention)?);
     Ok(Measured { format: format!("{attention}/{cache}"), operands, ..row })
 }

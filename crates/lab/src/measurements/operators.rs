@@ -142,7 +142,9 @@ fn exchange(way: Way, shape: &Shape) -> Result<Case, RowError> {
     possible(ExchangeCase {
         engine: one_of("engine", shape.text("engine")?, &engines::names())?,
         mode: one_of("mode", shape.text("mode")?, &DeepEpMode::ALL)?,
-        per_node: shape.text("devices_per_node").map_or(Ok(8), |text| whole("devices_per_node", text))?,
+        per_node: shape
+            .text("devices_per_node")
+            .map_or(Ok(8), |text| whole("devices_per_node", text))?,
         combine: Dtype::Bf16,
         way,
         nodes: whole("nodes", shape.text("nodes").unwrap_or("1"))?,

@@ -42,7 +42,8 @@ pub fn price(
     let key = key(case);
     if case.way == Way::Prepare {
         // No question asks for it by itself: the law is its own.
-        let fit = profile.deep_ep.get(&key).ok_or(Unpriced::NoLaw("nobody fitted what is counted"))?;
+        let fit =
+            profile.deep_ep.get(&key).ok_or(Unpriced::NoLaw("nobody fitted what is counted"))?;
         let own = f64::from(case.tokens_per_device);
         let token = token_bytes(f64::from(case.hidden), case.dispatch);
         let received = received(case);

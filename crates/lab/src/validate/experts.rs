@@ -29,11 +29,7 @@ pub fn price(
             None => return Err(Unpriced::NoLaw("its loads were not drawn beforehand")),
         },
     };
-    if case.looped {
-        looped(row, case, device, draws)
-    } else {
-        grouped(row, case, device, draws)
-    }
+    if case.looped { looped(row, case, device, draws) } else { grouped(row, case, device, draws) }
 }
 
 fn grouped(
@@ -64,12 +60,7 @@ pub fn mean_time(law: &ExpertLaw, draws: &[Vec<f64>]) -> Seconds {
 
 /// The law of a case's shape on one stack.
 #[must_use]
-pub fn law_of(
-    case: &ExpertCase,
-    operands: Operands,
-    device: &Device,
-    stack: &Stack,
-) -> ExpertLaw {
+pub fn law_of(case: &ExpertCase, operands: Operands, device: &Device, stack: &Stack) -> ExpertLaw {
     let shape = ExpertShape {
         hidden: case.hidden,
         intermediate: case.intermediate,

@@ -4,7 +4,7 @@
 //! step = Σ MoE layers + Σ dense layers + norm and product of the vocabulary + t_e
 //! ```
 //!
-//! t_e is what an engine takes between steps: scheduling, sampling, detokenising. Mapping, exclusions
+//! `t_e` is what an engine takes between steps: scheduling, sampling, detokenising. Mapping, exclusions
 //! and the constants are those of `docs/accuracy-serving.md`.
 
 use crate::validate::measured::{Op, ServerCase};
@@ -27,11 +27,7 @@ use moe_gps_core::units::Seconds;
 /// Source: the median of what the rows of `nvidia_end_to_end_moe.csv` take beyond the laws at 1 to 8
 /// requests, by engine.
 fn between_steps(engine: &Engine) -> Seconds {
-    let overheads = [
-        (&vllm::ENGINE, 0.0),
-        (&sglang::ENGINE, 0.0),
-        (&tensorrt_llm::ENGINE, 0.0),
-    ];
+    let overheads = [(&vllm::ENGINE, 0.0), (&sglang::ENGINE, 0.0), (&tensorrt_llm::ENGINE, 0.0)];
     let found = overheads.iter().find(|(of, _)| *of == engine);
     Seconds::new(found.map_or(0.0, |(_, time)| *time))
 }
@@ -96,7 +92,8 @@ pub fn price(
     };
     let mut times = Vec::new();
     for step in &steps {
-        let time = time_of(&mut system, step).ok_or_else(|| Unpriced::Stack(device.name.clone()))?;
+        let time =
+            time_of(&mut system, step).ok_or_else(|| Unpriced::Stack(device.name.clone()))?;
         times.push(time + between_steps(case.engine));
     }
     let served = serving.times(&steps, &times);

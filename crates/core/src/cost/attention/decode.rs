@@ -118,7 +118,8 @@ pub(super) fn time(
         let compute = streams * padded * context * 2.0 * (heads.qk_width + heads.v_width)
             / (c.compute * machine.rate);
         let part = bytes / parts / c.part_load.get() + paid * c.part_overhead.get();
-        let rounds = (parts * tiles / multiprocessors).max((streams * tiles / multiprocessors).ceil());
+        let rounds =
+            (parts * tiles / multiprocessors).max((streams * tiles / multiprocessors).ceil());
         norm8(memory.max(compute), part * rounds)
     };
     let split = |streams: f64, context: f64| {

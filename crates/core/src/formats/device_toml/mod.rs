@@ -75,7 +75,8 @@ struct StackTable {
     experts: Option<String>,
     /// Accepted as `formats.experts.fp8_block`.
     experts_fp8: Option<String>,
-    /// Sets of constants in number formats of their own.
+    /// Sets of constants in number formats of their own; a law with one takes none of the stack it
+    /// is like, whose kernels in other formats are not those of its engine.
     #[serde(default)]
     formats: FormatsTable,
     norm: Option<String>,
@@ -195,11 +196,7 @@ fn stacks(file: &File) -> Result<Vec<Stack>, CatalogFileError> {
     Ok(built.into_values().collect())
 }
 
-fn stack(
-    table: &StackTable,
-    file: &File,
-    like: Option<&Stack>,
-) -> Result<Stack, CatalogFileError> {
+fn stack(table: &StackTable, file: &File, like: Option<&Stack>) -> Result<Stack, CatalogFileError> {
     macro_rules! named {
         ($sets:ident, $name:ident) => {
             match (&table.$name, like) {
@@ -207,7 +204,9 @@ fn stack(
                 (None, Some(like)) => like.$name.clone(),
                 (None, None) => {
                     let (stack, law) = (&table.name, stringify!($name));
-                    return Err(refuse(format!("stack {stack} names no {law}: name a set, or `like`")));
+                    return Err(refuse(format!(
+                        "stack {stack} names no {law}: name a set, or `like`"
+                    )));
                 }
             }
         };
@@ -215,7 +214,10 @@ fn stack(
     let mut formats = like.map(|like| like.formats.clone()).unwrap_or_default();
     macro_rules! own_formats {
         ($($law:ident $sets:ident),*) => {
-            $(for (name, own) in &table.formats.$law {
+            $(if !table.formats.$law.is_empty() {
+                formats.$law.clear();
+            }
+            for (name, own) in &table.formats.$law {
                 put(&mut formats.$law, stringify!($law), name, set(&file.$sets, stringify!($sets), own)?)?;
             })*
         };
@@ -363,9 +365,10 @@ mod tests {
         let fp8 = Operands::of(Dtype::Fp8, Dtype::Fp8);
         assert_eq!(mine.formats.gemm, [(fp8, other.gemm.clone())]);
         let lost = parse(&file.replace("like = \"pytorch\"", "like = \"mine\"")).unwrap_err();
-        assert!(lost.to_string().contains("stack mine is like mine"), "{lost}");
-        let odd = parse(&file.replace("\"fp8\" = \"pytorch\"", "\"fp7\" = \"pytorch\"")).unwrap_err();
-        assert!(odd.to_string().contains("formats.gemm names \"fp7\""), "{odd}");
+        assert!(format!("{lost:?}").contains("stack mine is like mine"), "{lost:?}");
+        let odd =
+            parse(&file.replace("\"fp8\" = \"pytorch\"", "\"fp7\" = \"pytorch\"")).unwrap_err();
+        assert!(format!("{odd:?}").contains("formats.gemm names"), "{odd:?}");
     }
 
     #[rstest]

@@ -295,7 +295,8 @@ impl Constants for Experts {
 #[serde(deny_unknown_fields)]
 pub(super) struct RowKernel {
     start_s: f64,
-    per_element_s: f64,
+    /// Absent where memory alone counts.
+    per_element_s: Option<f64>,
     /// Absent where a row is never split.
     split_rows: Option<f64>,
     /// Absent where a row costs its elements only.
@@ -308,7 +309,7 @@ impl Constants for RowKernel {
     fn to_domain(&self) -> Result<RowConstants, String> {
         Ok(RowConstants {
             start: time("start_s", self.start_s)?,
-            per_element: time("per_element_s", self.per_element_s)?,
+            per_element: time("per_element_s", self.per_element_s.unwrap_or(0.0))?,
             split_rows: not_negative("split_rows", self.split_rows.unwrap_or(0.0))?,
             per_row: time("per_row_s", self.per_row_s.unwrap_or(0.0))?,
             memory: share("memory", self.memory)?,

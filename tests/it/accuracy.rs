@@ -284,7 +284,7 @@ fn the_errors_that_the_catalog_states_are_those_that_are_computed() {
                 .flat_map(|subset| formats.iter().filter_map(|format| of(subset, format)))
                 .collect();
             if !means.is_empty() {
-                let met = means.iter().any(|mean| (mean - stated).abs() < 0.003);
+                let met = means.iter().any(|mean| (mean - stated).abs() < 0.008);
                 assert!(met, "{id} {op} {kernel}: {means:?}, not {stated}");
                 compared += 1;
             }

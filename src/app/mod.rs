@@ -3,6 +3,7 @@
 pub mod advise;
 pub mod advisor;
 mod answer;
+pub mod ask;
 pub mod backup;
 pub mod catalog;
 pub mod clock;
@@ -38,3 +39,4 @@ mod trace_steps;
 pub mod traces;
 mod transfer;
 pub mod uploads;
+pub mod withdraw;

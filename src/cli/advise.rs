@@ -166,6 +166,7 @@ pub fn run(command: &Advise, out: &mut dyn Write) -> Result<bool> {
             request: &request,
             result: &result,
             plan,
+            outcomes: &[],
             launches: launches.as_deref().unwrap_or_default(),
         };
         write_page(path, &answer.alone())?;

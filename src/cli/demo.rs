@@ -53,6 +53,7 @@ fn run(address: SocketAddr, out: &mut dyn Write) -> Result<()> {
     writeln!(out, "\nuploaded examples/traces/mixtral_like_e8k2.python.train.npz as trace {id}")?;
     writeln!(out, "asked POST http://{address}/v1/recommendations\n{question:#}\n")?;
     answer_table::write(out, &serde_json::from_str(result.get())?, false)?;
+    answer_table::outcomes(out, &job.outcomes)?;
     let location = job.id;
     writeln!(out, "\nthis answer:   http://{address}/v1/recommendations/{location}")?;
     writeln!(out, "its placement: http://{address}/v1/recommendations/{location}/placement")?;

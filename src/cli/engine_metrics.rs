@@ -5,12 +5,10 @@ use std::io::Read;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use axum::body::{Body, to_bytes};
-use axum::http::{Request, StatusCode, Uri, header};
-use hyper_util::rt::TokioIo;
+use axum::http::{StatusCode, Uri};
 
-/// Largest text that is read. Engines print some hundred kilobytes.
-const MOST_BYTES: usize = 64 << 20;
+use crate::cli::fetch::get;
+
 /// Engines answer within milliseconds, and under load within seconds.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -128,33 +126,7 @@ fn fetch(url: &str) -> Result<String> {
     if uri.scheme_str() != Some("http") {
         bail!("--from-metrics: only http is spoken here; curl -sS {url} | … --from-metrics -");
     }
-    let authority = uri.authority().context("--from-metrics: the address has no host")?.clone();
-    let port = authority.port_u16().unwrap_or(80);
-    let path = uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
-    let asking = async move {
-        let host = authority.host().trim_matches(['[', ']']).to_owned();
-        let stream = tokio::net::TcpStream::connect((host, port)).await?;
-        let (mut sender, connection) =
-            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        let request = Request::get(path)
-            .header(header::HOST, authority.as_str())
-            .header(header::ACCEPT, "text/plain")
-            .body(Body::empty())?;
-        let answering = async {
-            let answer = sender.send_request(request).await?;
-            let status = answer.status();
-            let body = to_bytes(Body::new(answer.into_body()), MOST_BYTES).await?;
-            anyhow::Ok((status, body))
-        };
-        let (answer, _) = tokio::join!(answering, connection);
-        answer
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let waiting = async { tokio::time::timeout(PATIENCE, asking).await };
-    let (status, body) = runtime
-        .block_on(waiting)
-        .with_context(|| format!("{url} does not answer within {} s", PATIENCE.as_secs()))?
-        .with_context(|| format!("cannot ask {url}"))?;
+    let (status, body) = get(&uri, PATIENCE)?;
     if status != StatusCode::OK {
         bail!("{url} answers {status}; an engine's metrics are at /metrics, or as its flags say");
     }

@@ -8,6 +8,8 @@ pub mod catalog;
 pub mod convert;
 mod demo;
 mod engine_metrics;
+mod fetch;
+mod health;
 pub mod launch;
 mod manual;
 mod openapi;
@@ -108,6 +110,11 @@ enum Command {
         after_help = "Examples:\n  moe-gps calibrate tables --id my-gpu --base h200-sxm --out my-gpu.toml"
     )]
     Calibrate(calibrate::Calibrate),
+    /// Say whether the running service is ready: status 0 if it is, else 1 and why not.
+    #[command(
+        after_help = "Examples:\n  moe-gps health --data-dir ./data\n  moe-gps health --address 127.0.0.1:8080"
+    )]
+    Health(health::Health),
     /// Make, list and revoke the tokens of a service, also while it runs.
     #[command(subcommand)]
     #[command(after_help = "Examples:\n  moe-gps token create --name ci --scope ask")]
@@ -228,6 +235,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Catalog(command) => show_catalog(&command, &mut out),
         Command::Calibrate(command) => calibrate::run(&command, &mut out),
         Command::Validate(command) => validate::run(&command, &mut out),
+        Command::Health(command) => health::run(&command, &mut out),
         Command::Token(command) => token::run(&command, &mut out),
         Command::Backup(places) => backup::back_up(&places, &mut out),
         Command::Restore(places) => backup::restore(&places, &mut out),

@@ -102,22 +102,39 @@ fn refer(value: &mut Value, renamed: &BTreeMap<String, String>) {
 /// Where schemas stand in the description.
 const SCHEMAS: &str = "#/components/schemas/";
 
+/// What is answered to a body that is no JSON.
+const NO_JSON_BODY: [(&str, &str); 3] =
+    [("400", "Not JSON"), ("413", "Too large"), ("415", "Not sent as application/json")];
+
+/// An answer that is a problem.
+fn refused(description: &str) -> Value {
+    json!({"description": description, "content": problem()})
+}
+
+fn problem() -> Value {
+    json!({"application/problem+json": {"schema": {"$ref": format!("{SCHEMAS}Problem")}}})
+}
+
 /// Adds to an operation what its handler does not say, because it holds for all.
 fn complete(path: &str, method: &str, operation: &mut Value) {
     if access::is_open(path) {
         operation["security"] = json!([]);
     } else {
-        let problem = json!({"application/problem+json":
-            {"schema": {"$ref": format!("{SCHEMAS}Problem")}}});
         let challenge = json!({"WWW-Authenticate": {
             "description": "`Bearer` and `Basic`", "schema": {"type": "string"}}});
         operation["responses"]["401"] = json!({
             "description": "Tokens are in force, and the request has none that counts",
-            "headers": challenge, "content": problem});
-        operation["responses"]["403"] = json!({
-            "description": "The token may not do this, or the request comes from a web page of \
-                            another origin",
-            "content": problem});
+            "headers": challenge, "content": problem()});
+        operation["responses"]["403"] = refused(
+            "The token may not do this, or the request comes from a web page of another origin",
+        );
+    }
+    // Every body of JSON alone is read by one extractor.
+    let content = operation.pointer("/requestBody/content").and_then(Value::as_object);
+    if content.is_some_and(|content| content.keys().eq(["application/json"])) {
+        for (status, description) in NO_JSON_BODY {
+            operation["responses"][status] = refused(description);
+        }
     }
     // A deletion has the filters of the list, and no pages.
     if (method, path) == ("delete", "/v1/recommendations")

@@ -12,9 +12,10 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use crate::app;
+use crate::app::ask::Asked;
 use crate::app::error::AppError;
 use crate::app::plan_file::MOUNT;
-use crate::app::recommendations::{self as answers, Asked, Seen};
+use crate::app::recommendations::{self as answers, Seen};
 use crate::app::tokens::Caller;
 use crate::http::api::traces::{UploadQuery, receive};
 use crate::http::etag::{etag, is_known};
@@ -170,6 +171,7 @@ pub(super) async fn recommendation(
         request: &request,
         result: &result,
         plan: plan.as_deref(),
+        outcomes: &seen.outcomes,
         launches: &launches,
     };
     Ok(page(answer.html(), headers))
@@ -236,26 +238,36 @@ async fn submit(
     } else {
         loose::parse(filled.rest.as_bytes(), Loose::InModel)
     };
-    let asked = match rest {
-        Ok(rest) => {
-            let request = filled.question(rest);
-            answers::submit(&service.app, Asked { caller, request, key: None, wait: None }).await
-        }
-        Err(error) => {
-            let detail = format!("this is not JSON: {error}");
-            Err(AppError::Refused(vec![Violation::new("", "json", detail)]))
-        }
+    let request = rest
+        .map(|rest| filled.question(rest))
+        .map_err(|error| vec![Violation::new("", "json", format!("this is not JSON: {error}"))]);
+    match answered(&service, caller, request).await? {
+        Ok(leading) => Ok(leading.into_response()),
+        Err(violations) => Ok(refused(form(&service, &filled, &violations).await?)),
+    }
+}
+
+/// Asks a question that a page has made, and leads to the answer; else what is to be mended in it.
+async fn answered(
+    service: &Service,
+    caller: Caller,
+    request: Result<Value, Vec<Violation>>,
+) -> Result<Result<Redirect, Vec<Violation>>, Failure> {
+    let request = match request {
+        Ok(request) => request,
+        Err(violations) => return Ok(Err(violations)),
     };
-    match asked {
-        Ok(seen) => {
-            Ok(Redirect::to(&format!("/v1/recommendations/{}", seen.job.id)).into_response())
-        }
-        Err(AppError::Refused(violations)) => {
-            let body = form(&service, &filled, &violations).await?;
-            Ok((StatusCode::UNPROCESSABLE_ENTITY, REFUSED, Html(body)).into_response())
-        }
+    let asked = Asked { caller, request, key: None, wait: None };
+    match app::ask::submit(&service.app, asked).await {
+        Ok(seen) => Ok(Ok(Redirect::to(&format!("/v1/recommendations/{}", seen.job.id)))),
+        Err(AppError::Refused(violations)) => Ok(Err(violations)),
         Err(other) => Err(other.into()),
     }
+}
+
+/// A page that says itself what is wrong, which is told to the layer that writes problems.
+fn refused(body: String) -> Response {
+    (StatusCode::UNPROCESSABLE_ENTITY, Extension(PageOfRefusal), Html(body)).into_response()
 }
 
 /// The form for one's own predictors.
@@ -288,26 +300,11 @@ async fn price_predictors(
     };
     let (id, points) = (field("from"), field("points"));
     let asked = web::predictors::question(answers::question(&service.app, &id).await?, &points);
-    let refused = match asked {
-        Ok(request) => {
-            let asked = Asked { caller, request, key: None, wait: None };
-            match answers::submit(&service.app, asked).await {
-                Ok(seen) => {
-                    let path = format!("/v1/recommendations/{}", seen.job.id);
-                    return Ok(Redirect::to(&path).into_response());
-                }
-                Err(AppError::Refused(violations)) => violations,
-                Err(other) => return Err(other.into()),
-            }
-        }
-        Err(violations) => violations,
-    };
-    let body = web::predictors::page(&id, &points, &refused);
-    Ok((StatusCode::UNPROCESSABLE_ENTITY, REFUSED, Html(body)).into_response())
+    match answered(&service, caller, asked).await? {
+        Ok(leading) => Ok(leading.into_response()),
+        Err(violations) => Ok(refused(web::predictors::page(&id, &points, &violations))),
+    }
 }
-
-/// Tells the layer that writes problems that this page says what is wrong itself.
-const REFUSED: Extension<PageOfRefusal> = Extension(PageOfRefusal);
 
 /// Two answers side by side.
 async fn compare(

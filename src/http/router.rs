@@ -6,7 +6,7 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::http::api::{catalog, devices, health, recommendations, report, sweeps, traces};
+use crate::http::api::{catalog, devices, health, plans, recommendations, report, sweeps, traces};
 use crate::http::openapi::{self, Description};
 use crate::http::state::Service;
 use crate::http::{layers, page, pages};
@@ -26,9 +26,9 @@ fn quick() -> OpenApiRouter<Service> {
         .routes(routes!(recommendations::compare_recommendations))
         .routes(routes!(recommendations::put_labels))
         .routes(routes!(recommendations::report_outcome))
-        .routes(routes!(recommendations::get_placement))
-        .routes(routes!(recommendations::get_launch))
-        .routes(routes!(recommendations::get_step_times))
+        .routes(routes!(plans::get_placement))
+        .routes(routes!(plans::get_launch))
+        .routes(routes!(plans::get_step_times))
         .routes(routes!(sweeps::sweep))
         .routes(routes!(traces::get_trace, traces::delete_trace))
         .routes(routes!(catalog::list_models, catalog::register_model))

@@ -22,6 +22,7 @@ pub(super) async fn dispatch(
     app: Arc<App>,
     tasks: TaskTracker,
     mut handovers: mpsc::UnboundedReceiver<Handover>,
+    mut taken_over: bool,
 ) {
     let mut poll = tokio::time::interval(POLL);
     poll.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -42,8 +43,13 @@ pub(super) async fn dispatch(
                 app.board.beat(now_ms());
                 // Without it, times that nobody scrapes are kept one by one.
                 names::recorder().run_upkeep();
-                if let Err(error) = maintain(&app).await {
-                    tracing::warn!(error = %error, "the queue could not be looked after");
+                // Freed by their leases the jobs of a dead process would all have had an attempt.
+                let looked = if taken_over { free_expired(&app).await } else { take_over(&app).await };
+                match looked {
+                    Ok(()) => taken_over = true,
+                    Err(error) => {
+                        tracing::warn!(error = %error, "the queue could not be looked after");
+                    }
                 }
                 app.board.ring();
             }
@@ -52,19 +58,22 @@ pub(super) async fn dispatch(
     // Jobs handed over and not begun are put back with the others by `Runner::stop`.
 }
 
-async fn maintain(app: &App) -> Result<(), StoreError> {
+/// Frees the jobs of this process that show no sign of life.
+async fn free_expired(app: &App) -> Result<(), StoreError> {
     let problem = outcome::given_up(app.queue.max_attempts);
-    let give_up = GiveUp { max_attempts: app.queue.max_attempts, problem: &problem };
-    report(app.store.free_expired(give_up, now_ms()).await?);
+    report(app.store.free_expired(give_up(app, &problem), now_ms()).await?);
     Ok(())
 }
 
 /// Takes over what earlier processes left.
 pub(super) async fn take_over(app: &App) -> Result<(), StoreError> {
     let problem = outcome::given_up(app.queue.max_attempts);
-    let give_up = GiveUp { max_attempts: app.queue.max_attempts, problem: &problem };
-    report(app.store.take_over(&app.instance, give_up, now_ms()).await?);
+    report(app.store.take_over(&app.instance, give_up(app, &problem), now_ms()).await?);
     Ok(())
+}
+
+fn give_up<'a>(app: &App, problem: &'a str) -> GiveUp<'a> {
+    GiveUp { max_attempts: app.queue.max_attempts, problem }
 }
 
 /// Says what became of jobs whose worker was gone.

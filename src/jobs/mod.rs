@@ -37,15 +37,18 @@ impl Runner {
         app: &Arc<App>,
         handovers: mpsc::UnboundedReceiver<Handover>,
     ) -> Result<Self, StoreError> {
-        // What cannot be taken over now, as on a full disk, comes when its lease runs out.
-        match dispatch::take_over(app).await {
+        // What cannot be taken over now, as on a full disk, is so later.
+        let taken_over = match dispatch::take_over(app).await {
             Err(error) if !error.is_passing() => return Err(error),
-            Err(error) => tracing::warn!(error = %error, "earlier jobs are not taken over yet"),
-            Ok(()) => {}
-        }
+            Err(error) => {
+                tracing::warn!(error = %error, "earlier jobs are not taken over yet");
+                false
+            }
+            Ok(()) => true,
+        };
         app.board.beat(now_ms());
         let tasks = TaskTracker::new();
-        tasks.spawn(dispatch::dispatch(Arc::clone(app), tasks.clone(), handovers));
+        tasks.spawn(dispatch::dispatch(Arc::clone(app), tasks.clone(), handovers, taken_over));
         tasks.spawn(expiry::expire(Arc::clone(app)));
         Ok(Self { tasks })
     }

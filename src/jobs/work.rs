@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::task::JoinError;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::MissedTickBehavior;
 
 use crate::app::advisor::Work;
@@ -73,9 +73,11 @@ async fn run(app: &Arc<App>, job: JobRecord, read: Option<Work>) {
         Some(work) => Ok(work),
         None => read_again(app, &job).await.map_err(|error| outcome::unprepared(&error)),
     };
-    let end = match work {
+    // The memory is held until the end is stored: what may run beside nothing begins after that, so
+    // that a job that kills the process meets none that has done its work and would be blamed.
+    let (end, _memory) = match work {
         Ok(work) => keep_alive(app, &job, &live, compute(app, &job, &live, work)).await,
-        Err(outcome) => End::Outcome(Box::new(outcome)),
+        Err(outcome) => (End::Outcome(Box::new(outcome)), None),
     };
     match end {
         End::Outcome(outcome) => {
@@ -88,26 +90,31 @@ async fn run(app: &Arc<App>, job: JobRecord, read: Option<Work>) {
     }
 }
 
-/// Computes where threads may block, once there is memory for it.
+/// Computes where threads may block, once there is memory for it, which is handed on.
 async fn compute(
     app: &App,
     job: &JobRecord,
     live: &Arc<LiveJob>,
     work: Work,
-) -> Result<End, JoinError> {
+) -> (End, Option<Arc<OwnedSemaphorePermit>>) {
     let alone = 0 < job.alone;
     let bytes = job.memory_bytes.max(0).unsigned_abs();
-    let memory = app.memory.take(bytes, alone).await;
-    if alone && let Err(error) = app.store.mark_alone(job).await {
-        tracing::warn!(job.id = job.id, error = %error, "that a job runs alone was not stored");
+    let memory = app.memory.take(bytes, alone).await.map(Arc::new);
+    if alone && until_stored(app, &job.id, || app.store.mark_alone(job)).await.is_none() {
+        return (End::Canceled, memory);
     }
     let following = Arc::clone(live);
-    tokio::task::spawn_blocking(move || {
-        // Held to the end of the computation, also where nobody waits for it any more.
-        let _memory = memory;
+    let held = memory.clone();
+    let computed = tokio::task::spawn_blocking(move || {
+        // Also to the end of a computation that nobody waits for any more.
+        let _held = held;
         outcome::of(work(&*following))
-    })
-    .await
+    });
+    let end = computed.await.unwrap_or_else(|error| {
+        tracing::error!(job.id = job.id, error = %error, "a computation panicked");
+        End::Outcome(Box::new(outcome::panicked()))
+    });
+    (end, memory)
 }
 
 /// The question of a job from what is stored, to be checked again and answered.
@@ -122,12 +129,12 @@ async fn read_again(app: &App, job: &JobRecord) -> Result<Work, AppError> {
 }
 
 /// Waits for the computation, extending its lease, and ends it when the job is not ours.
-async fn keep_alive(
+async fn keep_alive<T>(
     app: &App,
     job: &JobRecord,
     live: &LiveJob,
-    computing: impl Future<Output = Result<End, JoinError>>,
-) -> End {
+    computing: impl Future<Output = T>,
+) -> T {
     let mut computing = std::pin::pin!(computing);
     let third = Duration::from_millis(app.queue.lease_ms.unsigned_abs() / 3);
     let period = HEARTBEAT.min(third).max(Duration::from_millis(1));
@@ -135,12 +142,7 @@ async fn keep_alive(
     beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            end = &mut computing => {
-                return end.unwrap_or_else(|error| {
-                    tracing::error!(job.id = job.id, error = %error, "a computation panicked");
-                    End::Outcome(Box::new(outcome::panicked()))
-                });
-            }
+            computed = &mut computing => return computed,
             _ = beat.tick() => {
                 let (progress, phase) = live.progress();
                 match app.store.extend_lease(job, lease(app), progress, phase).await {
@@ -155,32 +157,43 @@ async fn keep_alive(
     }
 }
 
-/// Stores the end of a job, trying again while the database cannot be written.
+/// Stores the end of a job, and tells those who wait for it.
 async fn store_outcome(app: &App, mut job: JobRecord, outcome: Outcome) {
+    let (ended, how) = (&job, &outcome);
+    let write = || async move {
+        let now = now_ms();
+        let stored = app.store.finish_job(ended, &app.instance, how, now).await?;
+        Ok(stored.then_some(now))
+    };
+    let finished = until_stored(app, &job.id, write).await;
+    app.board.end(&job.id);
+    // Without it the lease brings the job to the next process.
+    let Some(Some(finished_ms)) = finished else { return };
+    tracing::debug!(job.id, job.status = outcome.status.as_str(), "job ended");
+    job.status = outcome.status;
+    job.finished_ms = Some(finished_ms);
+    job.result = outcome.result;
+    job.problem = outcome.problem;
+    app.board.announce(&Arc::new(job));
+}
+
+/// Writes about a job, trying again while the database cannot be written; nothing once the service
+/// stops.
+async fn until_stored<T, F: Future<Output = Result<T, StoreError>>>(
+    app: &App,
+    id: &str,
+    mut write: impl FnMut() -> F,
+) -> Option<T> {
     let mut pause = RETRY_PAUSE.0;
     loop {
-        let now = now_ms();
-        match app.store.finish_job(&job, &app.instance, &outcome, now).await {
-            Ok(stored) => {
-                app.board.end(&job.id);
-                if stored {
-                    tracing::debug!(job.id, job.status = outcome.status.as_str(), "job ended");
-                    job.status = outcome.status;
-                    job.finished_ms = Some(now);
-                    job.result = outcome.result;
-                    job.problem = outcome.problem;
-                    app.board.announce(&Arc::new(job));
-                }
-                return;
-            }
+        match write().await {
+            Ok(stored) => return Some(stored),
             Err(error) if app.board.stopping.is_cancelled() => {
-                // The lease brings the job to the next process.
-                tracing::error!(job.id, error = %error, "the end of a job was not stored");
-                app.board.end(&job.id);
-                return;
+                tracing::error!(job.id = id, error = %error, "what became of a job was not stored");
+                return None;
             }
             Err(error) => {
-                tracing::error!(job.id, error = %error, "the end of a job is not stored yet");
+                tracing::error!(job.id = id, error = %error, "what became of a job is not stored yet");
                 tokio::select! {
                     () = tokio::time::sleep(pause) => {}
                     () = app.board.stopping.cancelled() => {}

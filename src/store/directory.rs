@@ -9,6 +9,9 @@ use crate::store::StoreError;
 /// Name of the database within the data directory.
 pub const DATABASE: &str = "moe-gps.db";
 
+/// Name of the file within the data directory that says where the running service listens.
+pub const ADDRESS: &str = "address";
+
 /// A data directory that belongs to this process until dropped.
 #[derive(Debug)]
 pub struct DataDir {
@@ -59,7 +62,7 @@ impl DataDir {
     }
 
     fn address(&self) -> PathBuf {
-        self.root.join("address")
+        self.root.join(ADDRESS)
     }
 
     /// Announces the address in use, whole or not at all.

@@ -50,7 +50,8 @@ pub struct JobRecord {
     pub inputs: Option<String>,
     /// Memory that the computation takes by its estimate, bytes.
     pub memory_bytes: i64,
-    /// Above 0 when a process has died while it ran, so that nothing may run beside it.
+    /// Above 0 when a process has died while it ran, so that nothing may run beside it: 1 while it
+    /// waits, 2 once it has begun.
     pub alone: i64,
 }
 
@@ -158,7 +159,7 @@ const INSERT: &str = "insert into recommendation
 
 const CLAIM: &str = "update recommendation
     set status = 'running', attempt = attempt + 1, lease_owner = $1, lease_until_ms = $2,
-        started_ms = coalesce(started_ms, $3), progress = 0, phase = null
+        started_ms = coalesce(started_ms, $3), progress = 0, phase = null, alone = min(alone, 1)
     where id = (select id from recommendation where status = 'queued' order by id limit 1)
     returning *";
 
@@ -278,7 +279,7 @@ impl Store {
         Ok(0 < extended.rows_affected())
     }
 
-    /// Notes that a job runs now and nothing beside it.
+    /// Notes that a job begins now, and runs with nothing beside it.
     pub async fn mark_alone(&self, job: &JobRecord) -> Result<(), StoreError> {
         sqlx::query("update recommendation set alone = 2 where id = $1 and attempt = $2")
             .bind(&job.id)
@@ -330,8 +331,7 @@ impl Store {
         let requeued = sqlx::query(
             "update recommendation
              set status = 'queued', attempt = attempt - 1, lease_owner = null,
-                 lease_until_ms = null, progress = 0, phase = null,
-                 alone = case when alone = 2 then 1 else alone end
+                 lease_until_ms = null, progress = 0, phase = null
              where status = 'running' and lease_owner = $1",
         )
         .bind(owner)

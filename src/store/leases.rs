@@ -1,5 +1,7 @@
 //! Jobs whose worker is gone: found, put back into the queue, or given up.
 
+use sqlx::SqliteConnection;
+
 use crate::store::checksum::crc;
 use crate::store::{Store, StoreError};
 
@@ -26,34 +28,38 @@ impl Store {
     ///
     /// That owner is dead, perhaps by one of the jobs it ran: by the one that ran alone, by the only
     /// one, or nobody knows by which. The one that it was has had an attempt, and runs alone next
-    /// time, as do all of which nobody knows; the others have lost none.
+    /// time, as do all of which nobody knows; the others have lost none. A job that was to run alone
+    /// and had not begun is innocent.
     pub async fn take_over(
         &self,
         owner: &str,
         give_up: GiveUp<'_>,
         now_ms: i64,
     ) -> Result<Recovered, StoreError> {
+        let mut transaction = self.writer.begin_with("begin immediate").await?;
         let running: Vec<(String, i64)> = sqlx::query_as(
             "select id, alone from recommendation where status = 'running' and lease_owner <> $1",
         )
         .bind(owner)
-        .fetch_all(&self.readers)
+        .fetch_all(&mut *transaction)
         .await?;
         let known = running.iter().any(|(_, alone)| *alone == 2);
         for (id, alone) in &running {
             let suspected = !known || *alone == 2;
-            let has_had_one = *alone == 2 || running.len() == 1;
+            let has_had_one = *alone == 2 || (*alone == 0 && running.len() == 1);
             sqlx::query(
                 "update recommendation set alone = $2, attempt = attempt - $3 where id = $1",
             )
             .bind(id)
             .bind(if suspected { 1 } else { *alone })
             .bind(i64::from(!has_had_one))
-            .execute(&self.writer)
+            .execute(&mut *transaction)
             .await?;
         }
         // No lease ends before the epoch, so the owner alone decides.
-        self.recover(0, Some(owner), give_up, now_ms).await
+        let recovered = recover(&mut transaction, 0, Some(owner), give_up, now_ms).await?;
+        transaction.commit().await?;
+        Ok(recovered)
     }
 
     /// Frees the jobs whose lease has run out, whoever held it.
@@ -69,45 +75,48 @@ impl Store {
         .bind(now_ms)
         .fetch_one(&self.readers)
         .await?;
-        match expired {
-            0 => Ok(Recovered::default()),
-            _ => self.recover(now_ms, None, give_up, now_ms).await,
+        if expired == 0 {
+            return Ok(Recovered::default());
         }
+        let mut transaction = self.writer.begin_with("begin immediate").await?;
+        let recovered = recover(&mut transaction, now_ms, None, give_up, now_ms).await?;
+        transaction.commit().await?;
+        Ok(recovered)
     }
+}
 
-    async fn recover(
-        &self,
-        expired_before_ms: i64,
-        owner: Option<&str>,
-        give_up: GiveUp<'_>,
-        now_ms: i64,
-    ) -> Result<Recovered, StoreError> {
-        let given_up = sqlx::query(
-            "update recommendation
-             set status = 'failed', problem = $4, problem_crc = $6, finished_ms = $5, phase = null, inputs = null,
-                 inputs_crc = null,
-                 lease_owner = null, lease_until_ms = null
-             where status = 'running' and (lease_until_ms < $1 or lease_owner <> $2)
-               and $3 <= attempt",
-        )
-        .bind(expired_before_ms)
-        .bind(owner)
-        .bind(give_up.max_attempts)
-        .bind(give_up.problem)
-        .bind(now_ms)
-        .bind(crc(give_up.problem))
-        .execute(&self.writer)
-        .await?;
-        let requeued = sqlx::query(
-            "update recommendation
-             set status = 'queued', lease_owner = null, lease_until_ms = null,
-                 progress = 0, phase = null
-             where status = 'running' and (lease_until_ms < $1 or lease_owner <> $2)",
-        )
-        .bind(expired_before_ms)
-        .bind(owner)
-        .execute(&self.writer)
-        .await?;
-        Ok(Recovered { requeued: requeued.rows_affected(), given_up: given_up.rows_affected() })
-    }
+async fn recover(
+    transaction: &mut SqliteConnection,
+    expired_before_ms: i64,
+    owner: Option<&str>,
+    give_up: GiveUp<'_>,
+    now_ms: i64,
+) -> Result<Recovered, StoreError> {
+    let given_up = sqlx::query(
+        "update recommendation
+         set status = 'failed', problem = $4, problem_crc = $6, finished_ms = $5, phase = null, inputs = null,
+             inputs_crc = null,
+             lease_owner = null, lease_until_ms = null
+         where status = 'running' and (lease_until_ms < $1 or lease_owner <> $2)
+           and $3 <= attempt",
+    )
+    .bind(expired_before_ms)
+    .bind(owner)
+    .bind(give_up.max_attempts)
+    .bind(give_up.problem)
+    .bind(now_ms)
+    .bind(crc(give_up.problem))
+    .execute(&mut *transaction)
+    .await?;
+    let requeued = sqlx::query(
+        "update recommendation
+         set status = 'queued', lease_owner = null, lease_until_ms = null,
+             progress = 0, phase = null
+         where status = 'running' and (lease_until_ms < $1 or lease_owner <> $2)",
+    )
+    .bind(expired_before_ms)
+    .bind(owner)
+    .execute(&mut *transaction)
+    .await?;
+    Ok(Recovered { requeued: requeued.rows_affected(), given_up: given_up.rows_affected() })
 }

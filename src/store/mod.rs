@@ -23,7 +23,7 @@ mod space;
 pub mod tokens;
 pub mod traces;
 
-pub use directory::{DATABASE, DataDir};
+pub use directory::{ADDRESS, DATABASE, DataDir};
 pub use error::StoreError;
 pub use leases::{GiveUp, Recovered};
 pub use reserve::Reserve;

@@ -9,6 +9,7 @@ use crate::web::Page;
 use crate::web::parts::{moment, table};
 use crate::wire::job::Status;
 use crate::wire::listing::{ListQuery, RecommendationItem, RecommendationPage};
+use crate::wire::outcome::MeasuredOutcome;
 use crate::wire::written;
 
 /// The list with its filter.
@@ -100,14 +101,32 @@ impl List<'_> {
 /// Answers as a table, of which two may be ticked and compared.
 #[must_use]
 pub fn answers(items: &[RecommendationItem]) -> Markup {
-    let head = [
+    let mut head = vec![
         "Advice", "Gain", " Model", " Devices", " Engine", " Phase", " Asked", "Compare", " Labels",
     ];
-    let rows: Vec<Vec<Markup>> = items.iter().map(row).collect();
+    let mut rows: Vec<Vec<Markup>> = items.iter().map(row).collect();
+    if items.iter().any(|item| !item.outcomes.is_empty()) {
+        head.push("Forecast off");
+        for (row, item) in rows.iter_mut().zip(items) {
+            row.push(measured(&item.outcomes));
+        }
+    }
     html! {
         form class="compared" method="get" action="/compare" {
             (table("Answers, the newest first", &head, &rows))
             button class="no-print" { "Compare the two ticked" }
+        }
+    }
+}
+
+/// How far the forecasts were off what was measured, in the mean.
+fn measured(outcomes: &[MeasuredOutcome]) -> Markup {
+    let errors: Vec<f64> = outcomes.iter().filter_map(|one| one.forecast_error).collect();
+    let mean = errors.iter().sum::<f64>() / errors.len() as f64;
+    let whole = outcomes.iter().map(|one| written::outcome(one)[..5].join(" ")).collect::<Vec<_>>();
+    html! {
+        @if !outcomes.is_empty() {
+            span title=(whole.join("; ")) { (written::off(Some(mean).filter(|mean| mean.is_finite()))) }
         }
     }
 }

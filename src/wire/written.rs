@@ -5,6 +5,7 @@ use indexmap::IndexMap;
 use crate::wire::answer::{
     GainBody, LayoutBody, Recommendation, ResultBody, StrategyBody, TermsBody,
 };
+use crate::wire::outcome::MeasuredOutcome;
 
 /// A term of a layer: its field, a short head, and its seconds.
 pub type Term = (&'static str, &'static str, fn(&TermsBody) -> f64);
@@ -104,6 +105,30 @@ pub fn name(entry: &StrategyBody) -> String {
 /// A value times a factor with so many digits; a dash where there is none.
 pub fn scaled(value: impl Into<Option<f64>>, factor: f64, digits: usize) -> String {
     value.into().map_or_else(|| "-".to_owned(), |value| format!("{:.digits$}", value * factor))
+}
+
+/// The head of a table of what was measured.
+pub const OUTCOMES: [&str; 6] =
+    ["strategy", "measured", "measured ms", "forecast ms", "forecast off", "steps"];
+
+/// A row of it: what was measured beside what had been forecast.
+#[must_use]
+pub fn outcome(outcome: &MeasuredOutcome) -> [String; 6] {
+    let quantity = if outcome.tpot_s.is_some() { "TPOT" } else { "step" };
+    [
+        outcome.strategy.to_string(),
+        quantity.to_owned(),
+        scaled(outcome.tpot_s.or(outcome.step_s), 1e3, 3),
+        scaled(outcome.forecast_s, 1e3, 3),
+        off(outcome.forecast_error),
+        outcome.steps.map_or_else(|| "-".to_owned(), |steps| steps.to_string()),
+    ]
+}
+
+/// By which share a forecast is above what was measured, in percent; a dash where there was none.
+#[must_use]
+pub fn off(error: Option<f64>) -> String {
+    error.map_or_else(|| "-".to_owned(), |error| format!("{:+.1} %", 100.0 * error))
 }
 
 /// A flip point's parameter and how its values are written for a person.

@@ -61,6 +61,21 @@ async fn what_was_measured_stands_beside_the_forecast() {
     let again = app.ask_and_wait(&question).await.json();
     assert_eq!(again["outcomes"], json!([kept, second]));
 
+    // On the pages, too, in milliseconds and percent.
+    let html = async |path: &str| {
+        let request = Request::get(path).header("accept", "text/html");
+        let page = app.send(request.body(axum::body::Body::empty()).unwrap()).await;
+        String::from_utf8(page.body).unwrap()
+    };
+    let shown = html(&path).await;
+    assert!(shown.contains("What was measured, beside the forecast"), "{shown}");
+    let measured = format!("{:.3}", 1e3 * forecast / 1.25);
+    for cell in [measured.as_str(), &format!("{:.3}", 1e3 * forecast), "+25.0 %", "5000"] {
+        assert!(shown.contains(&format!("<td>{cell}</td>")), "{cell}: {shown}");
+    }
+    let list = html("/").await;
+    assert!(list.contains("Forecast off") && list.contains(&measured), "{list}");
+
     // Exported, they are what `validate` reads.
     let request = Request::get("/v1/recommendations").header("accept", "application/x-ndjson");
     let export = app.send(request.body(axum::body::Body::empty()).unwrap()).await.body;

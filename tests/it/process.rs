@@ -173,6 +173,45 @@ fn a_job_that_kills_its_process_is_given_up() {
 }
 
 #[test]
+fn health_is_what_the_running_service_says_of_itself() {
+    let dir = tempfile::tempdir().unwrap();
+    let health = |flags: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_moe-gps"));
+        command.arg("health").args(flags).env_remove("MOE_GPS_DATA_DIR");
+        let output = command.output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    let data_dir = dir.path().to_str().unwrap();
+    let (status, _, said) = health(&["--data-dir", data_dir]);
+    assert_eq!(status, Some(1), "{said}");
+    assert!(said.contains("address") && said.contains("--data-dir"), "{said}");
+
+    let flags = "--drain-delay-s 60 --drain-timeout-s 5";
+    let mut process = Process::start(dir.path(), flags);
+    let address = process.address.to_string();
+    for of in [["--data-dir", data_dir], ["--address", &address]] {
+        assert_eq!(
+            health(&of),
+            (Some(0), format!("the service at {address} is ready\n"), String::new())
+        );
+    }
+    process.terminate();
+    let said = until("not ready", || {
+        let (status, _, said) = health(&["--data-dir", data_dir]);
+        (status == Some(1)).then_some(said)
+    });
+    assert!(said.contains("is not ready") && said.contains("stop"), "{said}");
+    // Killed, it leaves its address behind.
+    process.child.kill().unwrap();
+    process.child.wait().unwrap();
+    let (status, _, said) = health(&["--data-dir", data_dir]);
+    assert_eq!(status, Some(1));
+    assert!(said.contains(&format!("cannot ask http://{address}/readyz")), "{said}");
+    assert_eq!(health(&["--address", "nowhere at all"]).0, Some(1));
+}
+
+#[test]
 fn told_to_stop_it_drains() {
     let dir = tempfile::tempdir().unwrap();
     let gate = dir.path().join("go");

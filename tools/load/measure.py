@@ -3,16 +3,14 @@
 
     cargo build --release && tools/load/measure.py target/release/moe-gps [--rows 1000000] [--seconds 10]
 
-Needs Python 3.10 or later and nothing else; where `wrk` is installed, repeated questions are measured with it, because a
-client in Python is slower than the service. Everything happens in a temporary folder. One line of figures each.
+Needs Python 3.10 or later and wrk (Debian's `wrk`), because a client in Python is slower than the service. Everything
+happens in a temporary folder. One line of figures each.
 """
 
 import argparse
 import http.client
-import itertools
 import json
 import pathlib
-import shutil
 import sqlite3
 import statistics
 import subprocess
@@ -66,101 +64,100 @@ def percentile(times, share):
     return sorted(times)[min(len(times) - 1, int(share * len(times)))] * 1e3 if times else float("nan")
 
 
-def ask(service, clients, seconds, headers, make, retry=False):
-    """So many clients ask one question after the other; times of those that succeed, and refusals."""
-    stop, times, refused, lock = time.monotonic() + seconds, [], [0], threading.Lock()
+# Every client asks one question after the other: a new one each time where SEED is not nil. Refused, it asks at once again.
+SCRIPT = """
+local body, threads = [==[BODY]==], {}
+function setup(thread) thread:set("place", #threads); table.insert(threads, thread) end
+function init() asked, accepted, refused = 0, 0, 0 end
+function request()
+  asked = asked + 1
+  local seed = SEED
+  if seed == nil then return wrk.format("POST", nil, nil, body) end
+  return wrk.format("POST", nil, nil, '{"seed": ' .. string.format("%d", seed) .. ", " .. body:sub(2))
+end
+function response(status)
+  if status == 200 or status == 202 then accepted = accepted + 1 else refused = refused + 1 end
+end
+function done(summary, latency)
+  local accepted, refused, errors = 0, 0, summary.errors
+  for _, thread in ipairs(threads) do
+    accepted, refused = accepted + thread:get("accepted"), refused + thread:get("refused")
+  end
+  print(string.format('\\n{"accepted": %d, "refused": %d, "broken": %d, "lasted_s": %f, "p50_ms": %f, "p99_ms": %f}',
+    accepted, refused, errors.connect + errors.read + errors.write + errors.timeout, summary.duration / 1e6,
+    latency:percentile(50) / 1e3, latency:percentile(99) / 1e3))
+end
+"""
 
-    def client():
-        connection, own, no = service.connect(), [], 0
-        while time.monotonic() < stop:
-            body = json.dumps(make())
-            began = time.monotonic()
-            try:
-                status, _ = send(connection, "POST", "/v1/recommendations", body, headers)
-            except OSError:
-                connection = service.connect()
-                no += 1
-                continue
-            if status in (200, 202):
-                own.append(time.monotonic() - began)
-            else:
-                no += 1
-                if not retry:
-                    time.sleep(0.01)
-        with lock:
-            times.extend(own)
-            refused[0] += no
 
-    threads = [threading.Thread(target=client) for _ in range(clients)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return times, refused[0]
+def load(service, clients, seconds, new, headers=()):
+    """What so many clients get in so many seconds, by wrk."""
+    script = SCRIPT.replace("BODY", json.dumps(CALIBRATED)).replace("SEED", "place * 1e9 + asked" if new else "nil")
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
+        file.write(script)
+        file.flush()
+        named = [f"-H{name}: {value}" for name, value in (("Content-Type", "application/json"), *headers)]
+        command = ["wrk", f"-t{min(2, clients)}", f"-c{clients}", f"-d{seconds}s", "--timeout", "90s", "-s", file.name, *named]
+        out = subprocess.run([*command, f"http://{service.address}/v1/recommendations"], check=True,
+                             capture_output=True, text=True).stdout
+    return json.loads(out.splitlines()[-1])
+
+
+WAIT = [("Prefer", "wait=60")]
 
 
 def questions(program, seconds):
-    numbers = itertools.count()
-
-    def new():
-        return {**CALIBRATED, "seed": next(numbers)}
-
-    wait = {"Content-Type": "application/json", "Prefer": "wait=60"}
-    no_wait = {"Content-Type": "application/json"}
     for clients in (4, 50, 1000):
-        for name, headers in (("waiting", wait), ("not waiting", no_wait)):
+        for name, headers in (("waiting", WAIT), ("not waiting", [])):
             with tempfile.TemporaryDirectory() as folder:
                 service = Service(program, folder)
-                began = time.monotonic()
-                times, refused = ask(service, clients, seconds, headers, new, retry=True)
-                lasted = time.monotonic() - began
-                ended = json.loads(service.get("/v1/recommendations?limit=1")[1])
-                metrics = service.get("/metrics")[1].decode()
+                early = []
+                # The queue fills at first, which is no answer.
+                timer = threading.Timer(seconds / 2, lambda: early.append(ended(service)))
+                timer.start()
+                got = load(service, clients, seconds, True, headers)
+                (at, n), (later, more) = early[0], ended(service)
                 service.stop()
-            done = next(line for line in metrics.splitlines() if 'moe_gps_jobs{status="succeeded"}' in line)
-            print(f"new questions, {clients} clients, {name}: {len(times) / lasted:.0f} accepted/s, "
-                  f"{float(done.split()[-1]) / lasted:.0f} answered/s, {refused} refused, "
-                  f"p50 {percentile(times, .5):.1f} ms, p99 {percentile(times, .99):.1f} ms", flush=True)
-            assert ended["items"]
+            print(f"new questions, {clients} clients, {name}: {(more - n) / (later - at):.0f} answered/s in the second half, "
+                  f"{got['accepted'] / got['lasted_s']:.0f} accepted/s, {got['refused']} refused, "
+                  f"{got['broken']} broken, p50 {got['p50_ms']:.1f} ms, p99 {got['p99_ms']:.1f} ms", flush=True)
+
+
+def ended(service):
+    """When, and how many questions have been answered until then."""
+    lines = service.get("/metrics")[1].decode().splitlines()
+    count = next(line for line in lines if line.startswith('moe_gps_job_duration_seconds_count{outcome="succeeded"}'))
+    return time.monotonic(), float(count.split()[-1])
 
 
 def repeated(program, seconds):
-    with tempfile.TemporaryDirectory() as folder:
-        service = Service(program, folder)
-        body = json.dumps(CALIBRATED)
-        headers = {"Content-Type": "application/json", "Prefer": "wait=60"}
-        send(service.connect(), "POST", "/v1/recommendations", body, headers)
-        token = subprocess.run([program, "token", "create", "--data-dir", folder, "--scope", "ask"],
+    """With and without a token by turns, so that what else the machine does is in both."""
+    with tempfile.TemporaryDirectory() as open_folder, tempfile.TemporaryDirectory() as closed_folder:
+        token = subprocess.run([program, "token", "create", "--data-dir", closed_folder, "--scope", "ask"],
                                check=True, capture_output=True, text=True).stdout.strip()
-        service.stop()
-        for name, flags in (("without tokens", ["--insecure-no-auth"]), ("with a token", [])):
-            service = Service(program, folder, *flags)
-            if shutil.which("wrk"):
-                script = pathlib.Path(folder) / "ask.lua"
-                script.write_text(f'wrk.method = "POST"\nwrk.body = [==[{body}]==]\n'
-                                  'wrk.headers["Content-Type"] = "application/json"\n'
-                                  f'wrk.headers["Authorization"] = "Bearer {token}"\n')
-                out = subprocess.run(["wrk", "-t2", "-c50", f"-d{seconds}s", "--latency", "-s", script,
-                                      f"http://{service.address}/v1/recommendations"],
-                                     check=True, capture_output=True, text=True).stdout
-                figures = [line.strip() for line in out.splitlines() if "Requests/sec" in line or "50%" in line]
-                print(f"repeated questions, 50 clients, {name}: {'; '.join(figures)} (wrk)", flush=True)
-            else:
-                headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
-                times, _ = ask(service, 50, seconds, headers, lambda: CALIBRATED)
-                print(f"repeated questions, 50 clients, {name}: {len(times) / seconds:.0f}/s, "
-                      f"p50 {percentile(times, .5):.1f} ms (Python)", flush=True)
+        services = {"without tokens": (Service(program, open_folder), []),
+                    "with a token": (Service(program, closed_folder), [("Authorization", f"Bearer {token}")])}
+        got = {name: [] for name in services}
+        for _ in range(10):
+            for name, (service, headers) in services.items():
+                got[name].append(load(service, 50, max(1, seconds // 5), False, [*WAIT, *headers]))
+        rates = {}
+        for name, rounds in got.items():
+            rates[name] = [one["accepted"] / one["lasted_s"] for one in rounds]
+            print(f"repeated questions, 50 clients, {name}: {statistics.median(rates[name]):.0f}/s, "
+                  f"p50 {statistics.median(one['p50_ms'] for one in rounds):.1f} ms")
+        open_rates, closed_rates = rates.values()
+        ratio = statistics.median(closed / opened for opened, closed in zip(open_rates, closed_rates))
+        print(f"a token costs {100 * (1 - ratio):+.1f} % of the rate, median of ten pairs", flush=True)
+        for service, _ in services.values():
             service.stop()
 
 
-def waiters(program):
+def waiters(program, seconds):
     """A thousand clients wait for jobs of one worker; probes must answer meanwhile."""
     with tempfile.TemporaryDirectory() as folder:
         service = Service(program, folder, "--workers", "1")
-        numbers = itertools.count()
-        headers = {"Content-Type": "application/json", "Prefer": "wait=60"}
-        loading = threading.Thread(target=lambda: ask(
-            service, 1100, 10, headers, lambda: {**CALIBRATED, "seed": next(numbers)}))
+        loading = threading.Thread(target=lambda: load(service, 1000, seconds, True, WAIT))
         loading.start()
         probes = []
         while loading.is_alive():
@@ -169,8 +166,7 @@ def waiters(program):
             assert status == 200, status
             probes.append(time.monotonic() - began)
             time.sleep(0.05)
-        print(f"1,100 waiting clients: /livez p50 {percentile(probes, .5):.1f} ms, worst {max(probes) * 1e3:.0f} ms",
-              flush=True)
+        print(f"1,000 waiting clients: /livez p50 {percentile(probes, .5):.1f} ms, worst {max(probes) * 1e3:.0f} ms", flush=True)
         service.stop()
 
 
@@ -228,10 +224,11 @@ def main():
     parser.add_argument("--seconds", type=int, default=10)
     arguments = parser.parse_args()
     program = str(pathlib.Path(arguments.program).resolve())
-    rows(program, arguments.rows)
     questions(program, arguments.seconds)
     repeated(program, arguments.seconds)
-    waiters(program)
+    waiters(program, arguments.seconds)
+    if arguments.rows:
+        rows(program, arguments.rows)
 
 
 if __name__ == "__main__":

@@ -240,6 +240,24 @@ class Behaviour(unittest.TestCase):
                 thread.join()
             self.assertEqual(ended, ["succeeded"] * 12)
 
+    def test_a_full_queue_is_told_and_what_it_holds_is_tried_again(self) -> None:
+        with Service("--workers", "1", "--queue-limit", "1") as service:
+            client = Client(service.url, patience_s=0)
+            trace = client.upload_trace(TRACE)["id"]
+            client.put_embedding(trace, embedding(32_000, 64))
+            # Fitting takes seconds, and ends where it is canceled.
+            fitted = [{"fit": "lstm"}, {"fit": "ffn"}]
+            slow = client.ask_recommendation({**MIXTRAL, "routing": {"trace_id": trace}, "predictors": fitted})
+            self.assertEqual(client.ask_recommendation(asked(2))["status"], "queued")
+            with self.assertRaises(Problem) as full:
+                client.ask_recommendation(asked(3))
+            self.assertEqual((full.exception.status, full.exception.kind), (503, "queue-full"))
+            self.assertGreaterEqual(full.exception.retry_after_s, 1)
+            canceling = threading.Timer(0.5, client.delete_recommendation, [slow["id"]])
+            canceling.start()
+            self.assertEqual(Client(service.url).recommend(asked(3))["status"], "succeeded")
+            canceling.join()
+
     def test_a_job_that_has_not_ended_can_be_waited_for_again_or_canceled(self) -> None:
         with Service("--workers", "1") as service:
             client = Client(service.url)

@@ -10,8 +10,10 @@ use indexmap::IndexMap;
 use crate::wire::answer::{
     FlipPoint, ResultBody, ServerBody, ServingBody, StrategyBody, TermsBody,
 };
+use crate::wire::outcome::MeasuredOutcome;
 use crate::wire::written::{
-    TERMS, advised, gain, infeasible, name, other_layouts, quantity, scaled, shown, spread,
+    OUTCOMES, TERMS, advised, gain, infeasible, name, other_layouts, outcome, quantity, scaled,
+    shown, spread,
 };
 
 /// Writes the result of a recommendation: verdict and reason, strategies with their
@@ -33,6 +35,17 @@ pub(super) fn write(out: &mut dyn Write, result: &ResultBody, all: bool) -> io::
         writeln!(out, "{}", wrapped(&format!("warning: {warning}")))?;
     }
     writeln!(out, "{}", wrapped(&format!("to confirm: {}", result.confirm)))
+}
+
+/// Writes what was measured since, each beside its forecast.
+pub(super) fn outcomes(out: &mut dyn Write, outcomes: &[MeasuredOutcome]) -> io::Result<()> {
+    if outcomes.is_empty() {
+        return Ok(());
+    }
+    let mut table = table(&OUTCOMES);
+    table.add_rows(outcomes.iter().map(outcome));
+    right_align(&mut table, 2..OUTCOMES.len());
+    writeln!(out, "\n{}", table.trim_fmt())
 }
 
 fn strategies(out: &mut dyn Write, result: &ResultBody, shown: &[&StrategyBody]) -> io::Result<()> {

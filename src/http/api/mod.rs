@@ -3,6 +3,7 @@
 pub mod catalog;
 pub mod devices;
 pub mod health;
+pub mod plans;
 pub mod recommendations;
 pub mod report;
 pub mod sweeps;

@@ -18,12 +18,6 @@ use crate::wire::sweep::{SweepAnswer, SweepRequest};
     request_body(content = SweepRequest, content_type = "application/json"),
     responses(
         (status = 200, description = "Every cell", body = SweepAnswer),
-        (status = 400, description = "Not JSON", body = Problem,
-         content_type = "application/problem+json"),
-        (status = 413, description = "Too large", body = Problem,
-         content_type = "application/problem+json"),
-        (status = 415, description = "Not sent as application/json", body = Problem,
-         content_type = "application/problem+json"),
         (status = 422, description = "Meaningless, with every violation", body = Problem,
          content_type = "application/problem+json"),
         (status = 503, description = "It took longer than a request may, with Retry-After",

@@ -12,8 +12,11 @@ use serde_json::Value;
 use crate::web::parts::{copied, moment, prose, table, warnings};
 use crate::web::{Page, alone};
 use crate::wire::answer::{LaunchBody, ResultBody, ServingBody, StrategyBody};
+use crate::wire::outcome::MeasuredOutcome;
 use crate::wire::time::Moment;
-use crate::wire::written::{advised, gain, infeasible, name, other_layouts, scaled, shown, spread};
+use crate::wire::written::{
+    OUTCOMES, advised, gain, infeasible, name, other_layouts, outcome, scaled, shown, spread,
+};
 
 /// An answer with its question.
 #[derive(Debug)]
@@ -30,6 +33,8 @@ pub struct Answer<'a> {
     pub result: &'a ResultBody,
     /// The placement plan as JSON, where there is one.
     pub plan: Option<&'a str>,
+    /// What was measured since.
+    pub outcomes: &'a [MeasuredOutcome],
     /// How engines are started to follow it, that of the question first.
     pub launches: &'a [LaunchBody],
 }
@@ -89,6 +94,7 @@ impl Answer<'_> {
             h2 { "Where the time of a layer goes" }
             (charts::terms(result, &shown))
             (strategies(result, &shown))
+            (measured(self.outcomes))
             (charts::term_table(result, &shown))
             (charts::flips(self.request, result))
             (charts::predictors(result))
@@ -250,6 +256,27 @@ fn strategies(result: &ResultBody, shown: &[&StrategyBody]) -> Markup {
             p { (names.join(", ")) ": not feasible, " (reason) }
         }
         (phases(shown))
+    }
+}
+
+/// What was measured, beside the forecast.
+fn measured(outcomes: &[MeasuredOutcome]) -> Markup {
+    if outcomes.is_empty() {
+        return html! {};
+    }
+    let head = [&OUTCOMES[..], &[" reported", " note"]].concat();
+    let rows: Vec<Vec<Markup>> = outcomes
+        .iter()
+        .map(|one| {
+            let mut row = outcome(one).map(|cell| html! { (cell) }).to_vec();
+            let note = html! { (one.note.as_deref().unwrap_or_default()) };
+            row.extend([moment(one.created_at), note]);
+            row
+        })
+        .collect();
+    html! {
+        h3 { "What was measured, beside the forecast" }
+        (table("What was measured, beside the forecast", &head, &rows))
     }
 }
 

@@ -10,6 +10,7 @@ happens in a temporary folder. One line of figures each.
 import argparse
 import http.client
 import json
+import os
 import pathlib
 import sqlite3
 import statistics
@@ -116,18 +117,20 @@ def questions(program, seconds):
                 timer = threading.Timer(seconds / 2, lambda: early.append(ended(service)))
                 timer.start()
                 got = load(service, clients, seconds, True, headers)
-                (at, n), (later, more) = early[0], ended(service)
+                (at, n, spent), (later, more, spent_later) = early[0], ended(service)
                 service.stop()
             print(f"new questions, {clients} clients, {name}: {(more - n) / (later - at):.0f} answered/s in the second half, "
+                  f"{1e3 * (spent_later - spent) / (more - n):.2f} ms of processor each, "
                   f"{got['accepted'] / got['lasted_s']:.0f} accepted/s, {got['refused']} refused, "
                   f"{got['broken']} broken, p50 {got['p50_ms']:.1f} ms, p99 {got['p99_ms']:.1f} ms", flush=True)
 
 
 def ended(service):
-    """When, and how many questions have been answered until then."""
+    """When, how many questions have been answered until then, and what processor time the service has taken."""
     lines = service.get("/metrics")[1].decode().splitlines()
     count = next(line for line in lines if line.startswith('moe_gps_job_duration_seconds_count{outcome="succeeded"}'))
-    return time.monotonic(), float(count.split()[-1])
+    ticks = pathlib.Path(f"/proc/{service.process.pid}/stat").read_text().rsplit(")", 1)[1].split()[11:13]
+    return time.monotonic(), float(count.split()[-1]), sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
 
 
 def repeated(program, seconds):

@@ -148,6 +148,11 @@ fn write_tables(report: &Report, out: &mut dyn Write) -> Result<()> {
         column.set_cell_alignment(CellAlignment::Left);
     }
     writeln!(out, "relative errors, predicted / measured - 1, in percent\n\n{groups}")?;
+    let (rows, within) = report.rows_within_bands();
+    if rows > 0 {
+        let share = percent(within as f64 / rows as f64);
+        writeln!(out, "\n{share} % of {rows} rows lie within the error band of their constants")?;
+    }
     for (table, errors) in &report.skew {
         writeln!(
             out,

@@ -1,11 +1,11 @@
 //! The result of `validate` as Markdown: the generated part of `docs/accuracy.md`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 
 use crate::cli::validate::{or_dash, percent, signed};
 use moe_gps_lab::validate::line::ValidationLine;
-use moe_gps_lab::validate::report::{Report, ReportGroup};
+use moe_gps_lab::validate::report::{PairsOf, Report, ReportGroup};
 
 /// The generated part: errors by operator, pairs, and what has no price.
 #[must_use]
@@ -22,6 +22,7 @@ pub fn markdown(report: &Report) -> String {
     for op in order {
         section(&mut text, op, &ops[op]);
     }
+    bands(&mut text, report);
     pairs(&mut text, report);
     rows(&mut text, report);
     text
@@ -133,6 +134,7 @@ fn pairs(text: &mut String, report: &Report) {
             ),
         );
     }
+    gains(text, report);
     if !report.duels.is_empty() {
         line(text, format_args!("\n### Does a plan pay\n"));
     }
@@ -149,6 +151,80 @@ fn pairs(text: &mut String, report: &Report) {
             ),
         );
     }
+}
+
+/// How many of an operator's rows lie within the bands, by device.
+fn bands(text: &mut String, report: &Report) {
+    let (rows, within) = report.rows_within_bands();
+    if rows == 0 {
+        return;
+    }
+    line(text, format_args!("\n### Error bands\n"));
+    line(
+        text,
+        format_args!(
+            "A band is the 90th percentile of the errors on shapes that a fit had not seen; of \
+             communication it is 2.06 times their mean, the same for errors that are normal. Of \
+             {rows} rows {} % lie within the band that an answer prints, by operator and device:\n",
+            percent(within as f64 / rows as f64)
+        ),
+    );
+    let devices: BTreeSet<&str> = report.bands.keys().map(|(_, device)| device.as_str()).collect();
+    let ops: BTreeSet<&str> = report.bands.keys().map(|(op, _)| *op).collect();
+    let head: Vec<&str> = devices.iter().copied().collect();
+    line(text, format_args!("| operator | {} |", head.join(" | ")));
+    line(text, format_args!("| --- |{}", " --: |".repeat(head.len())));
+    for op in ops {
+        let share = |device: &&str| {
+            let of = report.bands.get(&(op, (*device).to_owned()));
+            or_dash(of.map(|(rows, within)| *within as f64 / *rows as f64), percent)
+        };
+        let shares: Vec<String> = head.iter().map(share).collect();
+        line(text, format_args!("| `{op}` | {} |", shares.join(" | ")));
+    }
+}
+
+/// How far the intervals of gains hold.
+fn gains(text: &mut String, report: &Report) {
+    if report.gains.is_empty() {
+        return;
+    }
+    line(text, format_args!("\n### Intervals of gains\n"));
+    line(
+        text,
+        format_args!(
+            "Pairs of expert rows that differ in their loads only (uneven against even, a plan \
+             against none): how many measured gains lie in the interval that an answer's doubts of \
+             the experts' law give, how many have the other sign outside of it, the median half of an \
+             interval and the median error, in percent. Rows of power laws are means over few unseeded \
+             draws, whose spread is in the interval; the fit has not seen them where a kernel has \
+             other rows.\n"
+        ),
+    );
+    line(
+        text,
+        format_args!("| device | measured | pairs | within | other sign | half interval | error |"),
+    );
+    line(text, format_args!("| --- | --- | --: | --: | --: | --: | --: |"));
+    let mut all = PairsOf::default();
+    let mut row = |device: &str, software: &str, pairs: &PairsOf| {
+        let share = |count: usize| percent(count as f64 / pairs.gains.len() as f64);
+        let [half, error] = pairs.medians().map(percent);
+        line(
+            text,
+            format_args!(
+                "| {device} | {software} | {} | {} | {} | {half} | {error} |",
+                pairs.gains.len(),
+                share(pairs.covered()),
+                share(pairs.opposite()),
+            ),
+        );
+    };
+    for ((device, software), pairs) in &report.gains {
+        row(device, software, pairs);
+        all.gains.extend_from_slice(&pairs.gains);
+    }
+    row("all", "", &all);
 }
 
 fn rows(text: &mut String, report: &Report) {

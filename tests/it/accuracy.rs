@@ -211,11 +211,25 @@ fn aims_are_met_but_for_what_is_noise() {
         lines.filter(|line| aim(line).is_some_and(|most| line.mean > Some(most))).collect();
     // Few sizes of several widths and spreads, in no order with tokens; see the test below.
     assert!(missed.iter().all(|line| line.table.contains("deepep")), "{missed:#?}");
-    assert!(missed.iter().all(|line| line.mean < Some(0.31)), "{missed:#?}");
+    assert!(missed.iter().all(|line| line.mean < Some(0.29)), "{missed:#?}");
     let (_, skew) = &report.skew[0];
     assert!(skew.mean <= 0.10, "{skew:?}");
     let [wins, losses] = report.duels[0].1.shares();
     assert!(wins >= 0.92 && losses >= 0.70, "{wins} {losses}");
+}
+
+#[test]
+fn nine_rows_of_ten_lie_in_the_bands_that_answers_print() {
+    let report = shipped();
+    let (rows, within) = report.rows_within_bands();
+    assert!(rows > 60_000 && within * 10 >= rows * 9, "{within} of {rows}");
+    for ((op, device), (rows, within)) in &report.bands {
+        // SGLang's expert rows on A100 do not follow expert parallelism and were not fitted.
+        if *rows >= 100 && (*op, device.as_str()) != ("grouped_expert_ffn", "a100_sxm") {
+            let share = *within as f64 / *rows as f64;
+            assert!(share > 0.83, "{op} on {device}: {within} of {rows}");
+        }
+    }
 }
 
 /// Every set of constants of a device's file that was fitted: the operator it prices, its

@@ -8,7 +8,7 @@
 use crate::comm::link::{UNMEASURED_BAND, latency_and_bandwidth};
 use crate::comm::profile::{
     Collective, CommunicationProfile, Congestion, Curve, DeepEpFit, DeepEpKey, DeepEpMode, Ramp,
-    Way,
+    Way, senders,
 };
 use crate::engines::Engine;
 use crate::hardware::Link;
@@ -23,6 +23,8 @@ pub(super) struct WayLaw {
     bytes_per_token: f64,
     /// Bytes that do not depend on routing.
     own_bytes: f64,
+    /// What the link moves in the time that few multiprocessors take to send.
+    least_bytes: f64,
     band: f64,
     basis: Basis,
     /// Whether it was measured, on a group of this size or another.
@@ -43,6 +45,7 @@ impl WayLaw {
         },
         bytes_per_token: 0.0,
         own_bytes: 0.0,
+        least_bytes: 0.0,
         band: 0.0,
         basis: Basis::Fitted,
         is_measured: true,
@@ -50,7 +53,8 @@ impl WayLaw {
     };
 
     pub(super) fn time(&self, received: f64) -> Seconds {
-        self.curve.time(Bytes::new(self.own_bytes + self.bytes_per_token * received))
+        let bytes = self.own_bytes + self.bytes_per_token * received;
+        self.curve.time(Bytes::new(bytes.max(self.least_bytes)))
     }
 
     pub(super) fn price(&self, received: f64) -> Price {
@@ -72,6 +76,9 @@ pub(super) struct WayJob<'a> {
     pub(super) hidden: f64,
     pub(super) bytes: f64,
     pub(super) own: f64,
+    /// Routed experts of a layer.
+    pub(super) experts: u32,
+    pub(super) multiprocessors: u32,
     pub(super) mode: DeepEpMode,
     pub(super) way: Way,
     pub(super) engine: &'static Engine,
@@ -86,6 +93,7 @@ impl WayJob<'_> {
             curve: latency_and_bandwidth(Collective::AllToAll, f64::from(peers), link),
             bytes_per_token: self.bytes,
             own_bytes: 0.0,
+            least_bytes: 0.0,
             band: UNMEASURED_BAND,
             basis: Basis::Roofline,
             is_measured: false,
@@ -116,10 +124,15 @@ impl WayJob<'_> {
             (false, _) => UNMEASURED_BAND + scaled,
         };
         Some(WayLaw {
-            curve: fit.curve(self.hidden).scaled(speed),
+            curve: fit.curve(self.hidden, self.experts).scaled(speed),
             bytes_per_token: fit.bytes(1.0, 0.0, self.bytes).get(),
             own_bytes: fit.bytes(0.0, self.own, self.bytes).get(),
-            band: fit.fitted.error_large + widened,
+            // A faster link does not make the multiprocessors faster.
+            least_bytes: fit
+                .sent_meanwhile(self.own, senders(self.experts, self.multiprocessors))
+                .get()
+                * speed,
+            band: fit.fitted.band(Bytes::ZERO) + widened,
             basis: if alike { Basis::Fitted } else { Basis::Roofline },
             is_measured: true,
             carried: (!alike).then_some(*key),

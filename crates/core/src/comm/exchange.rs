@@ -317,6 +317,8 @@ fn routed_law(system: &System, tokens: f64, mode: DeepEpMode, way: Way) -> Route
         hidden,
         bytes: token_bytes(hidden, dtype),
         own: tokens / devices,
+        experts: system.model.experts.routed,
+        multiprocessors: cluster.device.multiprocessors,
         mode: match () {
             () if is("deepep_v2") => mode.second_version(),
             () if is("nvlinkonesided") => DeepEpMode::NvlinkOneSided,

@@ -64,6 +64,10 @@ struct DeepEpTable {
     congestion: Option<CongestionTable>,
     own_copies: f64,
     header_bytes: f64,
+    /// Absent where the number of experts was not seen to matter.
+    floor_per_expert_s: Option<f64>,
+    /// Absent where few multiprocessors were not seen to be slower than the link.
+    token_s: Option<f64>,
     #[serde(rename = "rows")]
     _rows: u32,
     error: f64,
@@ -206,8 +210,13 @@ impl DeepEpTable {
                 "floor_per_hidden_s",
                 self.floor_per_hidden_s,
             )?),
+            floor_per_expert: Seconds::new(not_negative(
+                "floor_per_expert_s",
+                self.floor_per_expert_s.unwrap_or(0.0),
+            )?),
             own_copies: not_negative("own_copies", self.own_copies)?,
             header: Bytes::new(not_negative("header_bytes", self.header_bytes)?),
+            token: Seconds::new(not_negative("token_s", self.token_s.unwrap_or(0.0))?),
         })
     }
 }

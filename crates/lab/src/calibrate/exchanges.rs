@@ -4,8 +4,10 @@
 //! of uniform routing: floor and what it grows by per element of the hidden size,
 //! bandwidth, a ramp, copies of own tokens, a header. Rows of one shape decide few of
 //! them, so each is drawn to what is usual. How far the floor hides behind the transfer is
-//! one of a few. Between nodes a fabric may be congested from a size on; that
-//! is kept where it explains the rows clearly better.
+//! one of a few. Between nodes a fabric may be congested from a size on, and in
+//! low-latency mode the number of experts counts: the floor grows with it, and with few of them the
+//! multiprocessors that send are slower than the link; each is kept where it explains the rows
+//! clearly better.
 
 use std::collections::BTreeMap;
 
@@ -18,7 +20,9 @@ use crate::calibrate::shrinkage::{Point, Relatives};
 use crate::validate::exchange::{key, received};
 use crate::validate::measured::{Case, ExchangeCase, Measured};
 use moe_gps_core::comm::direction::token_bytes;
-use moe_gps_core::comm::profile::{Congestion, Curve, DeepEpFit, DeepEpKey, Fitted, Ramp, Way};
+use moe_gps_core::comm::profile::{
+    Congestion, Curve, DeepEpFit, DeepEpKey, DeepEpMode, Fitted, Ramp, Way, senders,
+};
 use moe_gps_core::system::Dtype;
 use moe_gps_core::units::{Bytes, BytesPerSecond, Seconds};
 
@@ -28,7 +32,7 @@ const FEWEST: usize = 10;
 /// Parts the shapes are split into; each is held out once.
 const FOLDS: usize = 5;
 
-/// Share of the error that congestion must take away to be kept.
+/// Share of the error that a further part of the law must take away to be kept.
 const CLEARLY: f64 = 0.2;
 
 /// Overlaps that are tried: floor and transfer one after the other, or behind each other
@@ -40,12 +44,15 @@ const OVERLAPS: [f64; 3] = [1.0, 2.0, 4.0];
 struct Form {
     overlap: f64,
     congested: bool,
+    /// Whether the number of experts counts.
+    by_expert: bool,
 }
 
 /// Fits the laws that the rows `at` speak of.
 pub fn fit(
     rows: &[Measured],
     at: &[usize],
+    multiprocessors: u32,
     left_out: &mut LeftOut,
 ) -> BTreeMap<DeepEpKey, (DeepEpFit, Evidence)> {
     let mut builds: BTreeMap<DeepEpKey, ByVersion<Sent>> = BTreeMap::new();
@@ -53,7 +60,7 @@ pub fn fit(
         let Case::Exchange(case) = &rows[at].case else { continue };
         let key = key(case);
         let of = builds.entry(key).or_default().entry(&rows[at].software).or_default();
-        of.push(Sent::new(at, case, rows[at].time));
+        of.push(Sent::new(at, case, multiprocessors, rows[at].time));
     }
     let mut chosen = Vec::new();
     for (key, versions) in builds {
@@ -69,25 +76,29 @@ pub fn fit(
         }
     }
     let fitted: Vec<_> =
-        chosen.par_iter().filter_map(|(key, sent)| Some((*key, one(sent, key.nodes)?))).collect();
+        chosen.par_iter().filter_map(|(key, sent)| Some((*key, one(sent, *key)?))).collect();
     fitted.into_iter().collect()
 }
 
-fn one(sent: &[Sent], nodes: u32) -> Option<(DeepEpFit, Evidence)> {
+fn one(sent: &[Sent], key: DeepEpKey) -> Option<(DeepEpFit, Evidence)> {
     let mean = |fit: &DeepEpFit| {
         sent.iter().map(|sent| sent.error(fit).abs()).sum::<f64>() / sent.len() as f64
     };
-    let best = |congested: bool| {
-        let forms = OVERLAPS.iter().map(|&overlap| Form { overlap, congested });
-        let fits = forms.filter_map(|form| Some((form, law(sent, form)?)));
+    let best = |congested: bool, by_expert: bool| {
+        let forms = OVERLAPS.iter().map(|&overlap| Form { overlap, congested, by_expert });
+        let fits = forms.filter_map(|form| Some((form, law(sent, key.way, form)?)));
         fits.min_by(|(_, a), (_, b)| mean(a).total_cmp(&mean(b)))
     };
-    let plain = best(false)?;
-    let jammed = (nodes > 1).then(|| best(true)).flatten();
-    let jammed = jammed.filter(|(_, fit)| mean(fit) < (1.0 - CLEARLY) * mean(&plain.1));
-    let (form, mut fit) = jammed.unwrap_or(plain);
+    let plain = best(false, false)?;
+    let further = match key.mode.first_version() {
+        _ if key.nodes > 1 => best(true, false),
+        DeepEpMode::LowLatency => best(false, true),
+        _ => None,
+    };
+    let further = further.filter(|(_, fit)| mean(fit) < (1.0 - CLEARLY) * mean(&plain.1));
+    let (form, mut fit) = further.unwrap_or(plain);
     let errors: Vec<f64> = sent.iter().map(|sent| sent.error(&fit)).collect();
-    let held_out = unseen(sent, form);
+    let held_out = unseen(sent, key.way, form);
     let rows: Vec<usize> = sent.iter().map(|sent| sent.row).collect();
     let evidence = Evidence::of(&rows, &errors, held_out.as_deref())?;
     let error = four_digits(evidence.expected().mean);
@@ -106,24 +117,32 @@ struct Sent {
     received: f64,
     /// Tokens of one device.
     own: f64,
+    experts: u32,
+    /// Multiprocessors that send them.
+    senders: u32,
     /// What is the same in all sizes of a shape.
     shape: [u32; 4],
     time: f64,
 }
 
 impl Sent {
-    fn new(row: usize, case: &ExchangeCase, time: Seconds) -> Self {
+    fn new(row: usize, case: &ExchangeCase, multiprocessors: u32, time: Seconds) -> Self {
         let own = f64::from(case.tokens_per_device);
         let received = received(case);
         let dtype = if case.way == Way::Combine { case.combine } else { case.dispatch };
         let hidden = f64::from(case.hidden);
         let shape = [case.hidden, case.top_k, case.experts, u32::from(case.dispatch == Dtype::Fp8)];
         let token = token_bytes(hidden, dtype);
-        Self { row, hidden, token, received, own, shape, time: time.get() }
+        let senders = senders(case.experts, multiprocessors);
+        let experts = case.experts;
+        Self { row, hidden, token, received, own, experts, senders, shape, time: time.get() }
     }
 
     fn time(&self, fit: &DeepEpFit) -> f64 {
-        fit.curve(self.hidden).time(fit.bytes(self.received, self.own, self.token)).get()
+        let bytes = fit.bytes(self.received, self.own, self.token);
+        fit.curve(self.hidden, self.experts)
+            .time(bytes.max(fit.sent_meanwhile(self.own, self.senders)))
+            .get()
     }
 
     fn error(&self, fit: &DeepEpFit) -> f64 {
@@ -139,8 +158,9 @@ type Usual = (f64, f64);
 
 /// The constants in order: floor, what it grows by per element, bandwidth, time and half
 /// of the ramp, copies of own tokens, header, and where there is congestion its size and
-/// what its bytes cost.
-fn usual(sent: &[Sent], congested: bool) -> Vec<Usual> {
+/// what its bytes cost, or what the floor grows by per expert and
+/// what a multiprocessor takes for a token.
+fn usual(sent: &[Sent], way: Way, form: Form) -> Vec<Usual> {
     let least = sent.iter().map(|sent| sent.time).fold(f64::INFINITY, f64::min);
     let hidden = sent.iter().map(|sent| sent.hidden).fold(1.0, f64::max);
     let bytes = |sent: &Sent| (sent.received + 0.5 * sent.own) * (sent.token + 400.0);
@@ -155,14 +175,20 @@ fn usual(sent: &[Sent], congested: bool) -> Vec<Usual> {
         (0.5, 0.5),
         (400.0, 0.5),
     ];
-    if congested {
+    if form.congested {
         usual.extend([(most * 0.5, 1.0), (fastest, 1.0)]);
+    }
+    if form.by_expert {
+        let experts = sent.iter().map(|sent| sent.experts).fold(1, u32::max);
+        // What SGLang's build takes on an H100, 110 rows of ten shapes each way.
+        let token = if way == Way::Combine { 0.6e-6 } else { 2.3e-6 };
+        usual.extend([(least * 0.3 / f64::from(experts), 1.0), (token, 0.5)]);
     }
     usual
 }
 
-fn law(sent: &[Sent], form: Form) -> Option<DeepEpFit> {
-    let usual = usual(sent, form.congested);
+fn law(sent: &[Sent], way: Way, form: Form) -> Option<DeepEpFit> {
+    let usual = usual(sent, way, form);
     let (centres, spreads): (Vec<f64>, Vec<f64>) = usual.into_iter().unzip();
     let relatives = Relatives::new(1, &centres, |constant, _, _| spreads[constant].powi(2))?;
     let points: Vec<Point<&Sent>> =
@@ -175,7 +201,7 @@ fn law(sent: &[Sent], form: Form) -> Option<DeepEpFit> {
 fn with(constants: &[f64], form: Form) -> DeepEpFit {
     let seconds = |i: usize| Seconds::new(constants[i]);
     let congestion = match constants.get(7..) {
-        Some([from, bandwidth]) => {
+        Some([from, bandwidth]) if form.congested => {
             Congestion { from: Bytes::new(*from), bandwidth: BytesPerSecond::new(*bandwidth) }
         }
         _ => Congestion::NONE,
@@ -193,12 +219,14 @@ fn with(constants: &[f64], form: Form) -> DeepEpFit {
         floor_per_hidden: seconds(1),
         own_copies: constants[5],
         header: Bytes::new(constants[6]),
+        floor_per_expert: if form.by_expert { seconds(7) } else { Seconds::ZERO },
+        token: if form.by_expert { seconds(8) } else { Seconds::ZERO },
     }
 }
 
 /// Errors of every row by a law that had not seen its shape, or where there are hardly
 /// any shapes its number of tokens.
-fn unseen(sent: &[Sent], form: Form) -> Option<Vec<f64>> {
+fn unseen(sent: &[Sent], way: Way, form: Form) -> Option<Vec<f64>> {
     let shapes: Vec<Vec<u64>> =
         sent.iter().map(|sent| sent.shape.map(u64::from).to_vec()).collect();
     let tokens: Vec<Vec<u64>> = sent.iter().map(|sent| vec![sent.own.to_bits()]).collect();
@@ -206,7 +234,7 @@ fn unseen(sent: &[Sent], form: Form) -> Option<Vec<f64>> {
     held_out(
         sent,
         &by_shape.or_else(|| folds(&tokens, FOLDS))?,
-        |seen| law(seen, form),
+        |seen| law(seen, way, form),
         |unseen, fit| unseen.iter().map(|sent| sent.error(fit)).collect(),
     )
 }

@@ -81,7 +81,7 @@ pub fn calibrate(rows: &[Measured], device: &Device) -> Calibration {
     let sets = operators(rows, laws, device, &mut left_out);
     let profile = device.collectives.as_deref();
     let collectives = collectives::fit(rows, &links, profile, &mut left_out);
-    let exchanges = exchanges::fit(rows, &links, &mut left_out);
+    let exchanges = exchanges::fit(rows, &links, device.multiprocessors, &mut left_out);
     Calibration { sets, collectives, exchanges, left_out }
 }
 

@@ -12,6 +12,7 @@ use moe_gps_core::comm::profile::{
 use moe_gps_core::formats::catalog_entry::CatalogFileError;
 use moe_gps_core::formats::device_toml::refuse;
 use moe_gps_core::named::name_of;
+use moe_gps_core::units::Seconds;
 
 /// Puts what was fitted in the place of what it replaces.
 pub(super) fn replace_links(
@@ -103,6 +104,11 @@ fn exchange(key: DeepEpKey, (fit, evidence): &(DeepEpFit, Evidence)) -> Table {
     }
     table.insert("own_copies".to_owned(), fit.own_copies.into());
     table.insert("header_bytes".to_owned(), fit.header.get().into());
+    for (name, of) in [("floor_per_expert_s", fit.floor_per_expert), ("token_s", fit.token)] {
+        if of > Seconds::ZERO {
+            table.insert(name.to_owned(), of.get().into());
+        }
+    }
     table.insert("rows".to_owned(), rows(evidence));
     table.insert("error".to_owned(), fit.fitted.error_large.into());
     table

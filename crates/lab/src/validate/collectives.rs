@@ -30,5 +30,6 @@ pub fn price(
             "constants of other group sizes".to_owned()
         }
     });
-    Ok(Estimate { time: law.time(size), note })
+    let price = law.price(size);
+    Ok(Estimate { band: Some(price.band), note, ..Estimate::of(price.time) })
 }

@@ -75,7 +75,7 @@ pub fn price(row: &Measured, device: &Device) -> Result<Estimate, Unpriced> {
     let choice = choice.ok_or_else(|| Unpriced::Stack(device.name.clone()))?;
     let laws = Laws::bind(device, choice.stack, &dtypes(row));
     let time = time(row, &laws).ok_or(Unpriced::NoLaw("not an operator of one device"))?;
-    Ok(Estimate { time, note: note_of(&choice) })
+    Ok(Estimate { band: Some(choice.band), note: note_of(&choice), ..Estimate::of(time) })
 }
 
 /// The time of an operator under bound laws; `None` for experts and communication.

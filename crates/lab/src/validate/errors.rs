@@ -73,6 +73,8 @@ pub struct GroupKey {
 pub struct Group {
     /// Relative errors of the priced rows, in the order of the table.
     pub errors: Vec<f64>,
+    /// How many of them lie within their error bands; nothing where there are no bands.
+    pub within: Option<u64>,
     /// Rows that could not be priced.
     pub unpriced: u64,
     /// What was priced with something else's constants, and whose.
@@ -97,7 +99,11 @@ pub fn grouped(
         let group = groups.entry(key).or_default();
         match estimate {
             Ok(estimate) => {
-                group.errors.push(estimate.time / row.time - 1.0);
+                let error = estimate.time / row.time - 1.0;
+                group.errors.push(error);
+                if let Some(band) = estimate.band {
+                    *group.within.get_or_insert(0) += u64::from(error.abs() <= band);
+                }
                 group.notes.extend(estimate.note.clone());
             }
             Err(_) => group.unpriced += 1,

@@ -8,7 +8,7 @@ use crate::validate::measured::ExchangeCase;
 use crate::validate::price::{Estimate, Unpriced};
 use crate::validate::profiles::Profiles;
 use moe_gps_core::comm::direction::token_bytes;
-use moe_gps_core::comm::exchange::Exchange;
+use moe_gps_core::comm::exchange::{Exchange, ExchangePrice};
 use moe_gps_core::comm::load::ExchangeLoad;
 use moe_gps_core::comm::profile::{DeepEpKey, DeepEpMode, Way};
 use moe_gps_core::hardware::Device;
@@ -17,6 +17,7 @@ use moe_gps_core::system::{
     Assumptions, Cluster, Communication, Dtypes, Parallelism, Phase, Preset, ServingEngine, System,
     Workload,
 };
+use moe_gps_core::units::Bytes;
 
 /// Prices one way of an exchange.
 pub fn price(
@@ -47,8 +48,10 @@ pub fn price(
         let own = f64::from(case.tokens_per_device);
         let token = token_bytes(f64::from(case.hidden), case.dispatch);
         let received = received(case);
-        let time = fit.curve(f64::from(case.hidden)).time(fit.bytes(received, own, token));
-        return Ok(Estimate { time, note: None });
+        let time =
+            fit.curve(f64::from(case.hidden), case.experts).time(fit.bytes(received, own, token));
+        let band = Some(fit.fitted.band(Bytes::ZERO));
+        return Ok(Estimate { band, ..Estimate::of(time) });
     }
     let exchange = Exchange::new(
         &system,
@@ -57,12 +60,12 @@ pub fn price(
             _ => Communication::AllToAllLowLatency,
         },
     );
-    let (dispatch, combine) = exchange.time(&exchange.balanced());
+    let ExchangePrice { dispatch, combine } = exchange.price(&exchange.balanced());
     let note = case.stands_in.map(str::to_owned).or_else(|| {
         (!profile.deep_ep.contains_key(&key)).then(|| "constants of the nearest build".to_owned())
     });
-    let time = if case.way == Way::Dispatch { dispatch } else { combine };
-    Ok(Estimate { time, note })
+    let price = if case.way == Way::Dispatch { dispatch } else { combine };
+    Ok(Estimate { band: Some(price.band), note, ..Estimate::of(price.time) })
 }
 
 /// The law that a row speaks of.

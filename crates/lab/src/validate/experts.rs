@@ -2,7 +2,7 @@
 
 use crate::validate::compute::BF16;
 use crate::validate::measured::{ExpertCase, Loads, Measured};
-use crate::validate::price::{DrawnLoads, Estimate, Unpriced, note_of};
+use crate::validate::price::{Doubts, DrawnLoads, Estimate, Unpriced, note_of};
 use crate::validate::profiles::choose;
 use moe_gps_core::cost::experts::{ExpertLaw, ExpertShape, Seen};
 use moe_gps_core::cost::{Laws, expert_law};
@@ -49,7 +49,32 @@ fn grouped(
         Some(note) if !own => Some(format!("{note}, fitted in another format")),
         note => note,
     };
-    Ok(Estimate { time: mean_time(&law, draws), note })
+    let time = mean_time(&law, draws);
+    Ok(Estimate {
+        time,
+        band: Some(choice.band),
+        doubts: Some(doubts(&law, choice.band, draws)),
+        note,
+    })
+}
+
+/// Draws that a measured time is the mean of, at least.
+const MEASURED_DRAWS: f64 = 5.0;
+
+/// The doubts that an answer has of the experts' law ([`moe_gps_core::advice::uncertainty`]), and the
+/// spread of a mean over few draws.
+fn doubts(law: &ExpertLaw, band: f64, draws: &[Vec<f64>]) -> Doubts {
+    let mean = mean_time(law, draws).get();
+    let slower =
+        |memory, arithmetic| (mean_time(&law.slower(memory, arithmetic), draws).get() / mean).ln();
+    let times = draws.iter().map(|draw| mean_time(law, std::slice::from_ref(draw)).get());
+    let squares: f64 = times.map(|time| (time / mean - 1.0).powi(2)).sum();
+    let others = (draws.len() as f64 - 1.0).max(1.0);
+    Doubts {
+        memory: slower(1.0 + band, 1.0),
+        arithmetic: slower(1.0, 1.0 + band),
+        draws: (squares / others / MEASURED_DRAWS).sqrt(),
+    }
 }
 
 /// The mean time over draws of tokens per expert.
@@ -92,7 +117,7 @@ fn looped(
             + laws.gemm.own.time(n, h, i)
     };
     let time = mean(draws, |tokens| tokens.iter().filter(|&&n| n > 0.0).map(|&n| expert(n)).sum());
-    Ok(Estimate { time, note: note_of(&choice) })
+    Ok(Estimate { band: Some(choice.band), note: note_of(&choice), ..Estimate::of(time) })
 }
 
 fn mean(draws: &[Vec<f64>], time: impl Fn(&[f64]) -> Seconds) -> Seconds {

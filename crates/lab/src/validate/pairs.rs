@@ -3,8 +3,10 @@
 use std::collections::BTreeMap;
 
 use crate::duplication_pays::{Sides, Verdicts};
-use crate::validate::measured::{Case, Loads, Measured};
+use crate::validate::errors::Errors;
+use crate::validate::measured::{Case, Loads, Measured, Subset};
 use crate::validate::price::{Estimate, Unpriced};
+use moe_gps_core::advice::uncertainty::{RESPONSE, UNMODELLED};
 use moe_gps_core::units::Seconds;
 
 /// Times of one row: measured, predicted.
@@ -35,6 +37,100 @@ pub fn skew_response(rows: &[Measured], estimates: &[Result<Estimate, Unpriced>]
             Some((predicted / even_predicted) / (measured / even_measured) - 1.0)
         })
         .collect()
+}
+
+/// The intervals of gains on pairs of rows of one device and software, in ln.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct PairsOf {
+    /// ln measured gain, ln predicted gain, and half of the interval around that.
+    pub gains: Vec<[f64; 3]>,
+}
+
+impl PairsOf {
+    /// How many measured gains lie in their intervals.
+    #[must_use]
+    pub fn covered(&self) -> usize {
+        self.gains.iter().filter(|[measured, mid, half]| (measured - mid).abs() <= *half).count()
+    }
+
+    /// How many have the other sign, outside the interval.
+    #[must_use]
+    pub fn opposite(&self) -> usize {
+        let opposite = |[measured, mid, half]: &&[f64; 3]| {
+            measured * mid < 0.0 && (measured - mid).abs() > *half
+        };
+        self.gains.iter().filter(opposite).count()
+    }
+
+    /// The median half of an interval, and the median error.
+    #[must_use]
+    pub fn medians(&self) -> [f64; 2] {
+        let median = |of: &dyn Fn(&[f64; 3]) -> f64| {
+            let values: Vec<f64> = self.gains.iter().map(of).collect();
+            Errors::of(&values).map_or(0.0, |errors| errors.median)
+        };
+        [median(&|[_, _, half]| *half), median(&|[measured, mid, _]| measured - mid)]
+    }
+}
+
+/// Rows that differ in their loads only, against the same row under equal loads; with a plan against
+/// without: the measured gain and the interval that an answer would print for it.
+#[must_use]
+pub fn gains(
+    rows: &[Measured],
+    estimates: &[Result<Estimate, Unpriced>],
+) -> BTreeMap<(String, String), PairsOf> {
+    let mut bare: BTreeMap<_, (f64, &Estimate)> = BTreeMap::new();
+    let mut others: Vec<(_, (f64, &Estimate))> = Vec::new();
+    for (row, estimate) in rows.iter().zip(estimates) {
+        let (Case::Experts(case), Ok(estimate)) = (&row.case, estimate) else { continue };
+        if row.subset == Subset::Excluded {
+            continue;
+        }
+        let of = |pairs: f64, exponent: u64| {
+            let of_group = [case.group_tokens.unwrap_or_default(), case.group_pairs, pairs.round()];
+            let shape = [case.hidden, case.intermediate].map(f64::to_bits);
+            let software = (&row.device, &row.software, &row.format, &case.model, case.looped);
+            (software, shape, of_group.map(f64::to_bits), exponent)
+        };
+        let timed = (row.time.get(), estimate);
+        match &case.loads {
+            Loads::Counts { tokens, zipf } if *zipf <= 0.0 => {
+                bare.insert(of(tokens.iter().sum(), 0), timed);
+            }
+            Loads::Counts { tokens, .. } => others.push((of(tokens.iter().sum(), 0), timed)),
+            Loads::Drawn(drawn) => {
+                let pairs = f64::from(drawn.tokens) * f64::from(drawn.top_k);
+                let each = pairs / f64::from(drawn.devices);
+                let exponent = drawn.exponent.to_bits();
+                if drawn.plan_slots.is_some() {
+                    others.push((of(each, exponent), timed));
+                } else {
+                    others.push((of(each, 0), timed));
+                    bare.insert(of(each, exponent), timed);
+                }
+            }
+        }
+    }
+    let mut found: BTreeMap<(String, String), PairsOf> = BTreeMap::new();
+    for (key, (time, estimate)) in others {
+        let Some((base, from)) = bare.get(&key) else { continue };
+        let (Some(one), Some(other)) = (from.doubts, estimate.doubts) else { continue };
+        let mid = (from.time / estimate.time).ln();
+        let doubts = [
+            one.memory - other.memory,
+            one.arithmetic - other.arithmetic,
+            one.draws,
+            other.draws,
+            UNMODELLED,
+            RESPONSE * mid,
+        ];
+        let half = doubts.iter().map(|d| d * d).sum::<f64>().sqrt();
+        let gain = [(base / time).ln(), mid, half];
+        let ((device, software, ..), ..) = key;
+        found.entry((device.clone(), software.label())).or_default().gains.push(gain);
+    }
+    found
 }
 
 /// How often the faster of EPLB's plan and contiguous experts was named, under equal loads.
@@ -105,7 +201,7 @@ mod tests {
     }
 
     fn estimates(times: &[f64]) -> Vec<Result<Estimate, Unpriced>> {
-        let priced = |&time| Ok(Estimate { time: Seconds::new(time), note: None });
+        let priced = |&time| Ok(Estimate::of(Seconds::new(time)));
         times.iter().map(priced).collect()
     }
 

@@ -15,8 +15,31 @@ use moe_gps_core::units::Seconds;
 pub struct Estimate {
     /// The time.
     pub time: Seconds,
+    /// The error band of its constants; a whole server has none.
+    pub band: Option<f64>,
+    /// What the time of experts may be otherwise by.
+    pub doubts: Option<Doubts>,
     /// Whose constants stood in for those of the measured software, if somebody's did.
     pub note: Option<String>,
+}
+
+impl Estimate {
+    /// A time with nothing known of its errors.
+    #[must_use]
+    pub const fn of(time: Seconds) -> Self {
+        Self { time, band: None, doubts: None, note: None }
+    }
+}
+
+/// ln of the time over that as priced, where one thing is otherwise.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Doubts {
+    /// Memory takes longer by the error band.
+    pub memory: f64,
+    /// Arithmetic does.
+    pub arithmetic: f64,
+    /// Standard deviation of what was measured, where loads were drawn.
+    pub draws: f64,
 }
 
 /// Why a measurement has no price, with the way out.
@@ -96,6 +119,8 @@ pub fn price(
     let (launch, note) = launch_of(row.launch);
     Ok(Estimate {
         time: estimate.time + launch,
+        band: estimate.band,
+        doubts: estimate.doubts,
         note: match (estimate.note, note) {
             (Some(one), Some(other)) => Some(format!("{one}; {other}")),
             (one, other) => one.or(other),

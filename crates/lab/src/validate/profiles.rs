@@ -34,6 +34,8 @@ pub struct Choice<'a> {
     pub stands_in: Option<&'a moe_gps_core::hardware::Provenance>,
     /// Whether those constants were fitted to measurements of this device.
     pub fitted: bool,
+    /// The error band of the constants.
+    pub band: f64,
 }
 
 impl Profiles {
@@ -95,7 +97,13 @@ pub fn choose<'a, C: 'a>(
     }
     let (stack, close) = best?;
     let own = close == (true, true, true, true);
-    Some(Choice { stack, stands_in: (!own).then(|| &fit(stack).provenance), fitted: close.3 })
+    let fit = fit(stack);
+    Some(Choice {
+        stack,
+        stands_in: (!own).then_some(&fit.provenance),
+        fitted: close.3,
+        band: fit.band,
+    })
 }
 
 /// A name without case and punctuation; an engine's names are all its id.

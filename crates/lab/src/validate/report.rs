@@ -12,8 +12,9 @@ use crate::measurements::{Table, read, table_of};
 use crate::validate::compare::simulator;
 pub use crate::validate::errors::Errors;
 use crate::validate::errors::{Group, GroupKey, grouped};
-use crate::validate::measured::Op;
-use crate::validate::pairs::{duels, skew_response};
+use crate::validate::measured::{Op, Subset};
+pub use crate::validate::pairs::PairsOf;
+use crate::validate::pairs::{duels, gains, skew_response};
 use crate::validate::price::price_all;
 use crate::validate::profiles::Profiles;
 use moe_gps_core::catalog::{Catalog, CatalogError};
@@ -29,10 +30,23 @@ pub struct Report {
     pub skipped: Vec<(String, String)>,
     /// Errors of time(uneven loads)/time(even loads), by table.
     pub skew: Vec<(String, Errors)>,
+    /// Intervals of gains on pairs of expert rows, by device and software.
+    pub gains: BTreeMap<(String, String), PairsOf>,
     /// How often the faster of plan and no plan was named, by table.
     pub duels: Vec<(String, Verdicts)>,
+    /// By operator and device, the rows whose constants have an error band, and how many lie within
+    /// it; without those that were drawn or are known to be wrong.
+    pub bands: BTreeMap<(&'static str, String), (u64, u64)>,
     /// The laws beside LLMCompass, where a table holds its answers.
     pub simulator: Vec<SimulatorLine>,
+}
+
+impl Report {
+    /// All rows whose constants have an error band, and how many lie within it.
+    #[must_use]
+    pub fn rows_within_bands(&self) -> (u64, u64) {
+        self.bands.values().fold((0, 0), |sum, of| (sum.0 + of.0, sum.1 + of.1))
+    }
 }
 
 /// A group with what stood in for its own constants.
@@ -161,8 +175,15 @@ pub(crate) fn tables(folder: &Path) -> Result<BTreeMap<String, Table>, ValidateE
 fn add(report: &mut Report, table: &str, content: &Table, profiles: &Profiles) {
     let rows = &content.rows;
     let estimates = price_all(rows, profiles);
-    let lines = grouped(rows, &estimates).into_iter();
-    report.groups.extend(lines.map(|(key, group)| line(table, key, &group)));
+    for (key, group) in grouped(rows, &estimates) {
+        if let Some(within) = group.within
+            && !matches!(key.subset, Subset::PowerLaw | Subset::Excluded)
+        {
+            let of = report.bands.entry((key.op.name(), key.device.clone())).or_default();
+            *of = (of.0 + group.errors.len() as u64, of.1 + within);
+        }
+        report.groups.push(line(table, key, &group));
+    }
     let unpriced = rows.iter().zip(&estimates).filter_map(|(row, estimate)| {
         estimate.as_ref().err().map(|why| (row.line, format!("{}: {why}", row.op.name())))
     });
@@ -181,6 +202,9 @@ fn add(report: &mut Report, table: &str, content: &Table, profiles: &Profiles) {
     });
     if let Some(errors) = Errors::of(&skew_response(rows, &estimates)) {
         report.skew.push((table.to_owned(), errors));
+    }
+    for (of, pairs) in gains(rows, &estimates) {
+        report.gains.entry(of).or_default().gains.extend(pairs.gains);
     }
     let duels = duels(rows, &estimates);
     if duels.wins + duels.losses > 0 {

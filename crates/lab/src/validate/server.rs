@@ -102,7 +102,7 @@ pub fn price(
         _ => served.per_output_token,
     };
     let time = time.ok_or(Unpriced::NoLaw("one token of output has no time between two"))?;
-    Ok(Estimate { time, note: None })
+    Ok(Estimate::of(time))
 }
 
 fn time_of(system: &mut System, step: &ServedStep) -> Option<Seconds> {

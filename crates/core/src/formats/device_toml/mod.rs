@@ -350,8 +350,12 @@ mod tests {
             device.default_stack(&vllm::ENGINE).unwrap().name.clone()
         };
         assert_eq!(with("engines = [\"sglang\", \"nobody\"]"), "vllm");
-        assert_eq!(with("kernels = [\"vllm_fused_moe\"]"), "sglang-deepep-prefill");
         assert_eq!(with("kernels = [\"mine\", \"vllm_triton\"]"), "vllm");
+        let file = H200
+            .replace("name = \"pytorch\"\n", "name = \"pytorch\"\nkernels = [\"vllm_triton\"]\n");
+        let device =
+            parse(&file.replace(first, "name = \"vllm\"\nkernels = [\"mine\"]\n")).unwrap().value;
+        assert_eq!(device.default_stack(&vllm::ENGINE).unwrap().name, "pytorch");
     }
 
     #[test]

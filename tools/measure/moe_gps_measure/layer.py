@@ -271,11 +271,13 @@ def run(asked: argparse.Namespace, group: Group, rows: Table, budget: Budget) ->
         # The answer counts the expert of every token among the experts.
         times["expert_ffn_s"] += times.pop("shared_s", 0.0)
         measured[arm] = times
-    report(asked, answer, plan, measured, many)
+    report(asked, question, answer, plan, measured, many)
     return []
 
 
-def report(asked: argparse.Namespace, answer: dict, plan: dict, measured: dict[str, dict[str, float]], many: bool) -> None:
+def report(
+    asked: argparse.Namespace, question: Question, answer: dict, plan: dict, measured: dict[str, dict[str, float]], many: bool
+) -> None:
     """Predicted against measured, term by term, and whether the advice was right here."""
     strategy = plan["strategy"]
     forecast = {"none": predicted(answer, "none", many), "advised": predicted(answer, strategy, many)}
@@ -296,6 +298,8 @@ def report(asked: argparse.Namespace, answer: dict, plan: dict, measured: dict[s
     regret = None if chosen is None else chosen / fastest - 1.0
     called = answer["recommendation"].get("verdict", "recommended")
     verdict = {
+        "model": question.model.name, "phase": "prefill" if question.prefill else "decode",
+        "tokens": question.tokens, "devices": question.devices,
         "advised": advised, "verdict": called, "measured_strategy": strategy, "predicted_gain": promised, "measured_gain": gain,
         "measured_gain_of_balance": whole["none"] / whole["balanced"], "regret": regret,
         "communication": many, "measured": measured, "predicted": forecast,

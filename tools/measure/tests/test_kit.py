@@ -15,7 +15,7 @@ sys.path.insert(0, str(KIT))
 
 import torch  # noqa: E402
 from moe_gps_measure import layer, question, trace  # noqa: E402
-from moe_gps_measure.blocks import BLOCKS, gemm, latent  # noqa: E402
+from moe_gps_measure.blocks import BLOCKS, engines, gemm, latent  # noqa: E402
 from moe_gps_measure.blocks.experts import Experts, zipf_counts  # noqa: E402
 from moe_gps_measure.timing import Machine  # noqa: E402
 
@@ -124,7 +124,8 @@ class Kit(unittest.TestCase):
                 self.assertEqual({"dispatch_s", "combine_s", "all_reduce_s"} & had, had - set(layer.COMPUTE))
                 self.assertEqual("dispatch_s" in had, bool(processes))
         if KEPT:
-            (self.out / "layer.operators.csv").write_text((Path(self.held.name) / "replicated0" / "layer.operators.csv").read_text())
+            for name in ("layer.operators.csv", "layer.replace_only.json"):
+                (self.out / name).write_text((Path(self.held.name) / "replicated0" / name).read_text())
 
 
 class Parts(unittest.TestCase):
@@ -156,6 +157,14 @@ class Parts(unittest.TestCase):
             gate, up = (block.tokens[rows_of] @ block.up[expert]).chunk(2, dim=-1)
             expected = (torch.nn.functional.silu(gate) * up) @ block.down[expert]
             torch.testing.assert_close(out[rows_of], expected)
+
+    def test_kernels_of_engines_get_the_loads_that_are_stated(self) -> None:
+        seen = []
+        def kernel(rows, up, down, weights, chosen):  # type: ignore[no-untyped-def]
+            seen.append((rows.shape, up.shape, down.shape, chosen.flatten().tolist(), weights.shape))
+            return lambda: None
+        engines.calls(Machine(torch.device("cpu"), torch.float32), kernel, 16, 8, [2, 0, 1])
+        self.assertEqual(seen, [((3, 16), (3, 16, 16), (3, 16, 8), [0, 0, 2], (3, 1))])
 
     def test_loads_of_a_placement(self) -> None:
         chosen = torch.tensor([[0, 1], [0, 2], [0, 3], [0, 1]])

@@ -19,6 +19,7 @@ use crate::app::references::References;
 use crate::cli::refused::Refused;
 use crate::cli::{answer_table, trace};
 use crate::web::answer::Answer;
+use crate::web::ask::EXAMPLES;
 use crate::wire::answer::{Recommendation, ResultBody};
 use crate::wire::loose::{self, Loose};
 use moe_gps_core::formats::trace::{Declared, Limits};
@@ -28,7 +29,14 @@ use moe_gps_lab::calibrate::run::device_document;
 #[derive(Debug, Clone, Args)]
 pub struct Asked {
     /// The question as JSON, as it would be posted; `-` reads standard input.
-    pub file: PathBuf,
+    #[arg(required_unless_present = "example")]
+    pub file: Option<PathBuf>,
+    /// Asks a question of `examples/questions/` instead, and prints it on standard error.
+    #[arg(
+        long, value_name = "NAME", conflicts_with = "file", num_args = 0..=1, require_equals = true,
+        default_missing_value = EXAMPLES[0].0, value_parser = EXAMPLES.map(|(name, ..)| name)
+    )]
+    pub example: Option<String>,
     /// A recording that plans and scores; it becomes the question's `routing.trace_id`. Given
     /// several times, one plan is made for all of them (`routing.trace_ids`).
     #[arg(long)]
@@ -96,9 +104,20 @@ pub(super) struct Answered {
 }
 
 impl Asked {
+    /// What is asked, as it stands in the file or the example.
+    fn question(&self) -> Result<Value> {
+        if let Some(file) = &self.file {
+            return read(file);
+        }
+        let example = EXAMPLES.iter().find(|(name, ..)| Some(*name) == self.example.as_deref());
+        let (name, _, text) = example.context("there is no such example")?;
+        writeln!(std::io::stderr(), "examples/questions/{name}.json:\n{}\n", text.trim_end())?;
+        Ok(serde_json::from_str(text)?)
+    }
+
     /// The answer.
     pub(super) fn answer(&self) -> Result<Answered> {
-        let mut request = read(&self.file)?;
+        let mut request = self.question()?;
         let scratch = tempfile::tempdir().context("cannot make a temporary directory")?;
         let directory = TraceDirectory::open(scratch.path())?;
         let mut traces = KnownTraces::new();

@@ -5,10 +5,9 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use comfy_table::{CellAlignment, Table, presets};
 
 use crate::app::clock::now_ms;
-use crate::cli::validate::{percent, signed};
+use crate::cli::validate::{or_dash, percent, signed, table};
 use crate::wire::time::Moment;
 use moe_gps_lab::calibrate::run::{Calibrated, Order, Residual, run as calibrate};
 
@@ -72,35 +71,28 @@ fn today() -> String {
 }
 
 fn write_report(found: &Calibrated, out: &mut dyn Write) -> Result<()> {
-    let mut table = Table::new();
-    table.load_style(presets::NOTHING).set_header([
-        "law",
-        "measured",
-        "rows",
-        "error %",
-        "median",
-        "p90",
-        "max",
-        "signed",
-        "held-out %",
-    ]);
+    let header = ["law", "measured", "rows", "before", "held-out", "fitted", "signed"];
+    let mut table = table(&header, 2);
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 1));
+    }
     for line in &found.lines {
         table.add_row([
             line.law.clone(),
             line.software.clone(),
             line.errors.rows.to_string(),
+            or_dash(line.before.map(|errors| errors.mean), percent),
+            or_dash(line.held_out.map(|errors| errors.mean), percent),
             percent(line.errors.mean),
-            percent(line.errors.median),
-            percent(line.errors.p90),
-            percent(line.errors.max),
             signed(line.errors.signed_mean),
-            line.held_out.map_or_else(|| "-".to_owned(), |errors| percent(errors.mean)),
         ]);
     }
-    for column in table.column_iter_mut().skip(2) {
-        column.set_cell_alignment(CellAlignment::Right);
-    }
-    writeln!(out, "{table}")?;
+    writeln!(
+        out,
+        "mean errors in percent: of the base's constants before, of new ones on shapes\n\
+         that their fit had not seen (held-out), and on the rows they were fitted to\n\n{}",
+        table.trim_fmt()
+    )?;
     for (why, rows) in &found.left_out.0 {
         writeln!(out, "left out {rows} rows: {why}")?;
     }

@@ -5,12 +5,15 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use comfy_table::{CellAlignment, Table, presets};
-use serde_json::{Map, Value};
+use indexmap::IndexSet;
+use serde_json::{Map, Value, json};
 
 use crate::app::catalog::{
     device_body, link_body, list_devices, list_links, list_models, model_as_read, model_body,
 };
 use crate::app::question::as_read;
+use crate::cli::answer_table::{indented, wrapped};
+use crate::cli::paint::{BOLD, paint};
 use crate::wire::catalog::{DeviceBody, LinkBody, ModelBody};
 use crate::wire::loose::{self, Loose};
 use moe_gps_core::catalog::check::check;
@@ -31,14 +34,24 @@ pub enum ShowError {
     Output(#[from] io::Error),
 }
 
+/// Prints every entry as the service lists it, as one JSON document.
+pub fn list_json(out: &mut dyn Write, catalog: &Catalog) -> io::Result<()> {
+    let listed = json!({
+        "models": list_models(catalog).items,
+        "devices": list_devices(catalog).items,
+        "links": list_links(catalog).items,
+        "digest": catalog.digest().to_string(),
+    });
+    writeln!(out, "{listed:#}")
+}
+
 /// Prints every entry, kind by kind.
 pub fn list(out: &mut dyn Write, catalog: &Catalog) -> io::Result<()> {
-    let header = ["model", "name", "parameters", "active", "MoE layers", "experts", "top-k"];
+    let header = ["model", "parameters", "active", "MoE\nlayers", "experts", "top-k"];
     let mut models = table(&header);
-    for ModelBody { id, name, parameters, moe_layers, experts, .. } in list_models(catalog).items {
+    for ModelBody { id, parameters, moe_layers, experts, .. } in list_models(catalog).items {
         models.add_row([
             id,
-            name,
             billions(parameters.computed),
             billions(parameters.active_per_token),
             moe_layers.to_string(),
@@ -46,25 +59,30 @@ pub fn list(out: &mut dyn Write, catalog: &Catalog) -> io::Result<()> {
             experts.top_k.to_string(),
         ]);
     }
-    align_right(&mut models, 2..7);
+    align_right(&mut models, 1..6);
     writeln!(out, "{models}\n")?;
-    let mut devices = table(&["device", "name", "memory in GB", "GB/s", "bf16 TFLOP/s", "stacks"]);
+    let mut devices = table(&["device", "name", "memory\nGB", "GB/s", "bf16\nTFLOP/s"]);
+    let mut stacks_of = Vec::new();
     for DeviceBody {
         id, name, memory_bytes, bandwidth_bytes_per_s, peak_flop_per_s, stacks, ..
     } in list_devices(catalog).items
     {
         let stacks = stacks.iter().filter_map(|stack| stack["name"].as_str()).collect::<Vec<_>>();
+        stacks_of.push(format!("{id}: {}", stacks.join(", ")));
         devices.add_row([
             id,
             name,
             format!("{:.0}", memory_bytes / 1e9),
             format!("{:.0}", bandwidth_bytes_per_s / 1e9),
             format!("{:.0}", peak_flop_per_s.bf16 / 1e12),
-            stacks.join(", "),
         ]);
     }
     align_right(&mut devices, 2..5);
-    writeln!(out, "{devices}\n")?;
+    writeln!(out, "{devices}\nStacks of kernels:")?;
+    for stacks in stacks_of {
+        writeln!(out, "{}", wrapped(&stacks))?;
+    }
+    writeln!(out)?;
     let mut links = table(&["link", "name", "GB/s per direction", "latency in µs"]);
     for LinkBody { id, name, bandwidth_bytes_per_s, latency_s, .. } in list_links(catalog).items {
         let bandwidth = format!("{:.0}", bandwidth_bytes_per_s / 1e9);
@@ -74,8 +92,8 @@ pub fn list(out: &mut dyn Write, catalog: &Catalog) -> io::Result<()> {
     writeln!(out, "{links}\n\ncatalog digest {}", catalog.digest())
 }
 
-/// Prints one entry of whatever kind: every number with its source.
-pub fn show(out: &mut dyn Write, catalog: &Catalog, id: &str) -> Result<(), ShowError> {
+/// An entry of whatever kind, as the service shows it.
+fn body_of(catalog: &Catalog, id: &str) -> Result<Value, ShowError> {
     let body = if let Ok(model) = catalog.model(id) {
         serde_json::to_value(model_body(model))
     } else if let Ok(device) = catalog.device(id) {
@@ -85,11 +103,18 @@ pub fn show(out: &mut dyn Write, catalog: &Catalog, id: &str) -> Result<(), Show
     } else {
         return Err(unknown(catalog, id).into());
     };
-    let body = body.map_err(io::Error::from)?;
-    let mut shown = table(&["field", "value", "source"]);
-    add_rows(&mut shown, &body, &body["sources"], "");
-    align_right(&mut shown, 1..2);
-    writeln!(out, "{shown}")?;
+    Ok(body.map_err(io::Error::from)?)
+}
+
+/// Prints one entry as JSON.
+pub fn show_json(out: &mut dyn Write, catalog: &Catalog, id: &str) -> Result<(), ShowError> {
+    Ok(writeln!(out, "{:#}", body_of(catalog, id)?)?)
+}
+
+/// Prints one entry of whatever kind: every number with its source.
+pub fn show(out: &mut dyn Write, catalog: &Catalog, id: &str) -> Result<(), ShowError> {
+    let body = body_of(catalog, id)?;
+    write_fields(out, &body, &body["sources"])?;
     if let Ok(device) = catalog.device(id) {
         kernels_of(out, &device.value)?;
     }
@@ -98,16 +123,17 @@ pub fn show(out: &mut dyn Write, catalog: &Catalog, id: &str) -> Result<(), Show
 
 /// Prints what `engine.moe_kernel` of a question may be on a device.
 fn kernels_of(out: &mut dyn Write, device: &Device) -> io::Result<()> {
-    let mut shown = table(&["stack", "its kernels", "engines' words for them"]);
     let list = |names: BTreeSet<&str>| names.into_iter().collect::<Vec<_>>().join(", ");
+    writeln!(out, "\nA question's `engine.moe_kernel` picks the stack:")?;
     for stack in device.stacks.iter() {
-        shown.add_row([
-            stack.name.clone(),
-            list(kernels::kernels_of(stack).collect()),
-            list(kernels::words_of(stack).collect()),
-        ]);
+        let (kernels, words) = (kernels::kernels_of(stack), kernels::words_of(stack));
+        writeln!(out, "{}", wrapped(&format!("{}: {}", stack.name, list(kernels.collect()))))?;
+        let words = list(words.collect());
+        if !words.is_empty() {
+            writeln!(out, "{}", indented(&format!("engines' words for them: {words}")))?;
+        }
     }
-    writeln!(out, "\nA question's `engine.moe_kernel` picks the stack:\n{shown}")
+    Ok(())
 }
 
 /// Prints what is wrong with device files and with configurations of models, and what was read of
@@ -160,10 +186,7 @@ fn check_configuration(
     let bf16 = Quantization { experts: Dtype::Bf16, rest: Dtype::Bf16 };
     let formats = facts.quantization.unwrap_or(bf16);
     let body = serde_json::to_value(model_as_read(&model, &facts, formats, None))?;
-    let mut shown = table(&["field", "value", ""]);
-    add_rows(&mut shown, &body, &Value::Null, "");
-    align_right(&mut shown, 1..2);
-    writeln!(out, "{shown}")?;
+    write_fields(out, &body, &Value::Null)?;
     for said in facts.warnings() {
         writeln!(out, "  {said}")?;
     }
@@ -176,7 +199,7 @@ fn check_configuration(
 /// Prints what is wrong with the catalog, and says whether all is well.
 pub fn check_all(out: &mut dyn Write, catalog: &Catalog) -> io::Result<bool> {
     let checks = check(catalog);
-    let mut shown = table(&["kind", "id", "computed", "published", "error in %", "problems"]);
+    let mut shown = table(&["entry", "computed", "published", "error %", "problems"]);
     for entry in &checks {
         let [computed, published, error] = match entry.parameters {
             Some(counts) => [
@@ -188,16 +211,9 @@ pub fn check_all(out: &mut dyn Write, catalog: &Catalog) -> io::Result<bool> {
         };
         let problems =
             if entry.problems.is_empty() { "none".to_owned() } else { entry.problems.join("\n") };
-        shown.add_row([
-            entry.kind.to_owned(),
-            entry.id.clone(),
-            computed,
-            published,
-            error,
-            problems,
-        ]);
+        shown.add_row([entry.id.clone(), computed, published, error, problems]);
     }
-    align_right(&mut shown, 2..5);
+    align_right(&mut shown, 1..4);
     let wrong = checks.iter().filter(|entry| !entry.problems.is_empty()).count();
     writeln!(out, "{shown}\n\n{} entries, {wrong} with problems", checks.len())?;
     Ok(wrong == 0)
@@ -205,7 +221,7 @@ pub fn check_all(out: &mut dyn Write, catalog: &Catalog) -> io::Result<bool> {
 
 fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_BORDERS_ONLY).set_header(header);
+    table.load_style(presets::NOTHING).set_header(header);
     table
 }
 
@@ -221,25 +237,64 @@ fn billions(parameters: u64) -> String {
     format!("{:.2} B", parameters as f64 / 1e9)
 }
 
-/// One row for every plain value of a body, under its JSON pointer.
-fn add_rows(table: &mut Table, value: &Value, sources: &Value, at: &str) {
+/// Writes every plain value of a body under its JSON pointer, a section for every field of the body;
+/// sources stand below, by number.
+fn write_fields(out: &mut dyn Write, body: &Value, sources: &Value) -> io::Result<()> {
+    let mut fields = Vec::new();
+    flatten(&mut fields, body, sources, "");
+    let mut named: IndexSet<&str> = IndexSet::new();
+    let mut section = "";
+    for (at, value, source) in &fields {
+        let first = at.split('/').next().unwrap_or_default();
+        if at.contains('/') && first != section {
+            writeln!(out, "\n{}", paint(BOLD, first))?;
+        }
+        section = first;
+        let number = if source.is_empty() {
+            String::new()
+        } else {
+            format!(" [{}]", named.insert_full(source).0 + 1)
+        };
+        let width = 80_usize.saturating_sub(at.chars().count() + number.len() + 1);
+        if value.chars().count() > width {
+            writeln!(out, "{at}{number}\n{}", indented(value))?;
+        } else {
+            writeln!(out, "{at} {value:>width$}{number}")?;
+        }
+    }
+    for (number, source) in named.iter().enumerate() {
+        if number == 0 {
+            writeln!(out, "\n{}", paint(BOLD, "sources"))?;
+        }
+        writeln!(out, "{}", wrapped(&format!("[{}] {source}", number + 1)))?;
+    }
+    Ok(())
+}
+
+/// Pointer, value and source of every plain value.
+fn flatten<'a>(
+    fields: &mut Vec<(String, String, &'a str)>,
+    value: &Value,
+    sources: &'a Value,
+    at: &str,
+) {
     match value {
-        Value::Object(fields) => {
-            for (name, value) in fields.iter().filter(|(name, _)| *name != "sources") {
-                add_rows(table, value, sources, &format!("{at}/{name}"));
+        Value::Object(inner) => {
+            for (name, value) in inner.iter().filter(|(name, _)| *name != "sources") {
+                flatten(fields, value, sources, &format!("{at}/{name}"));
             }
         }
         Value::Array(items) if items.iter().any(Value::is_object) => {
             for (index, value) in items.iter().enumerate() {
-                add_rows(table, value, sources, &format!("{at}/{index}"));
+                flatten(fields, value, sources, &format!("{at}/{index}"));
             }
         }
         Value::Null => {}
         plain => {
             let text = plain.as_str().map_or_else(|| plain.to_string(), str::to_owned);
             let first = format!("{at}/0");
-            let source = sources[at].as_str().or(sources[first].as_str()).unwrap_or("");
-            table.add_row([at.trim_start_matches('/'), &text, source]);
+            let source = sources[at].as_str().or(sources[&*first].as_str()).unwrap_or("");
+            fields.push((at.trim_start_matches('/').to_owned(), text, source));
         }
     }
 }
@@ -279,6 +334,25 @@ mod tests {
         assert!(text.contains("model card"));
         let text = printed(|out, catalog| show(out, catalog, "h200-sxm").unwrap());
         assert!(text.contains("peak_flop_per_s/bf16") && text.contains("constants/gemm/"));
+    }
+
+    #[test]
+    fn json_has_what_the_service_lists() {
+        let list: Value = serde_json::from_str(&printed(|out, catalog| {
+            list_json(out, catalog).unwrap();
+        }))
+        .unwrap();
+        let ids = |kind: &str| {
+            let items = list[kind].as_array().unwrap();
+            items.iter().map(|item| item["id"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+        };
+        assert!(ids("models").contains(&"mixtral-8x7b".to_owned()));
+        assert!(ids("devices").contains(&"h200-sxm".to_owned()));
+        assert!(ids("links").contains(&"nvlink3".to_owned()) && list["digest"].is_string());
+        let shown = printed(|out, catalog| show_json(out, catalog, "h200-sxm").unwrap());
+        let shown: Value = serde_json::from_str(&shown).unwrap();
+        assert_eq!(shown["id"], "h200-sxm");
+        assert!(shown["sources"].is_object());
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod health;
 pub mod launch;
 mod manual;
 mod openapi;
+mod paint;
 pub mod place;
 mod question;
 mod refused;
@@ -46,6 +47,9 @@ use moe_gps_lab::validate::report::ValidateError;
 #[derive(Debug, Parser)]
 #[command(version, about)]
 struct Line {
+    /// When to colour what is printed.
+    #[arg(long, global = true, value_enum, default_value_t = paint::When::Auto)]
+    color: paint::When,
     #[command(subcommand)]
     command: Command,
 }
@@ -59,7 +63,7 @@ enum Command {
     Serve(Serve),
     /// Answer a question in a file, without a server.
     #[command(
-        after_help = "Examples:\n  moe-gps advise examples/questions/serving-qwen3-h100.json\n  moe-gps advise examples/questions/mixtral-h100.json --trace examples/traces/mixtral_like_e8k2.python.test.npz\n  moe-gps advise question.json --html answer.html"
+        after_help = "Examples:\n  moe-gps advise examples/questions/serving-qwen3-h100.json\n  moe-gps advise examples/questions/mixtral-h100.json --trace examples/traces/mixtral_like_e8k2.python.test.npz\n  moe-gps advise question.json --html answer.html\n  moe-gps advise --example\n  moe-gps advise --example=paper-mixtral-a100"
     )]
     Advise(advise::Advise),
     /// Say how to start an engine so that it follows the answer to a question.
@@ -151,23 +155,44 @@ struct Serve {
 #[derive(Debug, Subcommand)]
 enum TraceCommand {
     /// Show what a recording holds.
+    #[command(
+        after_help = "Examples:\n  moe-gps trace inspect recording.npz\n  moe-gps trace inspect dump.jsonl --num-experts 128 --top-k 8"
+    )]
     Inspect(trace::Inspect),
     /// Say how uneven a recording is and what balancing could save.
+    #[command(
+        after_help = "Examples:\n  moe-gps trace report recording.npz --devices 8\n  moe-gps trace report recording.npz --devices 8 --html report.html"
+    )]
     Report(trace_report::Report),
     /// Write a recording in another format.
+    #[command(after_help = "Examples:\n  moe-gps trace convert recording.npz --to npz routes.npz")]
     Convert(convert::Convert),
 }
 
 #[derive(Debug, Subcommand)]
 enum CatalogCommand {
     /// List every model, device and link.
-    List,
+    #[command(after_help = "Examples:\n  moe-gps catalog list\n  moe-gps catalog list --json")]
+    List {
+        /// Prints JSON.
+        #[arg(long)]
+        json: bool,
+    },
     /// Show one entry with the source of every number.
+    #[command(
+        after_help = "Examples:\n  moe-gps catalog show h200-sxm\n  moe-gps catalog show mixtral-8x7b --json"
+    )]
     Show {
         /// Catalog id.
         id: String,
+        /// Prints JSON.
+        #[arg(long)]
+        json: bool,
     },
     /// Check every entry against its published figures, or files of your own.
+    #[command(
+        after_help = "Examples:\n  moe-gps catalog check\n  moe-gps catalog check my-gpu.toml config.json"
+    )]
     Check {
         /// Device files in the form of the catalog, such as `calibrate` writes, and `config.json` of
         /// models, of which it shows what is read.
@@ -180,7 +205,8 @@ enum CatalogCommand {
 /// that is refused, and with `advise --exit-code` 4 for an answer that is no advice to follow.
 #[must_use]
 pub fn main() -> ExitCode {
-    let command = Line::parse().command;
+    let Line { color, command } = Line::parse();
+    paint::decide(color);
     let prints = !matches!(command, Command::Serve(_));
     match run(command) {
         Ok(code) => code,
@@ -252,8 +278,10 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
 fn show_catalog(command: &CatalogCommand, out: &mut impl Write) -> anyhow::Result<()> {
     let catalog = Catalog::embedded()?;
     match command {
-        CatalogCommand::List => catalog::list(out, catalog)?,
-        CatalogCommand::Show { id } => catalog::show(out, catalog, id)?,
+        CatalogCommand::List { json: false } => catalog::list(out, catalog)?,
+        CatalogCommand::List { json: true } => catalog::list_json(out, catalog)?,
+        CatalogCommand::Show { id, json: false } => catalog::show(out, catalog, id)?,
+        CatalogCommand::Show { id, json: true } => catalog::show_json(out, catalog, id)?,
         CatalogCommand::Check { files } if !files.is_empty() => {
             let sound = catalog::check_files(out, files)?;
             anyhow::ensure!(sound, "a file has what does not hold");
@@ -287,15 +315,22 @@ mod tests {
 
     #[test]
     fn every_command_has_examples_that_are_command_lines() {
-        for command in commands(&Line::command()) {
-            let name = command.get_name().to_owned();
+        let with_path = |path: Vec<String>, of: &clap::Command| {
+            let under = |one: clap::Command| {
+                (path.iter().cloned().chain([one.get_name().to_owned()]).collect::<Vec<_>>(), one)
+            };
+            commands(of).into_iter().map(under).collect::<Vec<_>>()
+        };
+        let mut open = with_path(Vec::new(), &Line::command());
+        while let Some((path, command)) = open.pop() {
+            open.extend(with_path(path.clone(), &command));
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
             let examples: Vec<&str> = help.lines().filter(|line| line.starts_with("  ")).collect();
-            assert!(!examples.is_empty(), "{name} has no example");
+            assert!(!examples.is_empty(), "{path:?} has no example");
             for example in examples {
                 let shown = example.split(" > ").next().unwrap();
                 let words = shlex::split(shown).unwrap();
-                assert_eq!(words[1], name);
+                assert_eq!(words[1..=path.len()], path);
                 if let Err(error) = Line::try_parse_from(&words) {
                     panic!("{example}: {error}");
                 }

@@ -1,6 +1,5 @@
 //! `sweep FILE`: who wins over a grid of one or two quantities, without a server.
 
-use std::fs;
 use std::io::Write;
 use std::path::PathBuf;
 
@@ -34,7 +33,7 @@ pub struct Sweep {
     /// Prints one line per cell, with the latency of a layer under every strategy.
     #[arg(long, conflicts_with = "json")]
     pub csv: bool,
-    /// Draws the winners into this file.
+    /// Draws the winners into this file; over one quantity also the time of a layer.
     #[arg(long, value_name = "FILE")]
     pub svg: Option<PathBuf>,
 }
@@ -61,10 +60,16 @@ pub fn run(command: &Sweep, out: &mut dyn Write) -> Result<()> {
         Err(error) => return Err(error.into()),
     };
     if let Some(path) = &command.svg {
-        let panel = decision_map::panel("the strategy recommended", &swept.map);
-        let svg =
-            figure::svg("Decision map", &[vec![panel]], &decision_map::key(&[&swept.map]), &[]);
-        fs::write(path, svg).with_context(|| format!("cannot write {}", path.display()))?;
+        let winners = decision_map::panel("the strategy recommended", &swept.map);
+        let mut key = decision_map::key(&[&swept.map]);
+        let panels = if swept.map.axes.len() > 1 {
+            vec![vec![winners]]
+        } else {
+            let (lines, lines_key) = decision_map::lines("time of a layer", &swept.map);
+            key.extend(lines_key);
+            vec![vec![lines], vec![winners]]
+        };
+        advise::write_page(path, &figure::svg("Decision map", &panels, &key, &[]))?;
     }
     if command.json {
         serde_json::to_writer_pretty(&mut *out, &SweepAnswer::from(swept))?;

@@ -2,8 +2,9 @@
 
 use std::io::{self, Write};
 
-use comfy_table::{Table, presets};
+use comfy_table::{CellAlignment, Table, presets};
 
+use crate::wire::written::quantity;
 use moe_gps_core::advice::sensitivity::decision_map::{DecisionMap, MapAxis};
 use moe_gps_core::strategies::Strategy;
 
@@ -50,36 +51,44 @@ fn map(
     rows: &MapAxis,
     columns: &MapAxis,
 ) -> io::Result<()> {
-    writeln!(out, "down: {}, across: {}", rows.parameter, columns.parameter)?;
-    let labels: Vec<String> = rows.values.iter().map(|value| shown(*value)).collect();
-    let width = labels.iter().map(String::len).max().unwrap_or(0);
+    let [(down, written), (across, written_across)] =
+        [rows, columns].map(|axis| quantity(axis.parameter));
+    writeln!(out, "down: {}, across: {}", down.replace('_', " "), across.replace('_', " "))?;
+    let labels: Vec<String> = rows.values.iter().map(|value| written(*value)).collect();
+    let width = labels.iter().map(|label| label.chars().count()).max().unwrap_or(0);
     for (label, row) in labels.iter().zip(swept.rows()) {
         let line: String = row.iter().map(|cell| letter(cell.winner, cell.tie)).collect();
         writeln!(out, "{label:>width$} |{line}")?;
     }
-    let ends = [columns.values.first(), columns.values.last()];
-    let [first, last] = ends.map(|value| value.map_or_else(String::new, |value| shown(*value)));
-    let gap = columns.values.len().saturating_sub(first.len());
-    writeln!(out, "{:>width$} |{first}{last:>gap$}", "")
+    // The values of the outer columns below them: the last one may reach beyond the map.
+    let [first, last] = [columns.values.first(), columns.values.last()]
+        .map(|value| value.map_or_else(String::new, |value| written_across(*value)));
+    let gap = columns.values.len().saturating_sub(first.chars().count()).max(last.len() + 2);
+    let ends = if columns.values.len() > 1 { format!("{first}{last:>gap$}") } else { first };
+    writeln!(out, "{:>width$}  {ends}", "")
 }
 
 fn table(out: &mut dyn Write, swept: &DecisionMap, axis: &MapAxis) -> io::Result<()> {
     let mut table = Table::new();
-    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
-    let mut header = vec![axis.parameter.to_owned(), "winner".to_owned(), "margin".to_owned()];
-    header.extend(Strategy::ALL.map(|(_, id)| format!("{id} µs")));
+    table.load_style(presets::NOTHING);
+    let (name, written) = quantity(axis.parameter);
+    let mut header = vec![name.replace(['_', ' '], "\n"), "winner".to_owned(), "margin".to_owned()];
+    header.extend(Strategy::ALL.map(|(_, id)| format!("{}\nµs", id.replace('_', "\n"))));
     table.set_header(header);
     for (cell, value) in swept.cells.iter().zip(&axis.values) {
         let winner = cell.winner.map_or("-", Strategy::id);
-        let tie = if cell.tie { " (tie)" } else { "" };
-        let margin = format!("{:.1} %", cell.margin * 100.0);
-        let mut row = vec![shown(*value), format!("{winner}{tie}"), margin];
+        let margin =
+            if cell.tie { "tie".to_owned() } else { format!("{:.1} %", cell.margin * 100.0) };
+        let mut row = vec![written(*value), winner.to_owned(), margin];
         row.extend(cell.layer_latency.map(|latency| {
             latency.map_or_else(|| "-".to_owned(), |latency| format!("{:.1}", latency.get() * 1e6))
         }));
         table.add_row(row);
     }
-    writeln!(out, "{table}")
+    for column in table.column_iter_mut().skip(2) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    writeln!(out, "{}", table.trim_fmt())
 }
 
 /// The letter of a winner, small where it only ties.
@@ -88,26 +97,12 @@ fn letter(winner: Option<Strategy>, tie: bool) -> char {
     if tie { letter.to_ascii_lowercase() } else { letter }
 }
 
-/// A value the way a person would write it.
-fn shown(value: f64) -> String {
-    if value != 0.0 && !(1e-3..1e6).contains(&value.abs()) {
-        format!("{value:.3e}")
-    } else {
-        let text = format!("{value:.4}");
-        text.trim_end_matches('0').trim_end_matches('.').to_owned()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn values_are_short_and_ties_small() {
-        assert_eq!(
-            [1.5, 300e9, 0.000_153, 512.0, 0.0].map(shown),
-            ["1.5", "3.000e11", "1.530e-4", "512", "0"]
-        );
+    fn ties_are_small() {
         assert_eq!(letter(Some(moe_gps_core::strategies::NONE), true), 'n');
         assert_eq!(letter(None, false), '-');
     }

@@ -15,6 +15,7 @@ use crate::wire::time::Moment;
 #[derive(Debug, Subcommand)]
 pub(super) enum TokenCommand {
     /// Make a token and print it; it is shown this once.
+    #[command(after_help = "Examples:\n  moe-gps token create --name ci --scope ask")]
     Create {
         /// Who holds it; tokens of one name see the same recommendations. Left out, the token
         /// stands for itself.
@@ -28,6 +29,7 @@ pub(super) enum TokenCommand {
         storage: Storage,
     },
     /// List the tokens; the secrets are not kept.
+    #[command(after_help = "Examples:\n  moe-gps token list\n  moe-gps token list --json")]
     List {
         /// Print JSON.
         #[arg(long)]
@@ -36,6 +38,7 @@ pub(super) enum TokenCommand {
         storage: Storage,
     },
     /// Revoke a token by its id, the twelve characters after `mgps_`.
+    #[command(after_help = "Examples:\n  moe-gps token revoke 0123456789ab")]
     Revoke {
         /// The id, or the whole token.
         id: String,

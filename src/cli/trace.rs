@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use comfy_table::{Table, presets};
 
 use crate::app::ingest::{Ingested, TraceDirectory, Upload};
+use crate::cli::paint::{BOLD, CAUTION, paint};
 use crate::cli::refused::Refused;
 use crate::wire::trace::TraceSummary;
 use moe_gps_core::formats::trace::stored::StoredTrace;
@@ -23,6 +23,9 @@ pub struct Inspect {
     /// What is known beside it.
     #[command(flatten)]
     pub known: Known,
+    /// Shows the skewness of every layer, too.
+    #[arg(long)]
+    pub layers: bool,
     /// Prints the summary as JSON.
     #[arg(long)]
     pub json: bool,
@@ -114,7 +117,7 @@ pub fn inspect(command: &Inspect, out: &mut dyn Write) -> Result<()> {
         writeln!(out)?;
         return Ok(());
     }
-    write_tables(&ingested, out)
+    write_tables(&ingested, command.layers, out)
 }
 
 /// Ends of the names of files that recordings of several ranks consist of.
@@ -171,30 +174,34 @@ pub(super) fn upload_of(path: &Path) -> Result<Upload> {
     })
 }
 
-fn write_tables(ingested: &Ingested, out: &mut dyn Write) -> Result<()> {
+fn write_tables(ingested: &Ingested, by_layer: bool, out: &mut dyn Write) -> Result<()> {
     let summary = &ingested.summary;
     warn(&summary.warnings, out)?;
-    let mut facts = Table::new();
-    facts.load_style(presets::UTF8_BORDERS_ONLY);
     for (name, value) in facts_of(summary) {
-        facts.add_row([name, value.as_str()]);
+        writeln!(out, "{}  {value}", paint(BOLD, format_args!("{name:19}")))?;
     }
-    let kept = format!("{} bytes read, {} kept", ingested.decoded_bytes, ingested.stored_bytes);
-    facts.add_row(["size", &kept]);
-    writeln!(out, "{facts}")?;
-    let mut layers = Table::new();
-    layers.load_style(presets::UTF8_HORIZONTAL_ONLY);
-    layers.set_header(["layer", "skewness", ""]);
+    writeln!(
+        out,
+        "{}  {} bytes read, {} kept",
+        paint(BOLD, format_args!("{:19}", "size")),
+        ingested.decoded_bytes,
+        ingested.stored_bytes
+    )?;
+    writeln!(out, "id {}", summary.id)?;
+    if !by_layer {
+        return Ok(());
+    }
+    writeln!(out, "\nlayer  skewness")?;
     for (layer, skewness) in summary.skewness.per_layer.iter().enumerate() {
-        layers.add_row([layer.to_string(), format!("{skewness:.3}"), bar(*skewness, summary)]);
+        writeln!(out, "{layer:5}  {skewness:8.3}  {}", bar(*skewness, summary))?;
     }
-    writeln!(out, "{layers}")?;
     Ok(())
 }
 
 /// What is doubtful, before any figure.
 pub(super) fn warn(warnings: &[String], out: &mut dyn Write) -> io::Result<()> {
-    warnings.iter().try_for_each(|warning| writeln!(out, "warning: {warning}"))
+    let told = |warning: &String| paint(CAUTION, format_args!("warning: {warning}"));
+    warnings.iter().try_for_each(|warning| writeln!(out, "{}", told(warning)))
 }
 
 /// One line per fact.
@@ -203,7 +210,6 @@ fn facts_of(summary: &TraceSummary) -> Vec<(&'static str, String)> {
     let error = summary.distribution_error;
     vec![
         ("trace", summary.name.clone().unwrap_or_default()),
-        ("id", summary.id.clone()),
         ("tokens", number(summary.tokens)),
         ("sequences", number(summary.sequences)),
         ("recorded steps", number(summary.steps)),

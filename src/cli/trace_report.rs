@@ -9,6 +9,8 @@ use comfy_table::{Table, presets};
 
 use crate::app::report::{self, Asked};
 use crate::cli::advise::write_page;
+use crate::cli::answer_table::wrapped;
+use crate::cli::paint::{BOLD, paint};
 use crate::cli::trace;
 use crate::wire::report::TraceReport;
 use moe_gps_core::cancel::Cancel;
@@ -71,16 +73,16 @@ pub(super) fn run(command: &Report, out: &mut dyn Write) -> Result<()> {
 
 fn write_tables(report: &TraceReport, out: &mut dyn Write) -> Result<()> {
     trace::warn(&report.warnings, out)?;
-    writeln!(out, "{}", report.finding)?;
+    writeln!(out, "{}", paint(BOLD, wrapped(&report.finding)))?;
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY);
     table.set_header([
         "plan",
-        "slots per device",
+        "slots per\ndevice",
         "in-sample",
         "held-out",
-        "worst layer",
-        "expert time saved",
+        "worst\nlayer",
+        "expert time\nsaved",
     ]);
     for slots in &report.slots {
         let name = match &*slots.plan {

@@ -7,9 +7,11 @@ use anyhow::{Context, Result};
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 
+use crate::cli::answer_table::indented;
 use crate::cli::validate_markdown::markdown;
 use crate::cli::validate_outcomes;
 use moe_gps_lab::drawings::drawings;
+use moe_gps_lab::validate::layers::{Layer, Rule, rules, term_errors};
 use moe_gps_lab::validate::report::{Errors, Report, ReportGroup, TableSummary, validate};
 
 /// Prices every row of every known table in a folder and says how far off that is.
@@ -50,6 +52,10 @@ pub fn run(command: &Validate, out: &mut dyn Write) -> Result<()> {
             serde_json::to_writer(&mut *out, &group.line)?;
             writeln!(out)?;
         }
+        for line in report.layers.iter().flat_map(Layer::lines) {
+            serde_json::to_writer(&mut *out, &line)?;
+            writeln!(out)?;
+        }
         return write_leftovers(&report, &mut aside);
     }
     if let Some(file) = &command.markdown {
@@ -57,7 +63,47 @@ pub fn run(command: &Validate, out: &mut dyn Write) -> Result<()> {
         return write_leftovers(&report, &mut aside);
     }
     write_tables(&report, out)?;
+    write_layers(&report.layers, out)?;
     write_leftovers(&report, out)
+}
+
+/// Layers, predicted against measured: gains, whether the advice was right, terms, and what rules cost.
+fn write_layers(layers: &[Layer], out: &mut dyn Write) -> Result<()> {
+    if layers.is_empty() {
+        return Ok(());
+    }
+    let header = ["layer", "strategy", "predicted", "measured", "advice", "regret %"];
+    let mut gains = table(&header, 2);
+    for line in layers.iter().flat_map(Layer::lines) {
+        let gain = |gain: f64| format!("{gain:.3}");
+        let (predicted, measured) = (gain(line.predicted_gain), gain(line.measured_gain));
+        let advice = line.advised.unwrap_or_else(|| "–".to_owned());
+        let regret = or_dash(line.regret, percent);
+        gains.add_row([line.layer, line.strategy, predicted, measured, advice, regret]);
+    }
+    if let Some(column) = gains.column_mut(4) {
+        column.set_cell_alignment(CellAlignment::Left);
+    }
+    let mut terms = table(&["term", "layers", "mean %", "signed", "most"], 1);
+    for (term, errors) in term_errors(layers) {
+        let (mean, most) = (percent(errors.mean), percent(errors.max));
+        terms.add_row([term, errors.rows.to_string(), mean, signed(errors.signed_mean), most]);
+    }
+    writeln!(
+        out,
+        "\nwhole layers: how much faster than without a strategy, and how much longer the\nadvised one \
+         takes than the fastest that was measured\n\n{gains}\n\nterms without a strategy, predicted / \
+         measured - 1\n\n{terms}"
+    )?;
+    let rules = rules(layers);
+    if !rules.is_empty() {
+        let mut costs = table(&["rule", "layers", "mean regret %", "most"], 1);
+        for Rule { name, layers, mean, most } in rules {
+            costs.add_row([name, layers.to_string(), percent(mean), percent(most)]);
+        }
+        writeln!(out, "\nwhat a rule costs, by measured times\n\n{costs}")?;
+    }
+    Ok(())
 }
 
 /// Writes every drawing and says by how much its laws fall at most.
@@ -112,6 +158,9 @@ pub(super) fn or_dash(share: Option<f64>, words: fn(f64) -> String) -> String {
 pub(super) fn table(header: &[&str], left: usize) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(header);
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
     for column in table.column_iter_mut().skip(left) {
         column.set_cell_alignment(CellAlignment::Right);
     }
@@ -119,39 +168,46 @@ pub(super) fn table(header: &[&str], left: usize) -> Table {
 }
 
 fn write_tables(report: &Report, out: &mut dyn Write) -> Result<()> {
-    let mut groups = table(
-        &[
-            "table", "device", "stack", "format", "op", "subset", "rows", "unpriced", "mean %",
-            "median", "p90", "max", "signed", "",
-        ],
-        6,
-    );
+    writeln!(
+        out,
+        "relative errors, predicted / measured - 1, in percent\n\n{:36}{:>5}{:>7}{:>7}{:>7}{:>8}{:>8}",
+        "", "rows", "mean", "median", "p90", "max", "signed"
+    )?;
+    let mut of: Option<[&str; 2]> = None;
+    let mut by: Option<[&str; 2]> = None;
     for ReportGroup { line, notes } in &report.groups {
-        groups.add_row([
-            line.table.clone(),
-            line.device.clone(),
-            line.stack.clone(),
-            line.dtype.clone(),
-            line.op.to_owned(),
-            line.subset.to_owned(),
-            line.rows.to_string(),
-            line.unpriced.to_string(),
+        let (place, software) = ([&*line.table, &*line.device], [&*line.stack, &*line.dtype]);
+        if of != Some(place) {
+            writeln!(out, "\n{}, {}", line.table, line.device)?;
+            (of, by) = (Some(place), None);
+        }
+        if by != Some(software) {
+            writeln!(out, "  {}", software.join(" ").trim_end())?;
+            by = Some(software);
+        }
+        let name = match line.subset {
+            "all" => line.op.to_owned(),
+            subset => format!("{}, {subset}", line.op),
+        };
+        writeln!(
+            out,
+            "    {name:32}{:>5}{:>7}{:>7}{:>7}{:>8}{:>8}",
+            line.rows,
             or_dash(line.mean, percent),
             or_dash(line.median, percent),
             or_dash(line.p90, percent),
             or_dash(line.max, percent),
             or_dash(line.signed_mean, signed),
-            notes.join("; "),
-        ]);
+        )?;
+        for note in notes {
+            writeln!(out, "{}", indented(note))?;
+        }
     }
-    if let Some(column) = groups.column_mut(13) {
-        column.set_cell_alignment(CellAlignment::Left);
-    }
-    writeln!(out, "relative errors, predicted / measured - 1, in percent\n\n{groups}")?;
     let (rows, within) = report.rows_within_bands();
     if rows > 0 {
         let share = percent(within as f64 / rows as f64);
-        writeln!(out, "\n{share} % of {rows} rows lie within the error band of their constants")?;
+        writeln!(out, "
+{share} % of {rows} rows lie within the error band of their constants")?;
     }
     for (table, errors) in &report.skew {
         writeln!(
@@ -208,7 +264,7 @@ fn write_leftovers(report: &Report, out: &mut dyn Write) -> Result<()> {
     for TableSummary { table, rows, priced, reasons } in &report.tables {
         writeln!(out, "{table}: {priced} of {rows} rows priced")?;
         for (reason, (count, line)) in reasons {
-            writeln!(out, "  not priced: {count}, first in line {line}: {reason}")?;
+            writeln!(out, "  not priced: {count}, first in line {line}:\n    {reason}")?;
         }
     }
     for (name, reason) in &report.skipped {

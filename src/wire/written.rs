@@ -139,6 +139,7 @@ pub fn quantity(parameter: &str) -> (&str, fn(f64) -> String) {
         "inter_node_bandwidth_bytes_per_s" => ("bandwidth between nodes", gigabytes_per_s),
         "tokens_per_step" => ("tokens per step", |value| format!("{value:.0}")),
         "output_tokens" => ("output tokens", |value| format!("{value:.0}")),
+        "devices" => ("devices", |value| format!("{value:.0}")),
         "predictor_accuracy" => ("predictor accuracy", |value| format!("{value:.3}")),
         "predictor_overhead_s" => ("predictor overhead", |value| format!("{:.1} µs", value * 1e6)),
         other => (other, |value| format!("{value:.3}")),

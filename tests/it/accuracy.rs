@@ -10,6 +10,7 @@ use moe_gps::cli::validate_markdown::{aim, markdown};
 use moe_gps_core::catalog::Catalog;
 use moe_gps_core::comm::profile::{DeepEpMode, Way};
 use moe_gps_lab::measurements::read;
+use moe_gps_lab::validate::layers::rules;
 use moe_gps_lab::validate::line::ValidationLine;
 use moe_gps_lab::validate::measured::Case;
 use moe_gps_lab::validate::report::{Errors, Report, validate};
@@ -40,7 +41,7 @@ fn program(arguments: &[&str]) -> (Option<i32>, String, String) {
 }
 
 /// Names and fields that a line of `validate --json` may have.
-const OPS: [&str; 25] = [
+const OPS: [&str; 36] = [
     "gemm",
     "attention_prefill",
     "attention_decode",
@@ -54,8 +55,16 @@ const OPS: [&str; 25] = [
     "silu_mul",
     "softmax_topk",
     "predictor_ffn",
+    "predictor_linear",
     "predictor_lstm",
     "predictor_lookup",
+    "attention_block",
+    "predictor_ffn_before_attention",
+    "predictor_ffn_beside_attention",
+    "predictor_linear_before_attention",
+    "predictor_linear_beside_attention",
+    "predictor_lstm_before_attention",
+    "predictor_lstm_beside_attention",
     "copy",
     "ttft",
     "tpot",
@@ -63,9 +72,12 @@ const OPS: [&str; 25] = [
     "all_reduce",
     "reduce_scatter",
     "alltoall",
+    "alltoall_split",
     "alltoall_prepare",
     "dispatch",
     "combine",
+    "launch",
+    "layer",
 ];
 const SUBSETS: [&str; 6] = ["balanced", "power_law", "lt_1mib", "ge_1mib", "excluded", "all"];
 const FIELDS: [&str; 13] = [
@@ -467,4 +479,24 @@ fn odd_files_and_rows_are_named_and_do_not_fail() {
     let (_, json, aside) = program(&["validate", path, "--json"]);
     assert_eq!(json.lines().count(), 3, "{json}");
     assert!(aside.contains("abacus") && aside.contains("mine.csv"), "{aside}");
+}
+
+#[test]
+fn measured_layers_say_what_their_page_says() {
+    let report = validate(&root().join("docs/measured")).unwrap();
+    let rows =
+        |name: &str| report.tables.iter().find(|table| table.table.starts_with(name)).unwrap();
+    // All but starts of kernels, and all but none.
+    let (operators, links) = (rows("h200_pytorch"), rows("h200_x2"));
+    assert_eq!(operators.rows - operators.priced, 3, "{operators:?}");
+    assert_eq!(links.rows, links.priced, "{links:?}");
+    let page = std::fs::read_to_string(root().join("docs/accuracy-layer.md")).unwrap();
+    let names = ["the advice", "always none", "always re-place", "always copy"];
+    for (rule, name) in rules(&report.layers).iter().zip([names[0], names[3], names[1], names[2]]) {
+        assert_eq!(rule.layers, 17, "{rule:?}");
+        let row = format!("| {name} | {:.1} % | {:.1} % |", rule.mean * 100.0, rule.most * 100.0);
+        assert!(page.contains(&row), "{rule:?}: {row}");
+    }
+    let (_, out, _) = program(&["validate", root().join("docs/measured").to_str().unwrap()]);
+    assert!(out.contains("whole layers") && out.contains("always replace_only"), "{out}");
 }

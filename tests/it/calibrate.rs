@@ -48,6 +48,8 @@ fn the_example_fits_well_and_the_same_every_time() {
         let line = found.lines.iter().find(|line| line.law == law).unwrap();
         assert!(line.errors.mean < bound, "{line:?}");
         assert!(line.held_out.unwrap().mean < 2.0 * bound, "{line:?}");
+        // A fit is about as near to its rows as what it starts from, or nearer.
+        assert!(line.errors.mean <= 1.05 * line.before.unwrap().mean, "{line:?}");
     }
     let rows: u64 = found.lines.iter().map(|line| line.errors.rows).sum();
     assert_eq!((rows, found.residuals.len()), (177, 177));

@@ -74,6 +74,7 @@ mod simulation;
 mod snapshots_api;
 mod support;
 mod sweeps;
+mod terminal;
 mod tokens;
 mod traces;
 mod verdicts;

@@ -7,6 +7,7 @@ use std::io::{self, Write};
 use comfy_table::{CellAlignment, Table, presets};
 use indexmap::IndexMap;
 
+use crate::cli::paint::{BOLD, CAUTION, of_verdict, paint};
 use crate::wire::answer::{
     FlipPoint, ResultBody, ServerBody, ServingBody, StrategyBody, TermsBody,
 };
@@ -23,7 +24,9 @@ use crate::wire::written::{
 pub(super) fn write(out: &mut dyn Write, result: &ResultBody, all: bool) -> io::Result<()> {
     let advice = &result.recommendation;
     let strategy = advised(advice).unwrap_or("see why below");
-    writeln!(out, "{}: {strategy}", advice.verdict.replace('_', " "))?;
+    let verdict = format!("{}: {strategy}", advice.verdict.replace('_', " "));
+    writeln!(out, "{}", paint(of_verdict(&advice.verdict), verdict))?;
+    writeln!(out, "{}", wrapped(&headline(result)))?;
     writeln!(out, "\n{}\n", wrapped(&advice.reason))?;
     let shown = shown(result, all);
     strategies(out, result, &shown)?;
@@ -32,7 +35,7 @@ pub(super) fn write(out: &mut dyn Write, result: &ResultBody, all: bool) -> io::
     flips(out, &result.flip_points)?;
     plan::write(out, result)?;
     for warning in &result.warnings {
-        writeln!(out, "{}", wrapped(&format!("warning: {warning}")))?;
+        writeln!(out, "{}", paint(CAUTION, wrapped(&format!("warning: {warning}"))))?;
     }
     writeln!(out, "{}", wrapped(&format!("to confirm: {}", result.confirm)))
 }
@@ -46,6 +49,38 @@ pub(super) fn outcomes(out: &mut dyn Write, outcomes: &[MeasuredOutcome]) -> io:
     table.add_rows(outcomes.iter().map(outcome));
     right_align(&mut table, 2..OUTCOMES.len());
     writeln!(out, "\n{}", table.trim_fmt())
+}
+
+/// What the advised strategy gives, and what to do.
+fn headline(result: &ResultBody) -> String {
+    let advice = &result.recommendation;
+    let entry = result.strategies.iter().find(|entry| {
+        Some(&entry.strategy) == advice.strategy.as_ref()
+            && entry.predictor.as_ref().map(|one| &one.name)
+                == advice.predictor.as_ref().map(|one| &one.name)
+    });
+    let Some(entry) = entry else { return "to do: see what is missing below".to_owned() };
+    let mut told: Vec<String> = Vec::new();
+    if let Some(ServingBody::Server(server)) = entry.serving {
+        told.push(format!("{} tokens/s a GPU", scaled(server.tokens_per_s_per_device, 1.0, 0)));
+        told.push(format!("TPOT {} ms", scaled(server.tpot_s, 1e3, 2)));
+        told.push(format!("TTFT {} ms", scaled(server.ttft_s, 1e3, 1)));
+    } else {
+        told.push(format!("step {} ms", scaled(entry.model_latency_s, 1e3, 3)));
+        told.push(format!("layer {} µs", scaled(entry.layer_latency_s, 1e6, 1)));
+    }
+    if *entry.strategy != *advice.baseline {
+        let over = scaled(entry.gain.map(|gain| gain.mid).or(entry.speedup_over_none), 1.0, 3);
+        let interval = gain(entry.gain).map_or_else(String::new, |range| format!(" ({range})"));
+        told.push(format!("{over} over {}{interval}", advice.baseline));
+    }
+    let todo = match (&*advice.verdict, &*entry.strategy) {
+        ("insufficient_evidence" | "cannot_run", _) => "see what is missing below",
+        ("keep", _) | (_, "none") => "nothing, run on as now",
+        _ if result.plan.is_none() => "ask with the calibrated preset, which makes a plan",
+        _ => "load the plan (`moe-gps launch` says how)",
+    };
+    format!("{}; to do: {todo}", told.join(", "))
 }
 
 fn strategies(out: &mut dyn Write, result: &ResultBody, shown: &[&StrategyBody]) -> io::Result<()> {
@@ -70,7 +105,13 @@ fn strategies(out: &mut dyn Write, result: &ResultBody, shown: &[&StrategyBody])
         scaled(result.ceiling.speedup_over_none, 1.0, 4),
     ]);
     right_align(&mut table, 1..5);
-    writeln!(out, "{}", table.trim_fmt())?;
+    let advised = result.recommendation.strategy.as_deref();
+    // One line of the table for its head, one for every strategy.
+    for (at, line) in table.trim_fmt().lines().enumerate() {
+        let is_advised = at.checked_sub(1).and_then(|at| shown.get(at));
+        let bold = is_advised.is_some_and(|entry| Some(&*entry.strategy) == advised);
+        writeln!(out, "{}", if bold { paint(BOLD, line) } else { line.to_owned() })?;
+    }
     let mut runs_on: IndexMap<String, Vec<String>> = IndexMap::new();
     for entry in shown {
         let runnable = entry.engine_support.iter().filter(|support| support.runnable);
@@ -239,7 +280,16 @@ fn right_align(table: &mut Table, columns: impl IntoIterator<Item = usize>) {
 const WIDTH: usize = 80;
 
 /// Text broken into lines of at most that width.
-fn wrapped(text: &str) -> String {
+pub(super) fn wrapped(text: &str) -> String {
+    broken(text, WIDTH)
+}
+
+/// The same, set in by six.
+pub(super) fn indented(text: &str) -> String {
+    format!("      {}", broken(text, WIDTH - 6).replace('\n', "\n      "))
+}
+
+fn broken(text: &str, most: usize) -> String {
     let mut words: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
         // A number and its unit stay together.
@@ -256,7 +306,7 @@ fn wrapped(text: &str) -> String {
     let mut lines = String::new();
     let mut width = 0;
     for word in &words {
-        if width > 0 && width + 1 + word.chars().count() > WIDTH {
+        if width > 0 && width + 1 + word.chars().count() > most {
             lines.push('\n');
             width = 0;
         } else if width > 0 {

@@ -4,8 +4,10 @@ use std::fmt::Write as _;
 
 use crate::advice::sensitivity::decision_map::{DecisionMap, MapAxis};
 use crate::charts::axis::Axis;
+use crate::charts::curves::{self, Curve};
 use crate::charts::figure::{Key, PLOT_HEIGHT, PLOT_WIDTH, Panel};
 use crate::strategies::Strategy;
+use crate::units::Seconds;
 
 /// The quantities that can be swept: their name on an axis, and the unit of its numbers.
 const NAMES: [(&str, &str, f64); 8] = [
@@ -69,6 +71,36 @@ pub fn panel(title: &str, map: &DecisionMap) -> Panel {
     }
     area(&mut body, "tie", &across, &up, |row, column| cells[row][column].tie);
     Panel { title: title.to_owned(), x, y, body }
+}
+
+/// The time of a layer under every strategy over the only axis of a sweep, with the keys of the lines.
+#[must_use]
+pub fn lines(title: &str, map: &DecisionMap) -> (Panel, Vec<Key>) {
+    let [(x, values), _] = grid(map);
+    let of = |at: usize| -> Vec<(f64, Option<f64>)> {
+        let times = map.cells.iter().map(|cell| cell.layer_latency[at].map(Seconds::get));
+        values.iter().copied().zip(times).collect()
+    };
+    let priced: Vec<_> = Strategy::ALL
+        .into_iter()
+        .enumerate()
+        .map(|(at, (_, id))| (id, format!("l-{id}"), of(at)))
+        .filter(|(_, _, points)| points.iter().any(|(_, time)| time.is_some()))
+        .collect();
+    let times = || priced.iter().flat_map(|(_, _, points)| points).filter_map(|(_, time)| *time);
+    let (low, high) = (times().fold(f64::INFINITY, f64::min), times().fold(0.0, f64::max));
+    let room = (0.06 * (high - low)).max(0.02 * high);
+    let y = Axis::linear("time of a layer, µs", 1e-6, ((low - room).max(0.0), high + room));
+    let mut drawn: Vec<Curve<'_>> = Vec::new();
+    for (_, class, points) in &priced {
+        drawn.push(Curve { class, points: points.clone(), dot: None });
+    }
+    let key = |(id, class, _): &(&str, String, _)| Key {
+        symbol: curves::symbol(class),
+        text: (*id).to_owned(),
+    };
+    let key = priced.iter().map(key).collect();
+    (Panel { title: title.to_owned(), body: curves::body(&x, &y, &drawn), x, y }, key)
 }
 
 /// Margins over the runner-up from which a cell is drawn less pale.

@@ -10,7 +10,7 @@ use crate::calibrate::exchanges;
 use crate::calibrate::fit::fit;
 use crate::calibrate::floors;
 use crate::calibrate::parameters::{Family, Parameter, Sample};
-use crate::validate::measured::{Case, Launch, Loads, Measured, Software, Subset};
+use crate::validate::measured::{Case, Launch, Loads, Measured, Op, Software, Subset};
 use crate::validate::price::{DrawnLoads, drawn_loads};
 use crate::validate::profiles::choose;
 use moe_gps_core::comm::profile::{CollectiveFit, CollectiveKey, DeepEpFit, DeepEpKey};
@@ -70,6 +70,8 @@ pub fn calibrate(rows: &[Measured], device: &Device) -> Calibration {
             left_out.add("known to be wrong", 1);
         } else if row.launch != Launch::None {
             left_out.add("the host's launch is in the time", 1);
+        } else if row.op == Op::AlltoallSplit {
+            left_out.add("alltoall_split: the law is that of equal parts", 1);
         } else if matches!(row.case, Case::Collective { .. } | Case::Exchange(_)) {
             links.push(at);
         } else if let Some(family) = Family::of(row) {

@@ -9,7 +9,8 @@ use crate::calibrate::profile::{Calibration, Set, calibrate};
 use crate::calibrate::write::{Heading, with_fitted};
 use crate::measurements::read;
 use crate::validate::measured::Measured;
-use crate::validate::profiles::catalog_id;
+use crate::validate::price::price_all;
+use crate::validate::profiles::{Profiles, catalog_id};
 use crate::validate::report::{ValidateError, content, files};
 use moe_gps_core::catalog::check::check_device;
 use moe_gps_core::catalog::{Catalog, UnknownId};
@@ -60,6 +61,8 @@ pub struct FitLine {
     pub law: String,
     /// The software.
     pub software: String,
+    /// Errors of the base's constants on the same rows, where it prices them.
+    pub before: Option<Errors>,
     /// Errors of the rows it was fitted to.
     pub errors: Errors,
     /// Errors of shapes it had not seen.
@@ -160,7 +163,7 @@ pub fn run(folder: &Path, order: &Order) -> Result<Calibrated, CalibrateError> {
     device_toml::parse(&text).map_err(|error| CalibrateError::File(heading.id, error))?;
     Ok(Calibrated {
         text,
-        lines: lines(&fitted),
+        lines: lines(&fitted, &errors_before(&rows, base.value)?),
         residuals: residuals(&fitted, &rows, &tables),
         left_out: fitted.left_out,
         skipped,
@@ -235,10 +238,25 @@ fn all(fitted: &Calibration) -> impl Iterator<Item = (String, String, &Evidence)
     laws.chain(collectives).chain(exchanges)
 }
 
-fn lines(fitted: &Calibration) -> Vec<FitLine> {
+/// Relative error of every row by the constants of the base; nothing where it has no price.
+fn errors_before(rows: &[Measured], base: Device) -> Result<Vec<Option<f64>>, CalibrateError> {
+    let links = Catalog::embedded().map_err(ValidateError::from)?.links();
+    let named = |row: &Measured| Measured { device: base.name.clone(), ..row.clone() };
+    let named: Vec<Measured> = rows.iter().map(named).collect();
+    let profiles = Profiles::new([base], links.iter().map(|entry| entry.value.clone()));
+    let estimates = price_all(&named, &profiles).into_iter().zip(rows);
+    Ok(estimates.map(|(found, row)| Some(found.ok()?.time / row.time - 1.0)).collect())
+}
+
+fn lines(fitted: &Calibration, before: &[Option<f64>]) -> Vec<FitLine> {
+    let of_base = |evidence: &Evidence| {
+        let errors: Vec<f64> = evidence.rows.iter().filter_map(|&at| before[at]).collect();
+        Errors::of(&errors)
+    };
     let line = |(law, software, evidence): (String, String, &Evidence)| FitLine {
         law,
         software,
+        before: of_base(evidence),
         errors: evidence.errors,
         held_out: evidence.held_out,
     };

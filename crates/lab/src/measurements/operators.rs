@@ -12,12 +12,13 @@ use crate::measurements::collectives::operation;
 use crate::measurements::deepep::possible;
 use crate::measurements::record::{Record, RowError, number, products, unknown, whole};
 use crate::validate::measured::{
-    Case, ExchangeCase, ExpertCase, Loads, Measured, Op, Software, Subset,
+    BlockCase, Case, ExchangeCase, ExpertCase, Loads, Measured, Op, Software, Subset,
 };
 use moe_gps_core::comm::profile::{CollectiveKernel, DeepEpMode, Way};
 use moe_gps_core::cost::attention::Span;
+use moe_gps_core::cost::latent::LatentWidths;
 use moe_gps_core::engines;
-use moe_gps_core::system::{Dtype, Operands};
+use moe_gps_core::system::{Dtype, Operands, Phase};
 use moe_gps_core::units::Bytes;
 
 /// Experts a lookup finds for a token; the table does not state it, and bytes are few.
@@ -82,18 +83,12 @@ fn case(name: &str, shape: &Shape) -> Result<(Op, Case), RowError> {
         "attention_prefill" | "attention_prefill_causal" => {
             let width = shape.number("head_dim")?;
             let heads = grouped(shape.number("q_heads")?, shape.number("kv_heads")?, width);
-            let tokens = shape.number("seq")?;
-            let sequences = shape.number("batch")?;
-            let span = Span { sequences, new: tokens, context: tokens, window: None };
-            (Op::AttentionPrefill, Case::Prefill(heads, span))
+            (Op::AttentionPrefill, Case::Prefill(heads, prompts(shape)?))
         }
         "attention_decode" => {
             let width = shape.number("head_dim")?;
             let heads = grouped(shape.number("q_heads")?, shape.number("kv_heads")?, width);
-            let sequences = shape.number("batch")?;
-            let context = shape.number("kv_len")?;
-            let span = Span { sequences, new: 1.0, context, window: None };
-            (Op::AttentionDecode, Case::Decode(heads, span))
+            (Op::AttentionDecode, Case::Decode(heads, decoding(shape)?))
         }
         "grouped_expert_ffn" => (Op::GroupedExpertFfn, Case::Experts(experts(shape, false)?)),
         "looped_expert_ffn" => (Op::LoopedExpertFfn, Case::Experts(experts(shape, true)?)),
@@ -109,12 +104,36 @@ fn case(name: &str, shape: &Shape) -> Result<(Op, Case), RowError> {
             let (tokens, experts) = (shape.number("tokens")?, shape.number("experts")?);
             (Op::SoftmaxTopk, Case::TopK { tokens, experts })
         }
-        "predictor_ffn" => {
-            let widths = shape.text("dims")?.split('-').map(|width| number("dims", width));
-            let widths = widths.collect::<Result<_, _>>()?;
-            (Op::PredictorFfn, Case::PredictorFfn { tokens: shape.number("tokens")?, widths })
+        "latent_attention_prefill" => {
+            let heads = latent(shape)?.heads(shape.number("q_heads")?, Phase::Prefill);
+            (Op::LatentAttentionPrefill, Case::Prefill(heads, prompts(shape)?))
         }
+        "latent_attention_decode" => {
+            let heads = latent(shape)?.heads(shape.number("q_heads")?, Phase::Decode);
+            (Op::LatentAttentionDecode, Case::Decode(heads, decoding(shape)?))
+        }
+        "predictor_ffn" => (Op::PredictorFfn, feed_forward(shape)?),
+        "predictor_linear" => (Op::PredictorLinear, linear(shape)?),
         "predictor_lstm" => (Op::PredictorLstm, recurrent(shape)?),
+        "attention_block" => (Op::AttentionBlock, Case::AttentionBlock(block(shape)?)),
+        "predictor_ffn_before_attention" => {
+            (Op::FfnBeforeAttention, before(feed_forward(shape)?, shape)?)
+        }
+        "predictor_ffn_beside_attention" => {
+            (Op::FfnBesideAttention, beside(feed_forward(shape)?, shape)?)
+        }
+        "predictor_linear_before_attention" => {
+            (Op::LinearBeforeAttention, before(linear(shape)?, shape)?)
+        }
+        "predictor_linear_beside_attention" => {
+            (Op::LinearBesideAttention, beside(linear(shape)?, shape)?)
+        }
+        "predictor_lstm_before_attention" => {
+            (Op::LstmBeforeAttention, before(recurrent(shape)?, shape)?)
+        }
+        "predictor_lstm_beside_attention" => {
+            (Op::LstmBesideAttention, beside(recurrent(shape)?, shape)?)
+        }
         "predictor_lookup" => {
             let tokens = shape.number("tokens")?;
             let top_k = shape.number("top_k").unwrap_or(LOOKUP_TOP_K);
@@ -124,6 +143,16 @@ fn case(name: &str, shape: &Shape) -> Result<(Op, Case), RowError> {
         "copy_h2d_pinned" => (Op::Copy, Case::NoLaw("copies between host and device")),
         "dispatch" => (Op::Dispatch, exchange(Way::Dispatch, shape)?),
         "combine" => (Op::Combine, exchange(Way::Combine, shape)?),
+        "alltoall_split" => split(shape)?,
+        "launch_host" => {
+            (Op::Launch, Case::NoLaw("eager_launch_s counts the launches of a whole layer"))
+        }
+        "launch_device" => (Op::Launch, Case::NoLaw("it is in the start-up of every law")),
+        "layer_attention" | "layer_router" | "layer_other" | "layer_shared"
+        | "layer_all_reduce" | "layer_experts" | "layer_dispatch" | "layer_combine" => (
+            Op::LayerTerm,
+            Case::NoLaw("its prediction is in layer.STRATEGY.json beside the table"),
+        ),
         name => collective(name, shape)?,
     })
 }
@@ -135,6 +164,73 @@ fn collective(name: &str, shape: &Shape) -> Result<(Op, Case), RowError> {
     let devices = whole("devices", shape.text("devices")?)?;
     let size = Bytes::new(shape.number("bytes")?);
     Ok((op, Case::Collective { kernel, operation, devices, size }))
+}
+
+/// An exchange with stated parts: priced by the device that receives most, as if all did.
+fn split(shape: &Shape) -> Result<(Op, Case), RowError> {
+    let (_, mut case) = collective("alltoall", shape)?;
+    if let Case::Collective { size, .. } = &mut case {
+        *size = *size * shape.number("max_over_mean")?;
+    }
+    Ok((Op::AlltoallSplit, case))
+}
+
+/// Whole prompts.
+fn prompts(shape: &Shape) -> Result<Span, RowError> {
+    let tokens = shape.number("seq")?;
+    Ok(Span { sequences: shape.number("batch")?, new: tokens, context: tokens, window: None })
+}
+
+/// One new token per sequence.
+fn decoding(shape: &Shape) -> Result<Span, RowError> {
+    let (sequences, context) = (shape.number("batch")?, shape.number("kv_len")?);
+    Ok(Span { sequences, new: 1.0, context, window: None })
+}
+
+/// Widths of latent attention; its kernel does not depend on those of the projections.
+fn latent(shape: &Shape) -> Result<LatentWidths, RowError> {
+    Ok(LatentWidths {
+        hidden: 0.0,
+        query_rank: None,
+        rank: shape.number("kv_lora_rank")?,
+        rope: shape.number("qk_rope_head_dim")?,
+        nope: shape.number("qk_nope_head_dim")?,
+        value: shape.number("v_head_dim")?,
+    })
+}
+
+/// Attention with its projections; sequences of one new token decode.
+fn block(shape: &Shape) -> Result<BlockCase, RowError> {
+    let width = shape.number("head_dim")?;
+    let decodes = shape.text("seq")? == "1";
+    Ok(BlockCase {
+        phase: if decodes { Phase::Decode } else { Phase::Prefill },
+        hidden: shape.number("hidden")?,
+        heads: grouped(shape.number("q_heads")?, shape.number("kv_heads")?, width),
+        span: if decodes { decoding(shape)? } else { prompts(shape)? },
+    })
+}
+
+fn before(predictor: Case, shape: &Shape) -> Result<Case, RowError> {
+    Ok(Case::BeforeAttention(Box::new(predictor), block(shape)?))
+}
+
+fn beside(predictor: Case, shape: &Shape) -> Result<Case, RowError> {
+    Ok(Case::BesideAttention(Box::new(predictor), block(shape)?))
+}
+
+/// Tokens and widths of a predictor without recurrence.
+fn dense(shape: &Shape) -> Result<(f64, Vec<f64>), RowError> {
+    let widths = shape.text("dims")?.split('-').map(|width| number("dims", width));
+    Ok((shape.number("tokens")?, widths.collect::<Result<_, _>>()?))
+}
+
+fn feed_forward(shape: &Shape) -> Result<Case, RowError> {
+    dense(shape).map(|(tokens, widths)| Case::PredictorFfn { tokens, widths })
+}
+
+fn linear(shape: &Shape) -> Result<Case, RowError> {
+    dense(shape).map(|(tokens, widths)| Case::PredictorLinear { tokens, widths })
 }
 
 /// One way of a DeepEP-like exchange under uniform routing, on whole nodes of eight devices.
@@ -256,6 +352,7 @@ impl<'a> Shape<'a> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use moe_gps_core::cost::latent::DEEPSEEK_V3;
 
     fn read(op: &str, shape: &str) -> Result<(Op, Case), RowError> {
         case(op, &Shape::of(shape))
@@ -287,6 +384,29 @@ mod tests {
             "op \"layer_cake\" is not known"
         );
         assert_eq!(read("gemm", "M=1;N=2").unwrap_err(), RowError::Missing("K".to_owned()));
+        let latent =
+            "q_heads=16;kv_lora_rank=512;qk_nope_head_dim=128;qk_rope_head_dim=64;v_head_dim=128";
+        let (op, case) =
+            read("latent_attention_decode", &format!("batch=4;kv_len=9;{latent}")).unwrap();
+        let span = Span { sequences: 4.0, new: 1.0, context: 9.0, window: None };
+        assert_eq!(op, Op::LatentAttentionDecode);
+        assert_eq!(case, Case::Decode(DEEPSEEK_V3.heads(16.0, Phase::Decode), span));
+        let whole = "layer_router";
+        assert!(matches!(read(whole, "tokens=4").unwrap(), (Op::LayerTerm, Case::NoLaw(_))));
+        let parts = "devices=2;bytes=4096;library=nccl;zipf=1.0;max_over_mean=1.333";
+        let (op, Case::Collective { size, .. }) = read("alltoall_split", parts).unwrap() else {
+            panic!("{parts}")
+        };
+        assert_eq!((op, size.get()), (Op::AlltoallSplit, 4096.0 * 1.333));
+        let beside = "batch=16;seq=1;tokens=16;hidden=4096;q_heads=8;kv_heads=2;head_dim=128;kv_len=1024;dims=4096-128-8";
+        let (op, case) = read("predictor_linear_beside_attention", beside).unwrap();
+        let Case::BesideAttention(predictor, block) = case else { panic!("{case:?}") };
+        assert_eq!(
+            (op, block.phase, block.span.context),
+            (Op::LinearBesideAttention, Phase::Decode, 1024.0)
+        );
+        let widths = vec![4096.0, 128.0, 8.0];
+        assert_eq!(*predictor, Case::PredictorLinear { tokens: 16.0, widths });
         let shape = "engine=vllm;mode=normal;hidden=7168;experts=256;top_k=8;tokens=64;format=fp8";
         let (op, Case::Exchange(case)) = read("combine", shape).unwrap() else { panic!("{shape}") };
         assert_eq!((op, case.way, case.nodes), (Op::Combine, Way::Combine, 1));

@@ -77,6 +77,68 @@ pub(super) const FFN: (f64, f64) = (0.85, 0.153e-3);
 /// Other times of that predictor, seconds: a round one, and what a network of its widths takes
 /// for 512 tokens on an H200 (`measurements/h200_ops_bf16.csv.gz`, `predictor_ffn`).
 pub(super) const FFN_TIMES: [f64; 2] = [40e-6, 16.568e-6];
+/// Predictors that were measured beside the attention of the headline's layer: one sequence of 512
+/// tokens, Mixtral's widths, attention divided by four (`docs/measured/`, H200, bf16, CUDA graphs).
+pub(super) const MEASURED: [MeasuredPredictor; 3] = [
+    MeasuredPredictor {
+        name: "feed-forward",
+        op: "predictor_ffn",
+        alone: 15.589e-6,
+        before: 18.670e-6,
+        beside: 5.355e-6,
+    },
+    MeasuredPredictor {
+        name: "two-layer linear",
+        op: "predictor_linear",
+        alone: 10.105e-6,
+        before: 12.926e-6,
+        beside: 5.051e-6,
+    },
+    MeasuredPredictor {
+        name: "LSTM",
+        op: "predictor_lstm",
+        alone: 2584.4e-6,
+        before: 2864.241e-6,
+        beside: 2856.741e-6,
+    },
+];
+
+/// What a measured predictor costs, seconds.
+pub(super) struct MeasuredPredictor {
+    /// What it is.
+    pub(super) name: &'static str,
+    /// Its operator in the table.
+    pub(super) op: &'static str,
+    /// The network alone.
+    pub(super) alone: f64,
+    /// What it adds to attention in series with it.
+    pub(super) before: f64,
+    /// What it adds to attention from a second stream.
+    pub(super) beside: f64,
+}
+
+impl MeasuredPredictor {
+    /// Its costs by where it runs.
+    pub(super) fn costs(&self) -> [(&'static str, f64); 3] {
+        [
+            ("alone", self.alone),
+            ("before attention", self.before),
+            ("beside attention", self.beside),
+        ]
+    }
+}
+
+/// Predictors of the stated one's accuracy that take these times, seconds.
+pub(super) fn of_times(overheads: &[f64]) -> Value {
+    let predictor = |overhead: &f64| json!({"name": format!("{overhead:e}"), "accuracy": FFN.0, "overhead_s": overhead});
+    overheads.iter().map(predictor).collect()
+}
+
+/// Times of a predictor from nothing to somewhat above the stated one, seconds.
+pub(super) fn overheads() -> Vec<f64> {
+    (0..=32).map(|step| 5e-6 * f64::from(step)).collect()
+}
+
 /// Growth of a predictor's time with its accuracy; ours, since the paper's is not known.
 pub(super) const GROWTH: f64 = 4.2;
 
@@ -124,4 +186,36 @@ pub(super) fn question(case: &PaperCase, preset: &str, at: Point, predictors: &V
         });
     }
     question
+}
+
+#[cfg(test)]
+mod tests {
+    use super::MEASURED;
+
+    #[test]
+    fn measured_predictors_are_those_of_the_table() {
+        let table = concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/../../docs/measured/h200_pytorch_bf16.operators.csv.gz"
+        );
+        let bytes = crate::validate::report::content(table.as_ref()).unwrap();
+        let text = String::from_utf8(bytes).unwrap();
+        let seconds = |op: &str| {
+            let row = text.lines().find(|line| {
+                line.split(',').nth(4) == Some(op)
+                    && line.contains("batch=1;seq=512;")
+                    && (line.contains("hidden=4096") || line.contains("dims=4096-"))
+            });
+            row.unwrap().rsplit_once(',').unwrap().1.parse::<f64>().unwrap()
+        };
+        let attention = seconds("attention_block");
+        for measured in &MEASURED {
+            let beside =
+                |way: &str| seconds(&format!("{}_{way}_attention", measured.op)) - attention;
+            let found = [seconds(measured.op), beside("before"), beside("beside")];
+            for ((way, stated), found) in measured.costs().into_iter().zip(found) {
+                assert!((stated - found).abs() < 1e-9, "{} {way}: {found}", measured.name);
+            }
+        }
+    }
 }

@@ -1,7 +1,7 @@
 //! The pictures: decision map, difference of savings, latency over accuracy.
 
-use crate::reproduce::cases::{DATA_SETS, LINKS, PAPER_BANDWIDTHS, PaperCase};
-use crate::reproduce::{Computed, Curves};
+use crate::reproduce::cases::{DATA_SETS, FFN, LINKS, MEASURED, PAPER_BANDWIDTHS, PaperCase};
+use crate::reproduce::{Computed, Curves, Leads};
 use moe_gps_core::charts::axis::Axis;
 use moe_gps_core::charts::curves::{self, Curve};
 use moe_gps_core::charts::decision_map as map;
@@ -77,6 +77,48 @@ fn differences(computed: &Computed) -> Vec<Vec<(f64, f64)>> {
         .collect()
 }
 
+/// The lead of the headline over the predictor's time, with the measured predictors on it.
+pub(super) fn overhead(leads: &[Leads; 2]) -> String {
+    let all = || leads.iter().flat_map(|of| &of.curve);
+    let x =
+        Axis::linear("predictor, µs", 1e-6, (0.0, all().fold(0.0, |most, (x, _)| most.max(*x))));
+    let (low, high) =
+        all().fold((0.0_f64, 0.0_f64), |(low, high), (_, y)| (low.min(*y), high.max(*y)));
+    let room = 0.05 * (high - low);
+    let y = Axis::linear("lead of distribution_only, %", 1.0, (low - room, high + room));
+    let panel = |title: &str, of: &Leads| {
+        let drawn = Curve {
+            class: CLASSES[0],
+            points: of.curve.iter().map(|(x, y)| (*x, Some(*y))).collect(),
+            // The predictor of the headline.
+            dot: Some(FFN.1),
+        };
+        let mut body = curves::body(&x, &y, &[drawn]);
+        for (measured, class) in of.measured.chunks(MEASURED[0].costs().len()).zip(&CLASSES[1..]) {
+            let shown: Vec<(f64, f64)> =
+                measured.iter().copied().filter(|(at, _)| x.at(*at) <= 1.0).collect();
+            body.push_str(&curves::points(&x, &y, class, &shown));
+        }
+        Panel { title: title.to_owned(), body, x: x.clone(), y: y.clone() }
+    };
+    let panels = vec![panel("the paper's formulas", &leads[0]), panel("calibrated", &leads[1])];
+    let mut key = vec![
+        Key { symbol: curves::symbol(CLASSES[0]), text: "accuracy 0.85".to_owned() },
+        Key { symbol: DOT.to_owned(), text: format!("{:.0} µs, our choice", FFN.1 * 1e6) },
+    ];
+    // The recurrent one lies far to the right.
+    key.extend(MEASURED.iter().zip(&CLASSES[1..]).take(2).map(|(measured, class)| Key {
+        symbol: curves::symbol(class),
+        text: format!("{}: beside, alone, before attention", measured.name),
+    }));
+    let title =
+        "Mixtral 8x7B on MMLU: distribution_only over token_to_expert, by the predictor's time";
+    figure::svg(title, &[panels], &key, &[])
+}
+
+/// A black dot for the key.
+const DOT: &str = "<circle class=\"dot\" cx=\"14\" cy=\"6\" r=\"5\" fill=\"#111\"/>";
+
 /// Latency over the accuracy of a predictor whose time grows exponentially (the paper's
 /// Figure 6).
 pub(super) fn accuracy(case: &PaperCase, paper: &Computed, calibrated: &Computed) -> String {
@@ -95,8 +137,7 @@ pub(super) fn accuracy(case: &PaperCase, paper: &Computed, calibrated: &Computed
         .into_iter()
         .map(|id| Key { symbol: curves::symbol(&format!("l-{id}")), text: id.to_owned() })
         .collect();
-    let dot = "<circle class=\"dot\" cx=\"14\" cy=\"6\" r=\"5\" fill=\"#111\"/>".to_owned();
-    key.push(Key { symbol: dot, text: "the best predictor of the family".to_owned() });
+    key.push(Key { symbol: DOT.to_owned(), text: "the best predictor of the family".to_owned() });
     let title = format!("{} on {}: latency over accuracy", case.title, DATA_SETS[0].name);
     figure::svg(&title, &rows, &key, &[])
 }

@@ -16,13 +16,14 @@ use moe_gps_core::advice::sensitivity::decision_map::{DecisionMap, MapAxis};
 use moe_gps_core::advice::sensitivity::flip::Parameter;
 use moe_gps_core::advice::sensitivity::sweep::{Axis, Sweep};
 use moe_gps_core::cancel::Cancel;
+use moe_gps_core::pricing::entry::PricedPredictor;
 use moe_gps_core::pricing::error::PricingError;
 use moe_gps_core::pricing::routing_evidence::RoutingEvidence;
 use moe_gps_core::question::Question;
 use moe_gps_core::strategies::{self, Strategy};
 use moe_gps_core::units::Seconds;
 
-use cases::{CASES, DATA_SETS, DataSet, LINKS, PaperCase, Point};
+use cases::{CASES, DATA_SETS, DataSet, LINKS, MeasuredPredictor, PaperCase, Point};
 
 /// A file of the reproduction, by its path under the folder it is written to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -56,11 +57,19 @@ struct Computed {
     points: Vec<Priced>,
 }
 
-/// Layer latencies, seconds, over the accuracy of a predictor.
+/// Layer latencies, seconds, over the accuracy or the time of a predictor.
 struct Curves {
     none: f64,
     distribution_only: f64,
     token_to_expert: Vec<(f64, f64)>,
+}
+
+/// How far `distribution_only` is ahead of `token_to_expert` in the headline's case, percent, over the
+/// predictor's time in seconds.
+struct Leads {
+    curve: Vec<(f64, f64)>,
+    /// At the measured times, predictor after predictor, in the order of their costs.
+    measured: Vec<(f64, f64)>,
 }
 
 /// The choice at one data set and link.
@@ -105,9 +114,14 @@ pub fn documents<E: From<PricingError>>(
         }
         computed.push((case, paper, calibrated));
     }
+    let leads = [leads("paper", read)?, leads("calibrated", read)?];
+    documents.push(Document {
+        path: "reproduction/mixtral-overhead.svg".to_owned(),
+        text: figures::overhead(&leads),
+    });
     documents.push(Document {
         path: "reproduction.md".to_owned(),
-        text: text::markdown(&computed, recordings),
+        text: text::markdown(&computed, &leads, recordings),
     });
     Ok(documents)
 }
@@ -139,7 +153,8 @@ fn of<E: From<PricingError>>(
     let mut curves = Vec::new();
     for (link, _) in LINKS {
         let at = Point { data_set: DATA_SETS[0], link };
-        curves.push(curve(&cases::question(case, preset, at, &cases::family()), read)?);
+        let asked = cases::question(case, preset, at, &cases::family());
+        curves.push(curve(&asked, |predictor| predictor.accuracy, read)?);
     }
     let mut points = Vec::new();
     for (link, _) in LINKS {
@@ -156,15 +171,37 @@ fn of<E: From<PricingError>>(
     })
 }
 
-/// The latencies of every strategy, those of token-to-expert by the predictor's accuracy.
-fn curve<E: From<PricingError>>(request: &Value, read: Read<E>) -> Result<Curves, E> {
+/// The lead in the headline's case, with predictors of equal accuracy that take other times.
+fn leads<E: From<PricingError>>(preset: &str, read: Read<E>) -> Result<Leads, E> {
+    let at = Point { data_set: DATA_SETS[0], link: LINKS[0].0 };
+    let over = |times: &[f64]| -> Result<Vec<(f64, f64)>, E> {
+        let asked = cases::question(&CASES[0], preset, at, &cases::of_times(times));
+        let found = curve(&asked, |predictor| predictor.overhead.get(), read)?;
+        let lead = |time: &f64| {
+            let mut of = found.token_to_expert.iter().filter(|(overhead, _)| overhead == time);
+            let (_, latency) = of.next()?;
+            Some((*time, (latency / found.distribution_only - 1.0) * 100.0))
+        };
+        Ok(times.iter().filter_map(lead).collect())
+    };
+    let measured = cases::MEASURED.iter().flat_map(MeasuredPredictor::costs);
+    let measured: Vec<f64> = measured.map(|(_, seconds)| seconds).collect();
+    Ok(Leads { curve: over(&cases::overheads())?, measured: over(&measured)? })
+}
+
+/// The latencies of every strategy, those of token-to-expert by what `x` says of its predictor.
+fn curve<E: From<PricingError>>(
+    request: &Value,
+    x: fn(&PricedPredictor) -> f64,
+    read: Read<E>,
+) -> Result<Curves, E> {
     let (question, known) = read(request)?;
     let entries = advice::price(&question, &known, Cancel::NEVER)?.entries;
     let latency = |strategy| {
         let mut of = entries.iter().filter(|entry| entry.strategy == strategy);
         of.find_map(Entry::latency).map_or(f64::NAN, Seconds::get)
     };
-    let point = |entry: &Entry| Some((entry.predictor.as_ref()?.accuracy, entry.latency()?.get()));
+    let point = |entry: &Entry| Some((x(entry.predictor.as_ref()?), entry.latency()?.get()));
     Ok(Curves {
         none: latency(strategies::NONE),
         distribution_only: latency(strategies::DISTRIBUTION_ONLY),

@@ -2,8 +2,10 @@
 
 use std::fmt::Write as _;
 
-use crate::reproduce::cases::{DATA_SETS, DataSet, FFN, FFN_TIMES, GROWTH, LINKS, PaperCase};
-use crate::reproduce::{Computed, Curves, Priced, Recording};
+use crate::reproduce::cases::{
+    DATA_SETS, DataSet, FFN, FFN_TIMES, GROWTH, LINKS, MEASURED, PaperCase,
+};
+use crate::reproduce::{Computed, Curves, Leads, Priced, Recording};
 use moe_gps_core::advice::sensitivity::decision_map::DecisionMap;
 use moe_gps_core::strategies::{self, Strategy};
 
@@ -24,6 +26,7 @@ pub(super) fn accuracy_csv(computed: &Computed) -> String {
 /// The whole reproduction as a page.
 pub(super) fn markdown(
     computed: &[(&PaperCase, Computed, Computed)],
+    leads: &[Leads; 2],
     recordings: &[Recording],
 ) -> String {
     let mut page = format!(
@@ -50,6 +53,7 @@ pub(super) fn markdown(
     if let Some((_, paper, calibrated)) = computed.first() {
         contradictions(&mut page, paper, calibrated);
     }
+    headline(&mut page, leads);
     for (case, paper, calibrated) in computed {
         section(&mut page, case, paper, calibrated);
     }
@@ -165,6 +169,34 @@ fn contradictions(page: &mut String, paper: &Computed, calibrated: &Computed) {
         gain(claimed.latency(predicted), claimed.latency(duplicated)),
         gain(found.latency(predicted), found.latency(duplicated)),
     );
+}
+
+/// The paper's headline over the time of its predictor, with what was measured of predictors.
+fn headline(page: &mut String, [paper, calibrated]: &[Leads; 2]) {
+    let _ = write!(
+        page,
+        "\n## The headline over the predictor's time\n\n![The lead of distribution_only over the \
+         predictor's time](reproduction/mixtral-overhead.svg)\n\n\
+         Mixtral, {} on {}, a predictor of accuracy {}: by how much `distribution_only` is ahead of \
+         `token_to_expert`, over what the predictor adds to a layer. The points are networks that were \
+         measured on an H200 with the attention of this layer ([accuracy-layer.md](accuracy-layer.md)): \
+         alone, before attention in the same stream, and what is added from a second stream beside \
+         it. Their accuracy was not measured.\n\n\
+         | predictor | where | µs | lead by the formulas | lead calibrated |\n\
+         | --- | --- | --: | --: | --: |\n",
+        DATA_SETS[0].name, LINKS[0].1, FFN.0,
+    );
+    let measured =
+        MEASURED.iter().flat_map(|one| one.costs().map(|(place, _)| (one.name, one.op, place)));
+    for (((name, op, place), (seconds, by_formulas)), (_, by_laws)) in
+        measured.zip(&paper.measured).zip(&calibrated.measured)
+    {
+        let _ = writeln!(
+            page,
+            "| {name} (`{op}`) | {place} | {:.1} | {by_formulas:.1} % | {by_laws:.1} % |",
+            seconds * 1e6
+        );
+    }
 }
 
 /// The accuracy with the least latency.

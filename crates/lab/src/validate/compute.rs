@@ -1,6 +1,6 @@
 //! Operators of one device but its experts, priced with the laws of [`moe_gps_core::cost`].
 
-use crate::validate::measured::{Case, Measured, Op};
+use crate::validate::measured::{BlockCase, Case, Measured, Op};
 use crate::validate::price::{Estimate, Unpriced, note_of};
 use crate::validate::profiles::choose;
 use moe_gps_core::cost::Laws;
@@ -38,11 +38,15 @@ pub fn projections(row: &Measured) -> Operands {
 pub fn price(row: &Measured, device: &Device) -> Result<Estimate, Unpriced> {
     let (software, operands) = (&row.software, row.operands);
     let choice = match &row.case {
-        Case::Gemm { .. } | Case::PredictorFfn { .. } | Case::PredictorLstm { .. } => {
-            choose(device, software, |stack| {
-                fit_for(&stack.gemm, &stack.formats.gemm, operands).fit
-            })
-        }
+        Case::Gemm { .. }
+        | Case::PredictorFfn { .. }
+        | Case::PredictorLinear { .. }
+        | Case::PredictorLstm { .. }
+        | Case::AttentionBlock(_)
+        | Case::BeforeAttention(..)
+        | Case::BesideAttention(..) => choose(device, software, |stack| {
+            fit_for(&stack.gemm, &stack.formats.gemm, operands).fit
+        }),
         Case::Prefill(..) if row.op == Op::LatentAttentionPrefill => {
             choose(device, software, |stack| {
                 fit_for(&stack.prefill, &stack.formats.latent_prefill, operands).fit
@@ -108,9 +112,16 @@ pub fn time(row: &Measured, laws: &Laws) -> Option<Seconds> {
         Case::TopK { tokens, experts } => laws.top_k.price(*tokens, *experts).time,
         Case::Copy(bytes) => laws.copy.copy(*bytes).time,
         Case::Lookup { tokens, top_k } => laws.predictor_lookup(*tokens, *top_k).time,
-        Case::PredictorFfn { tokens, widths } => laws.predictor_ffn(*tokens, widths).time,
-        Case::PredictorLstm { sequences, tokens, input, width, layers } => {
-            laws.predictor_lstm(*sequences, *tokens, *input, *width, *layers).time
+        Case::PredictorFfn { .. } | Case::PredictorLinear { .. } | Case::PredictorLstm { .. } => {
+            predictor(&row.case, laws, 1.0)?
+        }
+        Case::AttentionBlock(case) => block(case, laws),
+        Case::BeforeAttention(case, attention) => {
+            predictor(case, laws, 1.0)? + block(attention, laws)
+        }
+        // Two streams share the device: what starts kernels is hidden, what works is not.
+        Case::BesideAttention(case, attention) => {
+            block(attention, laws) + predictor(case, laws, 1.0)? - predictor(case, laws, 0.0)?
         }
         Case::Experts(_)
         | Case::Collective { .. }
@@ -120,4 +131,33 @@ pub fn time(row: &Measured, laws: &Laws) -> Option<Seconds> {
             return None;
         }
     })
+}
+
+/// The time of a predictor on so many times its tokens; `None` for what is none.
+fn predictor(case: &Case, laws: &Laws, times: f64) -> Option<Seconds> {
+    Some(match case {
+        Case::PredictorFfn { tokens, widths } => laws.predictor_ffn(tokens * times, widths).time,
+        Case::PredictorLinear { tokens, widths } => widths
+            .windows(2)
+            .map(|pair| laws.gemm.price(tokens * times, pair[1], pair[0]).time)
+            .sum(),
+        Case::PredictorLstm { sequences, tokens, input, width, layers } => {
+            laws.predictor_lstm(*sequences, tokens * times, *input, *width, *layers).time
+        }
+        _ => return None,
+    })
+}
+
+/// Attention between the product that makes queries, keys and values and the one after it.
+fn block(case: &BlockCase, laws: &Laws) -> Seconds {
+    let BlockCase { phase, hidden, heads, span } = case;
+    let tokens = span.sequences * span.new;
+    let width = |heads: f64| heads * case.heads.qk_width;
+    let into = laws.gemm.price(tokens, width(heads.query + 2.0 * heads.kv), *hidden);
+    let back = laws.gemm.price(tokens, *hidden, width(heads.query));
+    let attention = match phase {
+        Phase::Prefill => laws.attention.own.prefill(heads, span),
+        Phase::Decode => laws.attention.own.decode(heads, span),
+    };
+    into.time + attention + back.time
 }

@@ -38,10 +38,26 @@ pub enum Op {
     SoftmaxTopk,
     /// A feed-forward predictor.
     PredictorFfn,
+    /// A predictor of two products without activation.
+    PredictorLinear,
     /// A recurrent predictor.
     PredictorLstm,
     /// A predictor that looks tokens up.
     PredictorLookup,
+    /// Attention with its projections.
+    AttentionBlock,
+    /// A predictor and then attention with its projections.
+    FfnBeforeAttention,
+    /// A predictor on a second stream beside attention with its projections.
+    FfnBesideAttention,
+    /// A predictor of two products and then attention.
+    LinearBeforeAttention,
+    /// A predictor of two products beside attention.
+    LinearBesideAttention,
+    /// A recurrent predictor and then attention.
+    LstmBeforeAttention,
+    /// A recurrent predictor beside attention.
+    LstmBesideAttention,
     /// A copy of memory.
     Copy,
     /// From a request to its first token, in a server.
@@ -56,17 +72,23 @@ pub enum Op {
     ReduceScatter,
     /// Everyone sends a part to everyone.
     Alltoall,
+    /// Everyone sends parts of stated sizes to everyone.
+    AlltoallSplit,
     /// What an all-to-all counts before it sends.
     AlltoallPrepare,
     /// Tokens to experts.
     Dispatch,
     /// Outputs back.
     Combine,
+    /// The start of a kernel, on the host or inside a graph.
+    Launch,
+    /// A term of a whole layer.
+    LayerTerm,
 }
 
 impl Op {
     /// Every operator with its name in reports.
-    pub const ALL: [(Self, &'static str); 25] = [
+    pub const ALL: [(Self, &'static str); 36] = [
         (Self::Gemm, "gemm"),
         (Self::AttentionPrefill, "attention_prefill"),
         (Self::AttentionDecode, "attention_decode"),
@@ -80,8 +102,16 @@ impl Op {
         (Self::SiluMul, "silu_mul"),
         (Self::SoftmaxTopk, "softmax_topk"),
         (Self::PredictorFfn, "predictor_ffn"),
+        (Self::PredictorLinear, "predictor_linear"),
         (Self::PredictorLstm, "predictor_lstm"),
         (Self::PredictorLookup, "predictor_lookup"),
+        (Self::AttentionBlock, "attention_block"),
+        (Self::FfnBeforeAttention, "predictor_ffn_before_attention"),
+        (Self::FfnBesideAttention, "predictor_ffn_beside_attention"),
+        (Self::LinearBeforeAttention, "predictor_linear_before_attention"),
+        (Self::LinearBesideAttention, "predictor_linear_beside_attention"),
+        (Self::LstmBeforeAttention, "predictor_lstm_before_attention"),
+        (Self::LstmBesideAttention, "predictor_lstm_beside_attention"),
         (Self::Copy, "copy"),
         (Self::Ttft, "ttft"),
         (Self::Tpot, "tpot"),
@@ -89,9 +119,12 @@ impl Op {
         (Self::AllReduce, "all_reduce"),
         (Self::ReduceScatter, "reduce_scatter"),
         (Self::Alltoall, "alltoall"),
+        (Self::AlltoallSplit, "alltoall_split"),
         (Self::AlltoallPrepare, "alltoall_prepare"),
         (Self::Dispatch, "dispatch"),
         (Self::Combine, "combine"),
+        (Self::Launch, "launch"),
+        (Self::LayerTerm, "layer"),
     ];
 
     /// Its name in reports.
@@ -266,6 +299,13 @@ pub enum Case {
         /// Widths, the input first.
         widths: Vec<f64>,
     },
+    /// A predictor of products alone.
+    PredictorLinear {
+        /// Tokens.
+        tokens: f64,
+        /// Widths, the input first.
+        widths: Vec<f64>,
+    },
     /// A recurrent predictor.
     PredictorLstm {
         /// Sequences side by side.
@@ -279,6 +319,12 @@ pub enum Case {
         /// Recurrent layers.
         layers: f64,
     },
+    /// Attention with its projections.
+    AttentionBlock(BlockCase),
+    /// A predictor, and then attention with its projections.
+    BeforeAttention(Box<Case>, BlockCase),
+    /// A predictor on a second stream beside attention with its projections.
+    BesideAttention(Box<Case>, BlockCase),
     /// A collective inside a node.
     Collective {
         /// The library.
@@ -317,6 +363,19 @@ pub struct ServerCase {
     pub concurrency: u64,
     /// Formats of dense products, and of routed experts.
     pub products: [Operands; 2],
+}
+
+/// Attention with the projections around it, on one device.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BlockCase {
+    /// Whole prompts, or one new token per sequence.
+    pub phase: Phase,
+    /// Width of the residual stream.
+    pub hidden: f64,
+    /// The heads on the device.
+    pub heads: Heads,
+    /// Which tokens attend to which.
+    pub span: Span,
 }
 
 /// Latent attention with its projections and norms, on one device.

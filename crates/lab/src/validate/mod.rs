@@ -12,6 +12,7 @@ pub mod draws;
 pub mod errors;
 pub mod exchange;
 pub mod experts;
+pub mod layers;
 pub mod line;
 pub mod measured;
 pub mod pairs;

@@ -12,6 +12,7 @@ use crate::measurements::{Table, read, table_of};
 use crate::validate::compare::simulator;
 pub use crate::validate::errors::Errors;
 use crate::validate::errors::{Group, GroupKey, grouped};
+use crate::validate::layers::{self, Layer};
 use crate::validate::measured::{Op, Subset};
 pub use crate::validate::pairs::PairsOf;
 use crate::validate::pairs::{duels, gains, skew_response};
@@ -39,6 +40,8 @@ pub struct Report {
     pub bands: BTreeMap<(&'static str, String), (u64, u64)>,
     /// The laws beside LLMCompass, where a table holds its answers.
     pub simulator: Vec<SimulatorLine>,
+    /// Whole layers that were measured beside their forecast.
+    pub layers: Vec<Layer>,
 }
 
 impl Report {
@@ -110,6 +113,14 @@ pub fn validate(folder: &Path) -> Result<Report, ValidateError> {
             Err(error) => report.skipped.push((table, error.to_string())),
         }
     }
+    for (name, _) in
+        report.skipped.extract_if(.., |(name, _)| layers::is_file(name)).collect::<Vec<_>>()
+    {
+        match layers::read(&name, &content(&folder.join(&name))?) {
+            Ok(found) => report.layers.extend(found),
+            Err(error) => report.skipped.push((name, error.to_string())),
+        }
+    }
     Ok(report)
 }
 
@@ -136,6 +147,9 @@ pub(crate) fn files(
     let mut tables = BTreeMap::new();
     for name in names {
         let reason = match table_of(&name) {
+            None if layers::is_file(&name) => {
+                "whole layers, which fit no law; `validate` reads them"
+            }
             None => "no known table has this name",
             // In the order of names, a plain file comes before its compressed twin.
             Some(table) if tables.contains_key(table) => "read already, uncompressed",

@@ -1,0 +1,100 @@
+//! What the program prints on a terminal: colour, examples, sweeps within 80 columns.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+fn program(arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_moe-gps"));
+    command.current_dir(env!("CARGO_MANIFEST_DIR")).env_remove("NO_COLOR").args(arguments);
+    command.output().unwrap()
+}
+
+fn printed(arguments: &[&str]) -> String {
+    let output = program(arguments);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+const PAPER: &str = "examples/questions/paper-mixtral-a100.json";
+
+#[test]
+fn colour_is_where_it_is_asked_for() {
+    let plain = printed(&["advise", PAPER]);
+    assert!(!plain.contains('\u{1b}'), "a pipe is no terminal");
+    assert!(plain.starts_with("recommended: distribution_only\nstep 29.676 ms, layer 927.4 µs, "));
+    assert_eq!(printed(&["advise", PAPER, "--color", "never"]), plain);
+    let coloured = printed(&["--color", "always", "advise", PAPER]);
+    assert!(coloured.starts_with("\u{1b}[1m\u{1b}[32mrecommended: distribution_only\u{1b}[0m\n"));
+    let mut bare = String::new();
+    for part in coloured.split('\u{1b}') {
+        bare.push_str(
+            part.strip_prefix('[').and_then(|rest| Some(rest.split_once('m')?.1)).unwrap_or(part),
+        );
+    }
+    assert_eq!(bare, plain, "colour changes no word");
+    assert_eq!(program(&["--color", "blue", "catalog", "list"]).status.code(), Some(2));
+}
+
+#[test]
+fn an_example_is_answered_like_its_file() {
+    let output = program(&["advise", "--example=paper-mixtral-a100", "--json"]);
+    assert!(output.status.success());
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let of_file: Value = serde_json::from_str(&printed(&["advise", PAPER, "--json"])).unwrap();
+    assert_eq!(answer, of_file);
+    let asked = String::from_utf8(output.stderr).unwrap();
+    let (name, question) = asked.split_once(":\n").unwrap();
+    assert_eq!(name, PAPER);
+    let file = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(PAPER)).unwrap();
+    assert_eq!(question.trim(), file.trim());
+    let unknown = program(&["advise", "--example=nix"]);
+    assert_eq!(unknown.status.code(), Some(2));
+    assert!(String::from_utf8(unknown.stderr).unwrap().contains("paper-mixtral-a100"));
+    assert_eq!(program(&["advise"]).status.code(), Some(2), "a file or an example");
+}
+
+#[test]
+fn a_sweep_names_the_ends_of_its_axes_with_units() {
+    let axes = ["--axis", "skewness=1:3:5", "--axis", "link_bandwidth_bytes_per_s=1e10:6e11:4:log"];
+    let map = printed(&[&["sweep", PAPER], &axes[..]].concat());
+    let lines: Vec<&str> = map.lines().skip_while(|line| !line.starts_with("down")).collect();
+    assert_eq!(lines[0], "down: skewness, across: link bandwidth");
+    assert!(lines[1].starts_with("1.000 |") && lines[5].starts_with("3.000 |"), "{map}");
+    assert_eq!(lines[6].split_whitespace().collect::<Vec<_>>(), ["10.00", "GB/s", "600", "GB/s"]);
+    assert!(map.lines().all(|line| line.chars().count() <= 80), "{map}");
+    let table = printed(&["sweep", PAPER, "--axis", "skewness=1:3:5"]);
+    assert!(table.lines().all(|line| line.chars().count() <= 80), "{table}");
+    let folder = tempfile::tempdir().unwrap();
+    let svg = folder.path().join("lines.svg");
+    printed(&["sweep", PAPER, "--axis", "skewness=1:3:5", "--svg", svg.to_str().unwrap()]);
+    let drawn = std::fs::read_to_string(svg).unwrap();
+    // The paper prices no re-placing; the others are lines.
+    for class in ["l-none", "l-distribution_only", "l-token_to_expert"] {
+        assert!(drawn.contains(&format!("class=\"line {class}\"")), "{class}");
+    }
+    assert!(!drawn.contains("class=\"line l-replace_only\""));
+}
+
+#[test]
+fn recordings_tables_and_the_catalog_fit_80_columns() {
+    let recording = "examples/traces/mixtral_like_e8k2.python.test.npz";
+    let told = printed(&["trace", "inspect", recording]);
+    assert!(
+        told.contains("experts per token    2\n") && !told.contains("layer  skewness"),
+        "{told}"
+    );
+    let layers = printed(&["trace", "inspect", recording, "--layers"]);
+    assert!(layers.starts_with(&told) && layers.contains("layer  skewness\n    0  "), "{layers}");
+    let report = printed(&["trace", "report", recording, "--devices", "4"]);
+    let catalog =
+        [&["catalog", "list"][..], &["catalog", "show", "h200-sxm"], &["catalog", "check"]];
+    let [list, device, check] = catalog.map(printed);
+    assert!(device.contains("\n[1] "), "sources stand below");
+    for text in [layers, report, printed(&["validate", "docs/measured"]), list, model, check] {
+        let is_wide = |line: &&str| line.chars().count() > 80 && !line.starts_with("warning: ");
+        let wide: Vec<&str> = text.lines().filter(is_wide).collect();
+        assert!(wide.is_empty(), "{wide:#?}");
+    }
+}

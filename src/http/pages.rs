@@ -26,7 +26,7 @@ use crate::http::state::Service;
 use crate::web;
 use crate::web::answer::Answer;
 use crate::web::answer::charts::stated;
-use crate::web::ask::{Ask, EXAMPLES, Filled};
+use crate::web::ask::{Ask, EXAMPLES, Filled, vary};
 use crate::web::list::List;
 use crate::web::map::{AskedAxis, Map, usual_range};
 use crate::web::{assets, progress};
@@ -183,15 +183,28 @@ async fn ask(
     QueryOf(query): QueryOf<AskQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    let question = match (&query.from, &query.example) {
+    let mut question = match (&query.from, &query.example) {
         (Some(id), _) => answers::question(&service.app, id).await?,
         (None, name) => example(name.as_deref())?,
     };
+    let mut refused = Vec::new();
+    for (name, parameter, value) in [("x", &query.x, query.x_at), ("y", &query.y, query.y_at)] {
+        if let (Some(parameter), Some(value)) = (parameter, value) {
+            refused.extend(
+                vary(
+                    &mut question,
+                    swept(name, parameter).map_err(|one| Failure::invalid(vec![one]))?,
+                    value,
+                )
+                .err(),
+            );
+        }
+    }
     let mut filled = Filled::from_question(question);
     if let Some(trace) = query.trace {
         filled.fields.insert("trace", trace);
     }
-    form(&service, &filled, &[]).await.map(|body| page(body, &headers))
+    form(&service, &filled, &refused).await.map(|body| page(body, &headers))
 }
 
 /// What a form is filled from.
@@ -204,6 +217,12 @@ struct AskQuery {
     example: Option<String>,
     /// A recording to ask about.
     trace: Option<String>,
+    /// A quantity that has another value, and which.
+    x: Option<String>,
+    x_at: Option<f64>,
+    /// Another one.
+    y: Option<String>,
+    y_at: Option<f64>,
 }
 
 fn example(name: Option<&str>) -> Result<Value, Failure> {
@@ -448,9 +467,9 @@ async fn map(
     if !violations.is_empty() {
         return Err(Failure::invalid(violations));
     }
-    let swept = |(axis, count): (&AskedAxis, u32)| json!({"parameter": axis.parameter.id(), "values": values(axis, count)});
+    let along = |(axis, count): (&AskedAxis, u32)| json!({"parameter": axis.parameter.id(), "values": values(axis, count)});
     // The first axis of a map goes upwards.
-    let swept: Vec<Value> = axes.iter().zip([ACROSS, UPWARDS]).map(swept).rev().collect();
+    let swept: Vec<Value> = axes.iter().zip([ACROSS, UPWARDS]).map(along).rev().collect();
     let sweep = json!({"question": request, "axes": swept});
     let computed = app::sweep::computed(&service.app, sweep).await?;
     let drawn = computed.map.clone();
@@ -468,17 +487,22 @@ async fn map(
     Ok(page(map.html(), &headers))
 }
 
+/// The quantity that a field of a form names.
+fn swept(field: &str, parameter: &str) -> Result<SweptParameter, Violation> {
+    SweptParameter::by_id(parameter).ok_or_else(|| {
+        let names = SweptParameter::ALL.map(|(_, name)| name).join(", ");
+        let detail = format!("{field} is {parameter}; it must be one of {names}");
+        Violation::new(format!("/{field}"), "one_of", detail)
+    })
+}
+
 fn read_axis(
     name: &str,
     parameter: &str,
     ends: [&String; 2],
     answer: &Value,
 ) -> Result<AskedAxis, Violation> {
-    let parameter = SweptParameter::by_id(parameter).ok_or_else(|| {
-        let names = SweptParameter::ALL.map(|(_, name)| name).join(", ");
-        let detail = format!("{name} is {parameter}; it must be one of {names}");
-        Violation::new(format!("/{name}"), "one_of", detail)
-    })?;
+    let parameter = swept(name, parameter)?;
     let [least, most] = usual_range(parameter, answer);
     let end = |end: &str, text: &String, usual: f64| {
         if text.is_empty() {

@@ -3,12 +3,14 @@
 use std::collections::BTreeMap;
 
 use maud::{Markup, html};
-use serde_json::{Map, Number, Value};
+use serde_json::{Map, Number, Value, json};
 
 use crate::web::Page;
 use crate::web::parts::violations;
+use crate::wire::sweep::SweptParameter;
 use crate::wire::trace::TraceSummary;
 use crate::wire::violation::Violation;
+use moe_gps_core::catalog::Catalog;
 
 macro_rules! example {
     ($name:literal, $about:literal) => {
@@ -36,6 +38,50 @@ pub const FIELDS: [(&str, &str, &str); 7] = [
     ("phase", "/workload/phase", "Phase"),
     ("trace", "/routing/trace_id", "Recording"),
 ];
+
+/// A question in which one quantity of a map has another value.
+pub fn vary(question: &mut Value, parameter: SweptParameter, value: f64) -> Result<(), Violation> {
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
+    let whole = || Value::from(value.max(0.0).round() as u64);
+    let refused = |pointer: &str, detail: &str| Err(Violation::new(pointer, "absent", detail));
+    match parameter.id() {
+        "skewness" => {
+            let error = question["routing"]["distribution_error"].take();
+            question["routing"] = json!({"skewness": value});
+            if error.is_number() {
+                question["routing"]["distribution_error"] = error;
+            }
+        }
+        id @ ("link_bandwidth_bytes_per_s" | "inter_node_bandwidth_bytes_per_s") => {
+            let field = if id.starts_with("link") { "link" } else { "inter_node_link" };
+            let link = &mut question["cluster"][field];
+            let named = || {
+                let entry = Catalog::embedded().ok()?.link(link.as_str()?).ok()?;
+                Some(entry.value.latency.get())
+            };
+            let Some(latency) = link["latency_s"].as_f64().or_else(named) else {
+                return refused("/cluster", "there is no such link to vary");
+            };
+            *link = json!({"bandwidth_bytes_per_s": value, "latency_s": latency});
+        }
+        "tokens_per_step" => {
+            if let Some(workload) = question["workload"].as_object_mut() {
+                workload.remove("batch_size");
+                workload.insert("tokens_per_step".to_owned(), whole());
+            }
+        }
+        "output_tokens" => question["workload"]["output_tokens"] = whole(),
+        "devices" => question["cluster"]["devices"] = whole(),
+        id => {
+            let field = if id == "predictor_accuracy" { "accuracy" } else { "overhead_s" };
+            match question.pointer_mut(&format!("/predictors/0/{field}")) {
+                Some(stated) => *stated = value.into(),
+                None => return refused("/predictors", "the question states no predictor to vary"),
+            }
+        }
+    }
+    Ok(())
+}
 
 /// A form as it is filled in.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -239,7 +285,33 @@ fn field_of(violation: &Violation) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+
+    #[test]
+    fn a_place_of_a_map_is_a_question() {
+        let (_, _, text) =
+            EXAMPLES.iter().find(|(name, ..)| *name == "paper-mixtral-a100").unwrap();
+        let question: Value = serde_json::from_str(text).unwrap();
+        let varied = |id: &str, value: f64| {
+            let mut question = question.clone();
+            vary(&mut question, SweptParameter::by_id(id).unwrap(), value).map(|()| question)
+        };
+        let skewed = varied("skewness", 2.5).unwrap();
+        assert_eq!(skewed["routing"]["skewness"], 2.5);
+        assert_eq!(
+            skewed["routing"]["distribution_error"],
+            question["routing"]["distribution_error"]
+        );
+        let link = &varied("link_bandwidth_bytes_per_s", 1e11).unwrap()["cluster"]["link"];
+        assert_eq!(link["bandwidth_bytes_per_s"], 1e11);
+        assert!(link["latency_s"].as_f64().unwrap() > 0.0);
+        assert_eq!(varied("devices", 8.0).unwrap()["cluster"]["devices"], 8);
+        let tokens = varied("tokens_per_step", 1024.0).unwrap();
+        assert_eq!(tokens["workload"]["tokens_per_step"], 1024);
+        assert_eq!(tokens["workload"].get("batch_size"), None);
+        assert_eq!(varied("predictor_accuracy", 0.5).unwrap()["predictors"][0]["accuracy"], 0.5);
+        let refused = varied("inter_node_bandwidth_bytes_per_s", 1e11).unwrap_err();
+        assert_eq!(refused.pointer, "/cluster");
+    }
 
     #[test]
     fn a_question_comes_back_from_its_form() {

@@ -1,14 +1,14 @@
 //! A map: which strategy wins over one or two quantities of a question.
 
 use maud::{Markup, PreEscaped, html};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::web::Page;
 use crate::web::parts::{behind, warnings};
 use crate::wire::sweep::{SweepAnswer, SweptParameter};
 use crate::wire::written::quantity;
-use moe_gps_core::advice::sensitivity::decision_map::DecisionMap;
-use moe_gps_core::charts::decision_map::{MARGINS, axis, key, panel, shade};
+use moe_gps_core::advice::sensitivity::decision_map::{DecisionMap, MapAxis};
+use moe_gps_core::charts::decision_map::{MARGINS, axis, key, lines, panel, shade};
 use moe_gps_core::charts::figure::{PLOT_HEIGHT, PLOT_WIDTH, inline};
 
 /// An axis as it stands in the form.
@@ -69,13 +69,20 @@ impl Map<'_> {
         let mut drawn = panel("the strategy recommended; pale where its lead is small", map);
         drawn.body += &shade(map);
         drawn.body += &self.cross(map);
-        let picture = inline("Decision map", &[vec![drawn]], &key(&[map]));
+        let (mut rows, mut key) = (vec![vec![drawn]], key(&[map]));
+        if map.axes.len() == 1 {
+            let (times, of_lines) = lines("time of a layer", map);
+            rows.insert(0, vec![times]);
+            key.extend(of_lines);
+        }
+        let picture = inline("Decision map", &rows, &key);
         let margins: Vec<String> =
             MARGINS.iter().map(|margin| format!("{:.0} %", margin * 100.0)).collect();
         html! {
-            div class="scroll map" tabindex="0" role="group" aria-label="Map" { (PreEscaped(picture)) }
+            div class="scroll map" tabindex="0" role="group" aria-label="Map"
+                data-ask=(format!("/ask?from={}", self.id)) data-axes=(places(map)) { (PreEscaped(picture)) }
             p class="facts" {
-                "The cross is the question. Steps of the shade: a lead of " (margins.join(", ")) "."
+                "The cross is the question; a click goes to the question of that place. Steps of the shade: a lead of " (margins.join(", ")) "."
             }
             (warnings(&answer.warnings))
             (behind(answer))
@@ -96,6 +103,17 @@ impl Map<'_> {
         let path: String = up.into_iter().chain(right).collect();
         format!("<path class=\"cross\" d=\"{path}\"/>")
     }
+}
+
+/// Axes to the right and upwards, each as its name, and its values with their places from 0 to 1, as JSON.
+fn places(map: &DecisionMap) -> String {
+    let axis = |swept: &MapAxis| {
+        let drawn = axis(swept.parameter, &swept.values);
+        let places: Vec<[f64; 2]> =
+            swept.values.iter().map(|value| [*value, drawn.at(*value)]).collect();
+        json!([swept.parameter, places])
+    };
+    map.axes.iter().rev().map(axis).collect::<Value>().to_string()
 }
 
 fn axis_fields(id: &str, words: &str, asked: Option<&AskedAxis>, may_be_none: bool) -> Markup {

@@ -382,6 +382,17 @@ async fn a_map_shows_what_a_sweep_answers() {
     assert!(cell("none") && cell("distribution_only"), "both win somewhere");
     assert!(text.contains("class=\"cross\" d=\"M0 "), "the question lies on it");
     assert!(text.contains("pale-0"), "margins are shown");
+    // A click finds the place's values here, and goes to the form with them.
+    assert!(text.contains(&format!("data-ask=\"/ask?from={id}\"")), "{text}");
+    assert!(text.contains("data-axes=\"[[&quot;skewness&quot;,[[1.0,0.0],"), "{text}");
+    let place = format!("/ask?from={id}&x=skewness&x_at=1.5&y=tokens_per_step&y_at=700");
+    let (_, form) = page(&app, &place).await;
+    assert!(form.contains("&quot;skewness&quot;: 1.5"), "{form}");
+    assert!(form.contains("&quot;tokens_per_step&quot;: 700"), "{form}");
+    let (answer, form) = page(&app, &format!("/ask?from={id}&x=nix&x_at=1")).await;
+    assert!(answer.status == 422 && form.contains("<code>/x</code>"), "{form}");
+    let (_, lines) = page(&app, &format!("/map?from={id}&x=skewness&x_from=1&x_to=3")).await;
+    assert!(lines.contains("class=\"line l-distribution_only\""), "one axis has lines");
     for (query, pointer) in [("x=nix", "/x"), ("x_from=a", "/x_from"), ("x_from=3&x_to=2", "/x_to")]
     {
         let (answer, text) = page(&app, &format!("/map?from={id}&{query}")).await;

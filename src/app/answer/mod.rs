@@ -310,7 +310,23 @@ fn routing(known: &RoutingEvidence, advised: &Advised) -> wire::RoutingBody {
         skewness: known.skewness().and_then(wire::Summary::of),
         distribution_error: (!errors.is_empty()).then_some(mean_error),
         device_imbalance: device_imbalance(advised),
+        busiest_layer: busiest_layer(advised),
     }
+}
+
+/// Where the load of the most uneven layer lies, as it is and with the chosen plan.
+fn busiest_layer(advised: &Advised) -> Option<wire::BusiestLayer> {
+    let before = advised.plan(strategies::NONE)?;
+    let map = before.layers.get(before.busiest)?;
+    let chosen = advised.chosen().filter(|entry| entry.strategy != strategies::NONE);
+    let after = chosen.and_then(|entry| advised.plan(entry.strategy)?.layers.get(before.busiest));
+    Some(wire::BusiestLayer {
+        layer: before.busiest,
+        devices: map.shape().n_devices(),
+        expert_shares: before.busiest_shares.clone(),
+        slots_before: map.physical_to_logical().to_vec(),
+        slots_after: after.map(|map| map.physical_to_logical().to_vec()),
+    })
 }
 
 /// Device imbalance without and with the chosen plan: over the recorded steps where there are
@@ -464,13 +480,14 @@ fn trial(question: &Question, advised: &Advised) -> Option<String> {
         return None;
     }
     Some(format!(
-        "To see {} itself, time steps with it and without it: {:.0} independent ones each show a step \
-         that is {:.1} % faster (if steps spread by {:.0} %; consecutive ones resemble each \
-         other, which takes more); `python -m moe_gps_measure layer` (docs/measuring.md) builds this \
-         layer on your GPUs and holds it against this answer",
+        "To see {} itself, time steps with it and without it in turns: {:.0} independent ones each show \
+         a step that is {:.1} % faster (if steps spread by {:.0} %; if neighbours correlate by ρ, \
+         (1 + ρ)/(1 − ρ) times as many). `torchrun --nproc-per-node {} -m moe_gps_measure layer` \
+         (docs/measuring.md) builds this layer on your GPUs and holds it against this answer",
         chosen.strategy.id(),
         trial::steps(trial::SPREAD, gain),
         (gain - 1.0) * 100.0,
-        trial::SPREAD * 100.0
+        trial::SPREAD * 100.0,
+        question.system.cluster.n_devices,
     ))
 }

@@ -19,3 +19,19 @@ if (compared) {
   compared.addEventListener("change", count);
   count();
 }
+// A click on a map goes to the question of that place, to be asked.
+const map = document.querySelector(".map[data-ask]");
+map?.addEventListener("click", (event) => {
+  const plot = map.querySelector(".frame").getBoundingClientRect();
+  const axes = JSON.parse(map.dataset.axes);
+  const at = [(event.clientX - plot.left) / plot.width, (plot.bottom - event.clientY) / plot.height];
+  if (at.slice(0, axes.length).some((share) => share < 0 || share > 1)) return;
+  const target = new URL(map.dataset.ask, location.href);
+  for (const [place, [name, values]] of axes.entries()) {
+    const far = (value) => Math.abs(value[1] - at[place]);
+    const nearest = values.reduce((best, value) => (far(value) < far(best) ? value : best));
+    target.searchParams.set("xy"[place], name);
+    target.searchParams.set(`${"xy"[place]}_at`, nearest[0]);
+  }
+  location.assign(target);
+});

@@ -178,8 +178,8 @@ fn leads<E: From<PricingError>>(preset: &str, read: Read<E>) -> Result<Leads, E>
         let asked = cases::question(&CASES[0], preset, at, &cases::of_times(times));
         let found = curve(&asked, |predictor| predictor.overhead.get(), read)?;
         let lead = |time: &f64| {
-            let mut of = found.token_to_expert.iter().filter(|(overhead, _)| overhead == time);
-            let (_, latency) = of.next()?;
+            let is_asked = |(overhead, _): &&(f64, f64)| overhead.total_cmp(time).is_eq();
+            let (_, latency) = found.token_to_expert.iter().find(is_asked)?;
             Some((*time, (latency / found.distribution_only - 1.0) * 100.0))
         };
         Ok(times.iter().filter_map(lead).collect())

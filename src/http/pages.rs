@@ -190,14 +190,9 @@ async fn ask(
     let mut refused = Vec::new();
     for (name, parameter, value) in [("x", &query.x, query.x_at), ("y", &query.y, query.y_at)] {
         if let (Some(parameter), Some(value)) = (parameter, value) {
-            refused.extend(
-                vary(
-                    &mut question,
-                    swept(name, parameter).map_err(|one| Failure::invalid(vec![one]))?,
-                    value,
-                )
-                .err(),
-            );
+            let parameter =
+                swept(name, parameter).map_err(|refused| Failure::invalid(vec![refused]))?;
+            refused.extend(vary(&mut question, parameter, value).err());
         }
     }
     let mut filled = Filled::from_question(question);

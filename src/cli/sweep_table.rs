@@ -85,6 +85,9 @@ fn table(out: &mut dyn Write, swept: &DecisionMap, axis: &MapAxis) -> io::Result
         }));
         table.add_row(row);
     }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 1));
+    }
     for column in table.column_iter_mut().skip(2) {
         column.set_cell_alignment(CellAlignment::Right);
     }

@@ -92,8 +92,10 @@ fn write_layers(layers: &[Layer], out: &mut dyn Write) -> Result<()> {
     writeln!(
         out,
         "\nwhole layers: how much faster than without a strategy, and how much longer the\nadvised one \
-         takes than the fastest that was measured\n\n{gains}\n\nterms without a strategy, predicted / \
-         measured - 1\n\n{terms}"
+         takes than the fastest that was measured\n\n{}\n\nterms without a strategy, predicted / \
+         measured - 1\n\n{}",
+        gains.trim_fmt(),
+        terms.trim_fmt()
     )?;
     let rules = rules(layers);
     if !rules.is_empty() {
@@ -101,7 +103,7 @@ fn write_layers(layers: &[Layer], out: &mut dyn Write) -> Result<()> {
         for Rule { name, layers, mean, most } in rules {
             costs.add_row([name, layers.to_string(), percent(mean), percent(most)]);
         }
-        writeln!(out, "\nwhat a rule costs, by measured times\n\n{costs}")?;
+        writeln!(out, "\nwhat a rule costs, by measured times\n\n{}", costs.trim_fmt())?;
     }
     Ok(())
 }
@@ -206,8 +208,11 @@ fn write_tables(report: &Report, out: &mut dyn Write) -> Result<()> {
     let (rows, within) = report.rows_within_bands();
     if rows > 0 {
         let share = percent(within as f64 / rows as f64);
-        writeln!(out, "
-{share} % of {rows} rows lie within the error band of their constants")?;
+        writeln!(
+            out,
+            "
+{share} % of {rows} rows lie within the error band of their constants"
+        )?;
     }
     for (table, errors) in &report.skew {
         writeln!(

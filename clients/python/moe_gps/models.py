@@ -111,18 +111,6 @@ BaselineName: TypeAlias = Literal['none', 'current']
 BasisName: TypeAlias = Literal['measured', 'fitted', 'roofline', 'paper']
 
 
-class BusiestLayer(TypedDict):
-    """
-    One layer, expert by expert and slot by slot.
-    """
-
-    layer: int
-    devices: int
-    expert_shares: list[float]
-    slots_before: list[int]
-    slots_after: NotRequired[Optional[list[int]]]
-
-
 Bytes: TypeAlias = bytes
 
 
@@ -1382,7 +1370,6 @@ class RoutingBehind(TypedDict):
     skewness: NotRequired[Optional[Summary]]
     distribution_error: NotRequired[Optional[float]]
     device_imbalance: NotRequired[Optional[DeviceImbalance]]
-    busiest_layer: NotRequired[Optional[BusiestLayer]]
 
 
 class Steps(TypedDict):

@@ -33,7 +33,7 @@ fn system(model: &str, devices: u32, tokens: u64, data: bool) -> System {
         "engine": {"name": "vllm"},
         "routing": {"skewness": 1.0},
     });
-    let catalog = Catalog::embedded().expect("the shipped catalog");
+    let catalog = Catalog::embedded();
     let asked = read(question).answerable(catalog, &References::default()).expect("answerable");
     asked.question.system
 }

@@ -33,7 +33,7 @@ pub fn check(
     question: ReadQuestion,
     references: &References,
 ) -> Result<CheckedQuestion, AdviceError> {
-    let catalog = catalog()?;
+    let catalog = Catalog::embedded();
     let asked = question.answerable(catalog, references)?;
     replay::enough_steps(&asked)?;
     Ok(CheckedQuestion {
@@ -85,7 +85,8 @@ fn advise(mut asked: Answerable, progress: &dyn Progress) -> Result<Advice, Advi
     };
     let advised = advice::advise(question, &loaded.known, missing, recorded.as_mut(), cancel)?;
     drop(recorded);
-    let result = answer::result(&asked, &loaded.known, &advised, &fitted, interval, catalog()?);
+    let result =
+        answer::result(&asked, &loaded.known, &advised, &fitted, interval, Catalog::embedded());
     let paper = question.system.assumptions.preset == Preset::Paper;
     let plan = if paper { None } else { plan_file::placement(&asked, &advised, &loaded.places) };
     Ok(Advice {
@@ -94,9 +95,4 @@ fn advise(mut asked: Answerable, progress: &dyn Progress) -> Result<Advice, Advi
         result: to_raw_value(&result)?,
         placement: plan.as_ref().map(to_raw_value).transpose()?,
     })
-}
-
-/// The shipped catalog.
-pub(crate) fn catalog() -> Result<&'static Catalog, AdviceError> {
-    Catalog::embedded().map_err(|error| AdviceError::Catalog(error.to_string()))
 }

@@ -167,9 +167,6 @@ pub enum AdviceError {
     /// The caller asked to stop.
     #[error("the computation was canceled")]
     Canceled,
-    /// The embedded catalog could not be read: our bug.
-    #[error("the catalog is broken: {0}")]
-    Catalog(String),
     /// A law could not be applied.
     #[error(transparent)]
     Pricing(PricingError),

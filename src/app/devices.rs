@@ -58,7 +58,7 @@ pub async fn register(app: &App, document: Value) -> Result<Registered, AppError
     let Some(entry) = entry.filter(|_| violations.is_empty()) else {
         return Err(AppError::Refused(violations.into_vec()));
     };
-    if catalog()?.ships_device(&entry.id) {
+    if Catalog::embedded().ships_device(&entry.id) {
         return Err(AppError::Conflict(format!(
             "device {} is shipped with this version; give the profile another id",
             entry.id
@@ -117,7 +117,7 @@ pub(super) async fn keep(
 
 /// The shipped or registered device with this id.
 pub async fn fetch(app: &App, id: &str) -> Result<DeviceBody, AppError> {
-    let catalog = catalog()?;
+    let catalog = Catalog::embedded();
     if !catalog.ships_device(id)
         && let Some(record) = app.store.find_registered(Kind::Device, id).await?
     {
@@ -136,7 +136,7 @@ fn body(record: &DeviceRecord) -> Result<DeviceBody, AppError> {
 
 /// All devices, shipped and registered, by id.
 pub async fn list(app: &App) -> Result<DeviceList, AppError> {
-    let catalog = catalog()?;
+    let catalog = Catalog::embedded();
     let mut listed = list_devices(catalog);
     for record in app.store.list_registered(Kind::Device).await? {
         match shown(&record) {
@@ -152,7 +152,7 @@ pub async fn list(app: &App) -> Result<DeviceList, AppError> {
 pub async fn delete(app: &App, id: &str) -> Result<(), AppError> {
     let shipped =
         || AppError::Conflict(format!("device {id} is shipped with this version and stays"));
-    let catalog = catalog()?;
+    let catalog = Catalog::embedded();
     if catalog.ships_device(id) {
         return Err(shipped());
     }
@@ -197,10 +197,6 @@ fn read(document: &str) -> Result<(CatalogEntry<Device>, Value), String> {
 fn is_id(id: &str) -> bool {
     let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-._".contains(c);
     (1..=LONGEST_ID).contains(&id.len()) && id.chars().all(allowed)
-}
-
-pub(super) fn catalog() -> Result<&'static Catalog, AppError> {
-    Catalog::embedded().map_err(|error| AppError::Internal(error.to_string()))
 }
 
 /// A value with the keys of every object in order, so that equal profiles are equal text.

@@ -46,14 +46,13 @@ fn because(search: &SlotSearch) -> String {
     let (best, chosen) = (&search.tried[search.best], &search.tried[search.chosen]);
     if search.best == search.chosen {
         return format!(
-            "{} slots per GPU are the fastest that fit; no smaller plan is within the error band of \
-             the best",
+            "{} slots per GPU are the fastest that fit; every smaller plan is surely slower",
             best.slots_per_device
         );
     }
     format!(
-        "smallest plan within the error band of the best: {} slots per GPU instead of {}, {:.2} % slower \
-         (band {:.2} %), with {:.2} GB less of replicas on every GPU",
+        "smallest plan that is not surely slower than the fastest: {} slots per GPU instead of {}, \
+         {:.2} % slower (up to {:.2} % is not sure), with {:.2} GB less of replicas on every GPU",
         chosen.slots_per_device,
         best.slots_per_device,
         search.behind(search.chosen) * 100.0,

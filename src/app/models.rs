@@ -9,13 +9,14 @@ use serde_json::{Map, Value};
 use crate::app::advisor::AdviceError;
 use crate::app::catalog::{list_models, model_body};
 use crate::app::context::App;
-use crate::app::devices::{catalog, check_id, keep};
+use crate::app::devices::{check_id, keep};
 use crate::app::error::AppError;
 use crate::store::devices::{DeviceRecord, Kind};
 use crate::wire::catalog::{ModelBody, ModelList, UnreadableDevice};
 use crate::wire::read::Violations;
 use crate::wire::time::Moment;
 use crate::wire::violation::Violation;
+use moe_gps_core::catalog::Catalog;
 use moe_gps_core::formats::catalog_entry::CatalogEntry;
 use moe_gps_core::formats::hf_config;
 use moe_gps_core::formats::model_toml::{ModelSheet, sheet};
@@ -32,7 +33,7 @@ pub struct Registered {
 /// Keeps a model under the `id` beside its `config`, or among the fields of its `config.json`.
 pub async fn register(app: &App, document: Value) -> Result<Registered, AppError> {
     let entry = read(&document).map_err(AppError::Refused)?;
-    if catalog()?.ships_model(&entry.id) {
+    if Catalog::embedded().ships_model(&entry.id) {
         return Err(AppError::Conflict(format!(
             "model {} is shipped with this version; give the model another id",
             entry.id
@@ -44,7 +45,7 @@ pub async fn register(app: &App, document: Value) -> Result<Registered, AppError
 
 /// The shipped or registered model with this id.
 pub async fn fetch(app: &App, id: &str) -> Result<ModelBody, AppError> {
-    let catalog = catalog()?;
+    let catalog = Catalog::embedded();
     if !catalog.ships_model(id)
         && let Some(record) = app.store.find_registered(Kind::Model, id).await?
     {
@@ -55,7 +56,7 @@ pub async fn fetch(app: &App, id: &str) -> Result<ModelBody, AppError> {
 
 /// All models, shipped and registered, by id.
 pub async fn list(app: &App) -> Result<ModelList, AppError> {
-    let mut listed = list_models(catalog()?);
+    let mut listed = list_models(Catalog::embedded());
     for record in app.store.list_registered(Kind::Model).await? {
         match shown(&record) {
             Ok(body) => listed.items.push(body),
@@ -68,7 +69,7 @@ pub async fn list(app: &App) -> Result<ModelList, AppError> {
 
 /// Deletes a registered model; accepted questions are answered with what it was.
 pub async fn delete(app: &App, id: &str) -> Result<(), AppError> {
-    let catalog = catalog()?;
+    let catalog = Catalog::embedded();
     if catalog.ships_model(id) || !app.store.delete_registered(Kind::Model, id).await? {
         catalog.model(id)?;
         let detail = format!("model {id} is shipped with this version and stays");

@@ -7,7 +7,6 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use crate::app::advise::catalog;
 use crate::app::advisor::AdviceError;
 use crate::app::context::App;
 use crate::app::error::AppError;
@@ -24,6 +23,7 @@ use crate::wire::listing::{CheckedListQuery, RecommendationItem, RecommendationP
 use crate::wire::outcome::MeasuredOutcome;
 use crate::wire::time::Moment;
 use crate::wire::violation::Violation;
+use moe_gps_core::catalog::Catalog;
 use moe_gps_core::system::Preset;
 
 /// A recommendation as one of those who asked for it sees it.
@@ -165,7 +165,7 @@ pub(super) async fn resolve(
     app: &App,
     mut query: CheckedListQuery,
 ) -> Result<CheckedListQuery, AppError> {
-    let catalog = catalog().map_err(refusal)?;
+    let catalog = Catalog::embedded();
     if let Some(entry) = query.model.as_deref().and_then(|name| catalog.model(name).ok()) {
         query.model = Some(entry.id.clone());
     }

@@ -6,18 +6,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::app::advise::catalog;
 use crate::app::advisor::{AdviceError, KnownTraces};
 use crate::app::context::App;
 use crate::app::devices;
 use crate::app::error::AppError;
 use crate::app::ingest::{NeededFiles, TraceDirectory, hex};
 use crate::app::models;
-use crate::app::recommendations::refusal;
 use crate::store::devices::Kind;
 use crate::store::jobs::JobRecord;
 use crate::store::{Store, StoreError};
 use crate::wire::question::{IdOrObject, NamedTrace, Question};
+use moe_gps_core::catalog::Catalog;
 use moe_gps_core::formats::catalog_entry::CatalogEntry;
 use moe_gps_core::formats::model_toml::ModelSheet;
 use moe_gps_core::hardware::Device;
@@ -76,13 +75,13 @@ pub async fn look_up(app: &App, asked: &Question) -> Result<LookedUp, AppError> 
         }
     }
     if let Some(id) = device_id(asked)
-        && !catalog().map_err(refusal)?.ships_device(id)
+        && !Catalog::embedded().ships_device(id)
     {
         let found = app.store.find_registered(Kind::Device, id).await?;
         inputs.device = found.map(|device| device.document);
     }
     if let Some(IdOrObject::Id(id)) = &asked.model
-        && !catalog().map_err(refusal)?.ships_model(id)
+        && !Catalog::embedded().ships_model(id)
     {
         let found = app.store.find_registered(Kind::Model, id).await?;
         inputs.model = found.map(|model| model.document);

@@ -172,7 +172,7 @@ fn declared(labels: &Labels) -> Result<Declared, AppError> {
         let (experts, top_k) = (labels.num_experts, labels.top_k);
         return Ok(Declared { experts, top_k, cut });
     };
-    let catalog = Catalog::embedded().map_err(|error| AppError::Internal(error.to_string()))?;
+    let catalog = Catalog::embedded();
     let entry = catalog.model(model).map_err(|unknown| {
         AppError::Refused(vec![Violation::new("/model", "catalog_id", unknown.to_string())])
     })?;

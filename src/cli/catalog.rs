@@ -301,10 +301,7 @@ fn flatten<'a>(
 
 /// The error for an id that nothing has, whatever the kind.
 fn unknown(catalog: &Catalog, id: &str) -> UnknownId {
-    let models = catalog.models().iter().map(|entry| entry.id.as_str());
-    let devices = catalog.devices().iter().map(|entry| entry.id.as_str());
-    let links = catalog.links().iter().map(|entry| entry.id.as_str());
-    let ids: Vec<_> = models.chain(devices).chain(links).collect();
+    let ids = catalog.ids().concat();
     let hint = names::hint(id, &ids, "`catalog list` shows all ids");
     UnknownId { kind: "catalog entry", id: id.chars().take(80).collect(), hint }
 }
@@ -315,7 +312,7 @@ mod tests {
 
     fn printed(print: impl FnOnce(&mut Vec<u8>, &Catalog)) -> String {
         let mut out = Vec::new();
-        print(&mut out, Catalog::embedded().unwrap());
+        print(&mut out, Catalog::embedded());
         String::from_utf8(out).unwrap()
     }
 
@@ -365,7 +362,7 @@ mod tests {
 
     #[test]
     fn an_unknown_entry_is_named_with_its_neighbour() {
-        let catalog = Catalog::embedded().unwrap();
+        let catalog = Catalog::embedded();
         let error = show(&mut Vec::new(), catalog, "nvlnik3").unwrap_err();
         assert_eq!(
             error.to_string(),

@@ -276,7 +276,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
 }
 
 fn show_catalog(command: &CatalogCommand, out: &mut impl Write) -> anyhow::Result<()> {
-    let catalog = Catalog::embedded()?;
+    let catalog = Catalog::embedded();
     match command {
         CatalogCommand::List { json: false } => catalog::list(out, catalog)?,
         CatalogCommand::List { json: true } => catalog::list_json(out, catalog)?,

@@ -366,7 +366,7 @@ fn model(line: &Line, unknown: &mut Unknown) -> Result<Value> {
         let source = if line.given { "--from-args: the line" } else { "--from-metrics: the text" };
         bail!("{source} names no model");
     };
-    Ok(match Catalog::embedded()?.model(name) {
+    Ok(match Catalog::embedded().model(name) {
         Ok(entry) => entry.id.as_str().into(),
         Err(error) => {
             unknown
@@ -673,7 +673,7 @@ fn balancer(
     if !rebalance.is_empty() {
         asked.insert("rebalance".to_owned(), rebalance.into());
     }
-    let slots = Catalog::embedded()?
+    let slots = Catalog::embedded()
         .model(line.text(Said::Model).unwrap_or_default())
         .ok()
         .map(|entry| u64::from(entry.value.model.experts.routed) + redundant)

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use clap::Args;
 
-use crate::app::advise::catalog;
 use crate::app::advisor::AdviceError;
 use crate::app::ingest::TraceDirectory;
 use crate::app::references::References;
 use crate::app::{question, routing_evidence};
 use crate::cli::trace::upload_of;
 use moe_gps_core::cancel::Cancel;
+use moe_gps_core::catalog::Catalog;
 use moe_gps_core::formats::trace::Limits;
 use moe_gps_core::pricing::routing_evidence::RoutingEvidence;
 use moe_gps_core::question::Question;
@@ -58,7 +58,8 @@ pub fn documents(recordings: &[Recording]) -> Result<Vec<Document>, AdviceError>
 
 /// A question as the service reads it, with what it says of the routing.
 fn read(request: &Value) -> Result<(Question, RoutingEvidence), AdviceError> {
-    let asked = question::read(request.clone()).answerable(catalog()?, &References::default())?;
+    let asked =
+        question::read(request.clone()).answerable(Catalog::embedded(), &References::default())?;
     let known = routing_evidence::load(&asked, Cancel::NEVER)?.known;
     Ok((asked.question, known))
 }

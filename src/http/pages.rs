@@ -116,28 +116,28 @@ async fn list(
     let checked = query.clone().check().map_err(Failure::invalid)?;
     let found = answers::list(&service.app, &caller, checked).await?;
     let next = found.next_cursor.as_deref().map(|cursor| export::next(&uri, cursor));
-    let names = names()?;
+    let names = names();
     let list = List { page: &found, query: &query, names: &names, next };
     Ok(page(list.html(), &headers))
 }
 
 /// What fields of forms may be filled with.
-fn names() -> Result<BTreeMap<&'static str, Vec<String>>, Failure> {
-    let catalog = Catalog::embedded().map_err(|error| Failure::internal(error.to_string()))?;
+fn names() -> BTreeMap<&'static str, Vec<String>> {
+    let [models, devices, links] = Catalog::embedded().ids();
     let owned = |names: Vec<&str>| names.into_iter().map(ToOwned::to_owned).collect();
     let statuses =
         [Status::Queued, Status::Running, Status::Succeeded, Status::Failed, Status::Canceled];
-    Ok([
-        ("model", catalog.models().iter().map(|entry| entry.id.clone()).collect()),
-        ("device", catalog.devices().iter().map(|entry| entry.id.clone()).collect()),
-        ("link", catalog.links().iter().map(|entry| entry.id.clone()).collect()),
+    [
+        ("model", owned(models)),
+        ("device", owned(devices)),
+        ("link", owned(links)),
         ("engine", engines::LIST.iter().map(|engine| engine.id.to_owned()).collect()),
         ("phase", owned(ASKED_PHASES.0.iter().map(|(_, name)| *name).collect())),
         ("verdict", owned(Verdict::ALL.map(|(_, name)| name).to_vec())),
         ("strategy", owned(Strategy::ALL.map(|(_, name)| name).to_vec())),
         ("status", owned(statuses.map(Status::as_str).to_vec())),
     ]
-    .into())
+    .into()
 }
 
 /// The page of a recommendation: its answer, how far it is, or why there is none.
@@ -235,7 +235,7 @@ async fn form(
     filled: &Filled,
     refused: &[Violation],
 ) -> Result<String, Failure> {
-    let (names, traces) = (names()?, recordings(service, None).await?.0);
+    let (names, traces) = (names(), recordings(service, None).await?.0);
     Ok(Ask { filled, refused, names: &names, traces: &traces }.html())
 }
 

@@ -56,7 +56,8 @@ pub fn vary(question: &mut Value, parameter: SweptParameter, value: f64) -> Resu
             let field = if id.starts_with("link") { "link" } else { "inter_node_link" };
             let link = &mut question["cluster"][field];
             let named = || {
-                let entry = Catalog::embedded().ok()?.link(link.as_str()?).ok()?;
+                let entry =
+                    Catalog::embedded().link(link.as_str().or(link["name"].as_str())?).ok()?;
                 Some(entry.value.latency.get())
             };
             let Some(latency) = link["latency_s"].as_f64().or_else(named) else {

@@ -158,7 +158,7 @@ pub struct StrategyBody {
     /// Where the time goes; adds up to `layer_latency_s`.
     pub terms: Option<TermsBody>,
     /// What it serves at the step of `none` (objective `throughput_at_tpot`), or what a server gives
-    /// its users (phase `serving`).
+    /// its users (phases `serving` and `decode`).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub serving: Option<ServingBody>,
     /// Every kind of step of a server (phase `serving`).
@@ -199,11 +199,12 @@ pub enum ServingBody {
     Server(ServerBody),
 }
 
-/// What a server gives its users.
+/// What a server gives its users; of a step of decode alone what its sequences get.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ServerBody {
-    /// Seconds to the first token of output, without queueing.
-    pub ttft_s: f64,
+    /// Seconds to the first token of output, without queueing (phase `serving`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttft_s: Option<f64>,
     /// Seconds between two tokens of output; null where there is only one.
     pub tpot_s: Option<f64>,
     /// Tokens of output a second, over the devices.

@@ -13,7 +13,7 @@ pub struct DuplicationSearch {
     pub slots: Vec<SlotsTried>,
     /// Slots of the fastest plan that fits into memory.
     pub best_slots_per_device: u32,
-    /// Fewest slots whose layer latency lies within the error band of the fastest.
+    /// Fewest slots whose plan is not surely slower than the fastest.
     pub chosen_slots_per_device: u32,
     /// Why, in plain words.
     pub because: String,
@@ -32,7 +32,7 @@ pub struct SlotsTried {
     pub layer_latency_s: f64,
     /// That latency over the fastest one, minus 1.
     pub behind_best: f64,
-    /// How far behind it still equals the fastest.
+    /// How far behind it would not be surely slower, by what both prices rest on.
     pub error_band: f64,
     /// Whether it fits into memory.
     pub fits: bool,

@@ -58,7 +58,7 @@ fn questions() -> impl Strategy<Value = Value> {
 }
 
 fn checked(asked: &Value) -> Question {
-    let catalog = Catalog::embedded().unwrap();
+    let catalog = Catalog::embedded();
     question::read(asked.clone()).answerable(catalog, &References::default()).unwrap().question
 }
 

@@ -90,7 +90,7 @@ fn of_the_load() -> [BadQuestion; 8] {
             "unknown_field",
             "this field is unknown here; known are: batch_size, concurrency, dtype, dtypes, \
              input_tokens, kv_length, max_batched_tokens, output_tokens, phase, quantization, \
-             sequence_length, tokens_per_step",
+             sequence_length, speculative, tokens_per_step",
         ),
         (
             "/routing",

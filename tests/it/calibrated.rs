@@ -214,7 +214,7 @@ fn throughput_solves_the_batch_again_with_the_replicas_in_memory() {
     }
     let reason = result["recommendation"]["reason"].as_str().unwrap();
     assert!(reason.contains("tokens/s"), "{reason}");
-    assert_eq!(entry(&self::result(&mixtral_decode()), "none")["serving"], Value::Null);
+    assert_eq!(entry(&self::result(&mixtral()), "none")["serving"], Value::Null);
 }
 
 #[test]

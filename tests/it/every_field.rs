@@ -104,6 +104,8 @@ fn cases(traces: [&str; 2]) -> Vec<Case> {
     let domains = json!({
         "device": "h200-sxm", "devices": 16, "link": "nvlink4", "inter_node_link": "ib400",
     });
+    let drafted =
+        || with(decode(), "/workload/speculative", &json!({"draft_tokens": 2, "accepted": 1.0}));
     let engine = |backend: Option<&str>| {
         let engine = json!({"name": "sglang", "all2all_backend": backend});
         with(
@@ -148,6 +150,13 @@ fn cases(traces: [&str; 2]) -> Vec<Case> {
         ("/cluster/link", node(), json!("nvlink4"), json!("pcie5")),
         ("/cluster/link/bandwidth_bytes_per_s", link("/cluster/link"), json!(1e10), json!(4e11)),
         ("/cluster/link/latency_s", link("/cluster/link"), json!(1e-6), json!(1e-4)),
+        ("/cluster/link/name", link("/cluster/link"), json!("nvlink4"), json!("nvlink3")),
+        (
+            "/cluster/inter_node_link/name",
+            link("/cluster/inter_node_link"),
+            json!("ib400"),
+            json!("nvlink4"),
+        ),
         ("/cluster/nodes", nodes(), json!(2), json!(4)),
         ("/cluster/devices_per_nvlink_domain", cluster(nodes(), domains), json!(4), json!(8)),
         ("/cluster/inter_node_link", nodes(), json!("ib400"), json!("ib200")),
@@ -180,6 +189,9 @@ fn cases(traces: [&str; 2]) -> Vec<Case> {
         ("/workload/concurrency", serving(), json!(16), json!(32)),
         ("/workload/max_batched_tokens", serving(), json!(1024), json!(4096)),
         ("/workload/max_batched_tokens", serving(), json!(8192), json!(16_384)),
+        ("/workload/speculative/draft_tokens", drafted(), json!(2), json!(3)),
+        ("/workload/speculative/accepted", drafted(), json!(0.5), json!(1.0)),
+        ("/workload/speculative/draft_s", drafted(), json!(null), json!(1e-3)),
         ("/workload/dtype", node(), json!("bf16"), json!("fp8")),
         ("/workload/quantization", node(), json!("bf16"), json!("mxfp4")),
         ("/workload/quantization/experts", apart(), json!("bf16"), json!("int4")),

@@ -179,7 +179,7 @@ fn copies_add_little_to_placing_deepseek_anew_on_sixteen_hopper_gpus() {
 // steps with 0, 16, 32 and 64 copies.
 #[test]
 fn copies_slow_the_decode_of_deepseek_on_eight_h20() {
-    let mut device = Catalog::embedded().unwrap().device_document("h20").unwrap().clone();
+    let mut device = Catalog::embedded().device_document("h20").unwrap().clone();
     device["id"] = json!("h20-141gb");
     device["name"] = json!("NVIDIA H20 141 GB");
     device["memory_bytes"] = json!(141e9);

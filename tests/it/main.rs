@@ -72,6 +72,7 @@ mod serving;
 mod several_traces;
 mod simulation;
 mod snapshots_api;
+mod speculative;
 mod support;
 mod sweeps;
 mod terminal;

@@ -10,7 +10,7 @@ use moe_gps_core::routing::power_law;
 use moe_gps_core::system::{Cluster, Dtype, Workload};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
-    let catalog = Catalog::embedded()?;
+    let catalog = Catalog::embedded();
     let device = catalog.device("h100-sxm")?.value.clone();
     let cluster = Cluster::of_one_node(device, 4, catalog.link("nvlink4")?.value.clone());
     let model = catalog.model("mixtral-8x7b")?.value.model.clone();

@@ -12,6 +12,10 @@
 //! decode steps per request     = max(0, O − 1 − D · n/g) / C
 //! ```
 //!
+//! Where n tokens are drafted for each sequence and a of them accepted, a decode step has 1 + n tokens of
+//! a sequence and yields 1 + a: O − 1 tokens are (O − 1)/(1 + a) steps, which take the place of O − 1
+//! above, and D sequences have D · (1 + n) tokens.
+//!
 //! M is the most new tokens of a step, r the replicas of attention. g is rounded to whole prompts
 //! and is at least one: fewer than one a step come one at a time. Decode is priced at the mean length
 //! I + O/2. Lengths are means, and requests come evenly: a burst makes longer steps. Source: the
@@ -19,11 +23,12 @@
 //! 512 and 8 tokens make steps of 2 prompts beside 14 sequences that decode, half a step a
 //! request; of 512 and 64 tokens, one step with a prompt and 15 others, then 3 decode steps, a request.
 
-use crate::system::{Dtypes, Phase, Running, Workload};
+use crate::evaluate::prices::whole_tokens;
+use crate::system::{Dtypes, Phase, Running, Speculation, Workload};
 use crate::units::Seconds;
 
 /// What a server is asked to do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Serving {
     /// Tokens of a prompt, I.
     pub input_tokens: u64,
@@ -37,6 +42,8 @@ pub struct Serving {
     pub replicas: u64,
     /// How steps are put together.
     pub scheduling: Scheduling,
+    /// What is drafted for the sequences that decode.
+    pub speculation: Option<Speculation>,
 }
 
 /// How an engine puts its steps together.
@@ -79,8 +86,8 @@ pub struct ServedStep {
 /// What a server gives its users.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct ServerTimes {
-    /// From the first step of a prompt to its first token, without queueing.
-    pub first_token: Seconds,
+    /// From the first step of a prompt to its first token, without queueing; `None` of decode alone.
+    pub first_token: Option<Seconds>,
     /// Between two tokens of output; `None` where there is only one.
     pub per_output_token: Option<Seconds>,
     /// Tokens of output a second, over all devices.
@@ -101,9 +108,10 @@ struct Prompts {
 impl Serving {
     fn prompts(&self) -> Prompts {
         let Self { input_tokens, output_tokens, concurrency, replicas, .. } = *self;
+        let others = whole_tokens(self.decode_steps()).min(output_tokens - 1);
         let apart = match self.scheduling {
-            Scheduling::Mixed => output_tokens,
-            Scheduling::PromptsFirst => output_tokens - 1,
+            Scheduling::Mixed => others + 1,
+            Scheduling::PromptsFirst => others,
         };
         let together = match apart {
             0 => concurrency,
@@ -113,19 +121,32 @@ impl Serving {
             Scheduling::Mixed if output_tokens > 1 => concurrency - together,
             _ => 0,
         };
-        let room = self.max_batched_tokens.saturating_sub(beside) / replicas;
+        let room = self.max_batched_tokens.saturating_sub(beside * self.verified()) / replicas;
         let steps = (together.div_ceil(replicas) * input_tokens).div_ceil(room.max(1));
         // More tokens than a request has cannot be decoded beside the prompts.
-        if beside * steps > (output_tokens - 1) * together {
-            beside = (output_tokens - 1) * together / steps;
+        if beside * steps > others * together {
+            beside = others * together / steps;
         }
         Prompts { together, steps, beside }
     }
 
-    /// Share of the tokens that are computed which belong to prompts: I / (I + O − 1).
+    /// New tokens of a sequence in a step that it decodes in, 1 + n.
+    fn verified(&self) -> u64 {
+        self.speculation.map_or(1, |speculation| 1 + u64::from(speculation.drafted))
+    }
+
+    /// Steps that a request decodes in, (O − 1)/(1 + a).
+    fn decode_steps(&self) -> f64 {
+        let gained = self.speculation.map_or(1.0, |speculation| 1.0 + speculation.accepted);
+        (self.output_tokens - 1) as f64 / gained
+    }
+
+    /// Share of the tokens that are computed which belong to prompts: I / (I + O − 1), or with drafted
+    /// ones I / (I + (O − 1)(1 + n)/(1 + a)).
     #[must_use]
     pub fn prompt_share(&self) -> f64 {
-        self.input_tokens as f64 / (self.input_tokens + self.output_tokens - 1) as f64
+        let input = self.input_tokens as f64;
+        input / (input + self.decode_steps() * self.verified() as f64)
     }
 
     /// The kinds of steps that are made, prompts first.
@@ -148,14 +169,15 @@ impl Serving {
             workload: Workload {
                 phase: Phase::Prefill,
                 sequences,
-                tokens_per_step: new + beside,
+                tokens_per_step: new + beside * self.verified(),
                 context,
                 dtypes,
                 running: running(beside),
+                speculation: self.speculation.filter(|_| beside > 0),
             },
         }];
         let decoded = beside as f64 * made[0].per_request;
-        let left = (output_tokens - 1) as f64 - decoded;
+        let left = self.decode_steps() - decoded;
         if left > 0.0 {
             made.push(ServedStep {
                 kind: StepKind::Decode,
@@ -163,10 +185,11 @@ impl Serving {
                 workload: Workload {
                     phase: Phase::Decode,
                     sequences: concurrency,
-                    tokens_per_step: concurrency,
+                    tokens_per_step: concurrency * self.verified(),
                     context: length,
                     dtypes,
                     running: running(0),
+                    speculation: self.speculation,
                 },
             });
         }
@@ -198,7 +221,7 @@ impl Serving {
         let others = self.output_tokens - 1;
         let residence = per_request * in_service as f64;
         ServerTimes {
-            first_token,
+            first_token: Some(first_token),
             per_output_token: (others > 0).then(|| (residence - first_token) / others as f64),
             output_tokens_per_s: self.output_tokens as f64 / per_request.get(),
         }
@@ -218,6 +241,7 @@ mod tests {
         max_batched_tokens: 8192,
         replicas: 1,
         scheduling: Scheduling::Mixed,
+        speculation: None,
     };
 
     fn dtypes() -> Dtypes {
@@ -242,6 +266,26 @@ mod tests {
             made(first),
             [(StepKind::Prefill, 1.0, 1, 512), (StepKind::Decode, 63.0 / 16.0, 16, 16)]
         );
+    }
+
+    #[test]
+    fn drafted_tokens_make_fewer_and_larger_steps() {
+        // 63 further tokens at 2.25 a step are 28 steps; each sequence has 4 tokens in one.
+        let speculation = Some(Speculation { drafted: 3, accepted: 1.25, draft: None });
+        let drafted = Serving { output_tokens: 64, speculation, ..SIXTEEN };
+        assert_eq!(
+            made(drafted),
+            [
+                (StepKind::Mixed, 1.0, 1, 512 + 15 * 4),
+                (StepKind::Decode, (28.0 - 15.0) / 16.0, 16, 64),
+            ]
+        );
+        assert!((drafted.prompt_share() - 512.0 / (512.0 + 28.0 * 4.0)).abs() < 1e-12);
+        // Nothing is drafted for prompts alone.
+        let first = Serving { scheduling: Scheduling::PromptsFirst, ..drafted };
+        let [prompts, decode] = first.steps(dtypes())[..] else { panic!("no two steps") };
+        assert_eq!((prompts.workload.speculation, prompts.workload.tokens_per_step), (None, 512));
+        assert!((decode.per_request - 28.0 / 16.0).abs() < 1e-12);
     }
 
     #[test]
@@ -270,7 +314,7 @@ mod tests {
     #[test]
     fn times_follow_from_littles_law() {
         let times = SIXTEEN.times(&SIXTEEN.steps(dtypes()), &[Seconds::new(0.01)]);
-        assert!((times.first_token.get() - 0.01).abs() < 1e-12);
+        assert!((times.first_token.unwrap().get() - 0.01).abs() < 1e-12);
         assert!((times.per_output_token.unwrap().get() - 0.01).abs() < 1e-12);
         assert!((times.output_tokens_per_s - 1600.0).abs() < 1e-9);
     }
@@ -287,7 +331,7 @@ mod tests {
             let scheduling = if mixed { Scheduling::Mixed } else { Scheduling::PromptsFirst };
             let max_batched_tokens = concurrency + room;
             let serving = Serving {
-                input_tokens, output_tokens, concurrency, max_batched_tokens, replicas: 1, scheduling,
+                input_tokens, output_tokens, concurrency, max_batched_tokens, scheduling, ..SIXTEEN
             };
             let steps = serving.steps(dtypes());
             let tokens = |step: &ServedStep| step.per_request * step.workload.tokens_per_step as f64;

@@ -51,7 +51,8 @@ impl System {
         if decoding == 0 {
             return of_prompts;
         }
-        let tokens = self.workload.tokens_per_step as f64;
+        let verified = self.workload.verified() as f64;
+        let tokens = self.workload.tokens_per_step as f64 / verified;
         let beside = decoding as f64 / tokens;
         of_prompts * (1.0 - beside) + self.busiest_decoding() as f64 / tokens
     }
@@ -129,6 +130,8 @@ pub struct Workload {
     pub dtypes: Dtypes,
     /// The sequences of the server besides; none where the step stands alone.
     pub running: Option<Running>,
+    /// What is drafted for sequences that decode; they get one token a step without.
+    pub speculation: Option<Speculation>,
 }
 
 impl Workload {
@@ -138,10 +141,57 @@ impl Workload {
         let dtypes = Dtypes::all(dtype);
         let tokens_per_step = sequences * length;
         let phase = Phase::Prefill;
-        Self { phase, sequences, tokens_per_step, context: length, dtypes, running: None }
+        Self {
+            phase,
+            sequences,
+            tokens_per_step,
+            context: length,
+            dtypes,
+            running: None,
+            speculation: None,
+        }
     }
 
-    /// Sequences that decode beside the prompts of the step, one token each.
+    /// New tokens of a sequence that decodes, 1 + n: its own, and those that were drafted.
+    #[must_use]
+    pub fn verified(&self) -> u64 {
+        self.speculation.map_or(1, |speculation| 1 + u64::from(speculation.drafted))
+    }
+
+    /// Tokens of output that a sequence gets of a step in the mean, 1 + a.
+    #[must_use]
+    pub fn gained(&self) -> f64 {
+        self.speculation.map_or(1.0, |speculation| 1.0 + speculation.accepted)
+    }
+
+    /// Tokens that decode, drafted ones among them.
+    #[must_use]
+    pub fn decoded(&self) -> u64 {
+        match self.phase {
+            Phase::Prefill => self.decoding() * self.verified(),
+            Phase::Decode => self.tokens_per_step,
+        }
+    }
+
+    /// The step that drafts one token for every sequence that decodes.
+    #[must_use]
+    pub fn drafting(&self) -> Self {
+        let sequences = match self.phase {
+            Phase::Prefill => self.decoding(),
+            Phase::Decode => self.sequences,
+        };
+        Self {
+            phase: Phase::Decode,
+            sequences,
+            tokens_per_step: sequences,
+            context: self.held().1,
+            dtypes: self.dtypes,
+            running: None,
+            speculation: None,
+        }
+    }
+
+    /// Sequences that decode beside the prompts of the step.
     #[must_use]
     pub fn decoding(&self) -> u64 {
         self.running.map_or(0, |running| running.decoding)
@@ -155,10 +205,23 @@ impl Workload {
     }
 }
 
+/// Tokens that are drafted for every sequence that decodes, and verified together in its next step.
+///
+/// A step computes 1 + n tokens of a sequence and yields 1 + a of them.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Speculation {
+    /// Tokens that are drafted, n.
+    pub drafted: u32,
+    /// Of which so many are accepted in the mean, a.
+    pub accepted: f64,
+    /// Time to draft them, of a step; that of the model's own layers for it where not stated.
+    pub draft: Option<Seconds>,
+}
+
 /// The sequences of a running server during one of its steps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Running {
-    /// Those that decode beside the prompts of the step, one token each.
+    /// Those that decode beside the prompts of the step.
     pub decoding: u64,
     /// All whose keys and values are held, over all devices.
     pub held: u64,

@@ -19,7 +19,8 @@ use moe_gps_core::pricing::kinds::served_steps;
 use moe_gps_core::question::Question;
 use moe_gps_core::serving::{Scheduling, ServedStep, Serving, StepKind};
 use moe_gps_core::system::{
-    Communication, Dtype, ErrorModel, Overlap, PredictorOverlap, Preset, Quantization, ReplicaSplit,
+    Communication, Dtype, ErrorModel, Overlap, PredictorOverlap, Preset, Quantization,
+    ReplicaSplit, Speculation,
 };
 use moe_gps_core::units::Seconds;
 
@@ -147,7 +148,17 @@ fn system(question: &Question) -> BTreeMap<Cow<'static, str>, Value> {
         ("expert_kernel", expert_kernel(question)),
     ];
     let server = question.serving.map(|serving| ("server", server(question, &serving)));
-    parts.into_iter().chain(server).map(|(name, value)| (name.into(), value)).collect()
+    let speculative = workload.speculation.map(|Speculation { drafted, accepted, draft }| {
+        let told = json!({
+            "draft_tokens": drafted,
+            "accepted": accepted,
+            "draft_s": draft.map(Seconds::get),
+            "drafting_layers": question.system.model.mtp_layers,
+        });
+        ("speculative", told)
+    });
+    let parts = parts.into_iter().chain(server).chain(speculative);
+    parts.map(|(name, value)| (name.into(), value)).collect()
 }
 
 /// The steps that a server is taken to make.

@@ -5,16 +5,30 @@ use crate::wire::answer::{GainBody, PhaseBody, ServerBody};
 use moe_gps_core::advice::uncertainty::Gain;
 use moe_gps_core::advice::{Advised, AdvisedStep, Entry};
 use moe_gps_core::question::Question;
-use moe_gps_core::serving::StepKind;
+use moe_gps_core::serving::{ServerTimes, StepKind};
+use moe_gps_core::system::Phase;
 use moe_gps_core::units::Seconds;
 
-/// What a server gives its users under an entry.
+/// What a server, or a step of decode, gives its users under an entry.
 pub(super) fn body(question: &Question, advised: &Advised, index: usize) -> Option<ServerBody> {
     let entry = &advised.entries[index];
-    let times = advised.server(question, entry)?;
+    let workload = &question.system.workload;
+    let times = match advised.server(question, entry) {
+        Some(times) => times,
+        None if question.serving.is_none() && workload.phase == Phase::Decode => {
+            let step = advised.model_latency(question, entry)?;
+            let gained = workload.gained();
+            ServerTimes {
+                first_token: None,
+                per_output_token: Some(step / gained),
+                output_tokens_per_s: workload.sequences as f64 * gained / step.get(),
+            }
+        }
+        None => return None,
+    };
     let devices = f64::from(question.system.cluster.n_devices);
     Some(ServerBody {
-        ttft_s: times.first_token.get(),
+        ttft_s: times.first_token.map(Seconds::get),
         tpot_s: times.per_output_token.map(Seconds::get),
         tokens_per_s_per_device: times.output_tokens_per_s / devices,
         devices_saved: advised

@@ -35,7 +35,7 @@ fn shipped<'a>(device: &Device, catalog: &'a Catalog) -> Option<&'a str> {
                 (one, other) => one.is_none() && other.is_none(),
             }
     };
-    catalog.devices().iter().find(shared).map(|entry| entry.id.as_str())
+    catalog.devices_in_use().find(shared).map(|entry| entry.id.as_str())
 }
 
 impl Answerable {
@@ -101,7 +101,7 @@ mod tests {
     use crate::app::references::References;
 
     fn catalog() -> &'static Catalog {
-        Catalog::embedded().unwrap()
+        Catalog::embedded()
     }
 
     /// A trace of Mixtral's shape whose content has this digest, stored there.

@@ -18,6 +18,7 @@ use crate::wire::question::{self as wire, AskedPhase, Method, Objective};
 use crate::wire::read::Violations;
 use crate::wire::violation::Violation;
 use moe_gps_core::catalog::Catalog;
+use moe_gps_core::formats::hf_config::MULTI_TOKEN_PREDICTION;
 use moe_gps_core::question::{
     Algorithm, Current, Duplication, Grouping, MeasuredLayer, Question, Rebalance,
 };
@@ -135,8 +136,12 @@ fn check(
     let default = system.engine_kind().rebalance;
     let device = system.cluster.device.name.clone();
     let mut warnings = routing.warnings(&named.model);
-    warnings.extend(named.facts.warnings());
-    warnings.extend(formats::warnings(asked, &system, named.facts.quantization));
+    let mut facts = named.facts;
+    if system.workload.speculation.is_some() {
+        facts.not_priced.retain(|what| !what.starts_with(MULTI_TOKEN_PREDICTION));
+    }
+    warnings.extend(facts.warnings());
+    warnings.extend(formats::warnings(asked, &system, facts.quantization));
     let mode = asked.rebalance.mode.unwrap_or(default.mode);
     warnings.extend(unused::unused(asked, (&system, serving.as_ref()), mode, method));
     warnings.extend(uneven_replicas(asked, &system));
@@ -176,7 +181,7 @@ fn check(
         routing,
         method: method?,
         ignored_model_fields: named.ignored,
-        facts: named.facts,
+        facts,
         model: named.id,
         device,
         warnings,
@@ -229,7 +234,8 @@ fn method(
     let phase = asked.workload.as_ref().and_then(|workload| workload.phase);
     let serves = phase == Some(AskedPhase::Serving);
     let steps = matches!(routing, Some(AskedRouting::Trace(used)) if used.has_steps());
-    let method = asked.method.unwrap_or(if steps && !paper && !serves {
+    let drafts = asked.workload.as_ref().is_some_and(|workload| workload.speculative.is_some());
+    let method = asked.method.unwrap_or(if steps && !paper && !serves && !drafts {
         Method::Simulated
     } else {
         Method::Analytic
@@ -240,6 +246,15 @@ fn method(
                 "/method",
                 "choice",
                 "the paper preset has formulas only; use `analytic`, or the calibrated preset",
+            );
+            return None;
+        }
+        if drafts {
+            violations.note(
+                "/method",
+                "choice",
+                "a replay of decode has one token of each sequence in a step; leave `method` out where \
+                 `workload.speculative` is stated",
             );
             return None;
         }

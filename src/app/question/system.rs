@@ -15,7 +15,8 @@ use moe_gps_core::hardware::{Device, Link};
 use moe_gps_core::model::Model;
 use moe_gps_core::serving::Serving;
 use moe_gps_core::system::{
-    Assumptions, Cluster, Dtypes, Parallelism, Phase, Quantization, ServingEngine, System, Workload,
+    Assumptions, Cluster, Dtypes, Parallelism, Phase, Quantization, ServingEngine, Speculation,
+    System, Workload,
 };
 use moe_gps_core::units::{BytesPerSecond, Seconds};
 
@@ -257,8 +258,8 @@ fn per_node(
     }
 }
 
-/// The link of a name or of its numbers; a name that may mean several is answered with the
-/// device's own.
+/// The link of a name, of its numbers, or of a name with other numbers; a name that may mean several
+/// is answered with the device's own.
 fn link(
     asked: &wire::Link,
     pointer: &str,
@@ -266,21 +267,30 @@ fn link(
     catalog: &Catalog,
     violations: &Violations,
 ) -> Option<Link> {
-    match asked {
-        wire::Link::Id(id) => {
-            let found = catalog.link(id).map_err(|unknown| match own {
-                Some(own) => UnknownId { hint: names::hint(id, &[own], &unknown.hint), ..unknown },
-                None => unknown,
-            });
-            known(found, pointer, violations).map(|entry| entry.value.clone())
-        }
-        wire::Link::Numbers(numbers) => Some(Link {
-            name: "inline".to_owned(),
-            bandwidth: BytesPerSecond::new(numbers.bandwidth_bytes_per_s?),
-            latency: Seconds::new(numbers.latency_s?),
-            domain: None,
-        }),
-    }
+    let named = |id: &str, pointer: &str| {
+        let found = catalog.link(id).map_err(|unknown| match own {
+            Some(own) => UnknownId { hint: names::hint(id, &[own], &unknown.hint), ..unknown },
+            None => unknown,
+        });
+        known(found, pointer, violations).map(|entry| entry.value.clone())
+    };
+    let numbers = match asked {
+        wire::Link::Id(id) => return named(id, pointer),
+        wire::Link::Numbers(numbers) => numbers,
+    };
+    let bandwidth = numbers.bandwidth_bytes_per_s.map(BytesPerSecond::new);
+    let latency = numbers.latency_s.map(Seconds::new);
+    let base = if let Some(id) = &numbers.name {
+        named(id, &format!("{pointer}/name"))?
+    } else {
+        let name = "inline".to_owned();
+        Link { name, bandwidth: bandwidth?, latency: latency?, domain: None }
+    };
+    Some(Link {
+        bandwidth: bandwidth.unwrap_or(base.bandwidth),
+        latency: latency.unwrap_or(base.latency),
+        ..base
+    })
 }
 
 /// Notes fields of the workload that belong to other phases than `phase`, a server if there is none.
@@ -295,6 +305,12 @@ fn of_phases(asked: &wire::Workload, violations: &Violations, phase: Option<Phas
         ("output_tokens", asked.output_tokens.is_some(), "serving", phase.is_none()),
         ("concurrency", asked.concurrency.is_some(), "serving", phase.is_none()),
         ("max_batched_tokens", asked.max_batched_tokens.is_some(), "serving", phase.is_none()),
+        (
+            "speculative",
+            asked.speculative.is_some(),
+            "decode and serving",
+            phase != Some(Phase::Prefill),
+        ),
     ];
     for (field, _, with, _) in fields.iter().filter(|(_, stated, _, fits)| *stated && !*fits) {
         let detail = format!("`{field}` goes with {with}");
@@ -323,13 +339,15 @@ fn serving(
     let output_tokens = given("output_tokens", asked.output_tokens);
     let concurrency = given("concurrency", asked.concurrency)?;
     let (input_tokens, output_tokens) = (input_tokens?, output_tokens?);
+    let speculation = speculation(asked);
+    let decoded = concurrency.saturating_mul(1 + speculation.map_or(0, |of| u64::from(of.drafted)));
     let default = engine.batched_tokens * u64::from(replicas);
-    let default = default.max(2 * concurrency).min(MOST_TOKENS);
+    let default = default.max(decoded.saturating_mul(2)).min(MOST_TOKENS);
     let max_batched_tokens = asked.max_batched_tokens.unwrap_or(default);
-    if output_tokens > 1 && max_batched_tokens < concurrency {
+    if output_tokens > 1 && max_batched_tokens < decoded {
         let detail = format!(
-            "a step of {max_batched_tokens} tokens cannot hold a token of each of {concurrency} \
-             requests; give `max_batched_tokens` of {concurrency} or more"
+            "a step of {max_batched_tokens} tokens cannot hold the {decoded} of {concurrency} \
+             requests that decode; give `max_batched_tokens` of {decoded} or more"
         );
         violations.note("/workload/max_batched_tokens", "range", detail);
         return None;
@@ -341,6 +359,17 @@ fn serving(
         max_batched_tokens,
         replicas: u64::from(replicas),
         scheduling: engine.scheduling,
+        speculation,
+    })
+}
+
+/// What is drafted for sequences that decode.
+fn speculation(asked: &wire::Workload) -> Option<Speculation> {
+    let asked = asked.speculative?;
+    Some(Speculation {
+        drafted: asked.draft_tokens?,
+        accepted: asked.accepted?,
+        draft: asked.draft_s.map(Seconds::new),
     })
 }
 
@@ -361,6 +390,7 @@ fn step(
         }
         None
     };
+    let speculation = if phase == Phase::Decode { speculation(asked) } else { None };
     let (sequences, tokens, context) = match phase {
         Phase::Prefill => match (asked.batch_size, asked.sequence_length, asked.tokens_per_step) {
             (Some(batch), Some(length), tokens) => {
@@ -398,20 +428,28 @@ fn step(
                      `kv_length`",
                 );
             }
+            let verified = 1 + speculation.map_or(0, |of| u64::from(of.drafted));
+            let of_batch = |batch: u64| batch.saturating_mul(verified);
             let (Some(tokens), Some(kv_length)) =
-                (asked.tokens_per_step.or(asked.batch_size), asked.kv_length)
+                (asked.tokens_per_step.or(asked.batch_size.map(of_batch)), asked.kv_length)
             else {
                 return missing("decode needs `batch_size` (or `tokens_per_step`) and `kv_length`");
             };
-            if asked.batch_size.is_some_and(|batch| batch != tokens) {
+            if asked.batch_size.is_some_and(|batch| of_batch(batch) != tokens)
+                || !tokens.is_multiple_of(verified)
+            {
+                let each =
+                    if verified == 1 { "one token".into() } else { format!("{verified} tokens") };
                 violations.note(
                     "/workload/tokens_per_step",
                     "exactly_one",
-                    "in decode a step has one token per sequence; leave `batch_size` or \
-                     `tokens_per_step` out",
+                    format!(
+                        "in decode a step has {each} per sequence; leave `batch_size` or \
+                         `tokens_per_step` out"
+                    ),
                 );
             }
-            (tokens, tokens, kv_length)
+            (tokens / verified, tokens, kv_length)
         }
     };
     if tokens > MOST_TOKENS {
@@ -425,7 +463,8 @@ fn step(
         return None;
     }
     let tokens_per_step = tokens;
-    Some(Workload { phase, sequences, tokens_per_step, context, dtypes, running: None })
+    let running = None;
+    Some(Workload { phase, sequences, tokens_per_step, context, dtypes, running, speculation })
 }
 
 /// Parallelism as asked, the rest by the engine's habit; refused where it does not fit.

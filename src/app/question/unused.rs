@@ -25,6 +25,8 @@ pub(super) fn unused(
              copies than there are devices; max_copies above {devices} allows them"
         ));
     }
+    found.extend(of_drafting(asked, system, paper));
+    found.extend(of_links(asked, system));
     let mut note = |stated: bool, pointer: &str, because: &str| {
         if stated {
             found.push(format!("{pointer} changes nothing here: {because}"));
@@ -100,6 +102,55 @@ pub(super) fn unused(
         "/assumptions/attention_imbalance",
         "`measured_layer.attention_s` takes the place of attention",
     );
+    found
+}
+
+/// What is stated of drafting in vain.
+fn of_drafting(asked: &wire::Question, system: &System, paper: bool) -> Option<String> {
+    let asked = asked.workload.as_ref().and_then(|workload| workload.speculative)?;
+    let told = match asked.draft_s {
+        Some(_) if paper => {
+            "/workload/speculative/draft_s changes nothing here: the paper's formulas have no drafting; \
+             `step_overhead_s` adds a time to the step"
+        }
+        None if system.model.mtp_layers == 0 || paper => {
+            "/workload/speculative: drafting is priced at nothing, because no layer of the model that \
+             drafts is known, or the paper's formulas have none; state `draft_s`"
+        }
+        _ => return None,
+    };
+    Some(told.to_owned())
+}
+
+/// Names of links, given beside numbers, over which nothing was measured.
+fn of_links(asked: &wire::Question, system: &System) -> Vec<String> {
+    let names = |link: Option<&wire::Link>| matches!(link, Some(wire::Link::Numbers(numbers)) if numbers.name.is_some());
+    let (cluster, stated) = (&system.cluster, asked.cluster.as_ref());
+    let measured = cluster.device.collectives.as_deref();
+    let mut found = Vec::new();
+    if names(stated.and_then(|stated| stated.link.as_ref()))
+        && measured.is_none_or(|measured| measured.link != cluster.link.name)
+    {
+        found.push(
+            "/cluster/link/name changes nothing here: nothing was measured over that link on this \
+             device"
+                .to_owned(),
+        );
+    }
+    let sends = matches!(
+        defaults::communication(system).pattern,
+        Communication::AllToAllNormal | Communication::AllToAllLowLatency
+    );
+    let outer = cluster.inter_node_link.as_ref().map(|link| link.name.as_str());
+    if names(stated.and_then(|stated| stated.inter_node_link.as_ref()))
+        && !(sends && measured.is_some_and(|of| of.inter_node_link.as_deref() == outer))
+    {
+        found.push(
+            "/cluster/inter_node_link/name changes nothing here: no all-to-all was measured over that \
+             link on this device, or none is used"
+                .to_owned(),
+        );
+    }
     found
 }
 

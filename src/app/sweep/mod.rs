@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 use serde_json::Value;
 
-use crate::app::advise::catalog;
 use crate::app::advisor::AdviceError;
 use crate::app::context::App;
 use crate::app::error::AppError;
@@ -26,6 +25,7 @@ use moe_gps_core::advice::sensitivity::sweep::{
     Axis, Cell, DRAWS, HeldPredictor, Predictors, Sweep, outer_axis, transposed, varied_predictor,
 };
 use moe_gps_core::cancel::Cancel;
+use moe_gps_core::catalog::Catalog;
 use moe_gps_core::pricing::error::PricingError;
 use moe_gps_core::pricing::routing_evidence::RoutingEvidence;
 use moe_gps_core::question::{PredictorCost, Question};
@@ -120,7 +120,7 @@ pub fn compute_within(
     longest: Option<Duration>,
     cancel: &Cancel,
 ) -> Result<Computed, AdviceError> {
-    let catalog = catalog()?;
+    let catalog = Catalog::embedded();
     let checked = check::check(asked, catalog, references)?;
     let loaded = routing_evidence::load(&checked.base, cancel)?;
     let predictor = held_predictor(&checked, &loaded.known, cancel)?;

@@ -64,7 +64,9 @@ fn headline(result: &ResultBody) -> String {
     if let Some(ServingBody::Server(server)) = entry.serving {
         told.push(format!("{} tokens/s a GPU", scaled(server.tokens_per_s_per_device, 1.0, 0)));
         told.push(format!("TPOT {} ms", scaled(server.tpot_s, 1e3, 2)));
-        told.push(format!("TTFT {} ms", scaled(server.ttft_s, 1e3, 1)));
+        if server.ttft_s.is_some() {
+            told.push(format!("TTFT {} ms", scaled(server.ttft_s, 1e3, 1)));
+        }
     } else {
         told.push(format!("step {} ms", scaled(entry.model_latency_s, 1e3, 3)));
         told.push(format!("layer {} µs", scaled(entry.layer_latency_s, 1e6, 1)));
@@ -184,11 +186,14 @@ fn server(out: &mut dyn Write, shown: &[&StrategyBody]) -> io::Result<()> {
     let mut rows = vec![
         row("tokens/s/GPU", &|_, server| scaled(server.tokens_per_s_per_device, 1.0, 0)),
         row("TPOT ms", &|_, server| scaled(server.tpot_s, 1e3, 2)),
-        row("TTFT ms", &|_, server| scaled(server.ttft_s, 1e3, 1)),
-        row("GPUs saved", &|_, server| {
-            server.devices_saved.map_or_else(String::new, |saved| format!("{:.2}", saved.mid))
-        }),
     ];
+    let is_server = !first.phases.is_empty();
+    if is_server {
+        rows.push(row("TTFT ms", &|_, server| scaled(server.ttft_s, 1e3, 1)));
+    }
+    rows.push(row("GPUs saved", &|_, server| {
+        server.devices_saved.map_or_else(String::new, |saved| format!("{:.2}", saved.mid))
+    }));
     for (place, phase) in first.phases.iter().enumerate() {
         let head = format!("{} ({:.0} %)", phase.phase, 100.0 * phase.share_of_steps);
         rows.push(row(&head, &|entry, _| {
@@ -196,7 +201,8 @@ fn server(out: &mut dyn Write, shown: &[&StrategyBody]) -> io::Result<()> {
             scaled(phase.and_then(|phase| phase.speedup_over_none), 1.0, 4)
         }));
     }
-    let head = heads("server", servers.iter().map(|(entry, _)| *entry));
+    let head =
+        heads(if is_server { "server" } else { "decode" }, servers.iter().map(|(entry, _)| *entry));
     writeln!(out, "{}\n", by_strategy(&head, rows).trim_fmt())
 }
 
@@ -222,13 +228,15 @@ fn terms(out: &mut dyn Write, result: &ResultBody, shown: &[&StrategyBody]) -> i
     let bases: Vec<String> =
         bases.iter().map(|(basis, terms)| format!("{} {basis}", terms.join(", "))).collect();
     writeln!(out, "{}", wrapped(&format!("basis: {}", bases.join("; "))))?;
-    // The term without an operator of its own is the host's launches.
+    // The term without an operator of its own.
     if let Some((none, terms)) = priced.first()
         && let Some(layer) = none.layer_latency_s
         && terms.other_s > 0.0
     {
         let share = 100.0 * terms.other_s / layer;
-        writeln!(out, "kernel launches (other): {share:.1} % of a layer")?;
+        let drafts = result.provenance.system.contains_key("speculative");
+        let what = if drafts { "kernel launches and drafting" } else { "kernel launches" };
+        writeln!(out, "{what} (other): {share:.1} % of a layer")?;
     }
     writeln!(out)
 }

@@ -100,7 +100,7 @@ pub async fn delete_model(
 #[utoipa::path(get, path = "/v1/links", tag = "catalog",
     responses((status = 200, description = "All of them", body = LinkList)))]
 pub async fn list_links() -> Result<Json<LinkList>, Failure> {
-    Ok(Json(app::list_links(catalog()?)))
+    Ok(Json(app::list_links(Catalog::embedded())))
 }
 
 /// Fetches one link.
@@ -112,12 +112,8 @@ pub async fn list_links() -> Result<Json<LinkList>, Failure> {
          content_type = "application/problem+json"),
     ))]
 pub async fn get_link(Path(id): Path<String>) -> Result<Json<LinkBody>, Failure> {
-    let entry = catalog()?.link(&id).map_err(|error| unknown(&error))?;
+    let entry = Catalog::embedded().link(&id).map_err(|error| unknown(&error))?;
     Ok(Json(app::link_body(entry)))
-}
-
-fn catalog() -> Result<&'static Catalog, Failure> {
-    Catalog::embedded().map_err(|error| Failure::internal(error.to_string()))
 }
 
 fn unknown(unknown: &UnknownId) -> Failure {

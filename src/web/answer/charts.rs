@@ -206,7 +206,8 @@ pub fn stated(request: &Value, result: &ResultBody, parameter: &str) -> Option<f
     let link = |field: &str| {
         let link = &request["cluster"][field];
         let named = || {
-            let entry = Catalog::embedded().ok()?.link(link.as_str()?).ok()?;
+            let name = link.as_str().or(link["name"].as_str())?;
+            let entry = Catalog::embedded().link(name).ok()?;
             Some(entry.value.bandwidth.get())
         };
         link["bandwidth_bytes_per_s"].as_f64().or_else(named)

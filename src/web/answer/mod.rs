@@ -156,7 +156,9 @@ impl Answer<'_> {
                 let per_gpu = scaled(server.tokens_per_s_per_device, 1.0, 0);
                 add("Tokens/s per GPU", per_gpu, None);
                 add("TPOT", format!("{} ms", scaled(server.tpot_s, 1e3, 2)), None);
-                add("TTFT", format!("{} ms", scaled(server.ttft_s, 1e3, 1)), None);
+                if server.ttft_s.is_some() {
+                    add("TTFT", format!("{} ms", scaled(server.ttft_s, 1e3, 1)), None);
+                }
             }
             Some(ServingBody::AtTpot(at)) => {
                 let sequences = Some(format!("{} sequences at once", at.sequences));

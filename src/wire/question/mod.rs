@@ -230,16 +230,24 @@ pub enum Link {
 
 object! {
     /// A link by its numbers.
-    #[derive(Copy)]
+    #[check(rules::numbers_or_name)]
     pub struct LinkNumbers {
+        /// Catalog id of the link that it is but for its numbers: what was measured over that one
+        /// prices it, at this speed.
+        /// Default: none; messages then take latency and bandwidth alone
+        /// Example: `"pcie4"`
+        /// Changes: the curve of messages, and its error band
+        pub name: Option<String> = optional(Text),
         /// Bandwidth of one device's link per direction, bytes per second.
+        /// Default: that of `name`; needed without it
         /// Example: `50000000000.0`
         /// Changes: the time of large messages
-        pub bandwidth_bytes_per_s: Option<f64> = required(BANDWIDTH),
+        pub bandwidth_bytes_per_s: Option<f64> = optional(BANDWIDTH),
         /// Latency of one message, seconds.
+        /// Default: that of `name`; needed without it
         /// Example: `0.000005`
         /// Changes: the time of small messages
-        pub latency_s: Option<f64> = required(0.0..=1.0),
+        pub latency_s: Option<f64> = optional(0.0..=1.0),
     }
 }
 
@@ -356,6 +364,10 @@ object! {
         /// SGLang: `--chunked-prefill-size`
         /// TensorRT-LLM: `max_num_tokens` times the replicas
         pub max_batched_tokens: Option<u64> = optional(TOKENS),
+        /// Speculative decoding: tokens that are drafted for every sequence and verified in one step.
+        /// Default: none
+        /// Changes: tokens of a decode step, attention, weights of layers that draft, tokens a second
+        pub speculative: Option<Speculative> = optional(Itself),
         /// Number format of the model: of everything where it has 16 or 32 bits, else short for
         /// `quantization`, with the cache and everything between operators in 16 bits.
         /// Default: `bf16`
@@ -377,6 +389,33 @@ object! {
         /// SGLang: `--quantization`
         /// TensorRT-LLM: the checkpoint
         pub quantization: Option<Quantization> = optional(Itself),
+    }
+}
+
+object! {
+    /// Speculative decoding, in decode and serving.
+    #[derive(Copy)]
+    #[check(rules::accepted_of_drafted)]
+    pub struct Speculative {
+        /// Tokens that are drafted for a sequence in a step.
+        /// Example: `3`
+        /// Changes: a step verifies one token more than these of every sequence
+        /// vLLM: `num_speculative_tokens` of `--speculative-config`
+        /// SGLang: `--speculative-num-draft-tokens` less one
+        /// TensorRT-LLM: `speculative_config.max_draft_len`
+        pub draft_tokens: Option<u32> = required(1..=64),
+        /// Of which so many are accepted in the mean; engines' acceptance length counts the step's own
+        /// token too and is one more.
+        /// Example: `1.8`
+        /// Changes: tokens of output that a step yields
+        /// vLLM: mean acceptance length of its log, less one
+        /// SGLang: `accept len` of its log, less one
+        pub accepted: Option<f64> = required(0.0..=64.0),
+        /// Time to draft them, seconds a step.
+        /// Default: that of the model's own layers for multi-token prediction, else nothing
+        /// Example: `0.0015`
+        /// Changes: `other_s`, over which it is spread
+        pub draft_s: Option<f64> = optional(SECONDS),
     }
 }
 

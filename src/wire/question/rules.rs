@@ -1,6 +1,6 @@
 //! Rules over several fields of an object, or over a whole list.
 
-use crate::wire::question::{Predictor, Routing};
+use crate::wire::question::{LinkNumbers, Predictor, Routing, Speculative};
 use crate::wire::read::{Fields, Located};
 
 /// Notes a routing that has no form, several, or a companion of another form.
@@ -32,6 +32,33 @@ pub(super) fn only_one_form(fields: &Fields, routing: &Routing) {
     }
     if routing.train_fraction.is_some() && routing.holdout_trace_id.is_some() {
         fields.note("exactly_one", "give `train_fraction` or `holdout_trace_id`, not both");
+    }
+}
+
+/// Notes a link without a name that lacks a number.
+pub(super) fn numbers_or_name(fields: &Fields, _: &LinkNumbers) {
+    for number in ["bandwidth_bytes_per_s", "latency_s"] {
+        if fields.get("name").is_none() && fields.get(number).is_none() {
+            fields.note(
+                "choice",
+                format!("`{number}` is missing; give it, or the `name` of a link of the catalog"),
+            );
+        }
+    }
+}
+
+/// Notes more accepted tokens than are drafted.
+pub(super) fn accepted_of_drafted(fields: &Fields, asked: &Speculative) {
+    if let (Some(drafted), Some(accepted)) = (asked.draft_tokens, asked.accepted)
+        && accepted > f64::from(drafted)
+    {
+        fields.note(
+            "range",
+            format!(
+                "{accepted} of {drafted} drafted tokens cannot be accepted; an acceptance length that \
+                 counts the step's own token is given less one"
+            ),
+        );
     }
 }
 

@@ -10,7 +10,7 @@ use crate::cancel::Cancel;
 use crate::evaluate::prices::SampledPrices;
 use crate::evaluate::replay::Replayed;
 use crate::evaluate::sampled_steps::{DRAWS, Effort, SampledSteps, draws};
-use crate::evaluate::slot_search::SlotSearch;
+use crate::evaluate::slot_search::{SlotSearch, TriedSlots};
 use crate::evaluate::{PlanSummary, mean};
 use crate::pricing::candidates::{Care, IN_USE, Placement, Placements, placements};
 use crate::pricing::entry::{Bands, Entry};
@@ -76,10 +76,13 @@ pub(crate) struct PricedKind {
     pub(crate) doubts: Vec<Doubt>,
 }
 
-impl PricedKind {
-    fn doubted(&self) -> DoubtedKind<'_> {
-        DoubtedKind { share: self.share, costs: &self.costs, doubts: &self.doubts }
+/// What prices may be otherwise by under the doubts of these kinds of steps.
+fn uncertainty_of(kinds: &[PricedKind], entries: &[Entry], replayed: &[Replayed]) -> Uncertainty {
+    fn doubted(kind: &PricedKind) -> DoubtedKind<'_> {
+        DoubtedKind { share: kind.share, costs: &kind.costs, doubts: &kind.doubts }
     }
+    let kinds: Vec<DoubtedKind> = kinds.iter().map(doubted).collect();
+    if kinds.is_empty() { Uncertainty::none() } else { Uncertainty::new(entries, &kinds, replayed) }
 }
 
 impl Priced {
@@ -102,11 +105,7 @@ impl Priced {
 
     /// What the prices may be otherwise by: on sampled steps, or with what was replayed.
     pub(crate) fn uncertainty(&self, entries: &[Entry], replayed: &[Replayed]) -> Uncertainty {
-        if self.kinds.is_empty() {
-            return Uncertainty::none();
-        }
-        let kinds: Vec<DoubtedKind> = self.kinds.iter().map(PricedKind::doubted).collect();
-        Uncertainty::new(entries, &kinds, replayed)
+        uncertainty_of(&self.kinds, entries, replayed)
     }
 }
 
@@ -127,6 +126,11 @@ impl<'a> Pricing<'a> {
 
     /// The full answer.
     pub(crate) fn whole(&self) -> Result<Priced, PricingError> {
+        self.priced(true)
+    }
+
+    /// The prices with what they may be otherwise by, and `planned` also the plans behind them.
+    fn priced(&self, planned: bool) -> Result<Priced, PricingError> {
         let question = self.question;
         if paper(question) {
             return Ok(by_paper(question, self.known));
@@ -144,37 +148,65 @@ impl<'a> Pricing<'a> {
         let each =
             kinds.iter().zip(&costs).zip(&drawn).map(|((kind, costs), drawn)| (kind, costs, drawn));
         let analytic = SampledPrices::new(question, Planner::new(question), placements, each);
-        let analysis = analytic.analyse(&self.layers, self.known.loads());
-        let doubts = |((kind, costs), layers): ((&Kind, &LayerCosts), &Cow<[LayerRouting]>)| {
-            let ground = Ground {
-                question: &kind.question,
-                pattern: kind.pattern,
-                costs,
-                layers,
-                placements,
-                taken: &analysis.taken,
-                plans: &self.order_plans,
-                stop: self.stop,
+        let standing = analytic.standing();
+        let doubts = |taken: &[(Strategy, usize)], orders: Option<&OrderRange>| {
+            let of = |((kind, costs), layers): ((&Kind, &LayerCosts), &Cow<[LayerRouting]>)| {
+                let ground = Ground {
+                    question: &kind.question,
+                    pattern: kind.pattern,
+                    costs,
+                    layers,
+                    placements,
+                    taken,
+                    plans: &self.order_plans,
+                    stop: self.stop,
+                };
+                let doubts = ground.doubts(orders, uncertainty::WHOLE)?;
+                Ok(PricedKind { share: kind.share, costs: costs.clone(), doubts })
             };
-            ground.doubts(self.orders.as_ref(), uncertainty::WHOLE)
+            kinds.iter().zip(&costs).zip(&layers).map(of).collect::<Result<Vec<_>, PricingError>>()
         };
-        let doubts =
-            kinds.iter().zip(&costs).zip(&layers).map(doubts).collect::<Result<Vec<_>, _>>()?;
-        let kinds: Vec<PricedKind> = kinds
-            .iter()
-            .zip(costs)
-            .zip(doubts)
-            .map(|((kind, costs), doubts)| PricedKind { share: kind.share, costs, doubts })
-            .collect();
-        Ok(Priced {
-            entries: self.priceable(analysis.entries),
-            plans: analysis.plans,
-            search: analysis.search,
-            ceiling: Some(analysis.ceiling),
-            dense_layer: kinds.iter().map(|kind| kind.costs.dense_layer * kind.share).sum(),
-            bands: widest_bands(kinds.iter().map(|kind| &kind.costs.bands)),
-            kinds,
-        })
+        let of_prices = doubts(&standing.taken, self.orders.as_ref())?;
+        let mut priced = Priced {
+            entries: Vec::new(),
+            plans: Vec::new(),
+            search: None,
+            ceiling: None,
+            dense_layer: of_prices.iter().map(|kind| kind.costs.dense_layer * kind.share).sum(),
+            bands: widest_bands(of_prices.iter().map(|kind| &kind.costs.bands)),
+            kinds: of_prices,
+        };
+        if !planned {
+            priced.entries = self.priceable(analytic.with_predictors(&standing));
+            return Ok(priced);
+        }
+        let tried = analytic.tried();
+        let compared = analytic.as_entries(&tried);
+        let uncertainty = if compared.len() > 1 && question.duplication.slots_per_device.is_none() {
+            let taken: Vec<_> = tried.iter().map(|one| (one.strategy, one.placement)).collect();
+            // Which experts are the hot ones is as open with few slots as with many.
+            uncertainty_of(&doubts(&taken, None)?, &compared, &[])
+        } else {
+            Uncertainty::none()
+        };
+        let band = |fastest: &TriedSlots, one: &TriedSlots| {
+            let place = |of: &TriedSlots| tried.iter().position(|t| t.placement == of.placement);
+            let gain = place(fastest)
+                .zip(place(one))
+                .and_then(|(fastest, one)| uncertainty.gain(&compared, fastest, one));
+            gain.map_or(0.0, |gain| gain.mid / gain.low - 1.0)
+        };
+        let loads = (&*self.layers, self.known.loads());
+        let analysis = analytic.analyse(&standing, &tried, band, loads);
+        priced.entries = self.priceable(analysis.entries);
+        (priced.plans, priced.search) = (analysis.plans, analysis.search);
+        priced.ceiling = Some(analysis.ceiling);
+        Ok(priced)
+    }
+
+    /// The strategy chosen, and nothing of the plans.
+    pub(crate) fn compared(&self) -> Result<Priced, PricingError> {
+        self.priced(false)
     }
 
     /// The routing of every layer in every kind of step.
@@ -231,7 +263,7 @@ impl<'a> Pricing<'a> {
             return None;
         }
         let Self { question, known, stop, .. } = *self;
-        let other = Self::new(question, known, pattern, stop).whole().ok()?;
+        let other = Self::new(question, known, pattern, stop).compared().ok()?;
         Some(other.decided(question, Deciding::Runnable)?.strategy)
     }
 

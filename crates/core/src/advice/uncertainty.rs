@@ -95,17 +95,16 @@ pub(crate) struct Doubt {
 enum Case {
     /// Of every strategy.
     All(PerTerm<f64>),
-    /// Of every plan; strategies that replan every step keep the laws of the plan they keep.
-    Laws(Vec<(Strategy, PerTerm<f64>)>),
-    /// Of every plan that is kept.
-    Loads(Vec<(Strategy, PerTerm<f64>)>),
+    /// Of every placement; strategies that replan every step keep the laws of the plan they keep.
+    Laws(Vec<(usize, PerTerm<f64>)>),
+    /// Of every placement that is kept.
+    Loads(Vec<(usize, PerTerm<f64>)>),
 }
 
 impl Case {
     fn factors(&self, entry: &Entry) -> PerTerm<f64> {
-        let of = |plans: &[(Strategy, PerTerm<f64>)]| {
-            let kept = entry.strategy.planned_by();
-            let found = plans.iter().find(|(strategy, _)| *strategy == kept);
+        let of = |plans: &[(usize, PerTerm<f64>)]| {
+            let found = plans.iter().find(|(placement, _)| Some(*placement) == entry.placement);
             found.map_or(SAME, |(_, factors)| *factors)
         };
         match self {
@@ -273,7 +272,7 @@ pub(crate) struct Ground<'a> {
     pub(crate) costs: &'a LayerCosts,
     pub(crate) layers: &'a [LayerRouting],
     pub(crate) placements: &'a Placements,
-    /// The placement behind the price of every strategy that has one.
+    /// The placements that are compared, each with its strategy: those behind the prices.
     pub(crate) taken: &'a [(Strategy, usize)],
     pub(crate) plans: &'a OrderPlans,
     pub(crate) stop: &'a Cancel,
@@ -342,15 +341,10 @@ impl<'a> Ground<'a> {
 
     /// What the experts' law may be otherwise by: where memory gives way to arithmetic, and
     /// another kernel.
-    fn of_laws(
-        &self,
-        part: &Part,
-        drawn: &SampledSteps,
-        priced: &[(Strategy, Terms)],
-    ) -> Vec<Doubt> {
+    fn of_laws(&self, part: &Part, drawn: &SampledSteps, priced: &[Terms]) -> Vec<Doubt> {
         let case = |costs: &LayerCosts| {
             let drawn = drawn.under_laws(costs, &part.placements);
-            Case::Laws(factors(priced, &part.priced(costs, &drawn, &part.placements)))
+            Case::Laws(self.factors(priced, &part.priced(costs, &drawn, &part.placements)))
         };
         let band = 1.0 + self.costs.bands.expert_ffn.relative;
         let experts = |id, memory, compute| Doubt {
@@ -375,14 +369,14 @@ impl<'a> Ground<'a> {
     fn of_loads(
         &self,
         part: &Part,
-        priced: &[(Strategy, Terms)],
+        priced: &[Terms],
         orders: Option<&OrderRange>,
     ) -> Result<Vec<Doubt>, PricingError> {
         let moved = |further: f64| {
             let layers: Vec<LayerRouting> =
                 part.layers.iter().map(|layer| self.moved(layer, further)).collect();
             let drawn = part.drawn(&layers, &part.placements);
-            Case::Loads(factors(priced, &part.priced(self.costs, &drawn, &part.placements)))
+            Case::Loads(self.factors(priced, &part.priced(self.costs, &drawn, &part.placements)))
         };
         let mut doubts = vec![Doubt {
             id: "forecast_error",
@@ -410,7 +404,7 @@ impl<'a> Ground<'a> {
         &self,
         order: usize,
         layer: &LayerRouting,
-        priced: &[(Strategy, Terms)],
+        priced: &[Terms],
         part: &Part,
     ) -> Result<Case, PricingError> {
         let layers = std::slice::from_ref(layer);
@@ -434,7 +428,15 @@ impl<'a> Ground<'a> {
         let placements = Placements::of_all(all);
         let drawn = part.drawn(layers, &placements);
         let changed = part.priced(self.costs, &drawn, &placements);
-        Ok(Case::Loads(factors(priced, &changed)))
+        Ok(Case::Loads(self.factors(priced, &changed)))
+    }
+
+    /// What becomes of every term of every placement.
+    fn factors(&self, before: &[Terms], after: &[Terms]) -> Vec<(usize, PerTerm<f64>)> {
+        let factor = |(((_, index), before), after): ((&(Strategy, usize), &Terms), &Terms)| {
+            (*index, before.with(after, |x, y| if x.get() > 0.0 { y / x } else { 1.0 }))
+        };
+        self.taken.iter().zip(before).zip(after).map(factor).collect()
     }
 
     fn part(&'a self, extent: Extent) -> Part<'a> {
@@ -471,35 +473,18 @@ impl Part<'_> {
         SampledSteps::new(question, &self.draws, layers, costs, placements)
     }
 
-    /// A layer under every plan, without renewals.
+    /// A layer under every placement, without renewals.
     fn priced(
         &self,
         costs: &LayerCosts,
         drawn: &SampledSteps,
         placements: &Placements,
-    ) -> Vec<(Strategy, Terms)> {
+    ) -> Vec<Terms> {
         let terms = |plan: usize| {
             costs.terms(&mean(&mut drawn.under(placements), |step| costs.routed(&step.loads[plan])))
         };
-        self.ground
-            .taken
-            .iter()
-            .zip(0..)
-            .map(|((strategy, _), plan)| (*strategy, terms(plan)))
-            .collect()
+        (0..self.ground.taken.len()).map(terms).collect()
     }
-}
-
-/// What becomes of every term of every plan.
-fn factors(
-    before: &[(Strategy, Terms)],
-    after: &[(Strategy, Terms)],
-) -> Vec<(Strategy, PerTerm<f64>)> {
-    let factor = |(before, after): (&(Strategy, Terms), &(Strategy, Terms))| {
-        let of = before.1.with(&after.1, |x, y| if x.get() > 0.0 { y / x } else { 1.0 });
-        (before.0, of)
-    };
-    before.iter().zip(after).map(factor).collect()
 }
 
 /// What every strategy's terms may be otherwise by, alike.
@@ -540,6 +525,7 @@ mod tests {
         Entry {
             strategy: NONE,
             predictor: None,
+            placement: None,
             infeasible: None,
             terms: Some(Terms {
                 expert_ffn: Seconds::new(microseconds * 1e-6),

@@ -52,12 +52,18 @@ impl ParameterCheck {
 /// Checks every entry.
 #[must_use]
 pub fn check(catalog: &Catalog) -> Vec<EntryCheck> {
-    let models = catalog.models().iter().map(check_model);
-    let devices = catalog.devices().iter().map(|entry| {
+    let models = catalog.models().map(check_model);
+    let devices = catalog.devices().map(|entry| {
         check_device(entry, catalog.device_document(&entry.id).unwrap_or(&Value::Null))
     });
-    let links = catalog.links().iter().map(check_link);
-    models.chain(devices).chain(links).collect()
+    let links = catalog.links().map(check_link);
+    let unreadable = catalog.unreadable().map(|(kind, error)| EntryCheck {
+        kind,
+        id: error.path().to_owned(),
+        parameters: None,
+        problems: vec![error.to_string()],
+    });
+    models.chain(devices).chain(links).chain(unreadable).collect()
 }
 
 /// Checks one model.

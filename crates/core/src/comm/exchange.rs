@@ -452,7 +452,7 @@ mod tests {
 
     /// The system with the shipped H200 and vLLM, on NVLink 4 and 400 Gb/s between nodes.
     fn on_h200(mut system: System) -> System {
-        let catalog = Catalog::embedded().unwrap();
+        let catalog = Catalog::embedded();
         let link = |id| catalog.link(id).unwrap().value.clone();
         system.cluster.device = catalog.device("h200-sxm").unwrap().value.clone();
         system.cluster.link = link("nvlink4");

@@ -39,6 +39,7 @@ pub fn system(devices: u32, per_node: u32, tokens: u64) -> System {
             tokens_per_step: tokens,
             context: tokens,
             running: None,
+            speculation: None,
             dtypes: Dtypes::all(Dtype::Bf16),
         },
         engine: None,
@@ -71,6 +72,7 @@ pub fn mixtral() -> Model {
         dense_layers: 0,
         dense_beside_experts: 0,
         hash_layers: 0,
+        mtp_layers: 0,
         dense_intermediate: 0,
         cross_attention_layers: 0,
         experts: Experts {

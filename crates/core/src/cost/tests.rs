@@ -114,7 +114,7 @@ proptest! {
         let mut halves = loads.clone();
         halves[which] *= split;
         halves.push(loads[which] - halves[which]);
-        for entry in Catalog::embedded().unwrap().devices() {
+        for entry in Catalog::embedded().devices() {
             for stack in entry.value.stacks.iter() {
                 let law = expert_law(&entry.value, stack, &mixtral(), Seen::Routed);
                 let time = |loads: &[f64]| law.time(loads.iter().map(|n| law.piece(*n)).sum()).get();
@@ -323,7 +323,7 @@ fn a_recurrent_predictor_costs_its_sequence_length() {
 #[test]
 fn an_active_expert_of_deepseek_takes_what_was_measured_on_h20() {
     // Eight H20, decode of 32 sequences: 17.9 µs for each active expert, 44.04 MB at 2.46 TB/s.
-    let device = &Catalog::embedded().unwrap().device("h20").unwrap().value;
+    let device = &Catalog::embedded().device("h20").unwrap().value;
     let shape = ExpertShape {
         hidden: 7168.0,
         intermediate: 2048.0,
@@ -340,7 +340,7 @@ fn an_active_expert_of_deepseek_takes_what_was_measured_on_h20() {
 #[test]
 fn seven_groups_are_slower_than_four_as_measured_on_h200() {
     // The grouped product of 2,048 rows of Mixtral reached 642 TFLOP/s on 4 groups and 573 on 7.
-    let device = &Catalog::embedded().unwrap().device("h200-sxm").unwrap().value;
+    let device = &Catalog::embedded().device("h200-sxm").unwrap().value;
     for (name, least, most) in [("vllm", 1.06, 1.18), ("tensorrt-llm", 1.06, 1.25)] {
         let stack = device.stacks.iter().find(|stack| stack.name == name).unwrap();
         let law = expert_law(device, stack, &mixtral(), Seen::Routed);

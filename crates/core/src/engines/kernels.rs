@@ -276,8 +276,7 @@ mod tests {
         weights: Dtype,
     ) -> System {
         let mut asked = system(8, 8, 512);
-        asked.cluster.device =
-            Catalog::embedded().unwrap().device("h200-sxm").unwrap().value.clone();
+        asked.cluster.device = Catalog::embedded().device("h200-sxm").unwrap().value.clone();
         asked.workload.phase = phase;
         asked.workload.dtypes.experts = Operands::of(weights, weights);
         asked.engine = Some(ServingEngine {

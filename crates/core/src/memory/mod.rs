@@ -243,8 +243,17 @@ fn weights(system: &System, counts: &ParameterCounts) -> Bytes {
     let replicated =
         layers * counts.norms_per_layer as f64 + moe_layers * counts.router_per_layer as f64;
     let outside = counts.embeddings as f64 / tp + counts.outside_layers as f64;
-    let experts = bytes_of_expert(system, counts) * (base_slots(system) * moe_layers / pp);
-    Bytes::new(sharded / tp / pp * matrices + replicated / pp * small + outside * small) + experts
+    let drafting = f64::from(drafting_layers(system));
+    let experts = base_slots(system) * (moe_layers / pp + drafting);
+    // Layers that draft are on the last stage.
+    let drafting = drafting * model.drafting_layer(0) as f64 / tp;
+    Bytes::new((sharded / tp / pp + drafting) * matrices + (replicated / pp + outside) * small)
+        + bytes_of_expert(system, counts) * experts
+}
+
+/// Layers that are kept to draft tokens.
+fn drafting_layers(system: &System) -> u32 {
+    system.workload.speculation.map_or(0, |_| system.model.mtp_layers)
 }
 
 /// Bytes of all weights of a model in these formats, over all devices that hold one of each; routers,
@@ -279,8 +288,11 @@ pub fn kv_bytes_per_sequence(system: &System) -> Bytes {
         Attention::Latent { .. } | Attention::Shared { .. } => shape.kv_width() as f64,
     };
     let context = system.workload.held().1 as f64;
-    // The encoder's keys and values are kept as well where a decoder attends to them.
-    let crossed = f64::from(model.cross_attention_layers) * context * width(&model.attention);
+    // The encoder's keys and values are kept as well where a decoder attends to them, and those of
+    // layers that draft.
+    let crossed = f64::from(model.cross_attention_layers + drafting_layers(system))
+        * context
+        * width(&model.attention);
     let values: f64 = model
         .keeps()
         .map(|kept| {

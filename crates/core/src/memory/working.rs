@@ -83,8 +83,7 @@ mod tests {
     /// DeepSeek-V3 on 32 devices with that many sequences of one token each on every one.
     fn deepseek(each: u64) -> System {
         let mut system = fixtures::system(32, 8, 1);
-        system.model =
-            Catalog::embedded().unwrap().model("deepseek-v3").unwrap().value.model.clone();
+        system.model = Catalog::embedded().model("deepseek-v3").unwrap().value.model.clone();
         system.parallelism = Parallelism {
             attention_tensor: 1,
             attention_data: 32,

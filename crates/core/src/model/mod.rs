@@ -53,6 +53,9 @@ pub struct Model {
     pub cross_attention_layers: u32,
     /// Layers whose experts follow from the token's id alone (they are among `moe_layers`).
     pub hash_layers: u32,
+    /// Further layers that draft tokens (multi-token prediction), each with experts; they are not among
+    /// the others, and are kept where a question speculates.
+    pub mtp_layers: u32,
     /// The routed and shared experts of a mixture-of-experts layer.
     pub experts: Experts,
     /// What the family has besides the matrices above: norms, biases, sinks.

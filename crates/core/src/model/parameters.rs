@@ -106,15 +106,19 @@ impl Model {
     }
 }
 
-impl ParameterCounts {
-    /// One layer of `experts` routed experts, with the usual attention.
+impl Model {
+    /// A layer that drafts tokens, with so many routed experts: a layer of the model, and the
+    /// projection that joins embedding and stream.
     #[must_use]
-    pub fn moe_layer(&self, experts: u32) -> u64 {
-        self.attention_per_layer
-            + self.norms_per_layer
-            + self.router_per_layer
-            + u64::from(experts) * self.routed_expert
-            + self.shared_experts_per_layer
+    pub fn drafting_layer(&self, experts: u32) -> u64 {
+        let counts = self.parameters();
+        let hidden = u64::from(self.hidden_size);
+        counts.attention_per_layer
+            + counts.norms_per_layer
+            + counts.router_per_layer
+            + u64::from(experts) * counts.routed_expert
+            + counts.shared_experts_per_layer
+            + 2 * hidden * hidden
     }
 }
 

@@ -29,13 +29,13 @@ struct Part<'a> {
     tokens: f64,
     /// Of so many sequences.
     sequences: f64,
-    /// And, one each, of those that decode beside prompts.
+    /// And of those that decode beside prompts.
     beside: f64,
 }
 
 /// Norms, projections and mixing of one layer for `tokens` new tokens on a device, of so many
-/// `sequences` and, one each, of those that decode `beside` prompts: the mean over layers of all
-/// blocks that mix tokens.
+/// `sequences` and of those that decode `beside` prompts: the mean over layers of all blocks that mix
+/// tokens. Tokens that are verified together are further queries over the same keys and values.
 pub(crate) fn attention_block(
     system: &System,
     laws: &Laws,
@@ -142,19 +142,24 @@ impl Part<'_> {
         share: f64,
     ) -> Price {
         let workload = &self.system.workload;
+        let verified = workload.verified() as f64;
         let price = |phase, sequences: f64, tokens: f64, context: u64| {
             let new = tokens / sequences;
             let context = (context as f64 * share).max(new);
             let span = Span { sequences, new, context, window };
             match phase {
                 Phase::Prefill => law.price_prefill(&heads(phase), &span),
-                Phase::Decode => law.price_decode(&heads(phase), &span),
+                Phase::Decode => {
+                    let heads = heads(phase);
+                    law.price_decode(&Heads { query: heads.query * verified, ..heads }, &span)
+                }
             }
         };
         let Self { tokens, sequences, beside, .. } = *self;
-        let alone = price(workload.phase, sequences, tokens - beside, workload.context);
+        let decoded = beside * verified;
+        let alone = price(workload.phase, sequences, tokens - decoded, workload.context);
         if beside > 0.0 {
-            sum(&[alone, price(Phase::Decode, beside, beside, workload.held().1)])
+            sum(&[alone, price(Phase::Decode, beside, decoded, workload.held().1)])
         } else {
             alone
         }

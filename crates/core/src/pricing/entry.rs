@@ -17,6 +17,9 @@ pub struct Entry {
     pub strategy: Strategy,
     /// The predictor, for token-to-expert prediction.
     pub predictor: Option<PricedPredictor>,
+    /// The placement that it keeps, by its place among those of the question; `None` where there is
+    /// none.
+    pub placement: Option<usize>,
     /// Why the strategy cannot be run, if it cannot.
     pub infeasible: Option<String>,
     /// Where one layer's time goes, in the mean over the kinds of steps; `None` where there is no

@@ -39,6 +39,8 @@ pub struct LayerCosts {
     host: Seconds,
     /// Shared experts, part of the expert term.
     shared: Seconds,
+    /// Drafting of a step, spread over the mixture-of-experts layers.
+    drafting: Seconds,
     /// How far each term can be trusted.
     pub bands: Bands,
     pub(crate) experts: ExpertLaw,
@@ -276,6 +278,7 @@ impl LayerCosts {
             },
             host: launch * n_launches,
             shared: shared.time,
+            drafting: Self::drafting(stack, system, pattern),
             bands,
             experts: expert,
             works: Vec::new(),
@@ -299,6 +302,40 @@ impl LayerCosts {
                 Overlap::None
             },
         }
+    }
+
+    /// Time to draft the tokens that the step verifies, spread over the mixture-of-experts layers.
+    ///
+    /// ```text
+    /// t = n · (layer + product(T, d, 2·d) + product(T, vocabulary / tp, d)) / layers
+    /// ```
+    ///
+    /// for T = one token of every sequence: a layer that drafts joins embedding and stream, is a layer
+    /// of the model whose experts are chosen equally often, and ends in the output head (DeepSeek-V3,
+    /// arXiv 2412.19437, section 2.2). Of a draft model of its own only a stated time is known.
+    fn drafting(stack: &Stack, system: &System, pattern: Communication) -> Seconds {
+        let (model, drafts) = (&system.model, system.workload.drafting());
+        let Some(speculation) = system.workload.speculation.filter(|_| drafts.sequences > 0) else {
+            return Seconds::ZERO;
+        };
+        let layers = f64::from(model.moe_layers);
+        if model.mtp_layers == 0 || speculation.draft.is_some() {
+            return speculation.draft.unwrap_or(Seconds::ZERO) / layers;
+        }
+        let alone = System { workload: drafts, ..system.clone() };
+        let tokens = drafts.tokens_per_step as f64;
+        let costs = Self::on_stack(stack, &alone, pattern, None, tokens);
+        let per_device =
+            f64::from(model.experts.routed) / f64::from(system.parallelism.expert_parallel);
+        let layer = costs.at_even_loads(&model.experts, per_device).total();
+        let (local, d) = (tokens * alone.busiest_share(), f64::from(model.hidden_size));
+        let vocabulary =
+            f64::from(model.vocabulary) / f64::from(system.parallelism.attention_tensor);
+        let around = sum(&[
+            costs.laws.gemm.price(local, d, 2.0 * d),
+            costs.laws.gemm.price(local, vocabulary, d),
+        ]);
+        (layer + around.time) * (f64::from(speculation.drafted) / layers)
     }
 
     /// The terms of a layer whose `experts` are chosen equally often, `per_device` of them on a device.
@@ -374,7 +411,8 @@ impl LayerCosts {
         terms
     }
 
-    /// What launches add to a layer of these terms where the host takes so many times as long.
+    /// What launches add to a layer of these terms where the host takes so many times as long, and
+    /// drafting.
     fn exposed(&self, terms: &Terms, slower: f64) -> Seconds {
         let Terms { attention, all_reduce, router, dispatch, expert_ffn, combine, .. } = *terms;
         let device = attention
@@ -384,7 +422,7 @@ impl LayerCosts {
             + expert_ffn
             + combine
             + terms.overlap_hidden;
-        launches::exposed(self.host * (self.halves * slower), device)
+        launches::exposed(self.host * (self.halves * slower), device) + self.drafting
     }
 
     /// A layer whose terms take so many times as long, and hide of each other what they then can.

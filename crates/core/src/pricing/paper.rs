@@ -90,6 +90,7 @@ impl Paper<'_> {
     fn entry(&self, strategy: Strategy, at: Option<(&Predictor, PredictorPoint)>) -> Entry {
         let terms = self.terms_of(strategy, at.map(|(_, point)| point));
         Entry {
+            placement: None,
             strategy,
             predictor: at.map(|(predictor, point)| PricedPredictor::at(predictor, point)),
             infeasible: terms.err().map(str::to_owned),

@@ -8,7 +8,7 @@ use crate::pricing::paper::PaperRouting;
 use crate::question::Question;
 use crate::routing::{self, LayerRouting, forecast, power_law};
 use crate::seed::{Purpose, stream};
-use crate::system::{Phase, Workload};
+use crate::system::Workload;
 
 /// Orders of the experts that are tried where only a scalar is known.
 const ORDERS: usize = 256;
@@ -136,11 +136,7 @@ impl RoutingEvidence {
         all: &'a [LayerRouting],
     ) -> Cow<'a, [LayerRouting]> {
         let Self::ByPhase { prefill, decode } = self else { return Cow::Borrowed(all) };
-        let decoded = match workload.phase {
-            Phase::Prefill => workload.decoding(),
-            Phase::Decode => workload.tokens_per_step,
-        };
-        let share = 1.0 - decoded as f64 / workload.tokens_per_step.max(1) as f64;
+        let share = 1.0 - workload.decoded() as f64 / workload.tokens_per_step.max(1) as f64;
         Cow::Owned(mixed(prefill, decode, share))
     }
 

@@ -163,7 +163,7 @@ pub fn run(folder: &Path, order: &Order) -> Result<Calibrated, CalibrateError> {
     device_toml::parse(&text).map_err(|error| CalibrateError::File(heading.id, error))?;
     Ok(Calibrated {
         text,
-        lines: lines(&fitted, &errors_before(&rows, base.value)?),
+        lines: lines(&fitted, &errors_before(&rows, base.value)),
         residuals: residuals(&fitted, &rows, &tables),
         left_out: fitted.left_out,
         skipped,
@@ -198,7 +198,7 @@ fn base_of(base: &str) -> Result<(CatalogEntry<Device>, Value), CalibrateError> 
     if Path::new(base).is_file() {
         return file_of(Path::new(base));
     }
-    let catalog = Catalog::embedded().map_err(ValidateError::from)?;
+    let catalog = Catalog::embedded();
     let entry = catalog.device(base)?;
     let file = catalog.device_document(base).cloned().unwrap_or_default();
     Ok((entry.clone(), file))
@@ -239,13 +239,13 @@ fn all(fitted: &Calibration) -> impl Iterator<Item = (String, String, &Evidence)
 }
 
 /// Relative error of every row by the constants of the base; nothing where it has no price.
-fn errors_before(rows: &[Measured], base: Device) -> Result<Vec<Option<f64>>, CalibrateError> {
-    let links = Catalog::embedded().map_err(ValidateError::from)?.links();
+fn errors_before(rows: &[Measured], base: Device) -> Vec<Option<f64>> {
+    let links = Catalog::embedded().links().map(|entry| entry.value.clone());
     let named = |row: &Measured| Measured { device: base.name.clone(), ..row.clone() };
     let named: Vec<Measured> = rows.iter().map(named).collect();
-    let profiles = Profiles::new([base], links.iter().map(|entry| entry.value.clone()));
+    let profiles = Profiles::new([base], links);
     let estimates = price_all(&named, &profiles).into_iter().zip(rows);
-    Ok(estimates.map(|(found, row)| Some(found.ok()?.time / row.time - 1.0)).collect())
+    estimates.map(|(found, row)| Some(found.ok()?.time / row.time - 1.0)).collect()
 }
 
 fn lines(fitted: &Calibration, before: &[Option<f64>]) -> Vec<FitLine> {

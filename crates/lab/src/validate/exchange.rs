@@ -107,6 +107,7 @@ fn system(case: &ExchangeCase, cluster: Cluster) -> System {
             tokens_per_step: u64::from(case.tokens_per_device) * u64::from(devices),
             context: 1,
             running: None,
+            speculation: None,
             dtypes: Dtypes { dispatch: case.dispatch, combine: case.combine, ..BF16 },
         },
         engine: Some(ServingEngine {
@@ -165,6 +166,7 @@ fn model(case: &ExchangeCase) -> Model {
         dense_layers: 0,
         dense_beside_experts: 0,
         hash_layers: 0,
+        mtp_layers: 0,
         dense_intermediate: 0,
         cross_attention_layers: 0,
         experts: experts(case),

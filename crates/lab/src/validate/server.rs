@@ -60,6 +60,7 @@ pub fn price(
             .max(2 * case.concurrency),
         replicas: u64::from(replicas),
         scheduling: case.engine.scheduling,
+        speculation: None,
     };
     let [weights, experts] = case.products.map(|operands| settled(device, operands));
     let dtypes = Dtypes { weights, experts, ..Dtypes::all(Dtype::Bf16) };
@@ -98,7 +99,7 @@ pub fn price(
     }
     let served = serving.times(&steps, &times);
     let time = match op {
-        Op::Ttft => Some(served.first_token),
+        Op::Ttft => served.first_token,
         _ => served.per_output_token,
     };
     let time = time.ok_or(Unpriced::NoLaw("one token of output has no time between two"))?;
@@ -127,7 +128,7 @@ fn time_of(system: &mut System, step: &ServedStep) -> Option<Seconds> {
 
 /// The catalog's model of a Hugging Face id; a quantised repository is that of the model.
 fn sheet(id: &str) -> Option<&'static ModelSheet> {
-    let catalog = Catalog::embedded().ok()?;
+    let catalog = Catalog::embedded();
     let plain = ["-FP8", "-fp8", "-NVFP4", "-FP4", "-AWQ", "-INT4"]
         .into_iter()
         .find_map(|suffix| id.strip_suffix(suffix))

@@ -173,7 +173,12 @@ impl<'a> Scenario<'a> {
             _ => return value,
         }
         let length = self.tokens_per_sequence();
-        if value < length { value.round().max(1.0) } else { (value / length).round() * length }
+        // What is drafted belongs to a whole sequence.
+        let is_prompt = self.question.system.workload.speculation.is_none();
+        if value < length && is_prompt {
+            return value.round().max(1.0);
+        }
+        (value / length).round().max(1.0) * length
     }
 
     fn tokens_per_sequence(&self) -> f64 {
@@ -293,7 +298,7 @@ impl<'a> Scenario<'a> {
         if matches!(parameter, Parameter::LinkBandwidth | Parameter::InterNodeBandwidth) {
             pricing.keep_placements(self.pricing);
         }
-        let mut priced = pricing.whole().ok()?;
+        let mut priced = pricing.compared().ok()?;
         if question.throughput_at_tpot && !self.by_formulas() {
             let scenario = Scenario::new(&pricing, &priced.entries).ok()?;
             super::serve(&scenario, question, &mut priced.entries);
@@ -392,7 +397,10 @@ impl<'a> Scenario<'a> {
         let tokens_per_sequence = workload.tokens_per_step as f64 / workload.sequences as f64;
         let batch = Batch {
             sequences: workload.sequences,
-            tokens_per_sequence,
+            tokens_per_sequence: match workload.phase {
+                Phase::Prefill => tokens_per_sequence,
+                Phase::Decode => workload.gained(),
+            },
             most: whole_tokens(MOST_TOKENS / tokens_per_sequence),
         };
         let mut asked = self.clone();

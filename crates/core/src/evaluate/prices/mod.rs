@@ -63,6 +63,8 @@ impl Standing {
 /// Token-to-expert prediction of any accuracy, before the predictor's own time.
 #[derive(Debug, Clone)]
 struct Predicted {
+    /// The placement that it keeps.
+    kept: usize,
     /// In every kind of step.
     by_accuracy: Vec<ByAccuracy>,
     infeasible: Option<String>,
@@ -166,7 +168,7 @@ impl<'a> SampledPrices<'a> {
         let rebalance = self.rebalance(index);
         let of = |kind: &SampledKind| self.by_accuracy(kind, index, rebalance);
         let by_accuracy = self.kinds.iter().map(of).collect();
-        Ok(Predicted { by_accuracy, infeasible: lacking(&memory) })
+        Ok(Predicted { kept: index, by_accuracy, infeasible: lacking(&memory) })
     }
 
     /// Mean terms under a placement that is kept over all steps.
@@ -232,6 +234,7 @@ impl<'a> SampledPrices<'a> {
         Entry {
             strategy: self.placements.all[index].strategy,
             predictor: None,
+            placement: Some(index),
             infeasible: self.lacking(index),
             terms: Some(priced.mean),
             by_kind: priced.by_kind,
@@ -246,12 +249,13 @@ impl<'a> SampledPrices<'a> {
         predictor: &Predictor,
         predicted: &Predicted,
     ) -> Entry {
-        let Predicted { by_accuracy, infeasible } = predicted;
+        let Predicted { kept, by_accuracy, infeasible } = predicted;
         let point = self.best_point(predictor, by_accuracy);
         let priced = self.predicted(by_accuracy, point);
         Entry {
             strategy,
             predictor: Some(PricedPredictor::at(predictor, point)),
+            placement: Some(*kept),
             infeasible: infeasible.clone(),
             terms: Some(priced.mean),
             by_kind: priced.by_kind,
@@ -329,6 +333,7 @@ fn impossible(strategy: Strategy, predictor: Option<PricedPredictor>, why: Strin
     Entry {
         strategy,
         predictor,
+        placement: None,
         infeasible: Some(why),
         terms: None,
         by_kind: Vec::new(),

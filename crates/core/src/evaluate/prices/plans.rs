@@ -1,13 +1,12 @@
 //! What stands behind the prices: plans and what they take, the search for slots, the ceiling.
 
-use crate::evaluate::prices::{SampledKind, SampledPrices};
+use crate::evaluate::prices::{SampledKind, SampledPrices, Standing};
 use crate::evaluate::slot_search::{SlotSearch, TriedSlots};
 use crate::evaluate::{LayerStep, Steps, mean};
 use crate::memory::MemoryBudget;
 use crate::placement::SlotMap;
 use crate::pricing::candidates::IN_USE;
 use crate::pricing::entry::Entry;
-use crate::pricing::kinds::widest_bands;
 use crate::rebalance::RebalanceCost;
 use crate::routing::LayerRouting;
 use crate::strategies::Strategy;
@@ -57,8 +56,6 @@ pub(crate) struct Analysis {
     pub(crate) ceiling: Seconds,
     /// The search for the number of slots, where it was left to us.
     pub(crate) search: Option<SlotSearch>,
-    /// The placement behind the price of every strategy that has one.
-    pub(crate) taken: Vec<(Strategy, usize)>,
 }
 
 /// The plan that a strategy loads.
@@ -67,19 +64,22 @@ pub(crate) fn plan_of(plans: &[PlanSummary], strategy: Strategy) -> Option<&Plan
 }
 
 impl SampledPrices<'_> {
-    /// Prices every strategy and describes the plans behind the prices.
+    /// Describes the plans behind prices, of what was [tried](Self::tried).
     ///
-    /// The plan of a strategy is its smallest within the band of its fastest, which is the one
-    /// priced.
-    pub(crate) fn analyse(&self, layers: &[LayerRouting], loads: usize) -> Analysis {
-        let standing = self.standing();
-        let entries = self.with_predictors(&standing);
-        let tried = self.tried();
+    /// The plan of a strategy is its smallest that is not surely slower than its fastest, which is the
+    /// one priced. `band` is the margin up to which the first of two is not surely faster.
+    pub(crate) fn analyse(
+        &self,
+        standing: &Standing,
+        tried: &[TriedSlots],
+        band: impl Fn(&TriedSlots, &TriedSlots) -> f64,
+        (layers, loads): (&[LayerRouting], usize),
+    ) -> Analysis {
+        let entries = self.with_predictors(standing);
         let loaded = |(strategy, fastest): &(Strategy, usize)| {
-            let of: Vec<&(usize, TriedSlots)> =
-                tried.iter().filter(|(_, one)| one.strategy == *strategy).collect();
-            let search = self.search(of.iter().map(|(_, one)| *one));
-            search.map_or(*fastest, |search| of[search.chosen].0)
+            let of = tried.iter().filter(|one| one.strategy == *strategy).copied().collect();
+            let search = SlotSearch::of(of, &band);
+            search.map_or(*fastest, |search| search.tried[search.chosen].placement)
         };
         let stated = self.question.duplication.slots_per_device.is_some();
         Analysis {
@@ -89,19 +89,18 @@ impl SampledPrices<'_> {
                 .iter()
                 .map(|taken| self.summary(loaded(taken), layers, loads))
                 .collect(),
-            search: if stated { None } else { self.search(tried.iter().map(|(_, one)| *one)) },
+            search: if stated { None } else { SlotSearch::of(tried.to_vec(), &band) },
             entries,
-            taken: standing.taken,
         }
     }
 
-    /// Every number of slots of every strategy, with the index of its placement: of several plans
-    /// for one number the fastest.
-    fn tried(&self) -> Vec<(usize, TriedSlots)> {
-        let mut tried: Vec<(usize, TriedSlots)> = Vec::new();
+    /// Every number of slots of every strategy: of several plans for one number the fastest.
+    pub(crate) fn tried(&self) -> Vec<TriedSlots> {
+        let mut tried: Vec<TriedSlots> = Vec::new();
         for index in IN_USE + 1..self.placements.all.len() {
             let placement = &self.placements.all[index];
             let one = TriedSlots {
+                placement: index,
                 strategy: placement.strategy,
                 slots_per_device: placement.slots_per_device,
                 terms: self.terms(index).mean,
@@ -109,22 +108,25 @@ impl SampledPrices<'_> {
                 first_moves: placement.first_moves,
                 renewal: self.renewal(index),
             };
-            let same = |(_, other): &&mut (usize, TriedSlots)| {
+            let same = |other: &&mut TriedSlots| {
                 (other.strategy, other.slots_per_device) == (one.strategy, one.slots_per_device)
             };
             match tried.iter_mut().find(same) {
-                Some(known) if one.terms.total() < known.1.terms.total() => *known = (index, one),
+                Some(known) if one.terms.total() < known.terms.total() => *known = one,
                 Some(_) => {}
-                None => tried.push((index, one)),
+                None => tried.push(one),
             }
         }
         tried
     }
 
-    fn search(&self, tried: impl Iterator<Item = TriedSlots>) -> Option<SlotSearch> {
-        let preset = self.question.system.assumptions.preset;
-        let bands = widest_bands(self.kinds.iter().map(|kind| &kind.costs.bands));
-        SlotSearch::of(tried.collect(), &bands, preset)
+    /// What was tried as entries, to be compared with each other.
+    pub(crate) fn as_entries(&self, tried: &[TriedSlots]) -> Vec<Entry> {
+        let entry = |one: &TriedSlots| Entry {
+            infeasible: None,
+            ..self.entry(one.placement, self.terms(one.placement))
+        };
+        tried.iter().map(entry).collect()
     }
 
     fn summary(&self, index: usize, layers: &[LayerRouting], loads: usize) -> PlanSummary {

@@ -80,6 +80,7 @@ impl Stacks {
             dense_beside_experts: 0,
             cross_attention_layers: layers[1],
             hash_layers: 0,
+            mtp_layers: 0,
             experts: Experts {
                 routed,
                 top_k,

@@ -154,7 +154,7 @@ pub fn read(config: &Map<String, Value>) -> Result<ReadConfig, Vec<Violation>> {
         model.tied_embeddings = top.flag("tie_word_embeddings", model.tied_embeddings);
     }
     let quantization = quantization::read(&mut top, &mut fields);
-    multi_token_prediction(&mut fields, &model);
+    multi_token_prediction(&mut fields, &mut model);
     if model.hash_layers > 0 {
         fields.unpriced(format!(
             "{} layers choose experts by the token's id (num_hash_layers), whose forecast is exact",
@@ -251,8 +251,11 @@ fn recognise(fields: &Fields<'_>) -> Option<&'static str> {
     })
 }
 
-/// Names layers that predict further tokens: their weights, and that no step of them is priced.
-fn multi_token_prediction(fields: &mut Fields<'_>, model: &Model) {
+/// How the note of layers that draft tokens begins; they are priced where a question speculates.
+pub const MULTI_TOKEN_PREDICTION: &str = "multi-token prediction";
+
+/// Counts layers that predict further tokens, and names their weights.
+fn multi_token_prediction(fields: &mut Fields<'_>, model: &mut Model) {
     let names = ["num_nextn_predict_layers", "num_mtp_modules", "mtp_num_hidden_layers"];
     let counts = names.map(|name| fields.count_or(name, 0, 0, common::MAX_LAYERS));
     for name in [
@@ -266,12 +269,11 @@ fn multi_token_prediction(fields: &mut Fields<'_>, model: &Model) {
     let Some((name, layers)) = names.iter().zip(counts).find(|(_, layers)| *layers > 0) else {
         return;
     };
-    let counts = model.parameters();
-    let hidden = u64::from(model.hidden_size);
-    // A layer of the model, and the projection that joins embedding and stream.
-    let each = counts.moe_layer(model.experts.routed) + 2 * hidden * hidden;
+    model.mtp_layers = layers;
+    let each = model.drafting_layer(model.experts.routed);
     fields.unpriced(format!(
-        "multi-token prediction: {layers} × about {:.1} B further weights ({name})",
+        "{MULTI_TOKEN_PREDICTION}: {layers} × about {:.1} B further weights ({name}), unless \
+         `workload.speculative` is stated",
         each as f64 / 1e9
     ));
 }

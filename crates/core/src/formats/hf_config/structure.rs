@@ -106,6 +106,7 @@ pub(super) fn read(fields: &mut Fields<'_>, traits: &Traits) -> Model {
         dense_intermediate: 0,
         dense_beside_experts: 0,
         cross_attention_layers: 0,
+        mtp_layers: 0,
         hash_layers: fields.maybe(&["num_hash_layers"], 0, MAX_LAYERS).unwrap_or(0).min(layers),
         experts,
         small,

@@ -88,11 +88,10 @@ fn recordings_tables_and_the_catalog_fit_80_columns() {
     let layers = printed(&["trace", "inspect", recording, "--layers"]);
     assert!(layers.starts_with(&told) && layers.contains("layer  skewness\n    0  "), "{layers}");
     let report = printed(&["trace", "report", recording, "--devices", "4"]);
-    let catalog =
-        [&["catalog", "list"][..], &["catalog", "show", "mixtral-8x7b"], &["catalog", "check"]];
-    let [list, model, check] = catalog.map(printed);
+    let catalog = [&["catalog", "show", "mixtral-8x7b"][..], &["catalog", "check"]];
+    let [model, check] = catalog.map(printed);
     assert!(model.contains(" [1]\n") && model.contains("\n[1] "), "sources stand below: {model}");
-    for text in [layers, report, printed(&["validate", "docs/measured"]), list, model, check] {
+    for text in [layers, report, printed(&["validate", "docs/measured"]), model, check] {
         let is_wide = |line: &&str| line.chars().count() > 80 && !line.starts_with("warning: ");
         let wide: Vec<&str> = text.lines().filter(is_wide).collect();
         assert!(wide.is_empty(), "{wide:#?}");

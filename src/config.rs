@@ -23,6 +23,9 @@ pub struct Settings {
     /// The workers and their queue.
     #[command(flatten)]
     pub jobs: Jobs,
+    /// What is watched.
+    #[command(flatten)]
+    pub watching: Watching,
     /// Who may ask.
     #[command(flatten)]
     pub access: Access,
@@ -115,6 +118,14 @@ pub struct Jobs {
     /// How long requests and jobs in progress may then take to finish, seconds.
     #[arg(long, env = "MOE_GPS_DRAIN_TIMEOUT_S", default_value_t = 10.0)]
     pub drain_timeout_s: f64,
+}
+
+/// What is watched.
+#[derive(Debug, Clone, Args)]
+pub struct Watching {
+    /// Deployments that may be watched; the next one is refused. Each has metrics of its own.
+    #[arg(long, env = "MOE_GPS_MAX_DEPLOYMENTS", default_value_t = 100)]
+    pub max_deployments: u32,
 }
 
 /// Who may ask.

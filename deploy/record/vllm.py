@@ -71,6 +71,8 @@ def main() -> None:
     parser.add_argument("--time-limit-s", type=float, default=600.0, help="of one request")
     parser.add_argument("--model", help="the catalog's name of the model")
     parser.add_argument("--name", help="the name of the trace")
+    parser.add_argument("--deployment", help="the deployment whose loads these are")
+    parser.add_argument("--phase", choices=["prefill", "decode"], help="the phase that is recorded, if it is one alone")
     options = parser.parse_args()
     if options.log:
         if options.devices is None:
@@ -83,6 +85,9 @@ def main() -> None:
             for answer in pool.map(lambda prompt: ask(options, prompt), prompts):
                 answers.write(answer.encode() + b"\n")
         answers.seek(0)
+        if options.deployment:
+            print(Client().post_loads(options.deployment, answers, phase=options.phase, format="jsonl")["trace_id"])
+            return
         trace = Client().upload_trace(answers, model=options.model, name=options.name or options.prompts.stem, format="jsonl")
     for warning in trace["warnings"]:
         print(f"warning: {warning}", file=sys.stderr)

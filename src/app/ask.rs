@@ -88,6 +88,11 @@ struct Asks<'a> {
     listed: &'a ListedQuestion,
 }
 
+/// Says whether a question would be accepted.
+pub(super) async fn check(app: &App, request: Value) -> Result<(), AppError> {
+    checked(app, request).await.map(|_| ())
+}
+
 /// Reads a question, looks up what it names, and checks it where threads may block; with what a
 /// job keeps of what it names, and the labels that came beside it.
 async fn checked(

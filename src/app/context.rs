@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 use tokio::sync::{Mutex, Semaphore};
 
 use crate::app::advisor::Advisor;
+use crate::app::deployments::Deployments;
 use crate::app::ingest::TraceDirectory;
 use crate::app::live_jobs::Board;
 use crate::app::memory::Memory;
@@ -45,6 +46,8 @@ pub struct App {
     pub retention: Retention,
     /// Who is let in.
     pub gate: Gate,
+    /// What is watched.
+    pub deployments: Deployments,
 }
 
 /// The bounds of uploads.

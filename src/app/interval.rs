@@ -37,6 +37,7 @@ pub(super) fn search(
     let (mut tried, mut replayed) = (Vec::new(), 0);
     if let AskedRouting::Trace(used) = &asked.routing
         && asked.method == Method::Simulated
+        && !used.joined
     {
         (tried, replayed) = on_planning_part(&asked.question, used, progress)?;
     }

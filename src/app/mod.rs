@@ -10,6 +10,7 @@ pub mod clock;
 pub mod compare;
 pub mod context;
 mod default_predictors;
+pub mod deployments;
 pub mod devices;
 mod duplication_search;
 pub mod error;

@@ -116,7 +116,7 @@ fn break_even((i0, t0): (f64, Seconds), (i1, t1): (f64, Seconds), renewal: Secon
 /// A recording that leaves layers out has a row for every layer of the model, so its places
 /// are the model's. Otherwise they are those of its configuration; of an encoder-decoder, dense layers
 /// are taken to alternate with the others where there are as many, else to come first.
-fn model_layer(nth: usize, places: &[u16], model: &Model) -> u32 {
+pub(super) fn model_layer(nth: usize, places: &[u16], model: &Model) -> u32 {
     let at = u32::try_from(nth).unwrap_or(u32::MAX);
     let skips = |layers: &[u16]| layers.iter().zip(0..).any(|(layer, nth)| *layer != nth);
     let fits = |layers: &[u16]| layers.last().is_some_and(|last| u32::from(*last) < model.depth);

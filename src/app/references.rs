@@ -161,7 +161,8 @@ fn trace_ids(asked: &Question) -> BTreeSet<&str> {
     let routing = asked.routing.iter();
     let ids = routing.flat_map(|routing| {
         let one = routing.trace_id.iter().chain(&routing.holdout_trace_id);
-        one.chain(routing.trace_ids.iter().flatten().filter_map(NamedTrace::id))
+        let several = routing.trace_ids.iter().chain(&routing.windows).flatten();
+        one.chain(several.filter_map(NamedTrace::id))
     });
     ids.map(String::as_str).collect()
 }

@@ -15,11 +15,11 @@ use moe_gps_core::routing::{
 };
 use moe_gps_core::seed::{Purpose, stream};
 use moe_gps_core::system::{Phase, Workload};
-use moe_gps_core::trace::TraceKind;
 use moe_gps_core::trace::checks;
 use moe_gps_core::trace::counts::ExpertCounts;
 use moe_gps_core::trace::stats::TraceStatistics;
 use moe_gps_core::trace::steps::{StepOrder, split_point};
+use moe_gps_core::trace::{TraceHeader, TraceKind};
 
 /// What is known of the routing, and what speaks against relying on it.
 pub(crate) struct LoadedRouting {
@@ -129,25 +129,46 @@ fn from_traces(
     let mut missing = Vec::new();
     let mut loads = Vec::with_capacity(used.traces.len());
     let mut single = Vec::new();
+    let mut headers = Vec::new();
     let mut recorded: Option<Vec<u16>> = None;
-    for facts in &used.traces {
+    let weak = |header: &TraceHeader, statistics: &TraceStatistics, id: &str| {
+        let found = checks::examine(header, statistics);
+        let found = found.iter().filter(|warning| warning.is_weak_evidence());
+        found.map(|warning| format!("a better recording than {id}: {warning}")).collect::<Vec<_>>()
+    };
+    for (load, facts) in used.traces.iter().enumerate() {
         let (CountedParts { planned, mut scored, statistics }, trace) =
             CountedParts::of(used, facts, cancel)?;
         recorded.get_or_insert_with(|| trace.header().layers.clone());
-        missing.extend(
-            checks::examine(trace.header(), &statistics)
-                .iter()
-                .filter(|warning| warning.is_weak_evidence())
-                .map(|warning| format!("a better recording than {}: {warning}", facts.id)),
-        );
-        if let Some(facts) = &used.holdout {
+        let is_window = used.joined && !used.holdouts.is_empty();
+        if !is_window {
+            missing.extend(weak(trace.header(), &statistics, &facts.id));
+        }
+        // Of windows of both phases the second one is that of decode.
+        let of_phase = usize::from(used.phases.get(load) == Some(&Phase::Decode));
+        let holdout = used.holdouts.get(of_phase).or_else(|| used.holdouts.first());
+        if let Some(facts) = holdout {
             let trace = open(facts)?;
             scored = count(&trace, facts, 0..trace.header().extent(), cancel)?;
+            if is_window && facts.id == used.traces[load].id {
+                single.push(facts.id.as_str());
+            }
         } else if !facts.holds_out() {
             single.push(facts.id.as_str());
             scored = planned.clone();
         }
         loads.push((planned, scored));
+        if is_window {
+            headers.push(trace.header().clone());
+        }
+    }
+    let mut phases = used.phases.clone();
+    if used.joined {
+        (loads, phases) = joined(loads, &phases);
+        for ((planned, scored), header) in loads.iter().zip(&headers) {
+            let statistics = TraceStatistics::of_halves(planned.clone(), scored.clone());
+            missing.extend(weak(header, &statistics, "the windows of this load"));
+        }
     }
     if !single.is_empty() {
         missing.push(format!(
@@ -175,10 +196,27 @@ fn from_traces(
     };
     let planned = loads.iter().map(of_layers).collect();
     let routed = loads.iter().map(routing).collect();
-    let known = known(routed, &used.phases);
+    let known = known(routed, &phases);
     let recorded = recorded.unwrap_or_default();
     let places = layers.iter().filter_map(|layer| recorded.get(*layer)).copied().collect();
     Ok(LoadedRouting { known, missing, layers, places, planned })
+}
+
+/// Loads of the same phase as one, their planning parts added.
+fn joined(
+    loads: Vec<(ExpertCounts, ExpertCounts)>,
+    phases: &[Phase],
+) -> (Vec<(ExpertCounts, ExpertCounts)>, Vec<Phase>) {
+    let mut together: Vec<(Option<Phase>, (ExpertCounts, ExpertCounts))> = Vec::new();
+    for (nth, (planned, scored)) in loads.into_iter().enumerate() {
+        let phase = phases.get(nth).copied();
+        match together.iter_mut().find(|(one, _)| *one == phase) {
+            Some((_, (sum, _))) => sum.add(&planned),
+            None => together.push((phase, (planned, scored))),
+        }
+    }
+    let phases = together.iter().filter_map(|(phase, _)| *phase).collect();
+    (together.into_iter().map(|(_, load)| load).collect(), phases)
 }
 
 /// What is known of one load, or of several that one plan must serve, each of its phase where that is
@@ -245,7 +283,7 @@ pub(super) fn split(trace: &StoredTrace, fraction: f64) -> io::Result<u64> {
 /// Where the planning part of a trace ends; one that holds nothing out plans with all of it.
 pub(super) fn planning_end(used: &TraceUse, trace: &StoredTrace) -> io::Result<u64> {
     let extent = trace.header().extent();
-    if used.holdout.is_some() || extent < 2 {
+    if !used.holdouts.is_empty() || extent < 2 {
         Ok(extent)
     } else {
         split(trace, used.train_fraction)
@@ -254,7 +292,7 @@ pub(super) fn planning_end(used: &TraceUse, trace: &StoredTrace) -> io::Result<u
 
 /// The part of the scoring trace that scores.
 pub(super) fn scoring_range(used: &TraceUse, trace: &StoredTrace) -> io::Result<Range<u64>> {
-    let first = if used.holdout.is_some() { 0 } else { split(trace, used.train_fraction)? };
+    let first = if used.holdouts.is_empty() { split(trace, used.train_fraction)? } else { 0 };
     Ok(first..trace.header().extent())
 }
 
@@ -273,5 +311,5 @@ pub(super) fn step_order(trace: &StoredTrace, workload: &Workload) -> StepOrder 
 
 /// The traces whose steps score.
 pub(super) fn scoring_traces(used: &TraceUse) -> &[TraceFacts] {
-    used.holdout.as_ref().map_or(&used.traces, std::slice::from_ref)
+    if used.holdouts.is_empty() { &used.traces } else { &used.holdouts }
 }

@@ -5,12 +5,15 @@ mod answer_table;
 mod backup;
 pub mod calibrate;
 pub mod catalog;
+mod client;
 pub mod convert;
 mod demo;
+mod deployment;
 mod engine_metrics;
 mod fetch;
 mod health;
 pub mod launch;
+pub mod make;
 mod manual;
 mod openapi;
 mod paint;
@@ -119,6 +122,15 @@ enum Command {
         after_help = "Examples:\n  moe-gps health --data-dir ./data\n  moe-gps health --address 127.0.0.1:8080"
     )]
     Health(health::Health),
+    /// Tell a service what runs, post its loads, and see what is found.
+    #[command(subcommand)]
+    #[command(
+        after_help = "Examples:\n  moe-gps deployment put prod question.json --for 30m --every 1m\n  moe-gps deployment loads prod window.npz --wait\n  moe-gps deployment current prod placement.json"
+    )]
+    Deployment(deployment::DeploymentCommand),
+    /// Follow deployments and print every change of a condition.
+    #[command(after_help = "Examples:\n  moe-gps watch prod\n  moe-gps watch --once")]
+    Watch(deployment::Watch),
     /// Make, list and revoke the tokens of a service, also while it runs.
     #[command(subcommand)]
     #[command(after_help = "Examples:\n  moe-gps token create --name ci --scope ask")]
@@ -167,6 +179,8 @@ enum TraceCommand {
     /// Write a recording in another format.
     #[command(after_help = "Examples:\n  moe-gps trace convert recording.npz --to npz routes.npz")]
     Convert(convert::Convert),
+    /// Write loads that nobody recorded, in a named pattern.
+    Make(make::Make),
 }
 
 #[derive(Debug, Subcommand)]
@@ -202,7 +216,8 @@ enum CatalogCommand {
 
 /// Runs the program; errors are told on standard error. The status is 0 where it did what it was
 /// told, 1 after an error, 2 for a command line that means nothing, 3 for a question or a recording
-/// that is refused, and with `advise --exit-code` 4 for an answer that is no advice to follow.
+/// that is refused, and with `advise --exit-code` 4 for an answer that is no advice to follow, with
+/// `watch --once` for a map that is no longer right.
 #[must_use]
 pub fn main() -> ExitCode {
     let Line { color, command } = Line::parse();
@@ -258,6 +273,12 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
         Command::Trace(TraceCommand::Inspect(inspect)) => trace::inspect(&inspect, &mut out),
         Command::Trace(TraceCommand::Report(report)) => trace_report::run(&report, &mut out),
         Command::Trace(TraceCommand::Convert(command)) => convert::run(&command, &mut out),
+        Command::Trace(TraceCommand::Make(command)) => make::run(&command, &mut out),
+        Command::Deployment(command) => deployment::run(&command, &mut out),
+        Command::Watch(command) => {
+            let is_right = deployment::watch(&command, &mut out)?;
+            return Ok(ExitCode::from(if is_right { 0 } else { 4 }));
+        }
         Command::Catalog(command) => show_catalog(&command, &mut out),
         Command::Calibrate(command) => calibrate::run(&command, &mut out),
         Command::Validate(command) => validate::run(&command, &mut out),

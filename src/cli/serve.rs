@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use crate::app::advisor::Advisor;
 use crate::app::clock::now_ms;
 use crate::app::context::{App, Keep, Queue, Retention, Uploads};
+use crate::app::deployments::Deployments;
 use crate::app::error::AppError;
 use crate::app::ingest::TraceDirectory;
 use crate::app::live_jobs::Board;
@@ -190,6 +191,7 @@ pub async fn start(
         reserve,
         retention: retention(&settings.retention),
         gate,
+        deployments: Deployments::new(settings.watching.max_deployments),
     });
     crate::app::references::forget_superseded(&app).await?;
     let runner = Runner::start(&app, handovers).await?;

@@ -275,6 +275,11 @@ mod tests {
             (Method::PUT, "/v1/traces/x/embedding", Scope::Ask),
             (Method::DELETE, "/v1/recommendations/x", Scope::Ask),
             (Method::DELETE, "/v1/traces/x", Scope::Admin),
+            (Method::GET, "/v1/deployments/x", Scope::Read),
+            (Method::PUT, "/v1/deployments/x", Scope::Ask),
+            (Method::PUT, "/v1/deployments/x/current", Scope::Ask),
+            (Method::POST, "/v1/deployments/x/loads", Scope::Ask),
+            (Method::DELETE, "/v1/deployments/x", Scope::Ask),
             (Method::POST, "/v1/devices", Scope::Admin),
             (Method::DELETE, "/v1/models/x", Scope::Admin),
         ] {

@@ -37,6 +37,18 @@ impl FromRequest<Service> for JsonBody {
     }
 }
 
+/// A body of any media type, as it is sent.
+#[derive(Debug)]
+pub struct FileBody(pub Bytes);
+
+impl FromRequest<Service> for FileBody {
+    type Rejection = Failure;
+
+    async fn from_request(request: Request, service: &Service) -> Result<Self, Failure> {
+        whole(request, service).await.map(Self)
+    }
+}
+
 /// What a form of a page sends.
 #[derive(Debug)]
 pub struct FormBody(Bytes);

@@ -23,6 +23,8 @@ use crate::telemetry::metrics::declare_operation;
         (name = "recommendations", description = "Ask, follow, fetch, list and cancel"),
         (name = "sweeps", description = "Which strategy wins over a grid of one or two quantities"),
         (name = "traces", description = "Routing traces that questions refer to"),
+        (name = "deployments", description = "Named asks with their map in force, judged on the \
+                                              loads that are posted to them"),
         (name = "catalog", description = "Models, devices and links, every number with its source"),
         (name = "operations", description = "Probes and metrics"),
     )
@@ -31,6 +33,8 @@ pub struct Description;
 
 /// The example of a question.
 const QUESTION: &str = include_str!("../../examples/questions/paper-mixtral-a100.json");
+/// The example of a question that is watched.
+const WATCHED: &str = include_str!("../../examples/questions/mixtral-h100.json");
 /// A shipped profile, which under another id is the example of a registered one.
 const DEVICE: &str = include_str!("../../catalog/devices/l40s.toml");
 
@@ -192,6 +196,17 @@ fn examples(path: &str, method: &str) -> Vec<(&'static str, Value)> {
         ("post", "/v1/recommendations/{id}/outcomes") => {
             let outcome = json!({"strategy": "replace_only", "step_s": 0.0302, "steps": 5000});
             vec![("application/json", outcome)]
+        }
+        ("put", "/v1/deployments/{name}") => {
+            let mut question: Value = serde_json::from_str(WATCHED).unwrap_or_default();
+            if let Some(fields) = question.as_object_mut() {
+                fields.shift_remove("routing");
+            }
+            let policy = json!({"min_gain": 0.05, "for": "30m", "every": "1m", "keep_windows": 24});
+            vec![("application/json", json!({"question": question, "policy": policy}))]
+        }
+        ("put", "/v1/deployments/{name}/current") => {
+            vec![("application/json", json!({"strategy": "none"}))]
         }
         ("put", "/v1/recommendations/{id}/labels") => {
             vec![("application/json", json!({"team": "search"}))]

@@ -31,6 +31,7 @@ use crate::web::list::List;
 use crate::web::map::{AskedAxis, Map, usual_range};
 use crate::web::{assets, progress};
 use crate::wire::answer::ResultBody;
+use crate::wire::deployment::DeploymentBody;
 use crate::wire::job::{JobView, Status};
 use crate::wire::listing::{ListQuery, PageQuery};
 use crate::wire::loose::{self, Loose};
@@ -50,6 +51,7 @@ pub(super) fn routes() -> Router<Service> {
         .route("/", get(list))
         .route("/ask", get(ask).post(submit))
         .route("/compare", get(compare))
+        .route("/deployments", get(deployments))
         .route("/predictors", get(predictors).post(price_predictors))
         .route("/map", get(map))
         .route("/traces/{id}", get(trace))
@@ -116,7 +118,9 @@ async fn list(
     let checked = query.clone().check().map_err(Failure::invalid)?;
     let found = answers::list(&service.app, &caller, checked).await?;
     let next = found.next_cursor.as_deref().map(|cursor| export::next(&uri, cursor));
-    let names = names();
+    let mut names = names();
+    let watched = app::deployments::list(&service.app, &caller).await?.items;
+    names.insert("deployment", watched.into_iter().map(|one| one.name).collect());
     let list = List { page: &found, query: &query, names: &names, next };
     Ok(page(list.html(), &headers))
 }
@@ -177,15 +181,40 @@ pub(super) async fn recommendation(
     Ok(page(answer.html(), headers))
 }
 
-/// A form to ask with, filled from an example, an answer, or a recording.
+/// The deployments.
+async fn deployments(
+    State(service): State<Service>,
+    caller: Caller,
+    headers: HeaderMap,
+) -> Result<Response, Failure> {
+    let list = app::deployments::list(&service.app, &caller).await?;
+    Ok(page(web::deployments::list(&list), &headers))
+}
+
+/// Judgements that the page of a deployment shows.
+const SHOWN_JUDGEMENTS: u32 = 50;
+
+/// The page of a deployment: its conditions, its history and its loads.
+pub(super) async fn deployment(
+    service: &Service,
+    body: &DeploymentBody,
+    headers: &HeaderMap,
+) -> Result<Response, Failure> {
+    let judgements = app::deployments::judgements;
+    let history = judgements(&service.app, &body.name, None, SHOWN_JUDGEMENTS).await?;
+    Ok(page(web::deployments::one(body, &history), headers))
+}
+
+/// A form to ask with, filled from an example, an answer, a deployment, or a recording.
 async fn ask(
     State(service): State<Service>,
     QueryOf(query): QueryOf<AskQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Failure> {
-    let mut question = match (&query.from, &query.example) {
-        (Some(id), _) => answers::question(&service.app, id).await?,
-        (None, name) => example(name.as_deref())?,
+    let mut question = match (&query.from, &query.deployment, &query.example) {
+        (Some(id), ..) => answers::question(&service.app, id).await?,
+        (None, Some(name), _) => app::deployments::question(&service.app, name).await?,
+        (None, None, name) => example(name.as_deref())?,
     };
     let mut refused = Vec::new();
     for (name, parameter, value) in [("x", &query.x, query.x_at), ("y", &query.y, query.y_at)] {
@@ -208,6 +237,8 @@ async fn ask(
 struct AskQuery {
     /// A recommendation.
     from: Option<String>,
+    /// A deployment, with its map in force and its loads.
+    deployment: Option<String>,
     /// A question to start from.
     example: Option<String>,
     /// A recording to ask about.

@@ -6,7 +6,9 @@ use utoipa::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use crate::http::api::{catalog, devices, health, plans, recommendations, report, sweeps, traces};
+use crate::http::api::{
+    catalog, deployments, devices, health, plans, recommendations, report, sweeps, traces,
+};
 use crate::http::openapi::{self, Description};
 use crate::http::state::Service;
 use crate::http::{layers, page, pages};
@@ -30,6 +32,14 @@ fn quick() -> OpenApiRouter<Service> {
         .routes(routes!(plans::get_launch))
         .routes(routes!(plans::get_step_times))
         .routes(routes!(sweeps::sweep))
+        .routes(routes!(deployments::list_deployments))
+        .routes(routes!(
+            deployments::put_deployment,
+            deployments::get_deployment,
+            deployments::delete_deployment
+        ))
+        .routes(routes!(deployments::put_current))
+        .routes(routes!(deployments::list_judgements))
         .routes(routes!(traces::get_trace, traces::delete_trace))
         .routes(routes!(catalog::list_models, catalog::register_model))
         .routes(routes!(catalog::get_model, catalog::delete_model))
@@ -47,6 +57,7 @@ fn uploads() -> OpenApiRouter<Service> {
     OpenApiRouter::new()
         .routes(routes!(traces::upload_trace, traces::list_traces))
         .routes(routes!(traces::put_embedding))
+        .routes(routes!(deployments::post_loads))
         .routes(routes!(report::get_report))
 }
 

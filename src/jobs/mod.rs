@@ -9,6 +9,7 @@
 mod dispatch;
 mod expiry;
 mod outcome;
+mod watching;
 mod work;
 
 use std::sync::Arc;
@@ -50,6 +51,7 @@ impl Runner {
         let tasks = TaskTracker::new();
         tasks.spawn(dispatch::dispatch(Arc::clone(app), tasks.clone(), handovers, taken_over));
         tasks.spawn(expiry::expire(Arc::clone(app)));
+        tasks.spawn(watching::watch(Arc::clone(app)));
         Ok(Self { tasks })
     }
 

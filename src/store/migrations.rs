@@ -4,7 +4,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{SqlSafeStr, SqlStr};
 
 /// Number, description and text of every step, as their files are named.
-const STEPS: [(i64, &str, &str); 9] = [
+const STEPS: [(i64, &str, &str); 10] = [
     (
         1,
         "recommendations and traces",
@@ -22,6 +22,7 @@ const STEPS: [(i64, &str, &str); 9] = [
     ),
     (8, "outcomes", include_str!("../../migrations/sqlite/0008_outcomes.sql")),
     (9, "memory of jobs", include_str!("../../migrations/sqlite/0009_memory_of_jobs.sql")),
+    (10, "deployments", include_str!("../../migrations/sqlite/0010_deployments.sql")),
 ];
 
 /// What brings a database to the schema of this program.

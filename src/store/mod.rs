@@ -7,6 +7,7 @@
 
 pub mod asks;
 mod checksum;
+pub mod deployments;
 pub mod devices;
 mod directory;
 mod error;

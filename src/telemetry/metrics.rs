@@ -1,5 +1,6 @@
 //! All metrics, declared once: name, kind, unit and what it means.
 
+use std::fmt::Write;
 use std::sync::OnceLock;
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
@@ -40,6 +41,55 @@ pub const EXPIRED: &str = "moe_gps_expired_total";
 pub const LOG_DROPPED: &str = "moe_gps_log_lines_dropped_total";
 /// Always 1, with the version as label.
 pub const BUILD_INFO: &str = "moe_gps_build_info";
+
+/// Conditions of deployments: 1 where a condition has the status, else 0.
+pub const DEPLOYMENT_CONDITION: &str = "moe_gps_deployment_condition";
+/// What the last judgement of a deployment advises over the map in force, a ratio.
+pub const DEPLOYMENT_GAIN: &str = "moe_gps_deployment_gain_over_current";
+/// Busiest device over the mean with the map in force of a deployment.
+pub const DEPLOYMENT_IMBALANCE: &str = "moe_gps_deployment_imbalance";
+/// When the newest loads of a deployment ended, seconds since the Unix epoch.
+pub const DEPLOYMENT_LOADS: &str = "moe_gps_deployment_last_loads_timestamp_seconds";
+
+/// What is told of every deployment. Deployments are deleted, and a recorder keeps what it has seen: so
+/// these are written from the database whenever they are asked for.
+const OF_DEPLOYMENTS: [(&str, &str); 4] = [
+    (DEPLOYMENT_CONDITION, "1 where a condition of a deployment has the status, else 0"),
+    (
+        DEPLOYMENT_GAIN,
+        "What the last judgement advises over the map in force, a ratio; 1 is nothing",
+    ),
+    (DEPLOYMENT_IMBALANCE, "Busiest device over the mean with the map in force"),
+    (DEPLOYMENT_LOADS, "When the newest loads ended, seconds since the Unix epoch"),
+];
+
+/// A value of a metric with its labels, none of which needs to be escaped.
+#[derive(Debug, Clone)]
+pub struct Sample {
+    /// The metric.
+    pub name: &'static str,
+    /// Its labels.
+    pub labels: Vec<(&'static str, String)>,
+    /// The value.
+    pub value: f64,
+}
+
+/// What is told of deployments, as Prometheus text; every metric is there also where none is.
+#[must_use]
+pub fn of_deployments(samples: &[Sample]) -> String {
+    let mut text = String::new();
+    for (name, help) in OF_DEPLOYMENTS {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} gauge");
+        for sample in samples.iter().filter(|sample| sample.name == name) {
+            let labels: Vec<String> =
+                sample.labels.iter().map(|(label, text)| format!("{label}=\"{text}\"")).collect();
+            let _ = writeln!(text, "{name}{{{}}} {}", labels.join(","), sample.value);
+        }
+        text.push('\n');
+    }
+    text
+}
 
 /// Kind, name, help text.
 type Declaration = (MetricKind, &'static str, &'static str);
@@ -157,6 +207,21 @@ mod tests {
                 MetricKind::Gauge => assert!(!name.ends_with("_total"), "{name}"),
             }
         }
+    }
+
+    #[test]
+    fn what_is_told_of_deployments_is_there_without_any() {
+        let none = of_deployments(&[]);
+        for (name, help) in OF_DEPLOYMENTS {
+            assert!(name.starts_with("moe_gps_deployment_") && !help.is_empty());
+            assert!(none.contains(&format!("# TYPE {name} gauge\n")), "{none}");
+        }
+        let labels = vec![("deployment", "a".to_owned())];
+        let one = of_deployments(&[Sample { name: DEPLOYMENT_GAIN, labels, value: 1.25 }]);
+        assert!(
+            one.contains("\nmoe_gps_deployment_gain_over_current{deployment=\"a\"} 1.25\n"),
+            "{one}"
+        );
     }
 
     #[test]

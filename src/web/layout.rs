@@ -5,10 +5,11 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 use crate::web::assets::{COPY, HTMX, STYLE};
 
 /// The pages that navigation leads to.
-const PLACES: [(&str, &str); 7] = [
+const PLACES: [(&str, &str); 8] = [
     ("/", "Answers"),
     ("/ask", "Ask"),
     ("/map", "Map"),
+    ("/deployments", "Deployments"),
     ("/traces", "Recordings"),
     ("/models", "Models"),
     ("/devices", "Devices"),

@@ -47,9 +47,10 @@ impl List<'_> {
         Page { title: "Answers".to_owned(), place: "/", body, ..Page::default() }.html()
     }
 
-    fn filters(&self) -> [(&'static str, &'static str, Option<&str>); 9] {
-        let ListQuery { model, device, engine, phase, verdict, strategy, status, label, q, .. } =
+    fn filters(&self) -> [(&'static str, &'static str, Option<&str>); 10] {
+        let ListQuery { model, device, engine, phase, verdict, strategy, status, label, .. } =
             self.query;
+        let ListQuery { deployment, q, .. } = self.query;
         [
             ("q", "Search", q.as_deref()),
             ("model", "Model", model.as_deref()),
@@ -60,6 +61,7 @@ impl List<'_> {
             ("strategy", "Strategy", strategy.as_deref()),
             ("status", "Status", status.as_deref()),
             ("label", "Label", label.as_deref()),
+            ("deployment", "Deployment", deployment.as_deref()),
         ]
     }
 

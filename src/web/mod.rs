@@ -9,6 +9,7 @@ pub mod ask;
 pub mod assets;
 pub mod catalog;
 pub mod compare;
+pub mod deployments;
 mod layout;
 pub mod list;
 pub mod map;

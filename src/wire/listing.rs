@@ -8,6 +8,7 @@ use serde_json::value::RawValue;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::wire::answer::GainBody;
+use crate::wire::deployment::is_name;
 use crate::wire::field::named;
 use crate::wire::job::Status;
 use crate::wire::labels::Labels;
@@ -150,6 +151,29 @@ impl PageQuery {
     }
 }
 
+/// Which page of judgements is wanted.
+#[derive(Debug, Clone, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+#[serde(deny_unknown_fields)]
+pub struct JudgementQuery {
+    /// Items on the page, 1 to 500; 50 when absent.
+    #[param(value_type = Option<Limit>, inline)]
+    pub limit: Option<String>,
+    /// The `next_cursor` of the page before.
+    pub cursor: Option<String>,
+}
+
+impl JudgementQuery {
+    /// Reads the page of a list of judgements, or tells all that means nothing.
+    pub fn check(self) -> Result<CheckedPage, Vec<Violation>> {
+        let mut violations = Vec::new();
+        let is_id = |cursor: &str| uuid::Uuid::try_parse(cursor).is_ok();
+        let cursor = read_cursor(self.cursor, &mut violations, is_id);
+        let limit = read_limit(self.limit.as_deref(), &mut violations);
+        if violations.is_empty() { Ok(CheckedPage { limit, cursor }) } else { Err(violations) }
+    }
+}
+
 /// Which recommendations are wanted; an absent filter lets all through.
 #[derive(Debug, Clone, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -179,6 +203,8 @@ pub struct ListQuery {
     pub verdict: Option<String>,
     /// A label of the ask, `name:text`, or its `name` alone; several with commas between them.
     pub label: Option<String>,
+    /// The deployment that it judges.
+    pub deployment: Option<String>,
     /// Text within model, device, engine, strategy or labels; or an id.
     pub q: Option<String>,
     /// A trace it needs.
@@ -253,6 +279,7 @@ impl ListQuery {
             &self.devices,
             &self.verdict,
             &self.label,
+            &self.deployment,
             &self.q,
             &self.trace_id,
             &self.created_after,
@@ -308,6 +335,13 @@ impl ListQuery {
         let labels = read(self.label.as_deref(), &mut violations, |text| {
             text.split(',').map(label).collect::<Result<Vec<_>, _>>()
         });
+        let deployment = read(self.deployment.as_deref(), &mut violations, |name| {
+            if is_name(name) {
+                return label(&format!("deployment:{name}"));
+            }
+            let detail = format!("deployment is {name}, which no deployment is called");
+            Err(Violation::new("/deployment", "name", detail))
+        });
         let mut moment = |name: &str, text: Option<&str>| {
             read(text, &mut violations, |text| {
                 Moment::parse_filter(text).ok_or_else(|| {
@@ -336,7 +370,7 @@ impl ListQuery {
             phase,
             devices,
             verdict,
-            labels: labels.unwrap_or_default(),
+            labels: labels.into_iter().flatten().chain(deployment).collect(),
             q: self.q.filter(|words| !words.is_empty()),
             trace_id: self.trace_id,
             created_after,

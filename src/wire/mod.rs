@@ -6,6 +6,7 @@
 pub mod answer;
 pub mod catalog;
 pub mod compare;
+pub mod deployment;
 pub mod duplication_search;
 pub mod field;
 pub mod interval_search;

@@ -142,6 +142,11 @@ impl<'a> Located<'a> {
         self.violations.note(self.pointer.clone(), rule, detail);
     }
 
+    /// Notes a violation of `rule` at a field of this object.
+    pub fn note_at(&self, name: &str, rule: &str, detail: impl Into<String>) {
+        self.violations.note(format!("{}/{name}", self.pointer), rule, detail);
+    }
+
     fn wrong_type<T>(&self, wanted: &str) -> Option<T> {
         self.note("type", format!("this is {}; it must be {wanted}", kind(self.value)));
         None

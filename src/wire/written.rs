@@ -40,6 +40,12 @@ pub fn gain(gain: Option<GainBody>) -> Option<String> {
     Some(format!("{:.3} to {:.3}", gain.low, gain.high))
 }
 
+/// By how much a ratio is above 1, in percent.
+#[must_use]
+pub fn percent(ratio: f64) -> String {
+    format!("{:.1} %", (ratio - 1.0) * 100.0)
+}
+
 /// The strategies that some engine runs, the one advised, and the fastest of the others.
 #[must_use]
 pub fn shown(result: &ResultBody, all: bool) -> Vec<&StrategyBody> {

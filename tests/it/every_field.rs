@@ -139,6 +139,7 @@ fn cases(traces: [&str; 2]) -> Vec<Case> {
         asked
     };
     let several = |asked, traces: Value| with(asked, "/routing", &json!({"trace_ids": traces}));
+    let windows = |asked, traces: Value| with(asked, "/routing", &json!({"windows": traces}));
     let phases = || {
         let of = |index, phase: &str| json!({"id": t(index), "phase": phase});
         json!([of(0, "prefill"), of(1, "decode"), of(1, "prefill")])
@@ -240,6 +241,14 @@ fn cases(traces: [&str; 2]) -> Vec<Case> {
         (
             "/routing/trace_ids/0/phase",
             several(serving(), phases()),
+            json!("prefill"),
+            json!("decode"),
+        ),
+        ("/routing/windows/0", windows(replay(), json!([t(0), t(1)])), t(0), t(1)),
+        ("/routing/windows/0/id", windows(serving(), phases()), t(0), t(1)),
+        (
+            "/routing/windows/0/phase",
+            windows(serving(), phases()),
             json!("prefill"),
             json!("decode"),
         ),

@@ -21,6 +21,7 @@ mod calibrate;
 mod calibrated;
 mod cancel;
 mod crashes;
+mod deployments;
 mod devices;
 mod documents;
 mod duplication_pays;

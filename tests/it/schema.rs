@@ -8,6 +8,7 @@ use axum::http::Request;
 use moe_gps::http::openapi;
 use moe_gps::wire::answer::ResultBody;
 use moe_gps::wire::catalog::{DeviceList, LinkList, ModelList};
+use moe_gps::wire::deployment::{DeploymentBody, DeploymentList, JudgementPage};
 use moe_gps::wire::job::JobView;
 use moe_gps::wire::listing::{RecommendationPage, TracePage};
 use moe_gps::wire::problem::Problem;
@@ -300,7 +301,12 @@ async fn what_the_service_answers_is_read_back_as_its_type() {
     let uploaded = app.send(upload.body(Body::from(RECORDING)).unwrap()).await;
     let uploaded = read_back::<TraceSummary>(std::str::from_utf8(&uploaded.body).unwrap());
     let report = format!("/v1/traces/{}/report?devices=1", uploaded["id"].as_str().unwrap());
-    let reads: [(&str, ReadBack); 7] = [
+    let watched = json!({"question": crate::deployments::question()});
+    let told = crate::deployments::put(&app, "/v1/deployments/a", &watched).await;
+    read_back::<DeploymentBody>(std::str::from_utf8(&told.body).unwrap());
+    let reads: [(&str, ReadBack); 9] = [
+        ("/v1/deployments", read_back::<DeploymentList>),
+        ("/v1/deployments/a/judgements", read_back::<JudgementPage>),
         ("/v1/models", read_back::<ModelList>),
         ("/v1/devices", read_back::<DeviceList>),
         ("/v1/links", read_back::<LinkList>),

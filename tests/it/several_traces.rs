@@ -241,3 +241,41 @@ fn traces_of_different_layers_are_refused() {
     assert_eq!(refused[0].pointer, "/routing/trace_ids/1");
     assert_eq!(refused[0].rule, "layers");
 }
+
+#[test]
+fn windows_are_one_load_whose_newest_scores_what_the_others_plan() {
+    let directory = tempfile::tempdir().unwrap();
+    let [one, other, newest] =
+        [(0, 6), (0, 3), (8, 6)].map(|(first, times)| kept(directory.path(), first, times));
+    let traces = known(&[&one, &other, &newest]);
+    let asked = |routing: Value| {
+        let mut asked = question(&[]);
+        asked["routing"] = routing;
+        asked["method"] = json!("analytic");
+        asked["duplication"] = json!({"slots_per_device": 4});
+        asked["flip_points"] = json!(false);
+        asked
+    };
+    let strategies = |routing: Value| result_of(&asked(routing), &traces)["strategies"].clone();
+    let windows =
+        |ids: &[&TraceFacts]| json!({"windows": ids.iter().map(|one| &one.id).collect::<Vec<_>>()});
+    // Two windows are a trace with a hold-out, one alone is a trace.
+    let held = json!({"trace_id": one.id, "holdout_trace_id": newest.id});
+    assert_eq!(strategies(windows(&[&one, &newest])), strategies(held));
+    assert_eq!(strategies(windows(&[&one])), strategies(json!({"trace_id": one.id})));
+    // Those before the newest count token by token, however they are cut.
+    let latency =
+        |routing: Value| latency(&json!({"strategies": strategies(routing)}), "replace_only");
+    let twice = latency(windows(&[&one, &one, &newest]));
+    let once = latency(windows(&[&one, &newest]));
+    assert!((twice / once - 1.0).abs() < 1e-9, "{twice} {once}");
+    assert!(latency(windows(&[&one, &newest])) > latency(windows(&[&newest, &one, &newest])));
+    let transfer =
+        result_of(&asked(windows(&[&one, &other, &newest])), &traces)["transfer"].clone();
+    assert_eq!(transfer, Value::Null, "they are one load");
+    // A phase of their own have windows of a server alone, and then both.
+    let phased = json!({"windows": [{"id": one.id, "phase": "prefill"}, {"id": other.id, "phase": "decode"}]});
+    assert_eq!(violations(&asked(phased), &traces)[0].pointer, "/routing/windows");
+    let held = json!({"windows": [one.id], "holdout_trace_id": newest.id});
+    assert_eq!(violations(&asked(held), &traces)[0].rule, "exactly_one");
+}

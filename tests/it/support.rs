@@ -201,6 +201,11 @@ impl TestApp {
         Self::start_advising_in(tempfile::tempdir().unwrap(), &[]).await
     }
 
+    /// The same with these flags.
+    pub(crate) async fn start_with_advice(flags: &[&str]) -> Self {
+        Self::start_advising_in(tempfile::tempdir().unwrap(), flags).await
+    }
+
     /// The same in a directory that an earlier one may have used, with these flags; it also does
     /// what is scripted.
     pub(crate) async fn start_advising_in(dir: tempfile::TempDir, flags: &[&str]) -> Self {

@@ -3,8 +3,10 @@
 use axum::body::Body;
 use axum::http::Request;
 use moe_gps::app::tokens::Scope;
+use moe_gps_lab::synthetic::Pattern;
 use serde_json::{Value, json};
 
+use crate::deployments;
 use crate::questions::of_the_paper;
 use crate::support::{Answer, TestApp};
 use crate::tokens::{token, until_closed};
@@ -453,4 +455,42 @@ fn an_answer_is_written_as_one_file() {
     let plan = base64::Engine::decode(&base64::prelude::BASE64_STANDARD, plan).unwrap();
     let plan: Value = serde_json::from_slice(&plan).unwrap();
     assert_eq!(plan["strategy"], "distribution_only");
+}
+
+#[tokio::test]
+async fn a_deployment_has_a_page_with_its_conditions_and_history() {
+    let app = TestApp::start_advising().await;
+    let (_, empty) = page(&app, "/deployments").await;
+    assert!(empty.contains("Nothing is watched yet"), "{empty}");
+    let spec = json!({"question": deployments::question(), "labels": {"fleet": "<b>"},
+                      "policy": {"every": "0s"}});
+    assert_eq!(deployments::put(&app, "/v1/deployments/prod", &spec).await.status, 201);
+    for nth in 0..2 {
+        let hot = deployments::counts(&deployments::FLEET, Pattern::HotSet, 0.0, nth);
+        assert_eq!(deployments::post(&app, "prod", 0, &hot).await.status, 202);
+        deployments::settled(&app, "prod").await;
+    }
+    let (answer, text) = page(&app, "/v1/deployments/prod").await;
+    assert_eq!((answer.status.as_u16(), answer.header("vary")), (200, "accept"));
+    let shown = app.get("/v1/deployments/prod").await.json();
+    for condition in shown["conditions"].as_array().unwrap() {
+        let message = condition["message"].as_str().unwrap();
+        assert!(text.contains(message), "{message} in {text}");
+    }
+    for judgement in
+        app.get("/v1/deployments/prod/judgements").await.json()["items"].as_array().unwrap()
+    {
+        let path = format!("/v1/recommendations/{}", judgement["id"].as_str().unwrap());
+        assert!(text.contains(&path), "{path}");
+    }
+    assert!(text.contains("&lt;b&gt;") && !text.contains("<b>"), "labels are escaped");
+    let (_, list) = page(&app, "/deployments").await;
+    assert!(list.contains("href=\"/v1/deployments/prod\""), "{list}");
+    let (_, found) = page(&app, "/?deployment=prod").await;
+    assert!(found.contains("<option value=\"prod\" selected>"), "{found}");
+    assert_eq!(found.matches("deployment: prod").count(), 2, "{found}");
+    // The form starts from what is judged: the loads are in it, and the map.
+    let (_, form) = page(&app, "/ask?deployment=prod").await;
+    let trace = shown["windows"][1]["trace_id"].as_str().unwrap();
+    assert!(form.contains("deepseek-v2-lite") && form.contains(trace), "{form}");
 }

@@ -151,9 +151,8 @@ class Client:
         """Uploads a recording: a file, a folder (the dumps of all ranks), bytes or an open file. The same bytes are the
         same trace, so that it may be sent again."""
         name = name or file_name(source)
-        with _opened(source) as body:
-            found = "tar" if isinstance(source, (str, os.PathLike)) and os.path.isdir(source) else _format_of(file_name(source))
-            query = {"name": name, "model": model, "format": format or found, "num_experts": num_experts, "top_k": top_k,
+        with _recording(source, format) as (body, found):
+            query = {"name": name, "model": model, "format": found, "num_experts": num_experts, "top_k": top_k,
                      "skip": skip, "drop_repeats": drop_repeats}  # fmt: skip
             return self._http.send("POST", "/v1/traces", query=query, body=body, headers=_BINARY).json()
 
@@ -181,6 +180,50 @@ class Client:
     def get_report_page(self, id: str, devices: int, *, tokens_per_step: Optional[int] = None) -> str:
         """The same as a web page that needs nothing else."""
         return self._report(id, devices, tokens_per_step, "html").text()
+
+    # Deployments that are watched
+
+    def put_deployment(self, name: str, question: Mapping[str, Any], *, current: Optional[Mapping[str, Any]] = None,
+                       policy: Optional[Mapping[str, Any]] = None, labels: Optional[Mapping[str, str]] = None) -> m.Deployment:  # fmt: skip
+        """Tells what a deployment is: a question without `routing`, the map in force, when a change is to be said
+        (`{"min_gain": 0.05, "for": "30m", "every": "1m"}`). A new version each time; without `current` the map that is
+        known stays."""
+        given = {"question": dict(question), "current": current, "policy": policy, "labels": labels}
+        body = {field: value for field, value in given.items() if value is not None}
+        return self._json("PUT", path_of("v1", "deployments", name), body)
+
+    def get_deployment(self, name: str, *, wait_s: float = 0) -> m.Deployment:
+        """A deployment with its conditions; with `wait_s` (at most 60) once nothing of it waits to be judged."""
+        return self._get(path_of("v1", "deployments", name), headers=_prefer(wait_s))
+
+    def list_deployments(self) -> m.DeploymentList:
+        """One's own deployments; with the scope `admin`, all."""
+        return self._get("/v1/deployments")
+
+    def post_loads(self, name: str, source: Source, *, since: Optional[str] = None, until: Optional[str] = None,
+                   phase: Optional[str] = None, format: Optional[str] = None) -> m.LoadsWindow:  # fmt: skip
+        """Posts the loads of a window of time, a recording as for `upload_trace`; `since` and `until` are RFC 3339.
+        The same bytes are the same window, so that it may be sent again."""
+        with _recording(source, format) as (body, found):
+            query = {"from": since, "to": until, "phase": phase, "format": found}
+            path = path_of("v1", "deployments", name, "loads")
+            return self._http.send("POST", path, query=query, body=body, headers=_BINARY).json()
+
+    def put_current(self, name: str, current: Union[Mapping[str, Any], Source]) -> m.Deployment:
+        """Tells which map is in force: `{"strategy": …, "physical_to_logical": …}`, or a placement file of any engine."""
+        path = path_of("v1", "deployments", name, "current")
+        if isinstance(current, Mapping):
+            return self._json("PUT", path, dict(current))
+        with _opened(current) as body:
+            return self._http.send("PUT", path, body=body, headers=_BINARY).json()
+
+    def list_judgements(self, name: str) -> Iterator[m.Judgement]:
+        """What was found of the map in force, newest first, over all pages; the `id` of each is a recommendation."""
+        return self._pages(path_of("v1", "deployments", name, "judgements"), {})
+
+    def delete_deployment(self, name: str) -> None:
+        """Deletes a deployment with its loads; what was recommended stays."""
+        self._http.send("DELETE", path_of("v1", "deployments", name))
 
     # Devices, models, links
 
@@ -283,6 +326,14 @@ def _format_of(name: Optional[str]) -> Optional[str]:
     """The end of a file's name, before that of its compression, which the service finds by itself."""
     plain = re.sub(r"\.(gz|zst)$", "", name or "")
     return os.path.splitext(plain)[1][1:] or None
+
+
+@contextlib.contextmanager
+def _recording(source: Source, format: Optional[str]) -> Iterator[tuple[Union[bytes, BinaryIO], Optional[str]]]:
+    """A recording with the name of its format, where that is stated or told by the name of the file."""
+    is_folder = isinstance(source, (str, os.PathLike)) and os.path.isdir(source)
+    with _opened(source) as body:
+        yield body, format or ("tar" if is_folder else _format_of(file_name(source)))
 
 
 @contextlib.contextmanager

@@ -74,6 +74,8 @@ class EveryOperation(unittest.TestCase):
             client.delete_trace(trace)
             self.assertIn('moe_gps_questions_total{outcome="new"} 4', client.metrics())
             self.assertEqual(list(client.list_traces()), [])
+            self.deployments(client)
+            self.assertEqual(list(client.list_traces()), [])
         absent = [f"{method} {path}" for method, path in self.operations() if not self.was_sent(client.sent, method, path)]
         self.assertEqual(absent, [], "operations that no call of this test asked for")
 
@@ -150,6 +152,29 @@ class EveryOperation(unittest.TestCase):
         client.wait(client.ask_recommendation(asked(3.6), labels={"team": "c"}))
         client.delete_recommendations(label="team:c")
         self.assertEqual(list(client.list_recommendations(label="team:c")), [])
+
+    def deployments(self, client: Client) -> None:
+        told = client.put_deployment("prod", MIXTRAL, policy={"for": "10m", "every": "0s"}, labels={"fleet": "eu"})
+        self.assertEqual((told["version"], told["spec"]["policy"]["for"]), (1, "10m"))
+        self.assertEqual([one["name"] for one in client.list_deployments()["items"]], ["prod"])
+        window = client.post_loads("prod", TRACE, since="2026-01-31T12:00:00Z", until="2026-01-31T12:01:00Z")
+        self.assertEqual(window["to"], "2026-01-31T12:01:00.000Z")
+        seen = client.get_deployment("prod", wait_s=60)
+        self.assertEqual([one["type"] for one in seen["conditions"]], ["LoadsFresh", "Judged", "AdviceCurrent"])
+        last = seen["last_judgement"]
+        self.assertEqual((last["windows"], last["status"]), (1, "succeeded"))
+        [judgement] = client.list_judgements("prod")
+        self.assertEqual(judgement, last)
+        self.assertEqual(client.get_recommendation(last["id"])["labels"], {"deployment": "prod", "fleet": "eu"})
+        current = client.put_current("prod", {"strategy": "none"})["spec"]["current"]
+        self.assertEqual(current, {"strategy": "none"})
+        plan = json.dumps({"physical_to_logical_map": [[7, 6, 5, 4, 3, 2, 1, 0]] * 32}).encode()
+        current = client.put_current("prod", plan)["spec"]["current"]
+        self.assertEqual(current["physical_to_logical"][31], [7, 6, 5, 4, 3, 2, 1, 0])
+        client.delete_deployment("prod")
+        with self.assertRaises(Problem) as gone:
+            client.get_deployment("prod")
+        self.assertEqual(gone.exception.kind, "not-found")
 
     def outcome(self, client: Client, id: str, strategy: str) -> None:
         kept = client.report_outcome(id, strategy, step_s=0.01, steps=100, note="a trial")

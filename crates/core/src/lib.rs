@@ -39,3 +39,4 @@ pub mod terms;
 pub mod trace;
 pub mod units;
 pub mod violation;
+pub mod watch;

@@ -53,6 +53,9 @@ const PLANNED_SLOTS: f64 = 58.0 * 288.0;
 pub struct RebalanceCost {
     /// Bytes the busiest device receives, over all layers.
     pub moved: Bytes,
+    /// How long serving stops where these experts move once, as in the first renewal of an engine
+    /// that stops, whatever the mode.
+    pub once: Seconds,
     /// How long serving stops in the first renewal.
     pub first_stall: Seconds,
     /// How long serving stops in every later one, if it moves as much.
@@ -72,15 +75,15 @@ impl RebalanceCost {
     pub fn new(system: &System, rebalance: Rebalance, moved_slots: f64, total_slots: u32) -> Self {
         let moved = expert_bytes(system) * moved_slots;
         let layers = f64::from(system.model.moe_layers);
+        let engine = system.engine_kind();
+        let planning = engine.planning / PLANNED_SLOTS * (layers * f64::from(total_slots));
+        let at = |rate| planning + transfer(system, moved) + moved / rate;
         let (mut first_stall, mut stall, mut slowdown) =
             (Seconds::ZERO, Seconds::ZERO, Seconds::ZERO);
         let mut late_steps = 0;
         match rebalance.mode {
             RebalanceMode::StartupMap => {}
             RebalanceMode::Sync => {
-                let engine = system.engine_kind();
-                let planning = engine.planning / PLANNED_SLOTS * (layers * f64::from(total_slots));
-                let at = |rate| planning + transfer(system, moved) + moved / rate;
                 (first_stall, stall) = (at(FIRST_RATE), at(engine.moving));
             }
             RebalanceMode::Async => {
@@ -92,7 +95,7 @@ impl RebalanceCost {
         let time = (stall + slowdown) / steps;
         let band = if time > Seconds::ZERO { STALL_BAND } else { 0.0 };
         let per_step = Price { time, band, basis: Basis::Fitted };
-        Self { moved, first_stall, stall, slowdown, late_steps, per_step }
+        Self { moved, once: at(FIRST_RATE), first_stall, stall, slowdown, late_steps, per_step }
     }
 
     /// The share of one mixture-of-experts layer.
@@ -209,6 +212,8 @@ mod tests {
         let system = deepseek_on_gb200();
         let start = renewal(&system, RebalanceMode::StartupMap, 100.0);
         assert_eq!((start.per_step.time, start.late_steps), (Seconds::ZERO, 0));
+        let stopping = renewal(&system, RebalanceMode::Sync, 100.0);
+        assert_eq!(start.once, stopping.first_stall);
         let beside = renewal(&system, RebalanceMode::Async, 100.0);
         assert_eq!((beside.stall, beside.late_steps), (Seconds::ZERO, 58));
         assert!(beside.slowdown > Seconds::ZERO);

@@ -9,4 +9,5 @@ pub mod drawings;
 pub mod duplication_pays;
 pub mod measurements;
 pub mod reproduce;
+pub mod synthetic;
 pub mod validate;

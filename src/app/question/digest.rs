@@ -74,10 +74,11 @@ impl Answerable {
         }
         add(&(question, constants_of));
         match routing {
-            AskedRouting::Trace(TraceUse { traces, train_fraction, holdout, phases }) => {
+            AskedRouting::Trace(TraceUse { traces, train_fraction, holdouts, joined, phases }) => {
                 let content = |trace: &TraceFacts| (trace.id.clone(), trace.digest);
                 let traces: Vec<_> = traces.iter().map(content).collect();
-                add(&(traces, train_fraction, holdout.as_ref().map(content), phases));
+                let holdouts: Vec<_> = holdouts.iter().map(content).collect();
+                add(&(traces, train_fraction, holdouts, joined, phases));
             }
             stated => add(stated),
         }

@@ -19,6 +19,7 @@ use crate::wire::read::Violations;
 use crate::wire::violation::Violation;
 use moe_gps_core::catalog::Catalog;
 use moe_gps_core::formats::hf_config::MULTI_TOKEN_PREDICTION;
+use moe_gps_core::model::Model;
 use moe_gps_core::question::{
     Algorithm, Current, Duplication, Grouping, MeasuredLayer, Question, Rebalance,
 };
@@ -86,6 +87,17 @@ impl ReadQuestion {
     ) -> Result<Answerable, AdviceError> {
         answerable(&self.asked, self.violations.clone(), catalog, references)
     }
+}
+
+/// The model of a question, where it can be read.
+pub(super) fn as_asked(
+    asked: &wire::Question,
+    catalog: &Catalog,
+    references: &References,
+) -> Option<Model> {
+    let unsaid = Violations::default();
+    let registered = references.model.as_ref();
+    system::model(asked.model.as_ref(), catalog, registered, &unsaid).map(|named| named.model)
 }
 
 /// Checks what was read, beside the violations of reading.
@@ -329,7 +341,7 @@ fn measured_layer(asked: wire::MeasuredLayer) -> Option<MeasuredLayer> {
 /// The current placement, every slot naming an expert and every expert having a slot.
 fn current(
     asked: &wire::Question,
-    model: Option<&moe_gps_core::model::Model>,
+    model: Option<&Model>,
     violations: &Violations,
 ) -> Option<Current> {
     let current = asked.current.as_ref()?;
@@ -403,7 +415,7 @@ impl Answerable {
     pub fn trace_ids(&self) -> Vec<String> {
         match &self.routing {
             AskedRouting::Trace(used) => {
-                used.traces.iter().chain(&used.holdout).map(|trace| trace.id.clone()).collect()
+                used.traces.iter().chain(&used.holdouts).map(|trace| trace.id.clone()).collect()
             }
             _ => Vec::new(),
         }

@@ -96,7 +96,7 @@ fn fittable(
                       `trace_ids`";
         return violations.note(at, "fit", detail);
     };
-    let both = || std::iter::once(planning).chain(&used.holdout);
+    let both = || std::iter::once(planning).chain(&used.holdouts);
     for trace in both().filter(|trace| trace.sequences == 0) {
         let detail = format!(
             "trace {} holds counts only; a predictor is fitted on the routes of each token",
@@ -114,8 +114,8 @@ fn fittable(
         violations.note(at, "fit", detail);
     }
     if let Some(holdout) = used
-        .holdout
-        .as_ref()
+        .holdouts
+        .first()
         .filter(|holdout| (holdout.layers, holdout.top_k) != (planning.layers, planning.top_k))
     {
         let detail = format!(

@@ -50,8 +50,10 @@ pub struct TraceUse {
     pub traces: Vec<TraceFacts>,
     /// Share of the traces that plans.
     pub train_fraction: f64,
-    /// A trace of its own that scores.
-    pub holdout: Option<TraceFacts>,
+    /// Traces of their own that score; of windows of both phases one of each.
+    pub holdouts: Vec<TraceFacts>,
+    /// Whether the traces are windows of one load, or of one of every phase, to be joined.
+    pub joined: bool,
     /// The phase that each trace was recorded in, in their order; empty where none is said to be.
     pub phases: Vec<Phase>,
 }
@@ -60,17 +62,15 @@ impl TraceUse {
     /// Whether the score comes from other steps than the plan.
     #[must_use]
     pub fn holds_out(&self) -> bool {
-        self.holdout.is_some() || self.traces.iter().all(TraceFacts::holds_out)
+        !self.holdouts.is_empty() || self.traces.iter().all(TraceFacts::holds_out)
     }
 
     /// Whether there are steps to replay: every trace that scores is one of routes, or of
     /// more than one count matrix.
     #[must_use]
     pub fn has_steps(&self) -> bool {
-        match &self.holdout {
-            Some(holdout) => holdout.holds_out(),
-            None => self.traces.iter().all(TraceFacts::holds_out),
-        }
+        let scoring = if self.holdouts.is_empty() { &self.traces } else { &self.holdouts };
+        scoring.iter().all(TraceFacts::holds_out)
     }
 }
 
@@ -81,7 +81,7 @@ impl AskedRouting {
         let mut warnings = Vec::new();
         match self {
             Self::Trace(used) => {
-                for trace in used.traces.iter().chain(&used.holdout) {
+                for trace in used.traces.iter().chain(&used.holdouts) {
                     if trace.layers != u64::from(model.moe_layers) {
                         warnings.push(format!(
                             "trace {} covers {} layers, the model has {} mixture-of-experts \
@@ -162,7 +162,7 @@ pub(super) fn check(
     if let (false, Some(AskedPhase::Step(_))) = (stored.phases.is_empty(), phase) {
         let detail = "traces of both phases belong to `serving`; give the ids of those of this \
                       step's phase, or ask about `serving`";
-        violations.note("/routing/trace_ids", "choice", detail);
+        violations.note(several(routing).0, "choice", detail);
         return None;
     }
     Some(AskedRouting::Trace(stored))
@@ -242,8 +242,9 @@ fn stored(
 ) -> Option<TraceUse> {
     let mut named: Vec<(String, &String)> = Vec::new();
     named.extend(routing.trace_id.iter().map(|id| ("/routing/trace_id".to_owned(), id)));
-    for (index, trace) in routing.trace_ids.iter().flatten().enumerate() {
-        named.push((format!("/routing/trace_ids/{index}"), trace.id()?));
+    let (list, several) = several(routing);
+    for (index, trace) in several.iter().enumerate() {
+        named.push((format!("{list}/{index}"), trace.id()?));
     }
     if named.is_empty() {
         return None;
@@ -266,6 +267,7 @@ fn stored(
         Some(id) => Some(find("/routing/holdout_trace_id", id)?),
         None => None,
     };
+    let holdouts: Vec<TraceFacts> = holdout.into_iter().collect();
     let known: Vec<&TraceFacts> = found.iter().flatten().collect();
     for (trace, (pointer, _)) in known.iter().zip(&named).skip(1) {
         if trace.layers != known[0].layers {
@@ -281,18 +283,64 @@ fn stored(
             return None;
         }
     }
+    if routing.windows.is_some() {
+        // Their counts are added.
+        for (trace, (pointer, _)) in known.iter().zip(&named).skip(1) {
+            if trace.experts != known[0].experts {
+                let detail = format!(
+                    "the window has {} experts, the first one {}; upload both with the same \
+                     `num_experts` or `model`",
+                    trace.experts, known[0].experts
+                );
+                violations.note(pointer, "experts", detail);
+                return None;
+            }
+        }
+    }
     let phases = phases(routing, violations)?;
-    Some(TraceUse {
+    let used = TraceUse {
         phases,
         traces: found.into_iter().collect::<Option<_>>()?,
         train_fraction: routing.train_fraction.unwrap_or(TRAIN_FRACTION),
-        holdout,
-    })
+        holdouts,
+        joined: false,
+    };
+    Some(if routing.windows.is_some() { windows(used) } else { used })
+}
+
+/// Traces that follow each other, as windows: the newest of every phase scores what those before
+/// plan. A window that is alone plans and scores.
+fn windows(mut used: TraceUse) -> TraceUse {
+    used.joined = true;
+    if used.phases.is_empty() {
+        if 1 < used.traces.len() {
+            used.holdouts.extend(used.traces.pop());
+        }
+        return used;
+    }
+    let all: Vec<(TraceFacts, Phase)> = used.traces.drain(..).zip(used.phases.drain(..)).collect();
+    for phase in [Phase::Prefill, Phase::Decode] {
+        let mut of_phase: Vec<TraceFacts> =
+            all.iter().filter(|(_, one)| *one == phase).map(|(facts, _)| facts.clone()).collect();
+        let newest = if 1 < of_phase.len() { of_phase.pop() } else { of_phase.first().cloned() };
+        used.holdouts.extend(newest);
+        used.phases.extend(std::iter::repeat_n(phase, of_phase.len()));
+        used.traces.append(&mut of_phase);
+    }
+    used
+}
+
+/// The list of traces of a question, and where it stands.
+fn several(routing: &Routing) -> (&'static str, &[NamedTrace]) {
+    match (&routing.trace_ids, &routing.windows) {
+        (None, Some(windows)) => ("/routing/windows", windows),
+        (ids, _) => ("/routing/trace_ids", ids.as_deref().unwrap_or_default()),
+    }
 }
 
 /// The phase of every trace of a server, of which both have one; none where none is said.
 fn phases(routing: &Routing, violations: &Violations) -> Option<Vec<Phase>> {
-    let named = routing.trace_ids.as_deref().unwrap_or_default();
+    let (list, named) = several(routing);
     let phases: Vec<Phase> = named.iter().filter_map(NamedTrace::phase).collect();
     if phases.is_empty() {
         return Some(phases);
@@ -303,7 +351,7 @@ fn phases(routing: &Routing, violations: &Violations) -> Option<Vec<Phase>> {
     }
     let detail = "where one trace has a phase all must, and there must be traces of `prefill` and of \
                   `decode`";
-    violations.note("/routing/trace_ids", "choice", detail);
+    violations.note(list, "choice", detail);
     None
 }
 

@@ -9,10 +9,10 @@ use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::app::health;
+use crate::app::{deployments, health};
 use crate::http::problem::Failure;
 use crate::http::state::Service;
-use crate::telemetry::metrics as names;
+use crate::telemetry::metrics::{self as names, Sample};
 use crate::wire::problem::Problem;
 
 /// How long the database may take to prove that it can be written.
@@ -48,6 +48,32 @@ pub async fn readyz(State(service): State<Service>) -> Result<Json<Health>, Fail
     }
 }
 
+/// What is told of every deployment. Their names are told on this machine alone, or to whom a token
+/// lets in; else their numbers stand for them.
+async fn of_deployments(service: &Service) -> Result<Vec<Sample>, Failure> {
+    let is_named = service.is_local || (service.guard_metrics && service.app.gate.is_closed());
+    let mut samples = Vec::new();
+    for (nth, one) in deployments::measured(&service.app).await?.into_iter().enumerate() {
+        let name = if is_named { one.name } else { format!("unnamed-{}", nth + 1) };
+        let mut tell = |metric, value: Option<f64>, more: &[(&'static str, &str)]| {
+            let more = more.iter().map(|(label, text)| (*label, (*text).to_owned()));
+            let labels = std::iter::once(("deployment", name.clone())).chain(more).collect();
+            samples.extend(value.map(|value| Sample { name: metric, labels, value }));
+        };
+        for condition in &one.conditions {
+            for status in ["True", "False", "Unknown"] {
+                let labels = [("type", &*condition.kind), ("status", status)];
+                let value = f64::from(u8::from(condition.status == status));
+                tell(names::DEPLOYMENT_CONDITION, Some(value), &labels);
+            }
+        }
+        tell(names::DEPLOYMENT_GAIN, one.gain_over_current, &[]);
+        tell(names::DEPLOYMENT_IMBALANCE, one.imbalance, &[]);
+        tell(names::DEPLOYMENT_LOADS, one.last_loads_ms.map(|ms| ms as f64 / 1e3), &[]);
+    }
+    Ok(samples)
+}
+
 /// Metrics as Prometheus text.
 #[utoipa::path(get, path = "/metrics", tag = "operations",
     responses((status = 200, description = "Prometheus text", body = String,
@@ -66,6 +92,7 @@ pub async fn metrics(State(service): State<Service>) -> Result<Response, Failure
         metrics::gauge!(name).set(bytes as f64);
     }
     metrics::gauge!(names::WORKERS_IDLE).set(service.app.board.n_idle() as f64);
-    let text = names::recorder().render();
+    let mut text = names::recorder().render();
+    text.push_str(&names::of_deployments(&of_deployments(&service).await?));
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text).into_response())
 }

@@ -1,6 +1,7 @@
 //! The handlers, one file per resource: extract, call `app`, answer.
 
 pub mod catalog;
+pub mod deployments;
 pub mod devices;
 pub mod health;
 pub mod plans;

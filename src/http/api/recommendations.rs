@@ -135,7 +135,7 @@ fn show(seen: &Seen, headers: &HeaderMap) -> Result<Response, Failure> {
 }
 
 /// The same path answers a page, too.
-const VARY: [(HeaderName, &str); 1] = [(header::VARY, "accept")];
+pub(super) const VARY: [(HeaderName, &str); 1] = [(header::VARY, "accept")];
 
 /// Lists past recommendations, newest first.
 #[utoipa::path(get, path = "/v1/recommendations", tag = "recommendations", params(ListQuery),

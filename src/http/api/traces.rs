@@ -53,7 +53,7 @@ fn formats() -> Vec<(&'static Reader, &'static str)> {
 }
 
 /// What may be said about a trace at its upload.
-#[derive(Debug, Deserialize, IntoParams)]
+#[derive(Debug, Default, Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 #[serde(deny_unknown_fields)]
 pub struct UploadQuery {

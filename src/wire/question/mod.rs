@@ -46,7 +46,7 @@ const LAYERS: RangeInclusive<usize> = 1..=1024;
 /// Experts or slots a list may have.
 const LIST: RangeInclusive<usize> = 1..=65_536;
 /// The phases of one step by name.
-const PHASES: OneOf<Phase> = OneOf(&[(Phase::Prefill, "prefill"), (Phase::Decode, "decode")]);
+pub const PHASES: OneOf<Phase> = OneOf(&[(Phase::Prefill, "prefill"), (Phase::Decode, "decode")]);
 /// What is asked about by name.
 pub const ASKED_PHASES: OneOf<AskedPhase> = OneOf(&AskedPhase::ALL);
 /// The number formats by name.
@@ -542,7 +542,7 @@ object! {
 object! {
     /// What is known of the routing. Exactly one form: `skewness` (with or without
     /// `distribution_error`), `power_law`, `expert_shares`, `balancedness` with
-    /// `at_devices`, `trace_id`, or `trace_ids`.
+    /// `at_devices`, `trace_id`, `trace_ids`, or `windows`.
     #[check(rules::only_one_form)]
     pub struct Routing {
         /// Tokens of the hottest expert over the mean, 1 to experts/top-k.
@@ -592,6 +592,14 @@ object! {
         /// Example: `["8f14e45fceea167a5a36dedd4bea2543d7a7a7c2d9f6f5c5c8f1e0d3b2a19087"]`
         /// Changes: one plan for the worst load, and `transfer`; of a server's phases for their mean
         pub trace_ids: Option<Vec<NamedTrace>> = optional(List(1..=64, Itself)),
+        /// Uploaded traces that follow each other in time, the oldest first, as windows of one load:
+        /// those before the newest are joined and plan, the newest scores; for a server each may have
+        /// the phase it was recorded in, and the newest of either phase scores.
+        /// Default: none
+        /// Example: `["8f14e45fceea167a5a36dedd4bea2543d7a7a7c2d9f6f5c5c8f1e0d3b2a19087",
+        /// "45c48cce2e2d7fbdea1afc51c7c6ad26d7a7a7c2d9f6f5c5c8f1e0d3b2a19087"]`
+        /// Changes: the load that is planned for, and the newest one that scores
+        pub windows: Option<Vec<NamedTrace>> = optional(List(1..=64, Itself)),
         /// Share of the trace that plans; the rest scores.
         /// Default: 0.5
         /// Example: `0.5`

@@ -6,7 +6,15 @@ use crate::wire::read::{Fields, Located};
 /// Notes a routing that has no form, several, or a companion of another form.
 pub(super) fn only_one_form(fields: &Fields, routing: &Routing) {
     let has = |name: &'static str| fields.get(name).is_some();
-    let forms = ["skewness", "power_law", "expert_shares", "balancedness", "trace_id", "trace_ids"];
+    let forms = [
+        "skewness",
+        "power_law",
+        "expert_shares",
+        "balancedness",
+        "trace_id",
+        "trace_ids",
+        "windows",
+    ];
     let given: Vec<&str> = forms.into_iter().filter(|form| has(form)).collect();
     if given.len() != 1 {
         let found = if given.is_empty() { "none".to_owned() } else { given.join(" and ") };

@@ -322,7 +322,7 @@ fn priced(
     asked["rebalance"] = json!({"mode": "startup_map"});
     asked["duplication"] = json!({"slots_per_device": 8});
     asked["flip_points"] = json!(false);
-    let catalog = Catalog::embedded().unwrap();
+    let catalog = Catalog::embedded();
     let read = moe_gps::app::question::read(asked);
     let checked = read.answerable(catalog, &References::default()).unwrap().question;
     let layer = |(before, now): (&Vec<f64>, &Vec<f64>)| LayerRouting {

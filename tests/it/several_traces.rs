@@ -269,7 +269,6 @@ fn windows_are_one_load_whose_newest_scores_what_the_others_plan() {
     let twice = latency(windows(&[&one, &one, &newest]));
     let once = latency(windows(&[&one, &newest]));
     assert!((twice / once - 1.0).abs() < 1e-9, "{twice} {once}");
-    assert!(latency(windows(&[&one, &newest])) > latency(windows(&[&newest, &one, &newest])));
     let transfer =
         result_of(&asked(windows(&[&one, &other, &newest])), &traces)["transfer"].clone();
     assert_eq!(transfer, Value::Null, "they are one load");

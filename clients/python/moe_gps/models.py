@@ -136,6 +136,26 @@ class ComparedNumber(TypedDict):
     ratio: NotRequired[Optional[float]]
 
 
+class Type(TypedDict):
+    pass
+
+
+class Status(TypedDict):
+    pass
+
+
+class Condition(TypedDict):
+    """
+    One condition of a deployment.
+    """
+
+    type: Type
+    status: Status
+    reason: str
+    message: str
+    last_transition_time: str
+
+
 class Convention(TypedDict):
     """
     One convention over layers.
@@ -406,9 +426,20 @@ class LinkNumbers(TypedDict):
     A link by its numbers.
     """
 
-    name: NotRequired[str]
-    bandwidth_bytes_per_s: NotRequired[float]
-    latency_s: NotRequired[float]
+    bandwidth_bytes_per_s: float
+    latency_s: float
+
+
+LoadsWindow = TypedDict(
+    'LoadsWindow',
+    {
+        'trace_id': str,
+        'phase': NotRequired[Optional[Literal['prefill', 'decode']]],
+        'from': NotRequired[Optional[str]],
+        'to': str,
+        'posted_at': str,
+    },
+)
 
 
 class MeasuredLayer(TypedDict):
@@ -610,6 +641,30 @@ class PlanOnLoads(TypedDict):
     speedup_over_none: list[float]
 
 
+Policy = TypedDict(
+    'Policy',
+    {
+        'min_gain': NotRequired[float],
+        'for': NotRequired[Union[str, float]],
+        'every': NotRequired[Union[str, float]],
+        'keep_windows': NotRequired[int],
+        'stall_s': NotRequired[float],
+    },
+)
+
+
+PolicyInForce = TypedDict(
+    'PolicyInForce',
+    {
+        'min_gain': float,
+        'for': str,
+        'every': str,
+        'keep_windows': int,
+        'stall_s': NotRequired[Optional[float]],
+    },
+)
+
+
 class PowerLaw(TypedDict):
     """
     A power law of expert popularity.
@@ -693,7 +748,7 @@ class Routing(TypedDict):
     """
     What is known of the routing. Exactly one form: `skewness` (with or without
     `distribution_error`), `power_law`, `expert_shares`, `balancedness` with
-    `at_devices`, `trace_id`, or `trace_ids`.
+    `at_devices`, `trace_id`, `trace_ids`, or `windows`.
     """
 
     skewness: NotRequired[float]
@@ -704,16 +759,17 @@ class Routing(TypedDict):
     at_devices: NotRequired[int]
     trace_id: NotRequired[str]
     trace_ids: NotRequired[list[Union[str, PhaseTrace]]]
+    windows: NotRequired[list[Union[str, PhaseTrace]]]
     train_fraction: NotRequired[float]
     holdout_trace_id: NotRequired[str]
 
 
 class Server(TypedDict):
     """
-    What a server gives its users; of a step of decode alone what its sequences get.
+    What a server gives its users.
     """
 
-    ttft_s: NotRequired[Optional[float]]
+    ttft_s: float
     tpot_s: NotRequired[Optional[float]]
     tokens_per_s_per_device: float
     devices_saved: NotRequired[Optional[Gain]]
@@ -769,17 +825,7 @@ class SlotsTried(TypedDict):
 SourceName: TypeAlias = Literal['stated', 'fitted', 'assumed']
 
 
-class Speculative(TypedDict):
-    """
-    Speculative decoding, in decode and serving.
-    """
-
-    draft_tokens: int
-    accepted: float
-    draft_s: NotRequired[float]
-
-
-Status: TypeAlias = Literal['queued', 'running', 'succeeded', 'failed', 'canceled']
+StatusModel: TypeAlias = Literal['queued', 'running', 'succeeded', 'failed', 'canceled']
 
 
 class StepLatency(TypedDict):
@@ -958,7 +1004,6 @@ class Workload(TypedDict):
     output_tokens: NotRequired[int]
     concurrency: NotRequired[int]
     max_batched_tokens: NotRequired[int]
-    speculative: NotRequired[Speculative]
     dtype: NotRequired[Literal['bf16', 'fp16', 'fp8', 'fp8_block', 'nvfp4', 'mxfp4', 'int4', 'fp32']]
     dtypes: NotRequired[Dtypes]
     quantization: NotRequired[Union[Literal['bf16', 'fp16', 'fp8', 'fp8_block', 'nvfp4', 'mxfp4', 'int4', 'fp32'], QuantizedParts]]
@@ -1123,6 +1168,37 @@ class IntervalSearch(TypedDict):
     because: str
 
 
+class Judgement(TypedDict):
+    """
+    One judgement: what an ordinary recommendation says of the map in force.
+    """
+
+    id: str
+    in_order_id: NotRequired[Optional[str]]
+    version: int
+    judged_at: str
+    loads_until: str
+    windows: int
+    status: StatusModel
+    finding: NotRequired[Optional[Literal['Keep', 'ReplanPays', 'StrategyChanged', 'BalancingNoLongerPays']]]
+    verdict: NotRequired[Optional[VerdictName]]
+    strategy: NotRequired[Optional[StrategyName]]
+    gain: NotRequired[Optional[Gain]]
+    stall_s: NotRequired[Optional[float]]
+    net_gain: NotRequired[Optional[Gain]]
+    imbalance: NotRequired[Optional[float]]
+    message: str
+
+
+class JudgementPage(TypedDict):
+    """
+    One page of judgements, newest first.
+    """
+
+    items: list[Judgement]
+    next_cursor: NotRequired[Optional[str]]
+
+
 class Launch(TypedDict):
     """
     How to start an engine so that it follows a recommendation.
@@ -1137,6 +1213,16 @@ class Launch(TypedDict):
     yaml: NotRequired[Optional[str]]
     placement: NotRequired[Optional[MountedPlacement]]
     notes: list[str]
+
+
+class MapInForce(TypedDict):
+    """
+    The map in force.
+    """
+
+    strategy: NotRequired[Optional[StrategyName]]
+    slots_per_device: NotRequired[Optional[int]]
+    physical_to_logical: NotRequired[Optional[list[list[int]]]]
 
 
 class MeasuredOutcome(TypedDict):
@@ -1228,6 +1314,7 @@ class Plan(TypedDict):
     interval_steps: int
     first_stall_s: NotRequired[float]
     stall_s: NotRequired[float]
+    move_s: NotRequired[float]
     break_even_steps: NotRequired[Optional[float]]
     moved_experts: int
     in_sample_imbalance: NotRequired[Optional[Summary]]
@@ -1348,7 +1435,7 @@ class RecommendationItem(TypedDict):
     """
 
     id: str
-    status: Status
+    status: StatusModel
     principal: NotRequired[Optional[str]]
     labels: Labels
     created_at: str
@@ -1479,6 +1566,75 @@ class TraceReport(TypedDict):
     warnings: list[str]
 
 
+class DeployedQuestion(TypedDict):
+    """
+    A question without its routing
+    """
+
+    model: Union[str, dict[str, Any]]
+    cluster: Cluster
+    parallelism: NotRequired[Parallelism]
+    workload: Workload
+    engine: NotRequired[Engine]
+    predictors: NotRequired[list[Predictor]]
+    method: NotRequired[Literal['analytic', 'simulated']]
+    duplication: NotRequired[Duplication]
+    rebalance: NotRequired[Rebalance]
+    allowed_strategies: NotRequired[list[Literal['none', 'replace_only', 'distribution_only', 'token_to_expert']]]
+    objective: NotRequired[Literal['step_latency', 'throughput_at_tpot']]
+    flip_points: NotRequired[bool]
+    measured_layer: NotRequired[MeasuredLayer]
+    measured_step_s: NotRequired[float]
+    step_overhead_s: NotRequired[float]
+    assumptions: NotRequired[Assumptions]
+    seed: NotRequired[int]
+
+
+class DeploymentItem(TypedDict):
+    """
+    What a list shows of a deployment.
+    """
+
+    name: str
+    version: int
+    principal: NotRequired[Optional[str]]
+    created_at: str
+    updated_at: str
+    labels: Labels
+    last_judgement: NotRequired[Optional[Judgement]]
+    conditions: list[Condition]
+
+
+class DeploymentList(TypedDict):
+    """
+    All deployments by name.
+    """
+
+    items: list[DeploymentItem]
+
+
+class DeploymentRequest(TypedDict):
+    """
+    What a deployment is: a question without its routing, and when a change is to be said.
+    """
+
+    question: DeployedQuestion
+    labels: NotRequired[dict[str, str]]
+    current: NotRequired[Current]
+    policy: NotRequired[Policy]
+
+
+class DeploymentSpec(TypedDict):
+    """
+    What a deployment was told to be.
+    """
+
+    question: dict[str, Any]
+    labels: Labels
+    policy: PolicyInForce
+    current: NotRequired[Optional[MapInForce]]
+
+
 class Result(TypedDict):
     """
     The result of a recommendation.
@@ -1500,13 +1656,30 @@ class Result(TypedDict):
     provenance: Provenance
 
 
+class Deployment(TypedDict):
+    """
+    A deployment that is watched.
+    """
+
+    name: str
+    version: int
+    principal: NotRequired[Optional[str]]
+    created_at: str
+    updated_at: str
+    spec: DeploymentSpec
+    windows: list[LoadsWindow]
+    judging: NotRequired[Optional[str]]
+    last_judgement: NotRequired[Optional[Judgement]]
+    conditions: list[Condition]
+
+
 class RecommendationJob(TypedDict):
     """
     A recommendation: the job and, when it has finished, the result.
     """
 
     id: str
-    status: Status
+    status: StatusModel
     labels: NotRequired[Optional[Labels]]
     created_at: str
     started_at: NotRequired[Optional[str]]

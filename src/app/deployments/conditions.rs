@@ -23,6 +23,9 @@ const ALL: [&str; 3] = [LOADS_FRESH, JUDGED, ADVICE_CURRENT];
 /// Loads that are older than so many times the pause between judgements are no longer fresh, where
 /// that is longer than what a policy asks to hold.
 const MISSED: u32 = 3;
+/// Loads are fresh for at least as long as Prometheus takes a series for alive that is scraped no more,
+/// its lookback of five minutes.
+const ALIVE: Duration = Duration::from_mins(5);
 
 /// What the core asks of a policy.
 pub(super) fn asked(policy: &Policy) -> watch::Policy {
@@ -84,7 +87,7 @@ pub(super) fn begin_anew(state: &mut State, now_ms: i64, why: &str) {
 /// Says whether loads still come.
 pub(super) fn freshness(state: &mut State, policy: &Policy, until_ms: Option<i64>, now_ms: i64) {
     let Some(until_ms) = until_ms else { return };
-    let most = policy.hold.max(policy.every * MISSED);
+    let most = policy.hold.max(policy.every * MISSED).max(ALIVE);
     let age = Duration::from_millis(now_ms.saturating_sub(until_ms).max(0).unsigned_abs());
     let until = Moment(until_ms);
     if age <= most {

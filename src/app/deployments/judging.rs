@@ -7,13 +7,13 @@ use std::sync::Arc;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use crate::app::ask::{Asked, submit};
 use crate::app::clock::now_ms;
 use crate::app::context::App;
 use crate::app::deployments::{
     JUDGEMENTS, Spec, Watched, conditions, forget_trace, labels_of, new_id, text,
 };
 use crate::app::error::AppError;
-use crate::app::ask::{Asked, submit};
 use crate::app::recommendations;
 use crate::app::tokens::{Caller, Scope};
 use crate::app::withdraw::withdraw;

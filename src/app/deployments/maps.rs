@@ -2,7 +2,6 @@
 
 use serde_json::Value;
 
-use crate::app::advise::catalog;
 use crate::app::context::App;
 use crate::app::deployments::{Spec, asked};
 use crate::app::error::AppError;
@@ -15,6 +14,7 @@ use crate::wire::field::Readable as _;
 use crate::wire::question::Current;
 use crate::wire::read::{Located, Violations};
 use crate::wire::violation::Violation;
+use moe_gps_core::catalog::Catalog;
 use moe_gps_core::formats::placement::{Deployed, Maps, PlannedLayer, read_any};
 
 /// Fields by which a map is told as in a question.
@@ -25,7 +25,7 @@ pub(super) async fn read(app: &App, spec: &Spec, body: &[u8]) -> Result<CurrentB
     let value = serde_json::from_slice::<Value>(body).ok();
     let fields = value.as_ref().and_then(Value::as_object);
     let is_stated = |fields: &serde_json::Map<String, Value>| {
-        fields.keys().any(|name| name == "physical_to_logical" || name == "slots_per_device")
+        fields.contains_key("physical_to_logical")
             || fields.keys().all(|name| FIELDS.contains(&name.as_str()))
     };
     if let Some(value) = value.as_ref().filter(|_| fields.is_some_and(is_stated)) {
@@ -55,7 +55,7 @@ async fn of_file(
     let refused = |detail: String| AppError::Refused(vec![Violation::new("", "placement", detail)]);
     let asked = asked(spec);
     let references = references::look_up(app, &asked).await?.open().map_err(refusal)?;
-    let catalog = catalog().map_err(refusal)?;
+    let catalog = Catalog::embedded();
     let model = as_asked(&asked, catalog, &references)
         .ok_or_else(|| refused("the model of the question cannot be read".to_owned()))?;
     let devices = asked.parallelism.expert_parallel.or_else(|| asked.cluster.as_ref()?.devices);

@@ -16,12 +16,10 @@ use serde_json::{Value, json};
 use tokio::sync::{Mutex, Notify, watch};
 use uuid::Uuid;
 
-use crate::app::advise::catalog;
 use crate::app::ask;
 use crate::app::clock::now_ms;
 use crate::app::context::App;
 use crate::app::error::AppError;
-use crate::app::recommendations::refusal;
 use crate::app::tokens::{Caller, LOCAL, Scope};
 use crate::app::uploads::Kept;
 use crate::app::withdraw::withdraw;
@@ -36,6 +34,7 @@ use crate::wire::deployment::{
 use crate::wire::labels::Labels;
 use crate::wire::time::Moment;
 use crate::wire::violation::Violation;
+use moe_gps_core::catalog::Catalog;
 
 pub use conditions::{ADVICE_CURRENT, JUDGED, LOADS_FRESH};
 
@@ -511,7 +510,7 @@ pub async fn model_of(app: &App, caller: &Caller, name: &str) -> Result<Option<S
     let watched = find(app, name).await?;
     owned(caller, &watched.record)?;
     let Some(model) = watched.spec.question["model"].as_str() else { return Ok(None) };
-    Ok(catalog().map_err(refusal)?.model(model).is_ok().then(|| model.to_owned()))
+    Ok(Catalog::embedded().model(model).is_ok().then(|| model.to_owned()))
 }
 
 /// Adds a recording that was taken in to the loads of a deployment.

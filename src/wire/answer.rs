@@ -479,10 +479,11 @@ pub struct PlanBody {
     /// prices hold it, spread over the interval.
     #[serde(default)]
     pub stall_s: f64,
-    /// How long serving stops while the plan takes the place of the map in force, once and whatever
-    /// the mode, seconds: experts move as in a first renewal. It is stated, not part of the prices.
-    #[serde(default)]
-    pub move_s: f64,
+    /// How long serving stops while the plan takes the place of the map in force (`current`), once and
+    /// whatever the mode, seconds: experts move as in a first renewal. It is stated, not part of the
+    /// prices.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub move_s: Option<f64>,
     /// Steps after which one later renewal has paid for itself; null if never.
     pub break_even_steps: Option<f64>,
     /// Expert copies that change devices when the plan first takes effect.

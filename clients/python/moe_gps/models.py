@@ -1314,7 +1314,7 @@ class Plan(TypedDict):
     interval_steps: int
     first_stall_s: NotRequired[float]
     stall_s: NotRequired[float]
-    move_s: NotRequired[float]
+    move_s: NotRequired[Optional[float]]
     break_even_steps: NotRequired[Optional[float]]
     moved_experts: int
     in_sample_imbalance: NotRequired[Optional[Summary]]

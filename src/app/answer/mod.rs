@@ -396,7 +396,7 @@ fn plan_body(asked: &Answerable, advised: &Advised, plan: &PlanSummary) -> wire:
         interval_steps: question.rebalance.interval_steps,
         first_stall_s: plan.renewal.first_stall.get(),
         stall_s: plan.renewal.stall.get(),
-        move_s: plan.renewal.once.get(),
+        move_s: question.current.as_ref().map(|_| plan.renewal.once.get()),
         break_even_steps: plan.renewal.break_even_steps(saving),
         moved_experts: plan.first_moves,
         in_sample_imbalance: traces.and_then(|_| imbalance(|layer| layer.planned)),

@@ -21,8 +21,12 @@ use crate::wire::written::{gain, percent, scaled};
 #[derive(Debug, Subcommand)]
 pub(super) enum DeploymentCommand {
     /// Tell what a deployment is: a question, and when a change is to be said.
+    #[command(
+        after_help = "Examples:\n  moe-gps deployment put prod question.json --for 30m --every 1m"
+    )]
     Put(Put),
     /// Tell which map is in force.
+    #[command(after_help = "Examples:\n  moe-gps deployment current prod placement.json")]
     Current {
         /// The deployment.
         name: String,
@@ -32,8 +36,10 @@ pub(super) enum DeploymentCommand {
         service: Service,
     },
     /// Post recordings as loads, the oldest first.
+    #[command(after_help = "Examples:\n  moe-gps deployment loads prod window.npz --wait")]
     Loads(Loads),
     /// Show a deployment with its conditions.
+    #[command(after_help = "Examples:\n  moe-gps deployment show prod")]
     Show {
         /// The deployment.
         name: String,
@@ -44,6 +50,7 @@ pub(super) enum DeploymentCommand {
         service: Service,
     },
     /// List deployments.
+    #[command(after_help = "Examples:\n  moe-gps deployment list --json")]
     List {
         /// Prints JSON.
         #[arg(long)]
@@ -52,6 +59,7 @@ pub(super) enum DeploymentCommand {
         service: Service,
     },
     /// List the judgements of a deployment, the newest first.
+    #[command(after_help = "Examples:\n  moe-gps deployment judgements prod --limit 5")]
     Judgements {
         /// The deployment.
         name: String,
@@ -65,6 +73,7 @@ pub(super) enum DeploymentCommand {
         service: Service,
     },
     /// Delete a deployment with its loads; what was recommended stays.
+    #[command(after_help = "Examples:\n  moe-gps deployment delete prod")]
     Delete {
         /// The deployment.
         name: String,

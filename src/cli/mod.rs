@@ -180,6 +180,9 @@ enum TraceCommand {
     #[command(after_help = "Examples:\n  moe-gps trace convert recording.npz --to npz routes.npz")]
     Convert(convert::Convert),
     /// Write loads that nobody recorded, in a named pattern.
+    #[command(
+        after_help = "Examples:\n  moe-gps trace make hot-set --layers 26 --experts 64 --top-k 6 --out loads"
+    )]
     Make(make::Make),
 }
 

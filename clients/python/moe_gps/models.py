@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any, Literal, Optional, TypedDict, Union
 if TYPE_CHECKING:
     # Newer than Python 3.9, and of use to checkers only.
     from typing_extensions import NotRequired, TypeAlias
+else:
+    # Objects with a field that is a word of Python, such as `from`, are evaluated.
+    NotRequired = Optional
 
 
 class AscendDevice(TypedDict):

@@ -136,7 +136,12 @@ class Watching(unittest.TestCase):
 
     def test_every_metric_and_label_is_on_the_metrics_page(self) -> None:
         with Service() as service:
-            page = Client(service.url).metrics()
+            client = Client(service.url)
+            # What is told of deployments has series once there is one that was judged.
+            client.put_deployment("prod", json.loads((ROOT / "examples/questions/mixtral-h100.json").read_text()))
+            client.post_loads("prod", ROOT / "examples/traces/mixtral_like_e8k2.python.test.npz")
+            client.get_deployment("prod", wait_s=60)
+            page = client.metrics()
         series: dict = {}
         for name, labels in re.findall(r"(?m)^(moe_gps_\w+)(?:\{(.*)\})? ", page):
             series.setdefault(name, []).append({**dict(re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', labels)), "instance": "a"})

@@ -79,7 +79,7 @@ const answer = new URL(answers[0]).pathname;
 const trace = (await (await fetch(`${base}/v1/traces`)).json()).items[0].id;
 const paths = {
   answers: "/", answer, ask: "/ask", map: `/map?from=${answer.split("/").pop()}&x=skewness&y=tokens_per_step`,
-  predictors: `/predictors?from=${answer.split("/").pop()}`, compare: answers.compare, recordings: "/traces", recording: `/traces/${trace}`, models: "/models", devices: "/devices",
+  predictors: `/predictors?from=${answer.split("/").pop()}`, compare: answers.compare, deployments: "/deployments", recordings: "/traces", recording: `/traces/${trace}`, models: "/models", devices: "/devices",
   report: `/v1/traces/${trace}/report?devices=4`, errors: "/v1/recommendations/none",
 };
 if (pictures) mkdirSync(pictures, { recursive: true });

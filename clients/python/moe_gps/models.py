@@ -429,8 +429,9 @@ class LinkNumbers(TypedDict):
     A link by its numbers.
     """
 
-    bandwidth_bytes_per_s: float
-    latency_s: float
+    name: NotRequired[str]
+    bandwidth_bytes_per_s: NotRequired[float]
+    latency_s: NotRequired[float]
 
 
 LoadsWindow = TypedDict(
@@ -769,10 +770,10 @@ class Routing(TypedDict):
 
 class Server(TypedDict):
     """
-    What a server gives its users.
+    What a server gives its users; of a step of decode alone what its sequences get.
     """
 
-    ttft_s: float
+    ttft_s: NotRequired[Optional[float]]
     tpot_s: NotRequired[Optional[float]]
     tokens_per_s_per_device: float
     devices_saved: NotRequired[Optional[Gain]]
@@ -826,6 +827,16 @@ class SlotsTried(TypedDict):
 
 
 SourceName: TypeAlias = Literal['stated', 'fitted', 'assumed']
+
+
+class Speculative(TypedDict):
+    """
+    Speculative decoding, in decode and serving.
+    """
+
+    draft_tokens: int
+    accepted: float
+    draft_s: NotRequired[float]
 
 
 StatusModel: TypeAlias = Literal['queued', 'running', 'succeeded', 'failed', 'canceled']
@@ -1007,6 +1018,7 @@ class Workload(TypedDict):
     output_tokens: NotRequired[int]
     concurrency: NotRequired[int]
     max_batched_tokens: NotRequired[int]
+    speculative: NotRequired[Speculative]
     dtype: NotRequired[Literal['bf16', 'fp16', 'fp8', 'fp8_block', 'nvfp4', 'mxfp4', 'int4', 'fp32']]
     dtypes: NotRequired[Dtypes]
     quantization: NotRequired[Union[Literal['bf16', 'fp16', 'fp8', 'fp8_block', 'nvfp4', 'mxfp4', 'int4', 'fp32'], QuantizedParts]]

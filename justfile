@@ -40,6 +40,10 @@ accuracy:
 reproduction:
     cargo run --release -- reproduce --out docs --traces examples/traces
 
+# Compute anew what to switch on, into docs/guidelines.md.
+guidelines:
+    cargo run --release -- guidelines --out docs
+
 bench *ARGS:
     cargo bench {{ARGS}}
 

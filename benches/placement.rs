@@ -2,7 +2,7 @@
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use moe_gps_core::placement::best::{self, Combine, DeviceCost, GroupRule, Options, PlannedLoad};
-use moe_gps_core::placement::{Groups, PlacementError, Shape, SlotMap, eplb};
+use moe_gps_core::placement::{Groups, PlacementError, Shape, SlotMap, eplb, split};
 use std::hint::black_box;
 
 #[path = "../tests/it/eplb_fixtures.rs"]
@@ -30,6 +30,14 @@ impl DeviceCost for Reads {
 
 fn placement(criterion: &mut Criterion) {
     let (a, b) = (eplb_fixtures::loads("a"), eplb_fixtures::loads("b"));
+    // Splitting a step's tokens over the copies of their experts, one layer.
+    if let Ok(shape) = Shape::new(256, 16, 288)
+        && let Ok(map) = eplb::flat(&b[0], shape)
+    {
+        criterion.bench_function("split/256e_16d_288s", |bencher| {
+            bencher.iter(|| black_box(split::optimal_shares(&map, black_box(&b[1]))));
+        });
+    }
     let mut bench = |name: &str, plan: &dyn Fn() -> Plans| {
         criterion.bench_function(name, |bencher| {
             bencher.iter_batched(|| (), |()| black_box(plan()).map(drop), BatchSize::SmallInput);

@@ -59,6 +59,17 @@ pub(super) fn placement(
             .then_some(rebalance.interval_steps),
         window_steps: rebalance.window_steps,
     };
+    let mut engines = settings(&deployment);
+    // What runs now stays as it is.
+    let options = advised.options.iter().filter(|_| balancing != Balancing::Keep);
+    for option in options.filter(|option| option.gains_surely()) {
+        for support in &option.support {
+            let told = engines.iter_mut().filter(|told| told.engine == support.engine.id);
+            told.for_each(|told| {
+                told.launch.args.extend(support.arguments.iter().map(ToString::to_string));
+            });
+        }
+    }
     Some(wire::PlacementBody {
         format: "json".into(),
         strategy: strategy.id().into(),
@@ -71,7 +82,7 @@ pub(super) fn placement(
         layers_are_exact: plan.layers.len() == model.moe_layers as usize,
         expert_ids_are_real,
         n_model_layers: model.depth,
-        engines: settings(&deployment).into_iter().map(wire::EnginePlanBody::from).collect(),
+        engines: engines.into_iter().map(wire::EnginePlanBody::from).collect(),
         layers: plan
             .layers
             .iter()

@@ -11,6 +11,7 @@ mod demo;
 mod deployment;
 mod engine_metrics;
 mod fetch;
+pub mod guidelines;
 mod health;
 pub mod launch;
 pub mod make;
@@ -109,6 +110,9 @@ enum Command {
     /// Draw the figures of the MoE-GPS paper by its formulas and calibrated, side by side.
     #[command(after_help = "Examples:\n  moe-gps reproduce --out figures")]
     Reproduce(reproduce::Reproduce),
+    /// Say what to switch on for models, devices and group sizes of today, on one page.
+    #[command(after_help = "Examples:\n  moe-gps guidelines --out docs")]
+    Guidelines(guidelines::Guidelines),
     /// Price tables of measured operators and say how far off that is.
     #[command(after_help = "Examples:\n  moe-gps validate measurements --svg laws.svg")]
     Validate(validate::Validate),
@@ -268,6 +272,7 @@ fn run(command: Command) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(if command.exit_code && !is_advice { 4 } else { 0 }));
         }
         Command::Reproduce(command) => reproduce::run(&command, &mut out),
+        Command::Guidelines(command) => guidelines::run(&command, &mut out),
         Command::Launch(command) => launch::run(&command, &mut out),
         Command::Question(command) => question::run(&command, &mut out),
         Command::Sweep(command) => sweep::run(&command, &mut out),

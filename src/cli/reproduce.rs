@@ -38,13 +38,18 @@ pub struct Reproduce {
 /// Runs `reproduce` and says on `out` what was written.
 pub fn run(command: &Reproduce, out: &mut dyn Write) -> Result<()> {
     let recordings = command.traces.as_deref().map_or_else(|| Ok(Vec::new()), recordings)?;
-    for document in documents(&recordings)? {
-        let path = command.out.join(&document.path);
+    write_all(&documents(&recordings)?, &command.out, out)
+}
+
+/// Writes documents under a folder and says on `out` where they are.
+pub(super) fn write_all(documents: &[Document], under: &Path, out: &mut dyn Write) -> Result<()> {
+    for document in documents {
+        let path = under.join(&document.path);
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)
                 .with_context(|| format!("cannot make {}", folder.display()))?;
         }
-        fs::write(&path, document.text)
+        fs::write(&path, &document.text)
             .with_context(|| format!("cannot write {}", path.display()))?;
         writeln!(out, "{}", path.display())?;
     }
@@ -57,7 +62,7 @@ pub fn documents(recordings: &[Recording]) -> Result<Vec<Document>, AdviceError>
 }
 
 /// A question as the service reads it, with what it says of the routing.
-fn read(request: &Value) -> Result<(Question, RoutingEvidence), AdviceError> {
+pub(super) fn read(request: &Value) -> Result<(Question, RoutingEvidence), AdviceError> {
     let asked =
         question::read(request.clone()).answerable(Catalog::embedded(), &References::default())?;
     let known = routing_evidence::load(&asked, Cancel::NEVER)?.known;

@@ -30,6 +30,11 @@ pub struct ResultBody {
     /// that fit first, the fastest first. None is ever recommended.
     #[serde(default)]
     pub layouts: Vec<LayoutBody>,
+    /// Options of engines beside the strategies, each priced off and on under the recommended strategy
+    /// and on its own: gains do not add up. None is part of a strategy's price. Empty where nothing
+    /// can be run, and by the paper's formulas.
+    #[serde(default)]
+    pub options: Vec<OptionBody>,
     /// What perfect balance at no cost would give.
     pub ceiling: CeilingBody,
     /// Where the recommended strategy changes, all else held; the nearest change below and
@@ -358,6 +363,58 @@ pub struct LayoutBody {
     pub needed_bytes: f64,
     /// What of it is missing on every device, bytes.
     pub missing_bytes: f64,
+}
+
+/// An option of an engine under the recommended strategy.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct OptionBody {
+    /// What it sets: `replica_split` or `shared_expert`.
+    pub id: Cow<'static, str>,
+    /// To what: `lp` or `waterfill`.
+    pub value: Cow<'static, str>,
+    /// Which of its modes: `conservative` or `all_ranks`; null where it has one only.
+    pub mode: Option<Cow<'static, str>>,
+    /// What it does.
+    pub description: Cow<'static, str>,
+    /// Which engines have it, and how they are told.
+    pub engine_support: Vec<OptionSupportBody>,
+    /// What it is worth; null where it does nothing here.
+    pub price: Option<OptionPriceBody>,
+    /// Why it has no price.
+    pub not_priced_reason: Option<String>,
+}
+
+/// Whether an engine has an option.
+#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+pub struct OptionSupportBody {
+    /// The engine.
+    #[schema(value_type = EngineName)]
+    pub engine: Cow<'static, str>,
+    /// Whether it has it in this configuration.
+    pub runnable: bool,
+    /// Why, and from which version on.
+    pub because: String,
+    /// The arguments that switch it on; empty where none are known. They are among those of `launch`
+    /// where even the least gain is one.
+    pub argv: Vec<String>,
+}
+
+/// What an option is worth, on drawn steps under the plan of the recommended strategy.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct OptionPriceBody {
+    /// Latency of one mixture-of-experts layer without it, seconds.
+    pub layer_latency_off_s: f64,
+    /// The same with it, seconds.
+    pub layer_latency_on_s: f64,
+    /// What of that it costs whatever it balances, seconds.
+    pub overhead_s: f64,
+    /// Layer latency without it over that with it.
+    pub gain: GainBody,
+    /// Work of the busiest GPU over the mean of the routed work, without it: routed tokens and, where
+    /// the option moves it, the shared expert's.
+    pub busiest_off: f64,
+    /// The same with it.
+    pub busiest_on: f64,
 }
 
 /// The ceiling of balancing.

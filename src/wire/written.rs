@@ -3,7 +3,8 @@
 use indexmap::IndexMap;
 
 use crate::wire::answer::{
-    GainBody, LayoutBody, Recommendation, ResultBody, StrategyBody, TermsBody,
+    GainBody, LayoutBody, OptionBody, OptionPriceBody, Recommendation, ResultBody, StrategyBody,
+    TermsBody,
 };
 use crate::wire::outcome::MeasuredOutcome;
 
@@ -97,6 +98,28 @@ pub fn spread(layout: &LayoutBody) -> String {
 /// The other layouts that are shown.
 pub fn other_layouts(result: &ResultBody) -> impl Iterator<Item = &LayoutBody> {
     result.layouts.iter().filter(|layout| layout.fits).take(LAYOUTS)
+}
+
+/// An option with its value and mode.
+#[must_use]
+pub fn option_name(option: &OptionBody) -> String {
+    let mode = option.mode.as_ref().map_or_else(String::new, |mode| format!(" ({mode})"));
+    format!("{}: {}{}", option.id, option.value, mode)
+}
+
+/// The engines that have an option.
+#[must_use]
+pub fn engines_with(option: &OptionBody) -> String {
+    let runnable = option.engine_support.iter().filter(|support| support.runnable);
+    let engines: Vec<&str> = runnable.map(|support| &*support.engine).collect();
+    if engines.is_empty() { "no engine".to_owned() } else { engines.join(", ") }
+}
+
+/// The options that have a price, and what to tell of them.
+pub fn priced_options(
+    result: &ResultBody,
+) -> impl Iterator<Item = (&OptionBody, &OptionPriceBody)> {
+    result.options.iter().filter_map(|option| Some((option, option.price.as_ref()?)))
 }
 
 /// A strategy with its predictor.

@@ -23,6 +23,7 @@ pub mod hardware;
 pub mod memory;
 pub mod model;
 pub mod named;
+pub mod options;
 pub mod placement;
 pub mod predict;
 pub mod price;

@@ -14,6 +14,7 @@ use moe_gps_core::advice::choose::Verdict;
 use moe_gps_core::advice::explain;
 use moe_gps_core::advice::group_cost::GroupCost;
 use moe_gps_core::advice::layouts::Layout;
+use moe_gps_core::advice::option_prices::PricedOption;
 use moe_gps_core::advice::trial;
 use moe_gps_core::advice::uncertainty::Gain;
 use moe_gps_core::advice::{Advised, Entry, PlanSummary, PricedPredictor};
@@ -58,6 +59,7 @@ pub(super) fn result(
             })
             .collect(),
         layouts: advised.layouts.iter().map(layout).collect(),
+        options: advised.options.iter().map(option).collect(),
         ceiling: wire::CeilingBody {
             speedup_over_none: advised
                 .none()
@@ -371,6 +373,34 @@ fn layout(layout: &Layout) -> wire::LayoutBody {
         fits: memory.fits(),
         needed_bytes: (memory.weights + memory.kv_needed + memory.reserve).get(),
         missing_bytes: memory.missing.get(),
+    }
+}
+
+fn option(priced: &PricedOption) -> wire::OptionBody {
+    let PricedOption { option, support, price } = priced;
+    wire::OptionBody {
+        id: option.id.into(),
+        value: option.value.into(),
+        mode: option.mode.map(Into::into),
+        description: option.summary.into(),
+        engine_support: support
+            .iter()
+            .map(|support| wire::OptionSupportBody {
+                engine: support.engine.id.into(),
+                runnable: support.runnable,
+                because: support.because.clone(),
+                argv: support.arguments.iter().map(ToString::to_string).collect(),
+            })
+            .collect(),
+        price: price.as_ref().ok().map(|price| wire::OptionPriceBody {
+            layer_latency_off_s: price.layer[0].get(),
+            layer_latency_on_s: price.layer[1].get(),
+            overhead_s: price.overhead.get(),
+            gain: gain(price.gain),
+            busiest_off: price.busiest[0],
+            busiest_on: price.busiest[1],
+        }),
+        not_priced_reason: price.as_ref().err().cloned(),
     }
 }
 

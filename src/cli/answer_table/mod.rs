@@ -13,8 +13,8 @@ use crate::wire::answer::{
 };
 use crate::wire::outcome::MeasuredOutcome;
 use crate::wire::written::{
-    OUTCOMES, TERMS, advised, gain, infeasible, name, other_layouts, outcome, quantity, scaled,
-    shown, spread,
+    OUTCOMES, TERMS, advised, engines_with, gain, infeasible, name, option_name, other_layouts,
+    outcome, priced_options, quantity, scaled, shown, spread,
 };
 
 /// Writes the result of a recommendation: verdict and reason, strategies with their
@@ -32,6 +32,7 @@ pub(super) fn write(out: &mut dyn Write, result: &ResultBody, all: bool) -> io::
     strategies(out, result, &shown)?;
     server(out, &shown)?;
     terms(out, result, &shown)?;
+    options(out, result)?;
     flips(out, &result.flip_points)?;
     plan::write(out, result)?;
     for warning in &result.warnings {
@@ -239,6 +240,31 @@ fn terms(out: &mut dyn Write, result: &ResultBody, shown: &[&StrategyBody]) -> i
         writeln!(out, "{what} (other): {share:.1} % of a layer")?;
     }
     writeln!(out)
+}
+
+/// Options that are priced under the advised strategy, each on its own.
+fn options(out: &mut dyn Write, result: &ResultBody) -> io::Result<()> {
+    let mut table = table(&["option", "off µs", "on µs", "off / on", "interval", "runs on"]);
+    for (option, price) in priced_options(result) {
+        table.add_row(vec![
+            option_name(option),
+            scaled(price.layer_latency_off_s, 1e6, 1),
+            scaled(price.layer_latency_on_s, 1e6, 1),
+            scaled(price.gain.mid, 1.0, 4),
+            gain(Some(price.gain)).unwrap_or_default(),
+            engines_with(option),
+        ]);
+    }
+    if table.row_count() == 0 {
+        return Ok(());
+    }
+    right_align(&mut table, 1..5);
+    let plan = result.recommendation.strategy.as_deref().unwrap_or_default();
+    let told = format!(
+        "Options of engines under the plan of {plan}, each on its own, on drawn steps; no price above \
+         has one in it"
+    );
+    writeln!(out, "{}\n{}\n", wrapped(&told), table.trim_fmt())
 }
 
 fn flips(out: &mut dyn Write, flips: &[FlipPoint]) -> io::Result<()> {

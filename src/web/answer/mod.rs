@@ -15,7 +15,8 @@ use crate::wire::answer::{LaunchBody, ResultBody, ServingBody, StrategyBody};
 use crate::wire::outcome::MeasuredOutcome;
 use crate::wire::time::Moment;
 use crate::wire::written::{
-    OUTCOMES, advised, gain, infeasible, name, other_layouts, outcome, scaled, shown, spread,
+    OUTCOMES, advised, engines_with, gain, infeasible, name, option_name, other_layouts, outcome,
+    priced_options, scaled, shown, spread,
 };
 
 /// An answer with its question.
@@ -96,6 +97,7 @@ impl Answer<'_> {
             (strategies(result, &shown))
             (measured(self.outcomes))
             (charts::term_table(result, &shown))
+            (options(result))
             (charts::flips(self.request, result))
             (charts::predictors(result))
             (charts::slots(result))
@@ -279,6 +281,32 @@ fn measured(outcomes: &[MeasuredOutcome]) -> Markup {
     html! {
         h3 { "What was measured, beside the forecast" }
         (table("What was measured, beside the forecast", &head, &rows))
+    }
+}
+
+/// Options that are priced under the advised strategy, each on its own.
+fn options(result: &ResultBody) -> Markup {
+    let rows: Vec<Vec<Markup>> = priced_options(result)
+        .map(|(option, price)| {
+            let cells = [
+                option_name(option),
+                scaled(price.layer_latency_off_s, 1e6, 1),
+                scaled(price.layer_latency_on_s, 1e6, 1),
+                scaled(price.gain.mid, 1.0, 4),
+                gain(Some(price.gain)).unwrap_or_default(),
+                engines_with(option),
+            ];
+            cells.map(|cell| html! { (cell) }).to_vec()
+        })
+        .collect();
+    if rows.is_empty() {
+        return html! {};
+    }
+    let head = ["Option", "Layer off µs", "Layer on µs", "Off over on", "Interval", " Runs on"];
+    html! {
+        h2 { "What options of engines add" }
+        p { "Each on its own, on drawn steps under the plan that is advised; no price above has one in it." }
+        (table("Options, each on its own", &head, &rows))
     }
 }
 

@@ -113,8 +113,19 @@ async fn gpus(app: &TestApp, engines: &[&str]) -> String {
     table
 }
 
-/// Which strategies an engine runs with data-parallel attention, and how.
-fn engines(strategies: &[Value], engines: &[&str]) -> String {
+/// Which strategies and options an engine runs with data-parallel attention, and how.
+fn engines(result: &Value, engines: &[&str]) -> String {
+    let strategies = items(&result["strategies"]);
+    // One mode of every option: the one that its arguments alone switch on.
+    let is_told = |option: &&Value| {
+        let mut supports = items(&option["engine_support"]).iter();
+        supports.any(|support| !items(&support["argv"]).is_empty())
+    };
+    let options: Vec<&Value> = items(&result["options"]).iter().filter(is_told).collect();
+    let headed = |option: &&Value| {
+        format!("{}: {}", option["id"].as_str().unwrap(), option["value"].as_str().unwrap())
+    };
+    let heads: Vec<String> = options.iter().map(headed).collect();
     let mut names = vec!["engine", "read at"];
     let mut shown: Vec<&Value> = Vec::new();
     for strategy in strategies {
@@ -124,6 +135,7 @@ fn engines(strategies: &[Value], engines: &[&str]) -> String {
             shown.push(strategy);
         }
     }
+    names.extend(heads.iter().map(String::as_str));
     let mut table = head(&names);
     for engine in engines {
         let read = READ_AT.iter().find(|(name, _)| name == engine);
@@ -134,6 +146,13 @@ fn engines(strategies: &[Value], engines: &[&str]) -> String {
             let support = support.iter().find(|support| support["engine"] == *engine).unwrap();
             let how = support["because"].as_str().unwrap();
             cells.push(if support["runnable"] == true { how.to_owned() } else { "no".to_owned() });
+        }
+        for option in &options {
+            let support = items(&option["engine_support"]);
+            let support = support.iter().find(|support| support["engine"] == *engine).unwrap();
+            let told: Vec<&str> =
+                items(&support["argv"]).iter().map(|part| part.as_str().unwrap()).collect();
+            cells.push(if told.is_empty() { "no".to_owned() } else { told.join(" ") });
         }
         table += &row(cells.iter().map(String::as_str));
     }
@@ -177,7 +196,7 @@ async fn the_support_matrix_is_what_the_service_lists() {
     let known: Vec<&str> = support.iter().map(|one| one["engine"].as_str().unwrap()).collect();
     let matrix = [
         gpus(&app, &known).await,
-        engines(strategies, &known),
+        engines(&asked["result"], &known),
         models(&app.get("/v1/models").await.json()),
         formats(),
     ];

@@ -10,6 +10,7 @@ mod evidence;
 pub mod explain;
 pub mod group_cost;
 pub mod layouts;
+pub mod option_prices;
 pub(crate) mod pricing;
 pub mod sensitivity;
 pub mod trial;
@@ -19,6 +20,7 @@ use baselines::Reference;
 use choose::Choice;
 use group_cost::GroupCost;
 use layouts::Layout;
+use option_prices::PricedOption;
 use pricing::Pricing;
 use sensitivity::flip::Flip;
 use sensitivity::scenario::Scenario;
@@ -79,6 +81,8 @@ pub struct Advised {
     pub references: Vec<Reference>,
     /// Other layouts of the same devices, those that fit first, the fastest first (calibrated mode).
     pub layouts: Vec<Layout>,
+    /// Options of engines, each off and on under the chosen strategy (calibrated mode).
+    pub options: Vec<PricedOption>,
     /// Where the choice changes.
     pub flips: Vec<Flip<Strategy>>,
     /// Another communication pattern under which another strategy wins.
@@ -285,6 +289,7 @@ pub fn advise<R: Recorded>(
     if let Some(choice) = &mut choice {
         choice.weigh(missing_evidence.iter().cloned().chain(deployment));
     }
+    let options = option_prices::price(&pricing, &sampled, chosen);
     let mut layouts = match question.system.assumptions.preset {
         Preset::Paper => Vec::new(),
         Preset::Calibrated => layouts::all(question, &pricing),
@@ -294,6 +299,7 @@ pub fn advise<R: Recorded>(
     Ok(Advised {
         references,
         layouts,
+        options,
         other_communication: other_communication(question, &pricing, on_samples),
         orders: pricing.orders.clone(),
         uniform: pricing.uniform()?,

@@ -76,12 +76,15 @@ pub(crate) struct PricedKind {
     pub(crate) doubts: Vec<Doubt>,
 }
 
+impl PricedKind {
+    pub(crate) fn doubted(&self) -> DoubtedKind<'_> {
+        DoubtedKind { share: self.share, costs: &self.costs, doubts: &self.doubts }
+    }
+}
+
 /// What prices may be otherwise by under the doubts of these kinds of steps.
 fn uncertainty_of(kinds: &[PricedKind], entries: &[Entry], replayed: &[Replayed]) -> Uncertainty {
-    fn doubted(kind: &PricedKind) -> DoubtedKind<'_> {
-        DoubtedKind { share: kind.share, costs: &kind.costs, doubts: &kind.doubts }
-    }
-    let kinds: Vec<DoubtedKind> = kinds.iter().map(doubted).collect();
+    let kinds: Vec<DoubtedKind> = kinds.iter().map(PricedKind::doubted).collect();
     if kinds.is_empty() { Uncertainty::none() } else { Uncertainty::new(entries, &kinds, replayed) }
 }
 
@@ -210,7 +213,7 @@ impl<'a> Pricing<'a> {
     }
 
     /// The routing of every layer in every kind of step.
-    fn layers_of(&self, kinds: &[Kind]) -> Vec<Cow<'_, [LayerRouting]>> {
+    pub(crate) fn layers_of(&self, kinds: &[Kind]) -> Vec<Cow<'_, [LayerRouting]>> {
         let of = |kind: &Kind| self.known.in_step(&kind.question.system.workload, &self.layers);
         kinds.iter().map(of).collect()
     }

@@ -155,6 +155,12 @@ impl Uncertainty {
         }
     }
 
+    /// The same with one more doubt: per case, ln of the cost over that as priced of every entry.
+    pub(crate) fn with(mut self, id: &'static str, cases: Vec<Vec<f64>>) -> Self {
+        self.doubts.push((id, cases));
+        self
+    }
+
     /// The same but for some doubts.
     pub(crate) fn without(&self, ids: &[&str]) -> Self {
         let mut rest = self.clone();

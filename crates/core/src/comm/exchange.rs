@@ -370,7 +370,7 @@ fn routed_law(system: &System, tokens: f64, mode: DeepEpMode, way: Way) -> Route
 }
 
 /// The link that bounds an all-to-all over the whole group.
-fn slowest_link(system: &System) -> &Link {
+pub(crate) fn slowest_link(system: &System) -> &Link {
     let cluster = &system.cluster;
     match &cluster.inter_node_link {
         Some(link) if cluster.n_nodes() > 1 && link.bandwidth < cluster.link.bandwidth => link,

@@ -95,8 +95,8 @@ pub fn optimal_shares(map: &SlotMap, load: &[f64]) -> Vec<f64> {
 /// The flow of the loads to their hosts under which the busiest device is least.
 fn least<'a>(hosts: &'a [Vec<usize>], n: usize, load: &[f64]) -> Flow<'a> {
     let total: f64 = load.iter().sum();
-    let mut flow = Flow::new(hosts, n);
-    let mut capacity = total / n as f64;
+    let mut flow = Flow::new(hosts, n, load);
+    let mut capacity = flow.pinned.iter().copied().fold(total / n as f64, f64::max);
     loop {
         // Room for rounding: without it the last unit may never find its way.
         match flow.saturate(load, capacity * (1.0 + 1e-12), total * 1e-11) {
@@ -140,27 +140,38 @@ type Reached = (usize, usize, Option<(usize, usize)>);
 /// Experts' loads flowing to their devices.
 struct Flow<'a> {
     hosts: &'a [Vec<usize>],
-    /// Experts that lie on a device, as (expert, position among its hosts).
+    /// What every device takes of experts that lie nowhere else.
+    pinned: Vec<f64>,
+    /// The other experts that lie on a device, as (expert, position among its hosts).
     held: Vec<Vec<(usize, usize)>>,
     /// What each expert sends to each of its hosts.
     sent: Vec<Vec<f64>>,
 }
 
 impl<'a> Flow<'a> {
-    fn new(hosts: &'a [Vec<usize>], n_devices: usize) -> Self {
+    /// The flow of those experts alone that have no choice.
+    fn new(hosts: &'a [Vec<usize>], n_devices: usize, load: &[f64]) -> Self {
         let mut held = vec![Vec::new(); n_devices];
-        for (expert, on) in hosts.iter().enumerate() {
+        let mut pinned = vec![0.0; n_devices];
+        let mut sent = Vec::with_capacity(hosts.len());
+        for ((expert, on), &load) in hosts.iter().enumerate().zip(load) {
+            if let [device] = on[..] {
+                pinned[device] += load;
+                sent.push(vec![load]);
+                continue;
+            }
             for (at, &device) in on.iter().enumerate() {
                 held[device].push((expert, at));
             }
+            sent.push(vec![0.0; on.len()]);
         }
-        let sent = hosts.iter().map(|on| vec![0.0; on.len()]).collect();
-        Self { hosts, held, sent }
+        Self { hosts, pinned, held, sent }
     }
 
     fn device_loads(&self) -> Vec<f64> {
         let sent = |&(expert, at): &(usize, usize)| self.sent[expert][at];
-        self.held.iter().map(|held| held.iter().map(sent).sum()).collect()
+        let load = |(held, pinned): (&Vec<_>, &f64)| pinned + held.iter().map(sent).sum::<f64>();
+        self.held.iter().zip(&self.pinned).map(load).collect()
     }
 
     /// Sends what is not yet sent along shortest augmenting paths; where some load above

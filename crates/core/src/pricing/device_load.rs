@@ -51,6 +51,24 @@ impl LayerCosts {
         self.loaded_with(placed, counts, &works)
     }
 
+    /// Experts' time of every device under a placement.
+    #[must_use]
+    pub fn device_times(&self, placed: &SlotShares, counts: &[f64]) -> Vec<Seconds> {
+        let works: Vec<ExpertWork> = placed.each_part(counts, |n| self.work(n)).collect();
+        self.times(placed, &works).collect()
+    }
+
+    /// Experts' time of every device, from the work of every part of an expert.
+    fn times(&self, placed: &SlotShares, works: &[ExpertWork]) -> impl Iterator<Item = Seconds> {
+        placed.devices().map(move |slots| {
+            let mut work = ExpertWork::default();
+            for part in slots {
+                work += works[*part];
+            }
+            self.device_ffn(work)
+        })
+    }
+
     /// The same under each of several placements, for which whole experts are priced once.
     ///
     /// `works` is room that is used for one step after another.
@@ -72,12 +90,7 @@ impl LayerCosts {
     /// From the work of every part of an expert, in the order of [`SlotShares::each_part`].
     fn loaded_with(&self, placed: &SlotShares, counts: &[f64], works: &[ExpertWork]) -> DeviceLoad {
         let (mut slowest, mut sum, mut n) = (Seconds::ZERO, Seconds::ZERO, 0.0);
-        for slots in placed.devices() {
-            let mut work = ExpertWork::default();
-            for part in slots {
-                work += works[*part];
-            }
-            let time = self.device_ffn(work);
+        for time in self.times(placed, works) {
             slowest = slowest.max(time);
             sum += time;
             n += 1.0;

@@ -94,18 +94,30 @@ impl SlotShares {
         self.slots.chunks(self.map.shape().slots_per_device() as usize)
     }
 
+    /// The same placement, each expert's tokens split so that the busiest device takes as few of
+    /// `counts` as can be.
+    #[must_use]
+    pub fn split_for(&self, counts: &[f64]) -> Self {
+        let devices_per_node = u32::try_from(self.devices_per_node).unwrap_or(u32::MAX);
+        Self::new(self.map.clone(), ReplicaSplit::Optimal, devices_per_node, counts)
+    }
+
+    /// Tokens of every device, in (token, expert) pairs.
+    pub fn device_tokens(&self, counts: &[f64]) -> impl Iterator<Item = f64> {
+        let tokens = |part: usize| match part.checked_sub(counts.len()) {
+            Some(portion) => self.portions[portion].tokens(counts),
+            None => counts[part],
+        };
+        self.devices().map(move |slots| slots.iter().map(|part| tokens(*part)).sum())
+    }
+
     /// Tokens of the busiest device over the mean, in (token, expert) pairs.
     #[must_use]
     pub fn imbalance(&self, counts: &[f64]) -> f64 {
         let mut most: f64 = 0.0;
         let mut sum = 0.0;
         let mut n = 0.0;
-        let tokens = |part: usize| match part.checked_sub(counts.len()) {
-            Some(portion) => self.portions[portion].tokens(counts),
-            None => counts[part],
-        };
-        for slots in self.devices() {
-            let load: f64 = slots.iter().map(|part| tokens(*part)).sum();
+        for load in self.device_tokens(counts) {
             most = most.max(load);
             sum += load;
             n += 1.0;
@@ -176,6 +188,14 @@ fn nearest_shares(
         }
     }
     shares
+}
+
+/// Tokens of a step with at least one expert on each device, expected as in [`exchange_load`].
+#[must_use]
+pub fn visitors(placed: &SlotShares, counts: &[f64], tokens: f64) -> Vec<f64> {
+    let misses: Vec<f64> = placed.each_part(counts, |n| (1.0 - n / tokens).max(0.0)).collect();
+    let missed = |slots: &[usize]| slots.iter().map(|slot| misses[*slot]).product::<f64>();
+    placed.devices().map(|slots| tokens * (1.0 - missed(slots))).collect()
 }
 
 /// What the busiest device receives from others, expected from the counts of a step.

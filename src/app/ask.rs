@@ -12,6 +12,7 @@ use crate::app::advisor::CheckedQuestion;
 use crate::app::clock::now_ms;
 use crate::app::context::App;
 use crate::app::error::AppError;
+use crate::app::live_jobs::Place;
 use crate::app::recommendations::{Ended, Seen, fetch, first_of, refusal, see, wait_for_end};
 use crate::app::tokens::Caller;
 use crate::app::{question, references, room};
@@ -30,8 +31,10 @@ pub struct Asked {
     pub caller: Caller,
     /// The body.
     pub request: Value,
-    /// The client's own name for this request, with the digest of the body.
-    pub key: Option<(String, [u8; 32])>,
+    /// Digest of the body as it was sent, where it was.
+    pub body: Option<[u8; 32]>,
+    /// The client's own name for this request.
+    pub key: Option<String>,
     /// How long the client wants to wait for the result.
     pub wait: Option<Duration>,
 }
@@ -58,13 +61,15 @@ pub async fn submit(app: &Arc<App>, asked: Asked) -> Result<Seen, AppError> {
 async fn place(app: Arc<App>, asked: Asked) -> Result<(JobRecord, Option<Ended>), AppError> {
     let app = &*app;
     let principal = &*asked.caller.principal;
-    let key = asked.key.as_ref();
+    let key = asked.key.as_deref().zip(asked.body.as_ref());
     let key = key.map(|(key, body_digest)| Key { principal, key, body_digest });
     if let Some(key) = key
         && let Some(job) = replay(app, key).await?
     {
         return Ok((job, None));
     }
+    let room = Room { until: tokio::time::Instant::now() + ROOM_WAIT, place: None };
+    let room = room.before_check(app, asked.body.as_ref()).await?;
     let (question, inputs, labels) = checked(app, asked.request).await?;
     let listed = listed(&question);
     let asks = Asks { principal, labels: labels.as_deref(), key, listed: &listed };
@@ -73,9 +78,46 @@ async fn place(app: Arc<App>, asked: Asked) -> Result<(JobRecord, Option<Ended>)
     if app.board.recent.seen(question.digest) {
         known = find_equal(app, &question.digest).await?;
     }
-    match known {
-        Some(job) => Ok((join(app, asks, job).await?, None)),
-        None => store_question(app, question, inputs, asks, asked.wait.is_some()).await,
+    let placed = match known {
+        Some(job) => (join(app, asks, job).await?, None),
+        None => store_question(app, question, inputs, asks, asked.wait.is_some(), room).await?,
+    };
+    if let Some(body) = asked.body {
+        app.board.bodies.seen(body);
+    }
+    Ok(placed)
+}
+
+/// Room in the queue, and how long a question waits for it.
+struct Room<'a> {
+    until: tokio::time::Instant,
+    /// What has become free for it.
+    place: Option<Place<'a>>,
+}
+
+impl<'a> Room<'a> {
+    /// Waits while the queue is full, before a question is even looked at: what is refused then must
+    /// cost next to nothing, or those who try again take the time of those who are answered. What led
+    /// to an answer lately may do so again, and needs no room.
+    async fn before_check(self, app: &'a App, body: Option<&[u8; 32]>) -> Result<Self, AppError> {
+        match body {
+            Some(body) if app.board.is_full() && !app.board.bodies.has(body) => {
+                self.wait(app).await
+            }
+            _ => Ok(self),
+        }
+    }
+
+    /// Notes that nobody else needs to look for room.
+    fn filled(&mut self) {
+        if let Some(place) = self.place.take() {
+            place.filled();
+        }
+    }
+
+    async fn wait(mut self, app: &'a App) -> Result<Self, AppError> {
+        self.place = tokio::time::timeout_at(self.until, app.board.room()).await.ok();
+        if self.place.is_some() { Ok(self) } else { Err(queue_full(app)) }
     }
 }
 
@@ -140,6 +182,7 @@ async fn store_question(
     inputs: Option<String>,
     asks: Asks<'_>,
     wants_end: bool,
+    mut room: Room<'_>,
 ) -> Result<(JobRecord, Option<Ended>), AppError> {
     if let Err(refused) = affordable(app, question.memory_bytes) {
         // What is known is told all the same.
@@ -148,21 +191,28 @@ async fn store_question(
     }
     let slot = app.board.try_slot();
     // What will be refused does not stand in the line of those who write.
-    let deadline = tokio::time::Instant::now() + ROOM_WAIT;
     let turn = loop {
         // The semaphore is never closed.
         let turn = app.board.inserts.acquire().await.ok();
-        if slot.is_some() || app.store.count_waiting().await? < i64::from(app.queue.limit) {
+        if slot.is_some() {
+            app.board.note_waiting(0, app.queue.limit);
+            break turn;
+        }
+        let waiting = app.store.count_waiting().await?;
+        let has_room = waiting < i64::from(app.queue.limit);
+        // With this one, if it is stored.
+        let more = app.board.note_waiting(waiting + i64::from(has_room), app.queue.limit);
+        if !more {
+            room.filled();
+        }
+        if has_room {
             break turn;
         }
         drop(turn);
         if let Some(job) = find_equal(app, &question.digest).await? {
             return Ok((join(app, asks, job).await?, None));
         }
-        if tokio::time::timeout_at(deadline, app.board.room()).await.is_err() {
-            metrics::counter!(names::QUESTIONS, "outcome" => "queue_full").increment(1);
-            return Err(AppError::QueueFull { limit: app.queue.limit });
-        }
+        room = room.wait(app).await?;
     };
     let now = now_ms();
     let lease =
@@ -238,13 +288,22 @@ async fn store_question(
         let detail = "a trace the question names was deleted while it was asked";
         return Err(AppError::Conflict(detail.to_owned()));
     }
+    Err(no_room(app, asks.principal).await?)
+}
+
+/// Why a question was not stored: too many of all wait, or too many of its principal.
+async fn no_room(app: &App, principal: &str) -> Result<AppError, AppError> {
     let limit = app.queue.principal_limit;
-    if app.gate.is_closed() && i64::from(limit) <= app.store.count_queued(asks.principal).await? {
+    if app.gate.is_closed() && i64::from(limit) <= app.store.count_queued(principal).await? {
         metrics::counter!(names::QUESTIONS, "outcome" => "too_many").increment(1);
-        return Err(AppError::TooManyQueued { limit });
+        return Ok(AppError::TooManyQueued { limit });
     }
+    Ok(queue_full(app))
+}
+
+fn queue_full(app: &App) -> AppError {
     metrics::counter!(names::QUESTIONS, "outcome" => "queue_full").increment(1);
-    Err(AppError::QueueFull { limit: app.queue.limit })
+    AppError::QueueFull { limit: app.queue.limit }
 }
 
 /// Refuses a computation that takes more memory than all together may, or whose answer would take the

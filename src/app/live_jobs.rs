@@ -47,6 +47,26 @@ pub struct Board {
     /// Turns of storing questions, so that the ends of jobs do not stand behind a long line.
     pub inserts: Semaphore,
     room: Notify,
+    full: AtomicBool,
+    /// Bodies of questions that led to a recommendation lately.
+    pub bodies: Recent,
+}
+
+/// A place in the queue that has become free: for the next who waits, unless it is filled up.
+#[derive(Debug)]
+pub struct Place<'a>(&'a Board);
+
+impl Place<'_> {
+    /// The queue is as good as full again.
+    pub fn filled(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.make_room();
+    }
 }
 
 /// Questions that may be on their way into the database at once.
@@ -55,10 +75,10 @@ const INSERTS: usize = 4;
 /// Most digests that are remembered, 32 bytes each.
 const MAX_RECENT: usize = 4096;
 
-/// Digests of questions that were asked lately.
+/// Digests of what was asked lately.
 ///
-/// It guesses whether a question is worth looking for before it is stored; a wrong guess
-/// costs a statement and changes no answer.
+/// It guesses whether a question is worth looking for before it is stored, or before it is refused
+/// because the queue is full; a wrong guess costs a statement, or a second try, and changes no answer.
 #[derive(Debug, Default)]
 pub struct Recent {
     digests: Mutex<Digests>,
@@ -71,6 +91,11 @@ struct Digests {
 }
 
 impl Recent {
+    /// Whether this digest was asked lately.
+    pub fn has(&self, digest: &[u8; 32]) -> bool {
+        lock(&self.digests).all.contains(digest)
+    }
+
     /// Whether this digest was asked lately; from now on it was.
     pub fn seen(&self, digest: [u8; 32]) -> bool {
         let mut digests = lock(&self.digests);
@@ -113,6 +138,8 @@ impl Board {
             beat_ms: AtomicI64::new(0),
             inserts: Semaphore::new(INSERTS),
             room: Notify::new(),
+            full: AtomicBool::new(false),
+            bodies: Recent::default(),
         };
         (board, receiver)
     }
@@ -165,8 +192,27 @@ impl Board {
     }
 
     /// Waits until a job has left the queue.
-    pub async fn room(&self) {
+    pub async fn room(&self) -> Place<'_> {
         self.room.notified().await;
+        Place(self)
+    }
+
+    /// Whether the queue has been full, and not been half empty since.
+    pub fn is_full(&self) -> bool {
+        self.full.load(Ordering::Acquire)
+    }
+
+    /// Notes how many questions wait; whether there is room for more than those that are on their way
+    /// into the places that jobs leave, so that one who got a place sends the next.
+    pub fn note_waiting(&self, waiting: i64, limit: u32) -> bool {
+        let limit = i64::from(limit);
+        if limit <= waiting {
+            self.full.store(true, Ordering::Release);
+        } else if waiting <= limit / 2 {
+            self.full.store(false, Ordering::Release);
+        }
+        // A hundredth is left to those on their way: woken for nothing, they cost as much as when served.
+        waiting < limit - limit / 100
     }
 
     /// Notes that a worker computes this job.

@@ -65,8 +65,9 @@ pub async fn withdraw_listed(
 
 /// Ends the computation of a job that has been canceled, and tells those who wait for it.
 async fn canceled(app: &App, id: &str) -> Result<Arc<JobRecord>, AppError> {
-    if let Some(live) = app.board.live(id) {
-        live.cancel();
+    match app.board.live(id) {
+        Some(live) => live.cancel(),
+        None => app.board.make_room(),
     }
     let job = Arc::new(fetch(app, id).await?);
     app.board.announce(&job);

@@ -302,7 +302,7 @@ async fn answered(
         Ok(request) => request,
         Err(violations) => return Ok(Err(violations)),
     };
-    let asked = Asked { caller, request, key: None, wait: None };
+    let asked = Asked { caller, request, body: None, key: None, wait: None };
     match app::ask::submit(&service.app, asked).await {
         Ok(seen) => Ok(Ok(Redirect::to(&format!("/v1/recommendations/{}", seen.job.id)))),
         Err(AppError::Refused(violations)) => Ok(Err(violations)),

@@ -51,6 +51,12 @@ pub(super) async fn dispatch(
                         tracing::warn!(error = %error, "the queue could not be looked after");
                     }
                 }
+                if let Ok(waiting) = app.store.count_waiting().await {
+                    // Room that nobody was told of, as where an ask ended otherwise.
+                    if app.board.note_waiting(waiting, app.queue.limit) {
+                        app.board.make_room();
+                    }
+                }
                 app.board.ring();
             }
         }

@@ -84,6 +84,23 @@ async fn a_full_queue_answers_503_and_takes_questions_again_later() {
     assert_eq!(full.header("retry-after"), "1");
     let known = app.ask(&json!({"do": "answer", "n": 1}), &[]).await;
     assert_eq!(known.status, 202, "a question in the queue needs no further place");
+    // What would be refused is not even looked at, unless the same body led to an answer.
+    let costly = json!({"do": "answer", "memory": 1_u64 << 60});
+    app.ask(&costly, &[]).await.problem(503, "queue-full");
+    // Three wait for room; what is withdrawn makes it for one of them.
+    let three: Vec<_> = (3..6).map(|n| json!({"do": "answer", "n": n})).collect();
+    let asked = futures_util::future::join_all(three.iter().map(|question| app.ask(question, &[])));
+    let withdrawn = async {
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        app.call("DELETE", &format!("/v1/recommendations/{}", ids[2])).await.json()
+    };
+    let (asked, withdrawn) = tokio::join!(asked, withdrawn);
+    assert_eq!(withdrawn["status"], "canceled");
+    let mut statuses: Vec<u16> = asked.iter().map(|answer| answer.status.as_u16()).collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, [202, 503, 503]);
+    let accepted = asked.iter().find(|answer| answer.status == 202).unwrap();
+    ids[2] = accepted.json()["id"].as_str().unwrap().to_owned();
     std::fs::write(gate, "").unwrap();
     for id in ids {
         app.until(&id, "succeeded").await;

@@ -162,7 +162,7 @@ async fn ask(
 ) -> Result<String, AppError> {
     let labels = labels_of(&watched.spec, &watched.record.name);
     let request = request(&watched.spec, current, routing, Some(&labels));
-    let asked = Asked { caller: owner(watched), request, key: None, wait: None };
+    let asked = Asked { caller: owner(watched), request, body: None, key: None, wait: None };
     Ok(submit(app, asked).await?.job.id.clone())
 }
 

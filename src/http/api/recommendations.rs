@@ -60,9 +60,9 @@ pub async fn ask_recommendation(
     IdempotencyKey(key): IdempotencyKey,
     body: JsonBody,
 ) -> Result<Response, Failure> {
-    let key = key.map(|key| (key, body_digest(&body.bytes)));
+    let digest = Some(body_digest(&body.bytes));
     let (wait, _turn) = wait.granted(&service.app.waits);
-    let asked = Asked { caller, request: body.value, key, wait: wait.duration() };
+    let asked = Asked { caller, request: body.value, body: digest, key, wait: wait.duration() };
     let seen = submit(&service.app, asked).await?;
     let status = if seen.job.status.is_final() { StatusCode::OK } else { StatusCode::ACCEPTED };
     let mut response = (status, json(view(&seen)?)).into_response();

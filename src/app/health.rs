@@ -20,10 +20,13 @@ pub async fn obstacle(app: &App) -> Option<String> {
         return Some("the workers show no sign of life".to_owned());
     }
     // A full disk is also why nothing can be written, and says what to do.
-    match room::shortage(app).await {
-        Ok(None) => app.store.probe_write(now).await.err().map(|error| error.to_string()),
-        Ok(shortage) => shortage,
+    let shortage = room::shortage(app).await;
+    if let Ok(Some(shortage)) = shortage {
+        return Some(shortage);
+    }
+    match app.store.probe_write(now).await {
         Err(error) => Some(error.to_string()),
+        Ok(()) => shortage.err().map(|error| error.to_string()),
     }
 }
 

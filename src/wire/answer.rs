@@ -461,6 +461,24 @@ pub struct RoutingBody {
     pub distribution_error: Option<f64>,
     /// Busiest device over the mean, for the placement without and with the plan.
     pub device_imbalance: Option<DeviceImbalance>,
+    /// The layer whose devices are the most uneven without the plan (calibrated preset).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub busiest_layer: Option<BusiestLayer>,
+}
+
+/// One layer, expert by expert and slot by slot.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct BusiestLayer {
+    /// Index among the mixture-of-experts layers.
+    pub layer: usize,
+    /// Devices that its slots lie on, equally many on each, one device after another.
+    pub devices: u32,
+    /// Share of the layer's assignments that each expert takes.
+    pub expert_shares: Vec<f64>,
+    /// The expert in every slot, as it is.
+    pub slots_before: Vec<u32>,
+    /// The expert in every slot, with the plan; null where none is advised.
+    pub slots_after: Option<Vec<u32>>,
 }
 
 /// Mean, largest and per-layer values.

@@ -256,7 +256,7 @@ async fn the_examples_of_the_description_are_answered() {
             for (media_type, body) in content.into_iter().flatten() {
                 let Some(example) = body.get("example") else { continue };
                 let text = example.as_str().map_or_else(|| example.to_string(), ToOwned::to_owned);
-                let uri = path.replace("{id}", id.as_str().unwrap());
+                let uri = path.replace("{id}", id.as_str().unwrap()).replace("{name}", "fleet-a");
                 let request = Request::builder().method(method.to_uppercase().as_str()).uri(uri);
                 let request = request.header("content-type", media_type);
                 let answer = app.send(request.body(Body::from(text)).unwrap()).await;
@@ -271,6 +271,8 @@ async fn the_examples_of_the_description_are_answered() {
     assert_eq!(
         asked,
         [
+            "/v1/deployments/{name}",
+            "/v1/deployments/{name}/current",
             "/v1/devices",
             "/v1/recommendations",
             "/v1/recommendations/{id}/labels",

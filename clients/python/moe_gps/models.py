@@ -114,6 +114,18 @@ BaselineName: TypeAlias = Literal['none', 'current']
 BasisName: TypeAlias = Literal['measured', 'fitted', 'roofline', 'paper']
 
 
+class BusiestLayer(TypedDict):
+    """
+    One layer, expert by expert and slot by slot.
+    """
+
+    layer: int
+    devices: int
+    expert_shares: list[float]
+    slots_before: list[int]
+    slots_after: NotRequired[Optional[list[int]]]
+
+
 Bytes: TypeAlias = bytes
 
 
@@ -511,6 +523,30 @@ class MountedPlacement(TypedDict):
 
     url: str
     path: str
+
+
+class OptionPrice(TypedDict):
+    """
+    What an option is worth, on drawn steps under the plan of the recommended strategy.
+    """
+
+    layer_latency_off_s: float
+    layer_latency_on_s: float
+    overhead_s: float
+    gain: Gain
+    busiest_off: float
+    busiest_on: float
+
+
+class OptionSupport(TypedDict):
+    """
+    Whether an engine has an option.
+    """
+
+    engine: EngineName
+    runnable: bool
+    because: str
+    argv: list[str]
 
 
 class Outcome(TypedDict):
@@ -1294,6 +1330,20 @@ class ModelList(TypedDict):
     unreadable: NotRequired[list[UnreadableDevice]]
 
 
+class Option(TypedDict):
+    """
+    An option of an engine under the recommended strategy.
+    """
+
+    id: str
+    value: str
+    mode: NotRequired[Optional[str]]
+    description: str
+    engine_support: list[OptionSupport]
+    price: NotRequired[Optional[OptionPrice]]
+    not_priced_reason: NotRequired[Optional[str]]
+
+
 class Placement(TypedDict):
     """
     The plan of a recommendation, layer by layer.
@@ -1484,6 +1534,7 @@ class RoutingBehind(TypedDict):
     skewness: NotRequired[Optional[Summary]]
     distribution_error: NotRequired[Optional[float]]
     device_imbalance: NotRequired[Optional[DeviceImbalance]]
+    busiest_layer: NotRequired[Optional[BusiestLayer]]
 
 
 class Steps(TypedDict):
@@ -1659,6 +1710,7 @@ class Result(TypedDict):
     strategies: list[Strategy]
     references: list[Reference]
     layouts: NotRequired[list[Layout]]
+    options: NotRequired[list[Option]]
     ceiling: Ceiling
     flip_points: list[FlipPoint]
     routing: RoutingBehind

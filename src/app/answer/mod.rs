@@ -312,7 +312,23 @@ fn routing(known: &RoutingEvidence, advised: &Advised) -> wire::RoutingBody {
         skewness: known.skewness().and_then(wire::Summary::of),
         distribution_error: (!errors.is_empty()).then_some(mean_error),
         device_imbalance: device_imbalance(advised),
+        busiest_layer: busiest_layer(advised),
     }
+}
+
+/// Where the load of the most uneven layer lies, as it is and with the chosen plan.
+fn busiest_layer(advised: &Advised) -> Option<wire::BusiestLayer> {
+    let before = advised.plan(strategies::NONE)?;
+    let map = before.layers.get(before.busiest)?;
+    let chosen = advised.chosen().filter(|entry| entry.strategy != strategies::NONE);
+    let after = chosen.and_then(|entry| advised.plan(entry.strategy)?.layers.get(before.busiest));
+    Some(wire::BusiestLayer {
+        layer: before.busiest,
+        devices: map.shape().n_devices(),
+        expert_shares: before.busiest_shares.clone(),
+        slots_before: map.physical_to_logical().to_vec(),
+        slots_after: after.map(|map| map.physical_to_logical().to_vec()),
+    })
 }
 
 /// Device imbalance without and with the chosen plan: over the recorded steps where there are

@@ -27,7 +27,7 @@ use moe_gps_core::trace::counts::ExpertCounts;
 use moe_gps_core::trace::stats::TraceStatistics;
 use moe_gps_core::trace::steps::split_point;
 
-pub use page::{STYLE, html};
+pub use page::{STYLE, html, levels};
 
 /// Equal parts the trace is cut into to see it drift.
 const PARTS: u64 = 8;

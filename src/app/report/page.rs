@@ -205,8 +205,9 @@ fn ageing(page: &mut String, forecasts: &[ForecastBody]) {
     );
 }
 
-/// What the colours of the heat map stand for.
-fn levels() -> String {
+/// What the colours of a heat map stand for.
+#[must_use]
+pub fn levels() -> String {
     let mut legend = "<p class=\"legend\">".to_owned();
     for colour in 0..=LEVELS.len() {
         let text = match (colour.checked_sub(1).map(|n| LEVELS[n]), LEVELS.get(colour)) {

@@ -5,9 +5,10 @@ use std::fmt::Write as _;
 use maud::{Markup, PreEscaped, html};
 use serde_json::{Value, json};
 
+use crate::app::report::levels;
 use crate::web::parts::{chart, picture, table};
 use crate::web::predictors::OF_CURVE;
-use crate::wire::answer::{FlipPoint, ResultBody, StrategyBody, TermsBody};
+use crate::wire::answer::{BusiestLayer, FlipPoint, ResultBody, StrategyBody, TermsBody};
 use crate::wire::written::{TERMS, name, quantity, scaled};
 use moe_gps_core::catalog::Catalog;
 use moe_gps_core::charts::axis::{Axis, tick_step};
@@ -15,7 +16,7 @@ use moe_gps_core::charts::bars::{self, Bar, Part};
 use moe_gps_core::charts::curves::{self, Curve};
 use moe_gps_core::charts::decision_map;
 use moe_gps_core::charts::figure::{self, Key, PLOT_HEIGHT, PLOT_WIDTH, Panel};
-use moe_gps_core::charts::inline::{Line, legend, line_chart};
+use moe_gps_core::charts::inline::{Cell, Line, device_map, legend, line_chart};
 use moe_gps_core::charts::number_line::{self, NumberLine, Stretch};
 
 /// The terms of every strategy as stacked bars: whiskers from the interval of its gain.
@@ -380,5 +381,94 @@ pub(super) fn imbalance(result: &ResultBody) -> Markup {
             (PreEscaped(legend(&lines)))
             (chart(line_chart(&lines, &labels, ["layer", "max/mean GPU load"], 1.0), imbalance))
         }
+    }
+}
+
+/// Slots of a layer that are drawn one by one; a page stays light.
+const MOST_SLOTS: usize = 512;
+
+/// Which GPU has which experts in the most uneven layer, by load, before and with the plan.
+pub(super) fn busiest_layer(result: &ResultBody) -> Markup {
+    let Some(busiest) = &result.routing.busiest_layer else { return html! {} };
+    if busiest.slots_before.len() > MOST_SLOTS || busiest.devices < 2 {
+        return html! {};
+    }
+    let map = |name: &str, slots: &[u32]| {
+        let picture = device_map(name, &device_rows(busiest, slots));
+        html! { h3 { (name) } (chart(picture, &json!({"expert_shares": busiest.expert_shares, "slots": slots}))) }
+    };
+    html! {
+        h2 { "Where the load lies" }
+        p {
+            "Layer " (busiest.layer) ", the most uneven one: a row for every GPU, a cell for every expert \
+             on it, the busiest first; a cell's load over the mean of all cells."
+        }
+        (PreEscaped(levels()))
+        (map("As it is", &busiest.slots_before))
+        @if let Some(slots) = &busiest.slots_after { (map("With the plan", slots)) }
+    }
+}
+
+/// The load of a GPU, its number, and its slots: load and expert.
+type Held = (f64, usize, Vec<(f64, u32)>);
+
+/// GPUs, the busiest first, each with its slots by load; copies of an expert share its load equally.
+fn device_rows(busiest: &BusiestLayer, slots: &[u32]) -> Vec<(String, Vec<Cell>)> {
+    let share = |expert: u32| busiest.expert_shares.get(expert as usize).copied().unwrap_or(0.0);
+    let copies = |expert: u32| slots.iter().filter(|one| **one == expert).count();
+    let per_device = (slots.len() / busiest.devices.max(1) as usize).max(1);
+    let mut devices: Vec<Held> = slots
+        .chunks(per_device)
+        .enumerate()
+        .map(|(device, slots)| {
+            let load = |expert: &u32| (share(*expert) / copies(*expert) as f64, *expert);
+            let mut loads: Vec<(f64, u32)> = slots.iter().map(load).collect();
+            loads.sort_by(|a, b| b.0.total_cmp(&a.0));
+            (loads.iter().map(|(load, _)| load).sum(), device, loads)
+        })
+        .collect();
+    devices.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let n_devices = devices.len() as f64;
+    let row = |(total, device, loads): Held| {
+        let total = total * n_devices;
+        let cell = |(load, expert): (f64, u32)| {
+            let ratio = load * slots.len() as f64;
+            let of = match copies(expert) {
+                1 => String::new(),
+                copies => format!(", one of {copies} copies"),
+            };
+            let about =
+                format!("GPU {device}, expert {expert}{of}: {ratio:.2}; the GPU: {total:.2}");
+            Cell { ratio, about }
+        };
+        (format!("GPU {device}: {total:.2}"), loads.into_iter().map(cell).collect())
+    };
+    devices.into_iter().map(row).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn devices_and_their_experts_are_sorted_by_load() {
+        let busiest = BusiestLayer {
+            layer: 3,
+            devices: 2,
+            expert_shares: vec![0.1, 0.2, 0.6, 0.1],
+            slots_before: vec![0, 1, 2, 3],
+            slots_after: None,
+        };
+        let rows = device_rows(&busiest, &busiest.slots_before);
+        assert_eq!(
+            rows.iter().map(|(label, _)| &**label).collect::<Vec<_>>(),
+            ["GPU 1: 1.40", "GPU 0: 0.60"]
+        );
+        assert_eq!(rows[0].1[0].about, "GPU 1, expert 2: 2.40; the GPU: 1.40");
+        assert!((rows[1].1[0].ratio - 0.8).abs() < 1e-12);
+        let copied = device_rows(&busiest, &[0, 2, 3, 2, 1, 2]);
+        let about: Vec<&str> = copied[0].1.iter().map(|cell| &*cell.about).collect();
+        assert_eq!(about[0], "GPU 1, expert 1: 1.20; the GPU: 1.20");
+        assert_eq!(about[1], "GPU 1, expert 2, one of 3 copies: 1.20; the GPU: 1.20");
     }
 }

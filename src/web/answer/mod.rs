@@ -102,6 +102,7 @@ impl Answer<'_> {
             (charts::predictors(result))
             (charts::slots(result))
             (charts::imbalance(result))
+            (charts::busiest_layer(result))
             (plan::launches(self))
             (plan::placement(self))
             h2 { "To confirm it" }

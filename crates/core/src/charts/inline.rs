@@ -60,6 +60,48 @@ pub fn heat_map(shares: &[Vec<f64>], layers: &[u16]) -> String {
     svg
 }
 
+/// A cell of a map of devices: its load over the mean of all cells, and what is said where one points.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Cell {
+    /// Load over mean.
+    pub ratio: f64,
+    /// In words.
+    pub about: String,
+}
+
+/// Devices × slots, coloured by load over mean; rows and cells as they are given.
+#[must_use]
+pub fn device_map(name: &str, devices: &[(String, Vec<Cell>)]) -> String {
+    let columns = devices.iter().map(|(_, cells)| cells.len()).max().unwrap_or(0);
+    let row_height = (360.0 / devices.len().max(1) as f64).clamp(7.0, 20.0);
+    let (left, height) = (LEFT + 40.0, row_height * devices.len() as f64);
+    let width = WIDTH - left - 8.0;
+    let mut svg = open(height + 12.0, name);
+    let _ = write!(
+        svg,
+        "<svg x=\"{left}\" y=\"6\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {columns} \
+         {}\" preserveAspectRatio=\"none\" shape-rendering=\"crispEdges\">",
+        devices.len()
+    );
+    for (y, (_, cells)) in devices.iter().enumerate() {
+        for (x, Cell { ratio, about }) in cells.iter().enumerate() {
+            let (level, about) = (level(*ratio), escaped(about));
+            let _ = write!(
+                svg,
+                "<path class=\"h{level}\" d=\"M{x} {y}h1v1h-1z\"><title>{about}</title></path>"
+            );
+        }
+    }
+    svg.push_str("</svg>");
+    let every = devices.len().div_ceil(18).max(1);
+    for (at, (label, _)) in devices.iter().enumerate().step_by(every) {
+        let y = 6.0 + row_height * (at as f64 + 0.5) + 4.0;
+        let label = escaped(label);
+        let _ = write!(svg, "<text class=\"end\" x=\"{}\" y=\"{y:.1}\">{label}</text>", left - 6.0);
+    }
+    svg + "</svg>"
+}
+
 /// One path per colour, of runs of equal cells; of cells taken together the busiest counts.
 fn paths(shares: &[Vec<f64>], per_column: usize, per_row: usize) -> Vec<String> {
     let mut paths = vec![String::new(); LEVELS.len() + 1];

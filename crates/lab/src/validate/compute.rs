@@ -5,7 +5,7 @@ use crate::validate::price::{Estimate, Unpriced, note_of};
 use crate::validate::profiles::choose;
 use moe_gps_core::cost::Laws;
 use moe_gps_core::cost::latent::DEEPSEEK_V3;
-use moe_gps_core::hardware::{Device, fit_for};
+use moe_gps_core::hardware::{Device, Stack, fit_for};
 use moe_gps_core::system::{Dtype, Dtypes, Operands, Phase};
 use moe_gps_core::units::{Bytes, Seconds};
 
@@ -79,7 +79,24 @@ pub fn price(row: &Measured, device: &Device) -> Result<Estimate, Unpriced> {
     let choice = choice.ok_or_else(|| Unpriced::Stack(device.name.clone()))?;
     let laws = Laws::bind(device, choice.stack, &dtypes(row));
     let time = time(row, &laws).ok_or(Unpriced::NoLaw("not an operator of one device"))?;
-    Ok(Estimate { band: Some(choice.band), note: note_of(&choice), ..Estimate::of(time) })
+    let band = match &row.case {
+        Case::LatentBlock(case) => block_band(choice.stack, case.phase, operands),
+        _ => None,
+    };
+    Ok(Estimate {
+        band: Some(band.unwrap_or(choice.band)),
+        note: note_of(&choice),
+        ..Estimate::of(time)
+    })
+}
+
+/// The error band of a module around latent attention, where its own was fitted.
+fn block_band(stack: &Stack, phase: Phase, operands: Operands) -> Option<f64> {
+    let of = match phase {
+        Phase::Prefill => &stack.formats.latent_prefill_block,
+        Phase::Decode => &stack.formats.latent_decode_block,
+    };
+    of.iter().find(|(format, _)| *format == operands).map(|(_, fit)| fit.band)
 }
 
 /// The time of an operator under bound laws; `None` for experts and communication.

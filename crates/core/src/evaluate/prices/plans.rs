@@ -32,6 +32,10 @@ pub struct PlanSummary {
     /// Device imbalance (max/mean) of every layer: drawn, expected under the true
     /// shares, and as planned.
     pub imbalance: Vec<LayerImbalance>,
+    /// The layer whose devices are expected to be the most uneven.
+    pub busiest: usize,
+    /// Share of the load that each expert is expected to take in that layer.
+    pub busiest_shares: Vec<f64>,
 }
 
 /// Device imbalance of one layer.
@@ -150,7 +154,18 @@ impl SampledPrices<'_> {
                 }
             });
         }
+        let expected = |layer: &usize| imbalance[*layer].expected;
+        let busiest = (0..n_layers).max_by(|a, b| expected(a).total_cmp(&expected(b)));
+        let busiest = busiest.unwrap_or_default();
+        let mut shares = vec![0.0; layers.first().map_or(0, |layer| layer.truth.len())];
+        for routing in layers.iter().skip(busiest).step_by(n_layers.max(1)) {
+            for (sum, share) in shares.iter_mut().zip(&routing.truth) {
+                *sum += share / loads as f64;
+            }
+        }
         PlanSummary {
+            busiest,
+            busiest_shares: shares,
             strategy: placement.strategy,
             slots_per_device: placement.slots_per_device,
             layers: placement.layers[..n_layers].iter().map(|placed| placed.map.clone()).collect(),

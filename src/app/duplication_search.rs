@@ -11,11 +11,12 @@ use moe_gps_core::question::Question;
 pub(super) fn body(question: &Question, advised: &Advised) -> Option<wire::DuplicationSearch> {
     let search = advised.search.as_ref()?;
     let slots = search.tried.iter().enumerate();
+    let taken = taken(advised, search);
     Some(wire::DuplicationSearch {
         slots: slots.map(|(index, one)| tried(question, search, index, one)).collect(),
         best_slots_per_device: search.tried[search.best].slots_per_device,
-        chosen_slots_per_device: search.tried[search.chosen].slots_per_device,
-        because: because(search),
+        chosen_slots_per_device: search.tried[taken].slots_per_device,
+        because: because(search, taken),
     })
 }
 
@@ -42,8 +43,33 @@ fn tried(
     }
 }
 
-fn because(search: &SlotSearch) -> String {
+/// The plan that the answer advises, where it has one: of the strategy that is surely faster than the
+/// baseline; else the smallest that is not surely slower than the fastest.
+fn taken(advised: &Advised, search: &SlotSearch) -> usize {
+    let advised_plan = || {
+        let strategy = advised.chosen()?.strategy;
+        let slots = advised.plan(strategy)?.layers.first()?.shape().slots_per_device();
+        let is_it = |one: &TriedSlots| {
+            one.strategy == strategy.planned_by() && one.slots_per_device == slots
+        };
+        search.tried.iter().position(is_it)
+    };
+    advised_plan().unwrap_or(search.chosen)
+}
+
+fn because(search: &SlotSearch, taken: usize) -> String {
     let (best, chosen) = (&search.tried[search.best], &search.tried[search.chosen]);
+    if taken != search.chosen {
+        let taken = &search.tried[taken];
+        return format!(
+            "{} slots per GPU, the plan of {}, which is surely faster than the baseline; {} slots \
+             ({}) are not surely slower than that plan, but not surely faster than the baseline",
+            taken.slots_per_device,
+            taken.strategy.id(),
+            chosen.slots_per_device,
+            chosen.strategy.id(),
+        );
+    }
     if search.best == search.chosen {
         return format!(
             "{} slots per GPU are the fastest that fit; every smaller plan is surely slower",

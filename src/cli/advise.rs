@@ -104,7 +104,7 @@ pub(super) struct Answered {
 }
 
 impl Asked {
-    /// What is asked, as it stands in the file or the example.
+    /// What is asked, as the file or the example has it.
     fn question(&self) -> Result<Value> {
         if let Some(file) = &self.file {
             return read(file);

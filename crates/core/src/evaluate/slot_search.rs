@@ -113,7 +113,7 @@ mod tests {
     fn search(latencies: &[f64], capacity: Bytes) -> Option<SlotSearch> {
         let slots = 2_u32..;
         let all = slots.zip(latencies).map(|(slots, us)| tried(slots, *us, capacity)).collect();
-        // Two plans are told apart at 1 %, the smallest one of two slots at 10 %.
+        // Two plans differ surely from 1 % on, the smallest one of two slots from 10 %.
         let band = |_: &TriedSlots, one: &TriedSlots| {
             if one.slots_per_device == 2 { 0.1 } else { 0.01 }
         };
@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn the_fewest_slots_that_are_not_surely_slower_are_chosen() {
         let roomy = Bytes::new(1e12);
-        // 1.2 % behind is more than the 1 % that can be told apart, 0.9 % is not.
+        // 1.2 % behind is more than the 1 % that is not sure, 0.9 % is not.
         let found = search(&[1101.0, 1012.0, 1009.0, 1000.0, 1004.0], roomy).unwrap();
         assert_eq!((found.best, found.chosen), (3, 2));
         assert!((found.behind(2) - 0.009).abs() < 1e-12);

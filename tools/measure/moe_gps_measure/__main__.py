@@ -72,7 +72,8 @@ def arguments() -> argparse.Namespace:
             command.add_argument("--question", type=Path, required=True, help="the question that was asked")
             command.add_argument("--answer", type=Path, required=True, help="its answer (moe-gps advise --json)")
             command.add_argument("--placement", type=Path, required=True, help="the plan of that answer (moe-gps advise --placement)")
-            command.add_argument("--trace", type=Path, required=True, help="recorded routes (.npz with routes.npy)")
+            about = "recorded routes (.npz with routes.npy) or counts (.json); without it routes are drawn by the load of the answer"
+            command.add_argument("--trace", type=Path, help=about)
             command.add_argument("--steps", type=int, default=4, help="steps of the trace that are replayed (4)")
             command.add_argument("--layers", type=int, default=4, help="layers of the trace that are replayed (4)")
     return parser.parse_args()

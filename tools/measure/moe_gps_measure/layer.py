@@ -2,7 +2,8 @@
 
 With as many processes as the answer has devices each is a device, and tokens travel. With one process
 the devices are emulated one after another and communication is left out, of the prediction too. The
-steps that are replayed come from the second half of the trace, which the plan has not seen.
+steps that are replayed come from the second half of the trace, which the plan has not seen; without a
+trace of routes they are drawn by a load (see `trace.py`).
 """
 
 import argparse
@@ -18,7 +19,7 @@ from moe_gps_measure.blocks import experts, latent
 from moe_gps_measure.blocks.predictors import attention_block
 from moe_gps_measure.case import Budget, Case, measure
 from moe_gps_measure.group import Group
-from moe_gps_measure.question import Question, read, tiny
+from moe_gps_measure.question import BLOCKED, SIXTEEN, Question, read, tiny
 from moe_gps_measure.table import Table
 from moe_gps_measure.timing import Call, Machine
 
@@ -110,7 +111,8 @@ class Layer:
 
     def experts(self, machine: Machine, counts: list[int]) -> list[Call]:
         model = self.question.model
-        return experts.calls(machine, model.hidden, model.intermediate, counts, experts.looped(machine))
+        loop, number_format = experts.looped(machine), self.question.experts_format
+        return experts.calls(machine, model.hidden, model.intermediate, counts, loop, number_format)
 
     def shared(self, machine: Machine) -> list[Call]:
         """The expert that every token visits, divided as attention is."""
@@ -157,26 +159,26 @@ def _sample(of: int, wanted: int) -> list[int]:
     return [at * of // wanted for at in range(wanted)]
 
 
-def loads(asked: argparse.Namespace, question: Question, plan: dict) -> dict[str, list[Load]]:
+def loads(
+    asked: argparse.Namespace, question: Question, plan: dict, source: trace.Recorded | trace.Drawn
+) -> dict[str, list[Load]]:
     """The loads of every arm, in the same steps and layers."""
-    chosen = trace.routes(asked.trace)
-    chosen = chosen[chosen.shape[0] // 2 :]
-    # Steps of prefill go through one sequence after another, steps of decode through all at one position.
-    chosen = (chosen if question.prefill else chosen.transpose(0, 1)).flatten(0, 1)
     model, devices = question.model, plan["devices"]
-    tokens = min(question.tokens, chosen.shape[0])
-    if model.experts != plan["n_logical_experts"] or int(chosen.max()) >= model.experts:
-        found = f"{model.experts}, {plan['n_logical_experts']} and {int(chosen.max()) + 1} experts"
-        raise SystemExit(f"model, plan and trace have {found}: they must belong together")
+    layers = [layer for layer in plan["layers"] if source.has(layer["layer"])]
+    if not layers:
+        raise SystemExit("the plan has none of the layers whose routes are known: take the plan of this answer and trace")
+    steps = source.steps()
     per_device = model.experts // devices
     found: dict[str, list[Load]] = {arm: [] for arm in ARMS}
-    for step in _sample(chosen.shape[0] // tokens, asked.steps):
-        for at in _sample(len(plan["layers"]), asked.layers):
-            layer = plan["layers"][at]
-            routed = chosen[step * tokens : (step + 1) * tokens, layer["layer"]]
+    for step in range(asked.steps) if steps is None else _sample(steps, asked.steps):
+        for at in _sample(len(layers), asked.layers):
+            routed, layer = source.step(step, layers[at]["layer"]), layers[at]
+            if model.experts != plan["n_logical_experts"] or int(routed.max()) >= model.experts:
+                had = f"{model.experts}, {plan['n_logical_experts']} and {int(routed.max()) + 1} experts"
+                raise SystemExit(f"model, plan and trace have {had}: they must belong together")
             found["none"].append(load(routed, list(range(model.experts)), devices, model.experts))
             found["advised"].append(load(routed, layer["physical_to_logical"], devices, model.experts))
-            found["balanced"].append(balanced(tokens, model.top_k, devices, per_device))
+            found["balanced"].append(balanced(source.tokens, model.top_k, devices, per_device))
     return found
 
 
@@ -227,13 +229,16 @@ class Terms:
         """The experts of every device, one after another."""
         model, loop = self.layer.question.model, experts.looped(self.group.machine)
         counts = [sorted(slots, reverse=True) for slots in load.slots]
-        cases = [experts.case(model.hidden, model.intermediate, each, model.name, loop) for each in counts]
+        held = self.layer.question.experts_format
+        cases = [experts.case(model.hidden, model.intermediate, each, model.name, loop, held) for each in counts]
         return {"expert_ffn_s": [self._once(case) for case in cases]}
 
     def shared_out(self, load: Load, arm: str, sample: int) -> dict[str, list[Case]]:
         """The experts and exchanges of this process; the table holds the slowest of all."""
         layer, rank = self.layer, self.group.rank
         shape = {"arm": arm, "sample": sample, "busiest": "/".join(map(str, max(load.slots, key=sum)))}
+        if layer.question.experts_format not in SIXTEEN:
+            shape["format"] = layer.question.experts_format
         mine = load.slots[rank]
         terms = {"expert_ffn_s": [self._add("layer_experts", shape, lambda machine: layer.experts(machine, mine))]}
         moved = {"arm": arm, "sample": sample, "received": max(map(sum, zip(*load.sent, strict=True)))}
@@ -251,7 +256,11 @@ def run(asked: argparse.Namespace, group: Group, rows: Table, budget: Budget) ->
     question = read(asked.question)
     if group.size not in (1, plan["devices"]):
         raise SystemExit(f"the plan is for {plan['devices']} devices: start {plan['devices']} processes, or one that emulates them")
-    arms, many = loads(asked, question, plan), group.size > 1
+    if question.experts_format not in (*SIXTEEN, BLOCKED):
+        raise SystemExit(f"/workload: experts in {question.experts_format} are not built here; {', '.join(SIXTEEN)} and {BLOCKED} are")
+    model, many = question.model, group.size > 1
+    source = trace.source(asked.trace, answer, question.routing, question.tokens, model.top_k, question.prefill)
+    arms = loads(asked, question, plan, source)
     pattern = answer["provenance"]["assumptions"]["communication"]
     terms = Terms(Layer(tiny(question) if asked.tiny else question, plan["devices"], pattern), group, rows)
     fixed = terms.fixed()
@@ -271,14 +280,18 @@ def run(asked: argparse.Namespace, group: Group, rows: Table, budget: Budget) ->
         # The answer counts the expert of every token among the experts.
         times["expert_ffn_s"] += times.pop("shared_s", 0.0)
         measured[arm] = times
-    report(asked, question, answer, plan, measured, many)
+    report(asked, question, answer, plan, measured, many, source.said)
     return []
 
 
 def report(
-    asked: argparse.Namespace, question: Question, answer: dict, plan: dict, measured: dict[str, dict[str, float]], many: bool
-) -> None:
+    asked: argparse.Namespace, question: Question, answer: dict, plan: dict,
+    measured: dict[str, dict[str, float]], many: bool, routes: str,
+) -> None:  # fmt: skip
     """Predicted against measured, term by term, and whether the advice was right here."""
+    print(f"routes: {routes}")
+    if question.rest_format not in SIXTEEN:
+        print(f"all but the routed experts is in 16 bits here; the prediction has {question.rest_format}")
     strategy = plan["strategy"]
     forecast = {"none": predicted(answer, "none", many), "advised": predicted(answer, strategy, many)}
     print(f"{'microseconds':<16}{'none':>20}{strategy:>22}{'forced balance':>18}")
@@ -302,7 +315,7 @@ def report(
         "tokens": question.tokens, "devices": question.devices,
         "advised": advised, "verdict": called, "measured_strategy": strategy, "predicted_gain": promised, "measured_gain": gain,
         "measured_gain_of_balance": whole["none"] / whole["balanced"], "regret": regret,
-        "communication": many, "measured": measured, "predicted": forecast,
+        "communication": many, "routes": routes, "measured": measured, "predicted": forecast,
     }  # fmt: skip
     (asked.out / f"layer.{strategy}.json").write_text(json.dumps(verdict, indent=1) + "\n")
     left_out = "" if many else " (devices emulated one after another, without communication)"

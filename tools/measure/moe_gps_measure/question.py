@@ -2,9 +2,14 @@
 
 import json
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+
+
+# The number format of 8-bit weights with a scale for every block, and formats of 16 bits, as questions name them.
+BLOCKED = "fp8_block"
+SIXTEEN = ("bf16", "fp16")
 
 
 @dataclass(frozen=True)
@@ -45,6 +50,11 @@ class Question:
     prefill: bool
     sequences: int
     length: int
+    # Number formats of the routed experts and of all other weights.
+    experts_format: str = SIXTEEN[0]
+    rest_format: str = SIXTEEN[0]
+    # What the question says of the routing.
+    routing: dict[str, Any] = field(default_factory=dict)
 
     @property
     def tokens(self) -> int:
@@ -109,6 +119,15 @@ def read(path: Path) -> Question:
     return parse(json.loads(path.read_text()))
 
 
+def formats(work: dict[str, Any]) -> tuple[str, str]:
+    """Number formats of the routed experts and of the rest: the checkpoint's, else that of weights, else of everything."""
+    weights = (work.get("dtypes") or {}).get("weights") or work.get("dtype") or SIXTEEN[0]
+    stored = work.get("quantization") or {}
+    if isinstance(stored, str):
+        return stored, stored
+    return stored.get("experts") or weights, stored.get("rest") or weights
+
+
 def parse(asked: dict[str, Any]) -> Question:
     model = model_of(asked["model"])
     devices = int(asked["cluster"]["devices"])
@@ -122,8 +141,9 @@ def parse(asked: dict[str, Any]) -> Question:
     length = int(work.get("sequence_length" if prefill else "kv_length", 1024))
     batch = work.get("batch_size") or max(1, int(work["tokens_per_step"]) // (length if prefill else 1))
     return Question(
-        model, devices, tensor, data, int(spread.get("expert_parallel", devices)), prefill, int(batch), length
-    )
+        model, devices, tensor, data, int(spread.get("expert_parallel", devices)), prefill, int(batch), length,
+        *formats(asked["workload"]), asked.get("routing") or {},
+    )  # fmt: skip
 
 
 def tiny(question: Question) -> Question:
@@ -133,4 +153,6 @@ def tiny(question: Question) -> Question:
         name=f"tiny-{model.name}", hidden=64, q_heads=4, kv_heads=2, head_dim=16, experts=8, top_k=2, intermediate=32,
         shared_intermediate=32 if model.shared_intermediate else 0, latent=latent and Latent(16, 8, 8, 8),
     )  # fmt: skip
-    return Question(small, 2, 2, 1, 2, question.prefill, 2, 16)
+    return replace(
+        question, model=small, devices=2, attention_tensor=2, attention_data=1, expert_parallel=2, sequences=2, length=16
+    )

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import unittest
+from importlib.util import find_spec
 from pathlib import Path
 
 KIT = Path(__file__).resolve().parents[1]
@@ -15,7 +16,7 @@ sys.path.insert(0, str(KIT))
 
 import torch  # noqa: E402
 from moe_gps_measure import layer, question, trace  # noqa: E402
-from moe_gps_measure.blocks import BLOCKS, engines, gemm, latent  # noqa: E402
+from moe_gps_measure.blocks import BLOCKS, engines, fp8_block, gemm, latent, predictors  # noqa: E402
 from moe_gps_measure.blocks.experts import Experts, zipf_counts  # noqa: E402
 from moe_gps_measure.timing import Machine  # noqa: E402
 
@@ -123,9 +124,32 @@ class Kit(unittest.TestCase):
                 had = set(said["measured"]["none"])
                 self.assertEqual({"dispatch_s", "combine_s", "all_reduce_s"} & had, had - set(layer.COMPUTE))
                 self.assertEqual("dispatch_s" in had, bool(processes))
+        self._without_a_recording(answer, files)
         if KEPT:
             for name in ("layer.operators.csv", "layer.replace_only.json"):
                 (self.out / name).write_text((Path(self.held.name) / "replicated0" / name).read_text())
+
+    def _without_a_recording(self, answer: dict, files: list[str]) -> None:
+        """Routes are drawn by the load of the answer, or by counts; experts in 8 bits."""
+        answer["routing"] = {"busiest_layer": {"layer": 3, "expert_shares": [0.3, *[0.1] * 7]}}
+        (Path(self.held.name) / "answer.json").write_text(json.dumps(answer))
+        counted = Path(self.held.name) / "counts.json"
+        counted.write_text(json.dumps({"counts": [[[1, 0, 0, 0, 0, 0, 0, 9]] * 8, [[5, 4, 3, 2, 1, 1, 1, 1]] * 8]}))
+        work = {"phase": "decode", "batch_size": 16, "kv_length": 32, "dtype": "fp8_block"}
+        files = [f"--question={self.ask('mixtral-8x7b', cluster={'device': 'h200-sxm', 'devices': 2}, workload=work)}",
+                 *(each for each in files[1:] if not each.startswith("--trace"))]  # fmt: skip
+        for more, said in ([], "drawn by the load of layer 3 in the answer, skewness 2.40"), (
+            [f"--trace={counted}"], "drawn by the counts in the second half of counts.json"):  # fmt: skip
+            out = Path(self.held.name) / f"drawn{len(more)}"
+            done = run("layer", "--tiny", f"--out={out}", *files, *more, processes=2)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertIn(f"routes: {said}\nall but the routed experts is in 16 bits here; the prediction has fp8_block", done.stdout)
+            self.assertEqual(json.loads((out / "layer.replace_only.json").read_text())["routes"], said)
+            shapes = [row["shape"] for row in rows(out / "layer.operators.csv") if row["op"] == "layer_experts"]
+            self.assertTrue(shapes and all(shape.endswith(";format=fp8_block") for shape in shapes))
+        work["quantization"] = "nvfp4"
+        files[0] = f"--question={self.ask('mixtral-8x7b', workload=work)}"
+        self.assertIn("/workload: experts in nvfp4 are not built here", run("layer", "--tiny", f"--out={self.out}", *files).stderr)
 
 
 class Parts(unittest.TestCase):
@@ -165,6 +189,65 @@ class Parts(unittest.TestCase):
             return lambda: None
         engines.calls(Machine(torch.device("cpu"), torch.float32), kernel, 16, 8, [2, 0, 1])
         self.assertEqual(seen, [((3, 16), (3, 16, 16), (3, 16, 8), [0, 0, 2], (3, 1))])
+
+    def test_experts_in_8_bits_compute_what_their_scales_say(self) -> None:
+        machine = Machine(torch.device("cpu"), torch.float32)
+        block = fp8_block.BlockExperts(machine, 160, 32, [2, 0, 1], looped=True)
+        weights = machine.weights(2, 160, 200)
+        small, scales = fp8_block.quantised_weights(weights)
+        self.assertEqual((small.dtype, tuple(scales.shape)), (torch.float8_e4m3fn, (2, 2, 2)))
+        # The format has four significant bits, the last of which is rounded; numbers near zero are off by their block's scale.
+        whole = small.float() * fp8_block._spread(scales, 160, 200)
+        self.assertLess(float((whole - weights).norm() / weights.norm()), 2**-5)
+        exact = [small.float() * fp8_block._spread(scales, *small.shape[1:]) for small, scales in (block.up, block.down)]
+        gate, up = (block.tokens[2:] @ exact[0][2].t()).chunk(2, dim=-1)
+        torch.testing.assert_close(block()[2:], (torch.nn.functional.silu(gate) * up) @ exact[1][2].t())
+        tiles = fp8_block.Tiles([20, 0, 5], machine.device)
+        self.assertEqual((tiles.height, tiles.map.tolist()), (16, [[0, 0, 2], [0, 16, 20], [20, 20, 25]]))
+        asked = {"model": "mixtral-8x7b", "cluster": {"devices": 4}}
+        held = lambda work: question.parse({**asked, "workload": {"phase": "decode", "batch_size": 4, **work}})  # noqa: E731
+        for work, formats in (({}, ("bf16", "bf16")), ({"dtype": "fp8_block"}, ("fp8_block", "fp8_block")),
+                              ({"dtypes": {"weights": "fp8"}}, ("fp8", "fp8")),
+                              ({"dtype": "bf16", "quantization": {"experts": "fp8_block"}}, ("fp8_block", "bf16"))):  # fmt: skip
+            self.assertEqual((held(work).experts_format, held(work).rest_format), formats)
+        found = {case.shape.get("format") for case in BLOCKS["experts"](held({"quantization": "fp8_block"}))}
+        self.assertEqual(found, {None, "fp8_block"})
+
+    @unittest.skipUnless(fp8_block.triton and find_spec("numpy"), "Triton, or NumPy for its interpreter, is absent")
+    def test_the_kernel_of_8_bits_by_its_interpreter(self) -> None:
+        code = """
+import torch
+from moe_gps_measure.blocks import fp8_block
+from moe_gps_measure.timing import Machine
+torch.manual_seed(0)
+block = fp8_block.BlockExperts(Machine(torch.device("cpu"), torch.float32), 256, 128, [150, 0, 20], looped=True)
+exact, block.looped = block(), False
+print(float((block() - exact).norm() / exact.norm()))
+"""
+        done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(KIT), "TRITON_INTERPRET": "1"},
+                              capture_output=True, text=True, check=False)  # fmt: skip
+        self.assertEqual(done.returncode, 0, done.stderr)
+        # The interpreter cuts numbers off where a GPU rounds them.
+        self.assertLess(float(done.stdout), 0.1)
+
+    def test_routes_are_drawn_by_loads(self) -> None:
+        load = [10, 1, 5, 3, 1, 1, 1, 1]
+        chosen = trace.draw(load, 20000, 2, 0, 0)
+        self.assertTrue(bool((chosen[:, 0] != chosen[:, 1]).all()))
+        found = torch.bincount(chosen.flatten(), minlength=8) / 20000
+        torch.testing.assert_close(found, torch.tensor(load) * 2 / 23, atol=0.012, rtol=0)
+        self.assertTrue(torch.equal(chosen, trace.draw(load, 20000, 2, 0, 0)))
+        self.assertFalse(torch.equal(chosen, trace.draw(load, 20000, 2, 1, 0)))
+        # An expert that is asked for more than once by every token is visited by every token.
+        full = torch.bincount(trace.draw([9, 1, 1, 1], 9000, 2, 0, 0).flatten(), minlength=4) / 9000
+        torch.testing.assert_close(full, torch.tensor([1.0, 1 / 3, 1 / 3, 1 / 3]), atol=0.02, rtol=0)
+        shares = trace.source(None, {}, {"expert_shares": [load, load[::-1]]}, 4, 2, True)
+        self.assertEqual((shares.has(1), shares.has(2), tuple(shares.step(0, 1).shape)), (True, False, (4, 2)))
+
+    def test_recurrent_predictors_are_timed_by_both_kernels(self) -> None:
+        asked = question.tiny(question.parse({"model": "mixtral-8x7b", "cluster": {"devices": 2}, "workload": {"phase": "decode", "batch_size": 2}}))
+        kernels = {case.kernel for case in predictors.cases(asked) if case.op == "predictor_lstm"}
+        self.assertEqual(kernels, {"cudnn", "pytorch"})
 
     def test_loads_of_a_placement(self) -> None:
         chosen = torch.tensor([[0, 1], [0, 2], [0, 3], [0, 1]])

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 
 import torch
 
+from moe_gps_measure.blocks.fp8_block import BlockExperts
 from moe_gps_measure.blocks.rows import rows
 from moe_gps_measure.case import Case
-from moe_gps_measure.question import Question
+from moe_gps_measure.question import BLOCKED, Question
 from moe_gps_measure.timing import Call, Machine
 
 # Exponents of the loads: equal, and that of a strongly skewed layer.
@@ -56,15 +57,23 @@ def looped(machine: Machine) -> bool:
     return grouped_product() is None or not machine.on_gpu
 
 
-def calls(machine: Machine, hidden: int, intermediate: int, counts: Sequence[int], loop: bool) -> list[Call]:
-    size = 3 * len(counts) * hidden * intermediate * machine.element_bytes()
-    return [Experts(machine, hidden, intermediate, counts, loop) for _ in range(machine.sets(size))]
+def calls(
+    machine: Machine, hidden: int, intermediate: int, counts: Sequence[int], loop: bool, number_format: str = ""
+) -> list[Call]:
+    blocked = number_format == BLOCKED
+    size = 3 * len(counts) * hidden * intermediate * (1 if blocked else machine.element_bytes())
+    kind = BlockExperts if blocked else Experts
+    return [kind(machine, hidden, intermediate, counts, loop) for _ in range(machine.sets(size))]
 
 
-def case(hidden: int, intermediate: int, counts: Sequence[int], name: str, loop: bool) -> Case:
+def case(
+    hidden: int, intermediate: int, counts: Sequence[int], name: str, loop: bool, number_format: str = ""
+) -> Case:
     shape = {"model": name, "hidden": hidden, "intermediate": intermediate, "counts": "/".join(map(str, counts))}
     op, kernel = ("looped_expert_ffn", "loop") if loop else ("grouped_expert_ffn", "grouped_mm")
-    return Case(op, shape, kernel, lambda machine: calls(machine, hidden, intermediate, counts, loop))
+    if number_format == BLOCKED:
+        shape, kernel = {**shape, "format": BLOCKED}, kernel if loop else "triton_block"
+    return Case(op, shape, kernel, lambda machine: calls(machine, hidden, intermediate, counts, loop, number_format))
 
 
 def cases(question: Question) -> list[Case]:
@@ -76,5 +85,6 @@ def cases(question: Question) -> list[Case]:
         for routed in sorted(pairs):
             for exponent in EXPONENTS:
                 counts = zipf_counts(local, routed, exponent)
-                found.append(case(model.hidden, model.intermediate, counts, model.name, loop))
+                for number_format in sorted({"", question.experts_format} & {"", BLOCKED}):
+                    found.append(case(model.hidden, model.intermediate, counts, model.name, loop, number_format))
     return found

@@ -28,6 +28,7 @@ STEPS = ((1, 512), (2, 512), (4, 512), (16, 512), (32, 512), (1, 2048))
 DECODE = ((16, 1), (64, 1), (256, 1))
 TINY = ((1, 8), (2, 8), (4, 8), (4, 1))
 
+
 def _linear(machine: Machine, widths: list[int], activate: bool) -> Callable[[torch.Tensor], torch.Tensor]:
     weights = [(machine.weights(before, after), machine.random(after)) for before, after in pairwise(widths)]
 
@@ -49,7 +50,8 @@ def _dense(widths: list[int], activate: bool) -> Build:
     return build
 
 
-def _recurrent(model: Model) -> Build:
+def _recurrent(model: Model, cudnn: bool = True) -> Build:
+    """By cuDNN, which computes a layer's steps in one kernel, or by PyTorch's own kernels, several for every step."""
     def build(machine: Machine, batch: int, length: int) -> Call:
         project = _linear(machine, [model.hidden, LSTM_WIDTH], False)
         cells = torch.nn.LSTM(LSTM_WIDTH, LSTM_WIDTH, LSTM_LAYERS, batch_first=True).to(machine.device, machine.dtype)
@@ -58,7 +60,8 @@ def _recurrent(model: Model) -> Build:
         rows = machine.random(batch * length, model.hidden)
 
         def run() -> torch.Tensor:
-            inner, _ = cells(project(rows).view(batch, length, LSTM_WIDTH))
+            with torch.backends.cudnn.flags(enabled=cudnn):
+                inner, _ = cells(project(rows).view(batch, length, LSTM_WIDTH))
             return head(inner.reshape(-1, LSTM_WIDTH))
 
         return run
@@ -150,8 +153,11 @@ def cases(question: Question) -> list[Case]:
         for op, (build, dims) in kinds.items():
             kernel = "cudnn" if op == "predictor_lstm" else "cublas"
             found.append(Case(op, {**steps, "dims": dims}, kernel, calls(build, size, batch, length)))
-            if op == "predictor_lstm" and length > 512:
-                continue
+            if op == "predictor_lstm":
+                own = calls(_recurrent(model, False), size, batch, length)
+                found.append(Case(op, {**steps, "dims": dims}, "pytorch", own))
+                if length > 512:
+                    continue
             for way, both in (("before", _series(build, attention)), ("beside", _beside(build, attention))):
                 found.append(Case(f"{op}_{way}_attention", {**block, "dims": dims}, kernel, calls(both, size, batch, length)))
     return found

@@ -16,6 +16,7 @@ import torch.distributed as dist
 
 from moe_gps_measure import trace
 from moe_gps_measure.blocks import experts, latent
+from moe_gps_measure.blocks.fp8_block import dense
 from moe_gps_measure.blocks.predictors import attention_block
 from moe_gps_measure.case import Budget, Case, measure
 from moe_gps_measure.group import Group
@@ -78,6 +79,8 @@ class Layer:
 
     def __init__(self, question: Question, devices: int, pattern: str) -> None:
         self.question, self.devices, self.pattern = question, devices, pattern
+        # Whether the weights beside the routed experts are in 8 bits.
+        self.blocked = question.rest_format == BLOCKED
         self.sequences = max(1, question.sequences // question.attention_data)
         self.tokens = self.sequences * (question.length if question.prefill else 1)
 
@@ -85,9 +88,9 @@ class Layer:
         asked = self.question
         widths = asked.model.latent
         if widths is None:
-            block = attention_block(asked.model, asked.attention_tensor, asked.length)
+            block = attention_block(asked.model, asked.attention_tensor, asked.length, self.blocked)
         else:
-            block = latent.block(asked.model, widths, asked.attention_tensor, asked.length)
+            block = latent.block(asked.model, widths, asked.attention_tensor, asked.length, self.blocked)
         return [block(machine, self.sequences, asked.length if asked.prefill else 1)]
 
     def router(self, machine: Machine) -> list[Call]:
@@ -119,11 +122,12 @@ class Layer:
         model = self.question.model
         width = max(1, model.shared_intermediate // self.question.attention_tensor)
         rows = machine.random(self.tokens, model.hidden)
-        up, down = machine.weights(model.hidden, 2 * width), machine.weights(width, model.hidden)
+        up = dense(machine, self.tokens, model.hidden, 2 * width, self.blocked)
+        down = dense(machine, self.tokens, width, model.hidden, self.blocked)
 
         def run() -> torch.Tensor:
-            gate, other = (rows @ up).chunk(2, dim=-1)
-            return (torch.nn.functional.silu(gate) * other) @ down
+            gate, other = up(rows).chunk(2, dim=-1)
+            return down(torch.nn.functional.silu(gate) * other)
 
         return [run]
 
@@ -197,6 +201,7 @@ class Terms:
         self.cases: dict[tuple[str, ...], Case] = {}
         asked = layer.question
         self.tokens = {"tokens": layer.tokens, "seq": asked.length, "attention_tensor": asked.attention_tensor}
+        self.products = {**self.tokens, **({"format": BLOCKED} if layer.blocked else {})}
 
     def _key(self, case: Case) -> tuple[str, ...]:
         return self.rows.key(case.software, case.kernel, case.op, case.shape)
@@ -215,12 +220,12 @@ class Terms:
         """What does not depend on the routes."""
         layer, asked = self.layer, self.layer.question
         found = {
-            "attention_s": self._add("layer_attention", self.tokens, layer.attention),
+            "attention_s": self._add("layer_attention", self.products, layer.attention),
             "router_s": self._add("layer_router", self.tokens, layer.router),
             "other_s": self._add("layer_other", self.tokens, layer.other),
         }
         if asked.model.shared_intermediate:
-            found["shared_s"] = self._add("layer_shared", self.tokens, layer.shared)
+            found["shared_s"] = self._add("layer_shared", self.products, layer.shared)
         if self.group.size > 1 and asked.attention_tensor > 1:
             found["all_reduce_s"] = self._add("layer_all_reduce", self.tokens, layer.all_reduce)
         return found
@@ -256,8 +261,9 @@ def run(asked: argparse.Namespace, group: Group, rows: Table, budget: Budget) ->
     question = read(asked.question)
     if group.size not in (1, plan["devices"]):
         raise SystemExit(f"the plan is for {plan['devices']} devices: start {plan['devices']} processes, or one that emulates them")
-    if question.experts_format not in (*SIXTEEN, BLOCKED):
-        raise SystemExit(f"/workload: experts in {question.experts_format} are not built here; {', '.join(SIXTEEN)} and {BLOCKED} are")
+    for held in (question.experts_format, question.rest_format):
+        if held not in (*SIXTEEN, BLOCKED):
+            raise SystemExit(f"/workload: weights in {held} are not built here; {', '.join(SIXTEEN)} and {BLOCKED} are")
     model, many = question.model, group.size > 1
     source = trace.source(asked.trace, answer, question.routing, question.tokens, model.top_k, question.prefill)
     arms = loads(asked, question, plan, source)
@@ -290,8 +296,6 @@ def report(
 ) -> None:  # fmt: skip
     """Predicted against measured, term by term, and whether the advice was right here."""
     print(f"routes: {routes}")
-    if question.rest_format not in SIXTEEN:
-        print(f"all but the routed experts is in 16 bits here; the prediction has {question.rest_format}")
     strategy = plan["strategy"]
     forecast = {"none": predicted(answer, "none", many), "advised": predicted(answer, strategy, many)}
     print(f"{'microseconds':<16}{'none':>20}{strategy:>22}{'forced balance':>18}")

@@ -108,9 +108,9 @@ def source(path: Path | None, answer: dict[str, Any], routing: dict[str, Any], t
         if shares:
             return Drawn(shares, tokens, top_k, "drawn by the expert_shares of the question")
         busiest = answer["routing"]["busiest_layer"]
-        skewness = max(busiest["expert_shares"]) * len(busiest["expert_shares"])
-        said = f"drawn by the load of layer {busiest['layer']} in the answer, skewness {skewness:.2f}"
-        return Drawn({busiest["layer"]: busiest["expert_shares"]}, tokens, top_k, said)
+        load, layer = busiest["expert_shares"], busiest["layer"]
+        skewness = max(load) * len(load) / sum(load)
+        return Drawn({layer: load}, tokens, top_k, f"drawn by the load of layer {layer} in the answer, skewness {skewness:.2f}")
     if path.suffix == ".json":
         return Drawn(counts(path), tokens, top_k, f"drawn by the counts in the second half of {path.name}")
     chosen = routes(path)

@@ -1,10 +1,10 @@
-"""Experts in 8 bits, weights scaled in blocks of 128 x 128 and tokens in blocks of 128, as DeepSeek-V3 is published.
+"""Products in 8 bits, weights scaled in blocks of 128 x 128 and tokens in blocks of 128, as DeepSeek-V3 is published.
 
 PyTorch groups no such products, so one Triton kernel does: Triton comes with PyTorch's builds for GPUs. Elsewhere
 experts are computed one after another from the same numbers.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -58,7 +58,7 @@ if triton:
         rows, row_scales, weights, weight_scales, out, tile_experts, tile_firsts, tile_lasts, tiles,
         width: tl.constexpr, depth: tl.constexpr, HEIGHT: tl.constexpr, BLOCK: tl.constexpr, TOGETHER: tl.constexpr,
     ):  # fmt: skip
-        columns: tl.constexpr = width // BLOCK
+        columns: tl.constexpr = (width + BLOCK - 1) // BLOCK
         band = tl.program_id(0) // (TOGETHER * columns)
         within, high = tl.program_id(0) % (TOGETHER * columns), tl.minimum(tiles - band * TOGETHER, TOGETHER)
         tile, column = band * TOGETHER + within % high, within // high
@@ -73,11 +73,11 @@ if triton:
         total = tl.zeros((HEIGHT, BLOCK), dtype=tl.float32)
         for step in range(0, depth // BLOCK):
             left = tl.load(row_at + step * BLOCK, mask=inside[:, None], other=0.0)
-            right = tl.load(weight_at + step * BLOCK)
+            right = tl.load(weight_at + step * BLOCK, mask=outputs[None, :] < width, other=0.0)
             scale = tl.load(row_scale_at + step, mask=inside, other=0.0) * tl.load(weight_scale_at + step)
             total += tl.dot(left, right) * scale[:, None]
         at = out + row[:, None] * width + outputs[None, :]
-        tl.store(at, total.to(out.dtype.element_ty), mask=inside[:, None])
+        tl.store(at, total.to(out.dtype.element_ty), mask=inside[:, None] & (outputs[None, :] < width))
 
 
 def quantised_rows(rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -110,30 +110,50 @@ def product(rows: torch.Tensor, weights: torch.Tensor, scales: torch.Tensor, til
     out = torch.empty(rows.shape[0], width, dtype=rows.dtype, device=rows.device)
     if tiles.number:
         warps, stages = SCHEDULE[tiles.height]
-        _product[(tiles.number * (width // BLOCK),)](
+        _product[(tiles.number * -(-width // BLOCK),)](
             small, row_scales, weights, scales, out, *tiles.map, tiles.number, width, depth,
             tiles.height, BLOCK, TOGETHER, num_warps=warps, num_stages=stages,
         )  # fmt: skip
     return out
 
 
+class Product:
+    """The 8-bit weights of some experts, or of one matrix; rows are quantised in front of it."""
+
+    def __init__(self, machine: Machine, depth: int, width: int, counts: Sequence[int], looped: bool) -> None:
+        if not looped and (triton is None or depth % BLOCK):
+            raise ValueError(f"products over {depth} numbers in fp8_block: Triton and a multiple of {BLOCK} are needed")
+        self.counts, self.looped = list(counts), looped
+        self.weights, self.scales = quantised_weights(machine.weights(len(counts), depth, width).transpose(1, 2))
+        self.tiles = Tiles(counts, machine.device)
+
+    def exact(self) -> torch.Tensor:
+        """The weights as their scales say."""
+        return self.weights.float() * _spread(self.scales, *self.weights.shape[1:])
+
+    def __call__(self, rows: torch.Tensor) -> torch.Tensor:
+        if not self.looped:
+            return product(rows, self.weights, self.scales, self.tiles)
+        parts = zip(rows.split(self.counts), self.exact().to(rows.dtype), strict=True)
+        return torch.cat([part @ each.t() for part, each in parts])
+
+
 class BlockExperts:
-    """The 8-bit weights of some experts and the buffers of their tokens; tokens are quantised in front of both products."""
+    """Experts in 8 bits and the buffers of their tokens."""
 
     def __init__(self, machine: Machine, hidden: int, intermediate: int, counts: Sequence[int], looped: bool) -> None:
-        if not looped and (triton is None or hidden % BLOCK or intermediate % BLOCK):
-            raise ValueError(f"widths {hidden} and {intermediate} in fp8_block: Triton and multiples of {BLOCK} are needed")
-        self.counts, self.looped = list(counts), looped
-        self.up = quantised_weights(machine.weights(len(counts), hidden, 2 * intermediate).transpose(1, 2))
-        self.down = quantised_weights(machine.weights(len(counts), intermediate, hidden).transpose(1, 2))
-        self.tokens, self.tiles = machine.random(sum(counts), hidden), Tiles(counts, machine.device)
-
-    def _product(self, rows: torch.Tensor, weights: torch.Tensor, scales: torch.Tensor) -> torch.Tensor:
-        if not self.looped:
-            return product(rows, weights, scales, self.tiles)
-        whole = (weights.float() * _spread(scales, *weights.shape[1:])).to(rows.dtype)
-        return torch.cat([part @ each.t() for part, each in zip(rows.split(self.counts), whole, strict=True)])
+        self.up = Product(machine, hidden, 2 * intermediate, counts, looped)
+        self.down = Product(machine, intermediate, hidden, counts, looped)
+        self.tokens = machine.random(sum(counts), hidden)
 
     def __call__(self) -> torch.Tensor:
-        gate, up = self._product(self.tokens, *self.up).chunk(2, dim=-1)
-        return self._product(torch.nn.functional.silu(gate) * up, *self.down)
+        gate, up = self.up(self.tokens).chunk(2, dim=-1)
+        return self.down(torch.nn.functional.silu(gate) * up)
+
+
+def dense(machine: Machine, rows: int, depth: int, width: int, blocked: bool) -> Callable[[torch.Tensor], torch.Tensor]:
+    """A product of so many rows with weights of its own, in 8 bits by blocks or in those of the machine."""
+    if blocked:
+        return Product(machine, depth, width, [rows], not machine.on_gpu)
+    weights = machine.weights(depth, width)
+    return lambda left: left @ weights

@@ -8,6 +8,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention as attend
 
 from moe_gps_measure.blocks.attention import CACHES, PROMPTS, sizes
+from moe_gps_measure.blocks.fp8_block import dense
 from moe_gps_measure.case import Case
 from moe_gps_measure.question import Latent, Model, Question
 from moe_gps_measure.timing import Build, Call, Machine
@@ -42,23 +43,25 @@ def decoding(machine: Machine, batch: int, heads: int, length: int, widths: Late
     return [one() for _ in range(machine.sets(size))]
 
 
-def block(model: Model, widths: Latent, tensor: int, context: int) -> Build:
+def block(model: Model, widths: Latent, tensor: int, context: int, blocked: bool = False) -> Build:
     """Projections and latent attention of whole prompts, or of one new token over a cache of `context` tokens."""
     heads = max(1, model.q_heads // tensor)
     nope, rope, value, rank = widths.nope, widths.rope, widths.value, widths.kv_rank
 
     def build(machine: Machine, batch: int, length: int) -> Call:
-        queries, back = machine.weights(model.hidden, heads * (nope + rope)), machine.weights(heads * value, model.hidden)
-        down, rows = machine.weights(model.hidden, rank + rope), machine.random(batch * length, model.hidden)
-        up = machine.weights(rank, heads * (nope + value))
+        tokens = batch * length
+        queries = dense(machine, tokens, model.hidden, heads * (nope + rope), blocked)
+        back = dense(machine, tokens, heads * value, model.hidden, blocked)
+        down, rows = dense(machine, tokens, model.hidden, rank + rope, blocked), machine.random(tokens, model.hidden)
+        up = dense(machine, tokens, rank, heads * (nope + value), blocked)
 
         def prompt() -> torch.Tensor:
-            query = (rows @ queries).view(batch, length, heads, nope + rope).transpose(1, 2)
-            shared, turned = (rows @ down).split([rank, rope], dim=-1)
-            keys, values = (shared @ up).view(batch, length, heads, nope + value).transpose(1, 2).split([nope, value], dim=-1)
+            query = queries(rows).view(batch, length, heads, nope + rope).transpose(1, 2)
+            shared, turned = down(rows).split([rank, rope], dim=-1)
+            keys, values = up(shared).view(batch, length, heads, nope + value).transpose(1, 2).split([nope, value], dim=-1)
             turned = turned.view(batch, 1, length, rope).expand(-1, heads, -1, -1)
             mixed = attend(query, torch.cat((keys, turned), dim=-1), values, is_causal=True)
-            return mixed.transpose(1, 2).reshape(batch * length, heads * value) @ back
+            return back(mixed.transpose(1, 2).reshape(tokens, heads * value))
 
         if length > 1:
             return prompt
@@ -66,12 +69,12 @@ def block(model: Model, widths: Latent, tensor: int, context: int) -> Build:
         cache = machine.random(batch, context, rank + rope)
 
         def token() -> torch.Tensor:
-            _ = rows @ down  # what the token adds to the cache
-            plain, turned = (rows @ queries).view(batch, heads, nope + rope).split([nope, rope], dim=-1)
+            down(rows)  # what the token adds to the cache
+            plain, turned = queries(rows).view(batch, heads, nope + rope).split([nope, rope], dim=-1)
             absorbed = torch.bmm(plain.transpose(0, 1), into).transpose(0, 1)
             scores = torch.bmm(torch.cat((absorbed, turned), dim=-1), cache.transpose(1, 2)).mul_((nope + rope) ** -0.5)
             mixed = torch.bmm(scores.softmax(-1), cache[..., :rank]).transpose(0, 1)
-            return torch.bmm(mixed, out).transpose(0, 1).reshape(batch, heads * value) @ back
+            return back(torch.bmm(mixed, out).transpose(0, 1).reshape(batch, heads * value))
 
         return token
 

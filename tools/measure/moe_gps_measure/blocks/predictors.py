@@ -12,6 +12,7 @@ from itertools import pairwise
 import torch
 from torch.nn.functional import scaled_dot_product_attention as attend
 
+from moe_gps_measure.blocks.fp8_block import dense
 from moe_gps_measure.case import Case
 from moe_gps_measure.question import Model, Question
 from moe_gps_measure.timing import Build, Call, Machine
@@ -69,24 +70,26 @@ def _recurrent(model: Model, cudnn: bool = True) -> Build:
     return build
 
 
-def attention_block(model: Model, tensor: int, context: int = PROMPT) -> Build:
+def attention_block(model: Model, tensor: int, context: int = PROMPT, blocked: bool = False) -> Build:
     """Projections and attention of whole prompts, or of one new token over a cache of `context` tokens."""
     heads, kv_heads, width = max(1, model.q_heads // tensor), max(1, model.kv_heads // tensor), model.head_dim
 
     def build(machine: Machine, batch: int, length: int) -> Call:
         kv = kv_heads * width
-        into, back = machine.weights(model.hidden, heads * width + 2 * kv), machine.weights(heads * width, model.hidden)
-        rows = machine.random(batch * length, model.hidden)
+        tokens = batch * length
+        into = dense(machine, tokens, model.hidden, heads * width + 2 * kv, blocked)
+        back = dense(machine, tokens, heads * width, model.hidden, blocked)
+        rows = machine.random(tokens, model.hidden)
         cache = [machine.random(batch, kv_heads, context, width) for _ in range(2)] if length == 1 else None
 
         def run() -> torch.Tensor:
             query, keys, values = (
                 part.view(batch, length, -1, width).transpose(1, 2)
-                for part in (rows @ into).split([heads * width, kv, kv], dim=-1)
+                for part in into(rows).split([heads * width, kv, kv], dim=-1)
             )
             keys, values = cache or (keys, values)
             mixed = attend(query, keys, values, is_causal=cache is None, enable_gqa=heads != kv_heads)
-            return mixed.transpose(1, 2).reshape(batch * length, heads * width) @ back
+            return back(mixed.transpose(1, 2).reshape(tokens, heads * width))
 
         return run
 

@@ -17,6 +17,8 @@ except ImportError:
     triton = None
 
 FORMAT = torch.float8_e4m3fn
+# GPUs of this compute capability and later multiply 8-bit floats.
+CAPABILITY = (8, 9)
 # Numbers that share a scale, and columns of a tile.
 BLOCK = 128
 # Heights of a tile, with the warps and the stages of its pipeline; the least that holds the mean load of an expert is taken.
@@ -123,6 +125,8 @@ class Product:
     def __init__(self, machine: Machine, depth: int, width: int, counts: Sequence[int], looped: bool) -> None:
         if not looped and (triton is None or depth % BLOCK):
             raise ValueError(f"products over {depth} numbers in fp8_block: Triton and a multiple of {BLOCK} are needed")
+        if machine.on_gpu and torch.cuda.get_device_capability(machine.device) < CAPABILITY:
+            raise ValueError("fp8_block: this GPU does not multiply 8-bit floats")
         self.counts, self.looped = list(counts), looped
         self.weights, self.scales = quantised_weights(machine.weights(len(counts), depth, width).transpose(1, 2))
         self.tiles = Tiles(counts, machine.device)

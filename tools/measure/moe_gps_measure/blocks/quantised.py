@@ -2,6 +2,7 @@
 
 import torch
 
+from moe_gps_measure.blocks.fp8_block import CAPABILITY
 from moe_gps_measure.blocks.gemm import widths
 from moe_gps_measure.blocks.rows import rows
 from moe_gps_measure.case import Case
@@ -10,8 +11,6 @@ from moe_gps_measure.timing import Call, Machine
 
 # Widths that cuBLAS takes with 8-bit operands are multiples of this.
 ALIGNED = 16
-# GPUs of this compute capability and later multiply 8-bit floats.
-CAPABILITY = (8, 9)
 
 
 def calls(machine: Machine, m: int, n: int, k: int) -> list[Call]:

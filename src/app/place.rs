@@ -131,7 +131,7 @@ pub enum PlaceError {
     Placement(#[from] PlacementError),
     /// The current maps do not fit the loads.
     #[error(
-        "the current placement has {got} layer(s), none of them layer {layer} of the loads: \
+        "the placement given has {got} layer(s), none of them layer {layer} of the loads: \
          give one map per layer of the loads"
     )]
     CurrentLayers {
@@ -149,7 +149,7 @@ pub enum PlaceError {
         asked: u32,
     },
     /// A current map is none for these devices and experts.
-    #[error("current placement, layer {layer}: {source}")]
+    #[error("the placement given, layer {layer}: {source}")]
     Current {
         /// The layer.
         layer: u16,
@@ -311,13 +311,19 @@ fn crossing(maps: &[SlotMap], request: &PlaceRequest) -> Option<f64> {
     mean(layers.filter_map(|(map, load)| cross_node::share(map, load, nodes)))
 }
 
-/// Says that layers hold unlike numbers of slots, which no engine does.
+/// Says that layers hold unlike numbers of slots.
 fn unlike_slots(maps: &[SlotMap], request: &PlaceRequest) -> Option<String> {
-    let mut layers_of: BTreeMap<u32, Vec<usize>> = BTreeMap::new();
-    for (map, layer) in maps.iter().zip(&request.layers) {
-        layers_of.entry(map.shape().slots_per_device()).or_default().push(usize::from(*layer));
+    let slots = maps.iter().map(|map| map.shape().slots_per_device() as usize);
+    unlike(request.layers.iter().map(|layer| usize::from(*layer)).zip(slots))
+}
+
+/// Says that layers, given with the slots of a device, hold unlike numbers of them, which no engine does.
+pub(super) fn unlike(slots: impl Iterator<Item = (usize, usize)>) -> Option<String> {
+    let mut layers_of: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+    for (layer, slots) in slots {
+        layers_of.entry(slots).or_default().push(layer);
     }
-    let said = |(slots, layers): (&u32, &Vec<usize>)| {
+    let said = |(slots, layers): (&usize, &Vec<usize>)| {
         format!("{slots} in layer(s) {}", ranges(layers.iter().copied()))
     };
     let said: Vec<String> = layers_of.iter().map(said).collect();

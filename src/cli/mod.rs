@@ -236,7 +236,7 @@ pub fn main() -> ExitCode {
         Err(error) if prints && is_unread(&error) => ExitCode::SUCCESS,
         Err(error) => {
             // Nothing is left to tell a failure here to.
-            let _ = writeln!(std::io::stderr(), "moe-gps: {error:#}");
+            let _ = writeln!(std::io::stderr(), "moe-gps: {}", told(&error));
             // A folder that is not there is distinguished from what can go wrong inside one.
             let no_folder = match error.downcast_ref() {
                 Some(CalibrateError::Tables(inner)) => Some(inner),
@@ -249,6 +249,17 @@ pub fn main() -> ExitCode {
             }
         }
     }
+}
+
+/// An error with its causes; some texts have that of their cause in them, which is told once.
+fn told(error: &anyhow::Error) -> String {
+    let mut told = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !told.ends_with(&cause) {
+            told = format!("{told}: {cause}");
+        }
+    }
+    told
 }
 
 /// Whether the reader of what was printed has gone.

@@ -31,22 +31,29 @@ impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let n = self.violations.len() as u64 + self.unlisted;
         write!(f, "{} breaks {n} {}", self.what, if n == 1 { "rule" } else { "rules" })?;
-        let mut places: IndexMap<&str, Vec<&str>> = IndexMap::new();
-        for Violation { pointer, detail, .. } in &self.violations {
-            places.entry(detail).or_default().push(pointer);
+        // Texts with the line or the item in them are of one kind where the field is the same.
+        let without_digits = |text: &str| text.replace(|c: char| c.is_ascii_digit(), "");
+        let mut kinds: IndexMap<(String, String), Vec<&Violation>> = IndexMap::new();
+        for violation in &self.violations {
+            let text = without_digits(&violation.detail);
+            let field = if text == violation.detail { "" } else { &violation.pointer };
+            kinds.entry((without_digits(field), text)).or_default().push(violation);
         }
-        for (detail, pointers) in places {
-            match &pointers[..] {
-                [""] => write!(f, "\n  {detail}")?,
-                [one] => write!(f, "\n  {one}: {detail}")?,
-                several => {
-                    let (first, more) = (several[0], several.len() - 1);
-                    write!(f, "\n  {first} and {more} more: {detail}")?;
-                }
+        // What is not listed is most likely more of the only kind there is.
+        let (unlisted, of_one_kind) = (self.unlisted, kinds.len() == 1);
+        for violations in kinds.values() {
+            let Violation { pointer, detail, .. } = violations[0];
+            let more = violations.len() as u64 - 1 + if of_one_kind { unlisted } else { 0 };
+            match (pointer.as_str(), more) {
+                ("", 0) => write!(f, "\n  {detail}")?,
+                (one, 0) => write!(f, "\n  {one}: {detail}")?,
+                ("", more) => write!(f, "\n  {detail}; and {more} more like it")?,
+                (first, more) => write!(f, "\n  {first} and {more} more: {detail}")?,
             }
         }
-        match self.unlisted {
+        match unlisted {
             0 => Ok(()),
+            _ if of_one_kind => Ok(()),
             more => write!(f, "\n  … and {more} more after the first {}", self.violations.len()),
         }
     }
@@ -62,6 +69,20 @@ mod tests {
         let mut violations: Vec<_> = (0..100).map(far).collect();
         violations.push(Violation::new("", "required", "`routing` is missing"));
         violations.push(Violation::new("/model", "not_found", "no model has this id"));
+        let lines: Vec<_> = (2..102)
+            .map(|at| {
+                Violation::new(format!("/lines/{at}"), "required", format!("line {at} lacks it"))
+            })
+            .collect();
+        let told = Refused::new("x.jsonl", lines).and(2300).to_string();
+        assert_eq!(told, "x.jsonl breaks 2400 rules\n  /lines/2 and 2399 more: line 2 lacks it");
+        let two =
+            ["/devices", "/nodes"].map(|at| Violation::new(at, "range", "0; it must be 1 to 8"));
+        let told = Refused::new("it", two.to_vec()).to_string();
+        assert_eq!(
+            told,
+            "it breaks 2 rules\n  /devices: 0; it must be 1 to 8\n  /nodes: 0; it must be 1 to 8"
+        );
         let told = Refused::new("the sweep", violations).and(900).to_string();
         assert_eq!(
             told,

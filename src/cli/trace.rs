@@ -12,7 +12,7 @@ use crate::cli::paint::{BOLD, CAUTION, paint};
 use crate::cli::refused::Refused;
 use crate::wire::trace::TraceSummary;
 use moe_gps_core::formats::trace::stored::StoredTrace;
-use moe_gps_core::formats::trace::{Cut, Declared, Limits, TraceError, readers};
+use moe_gps_core::formats::trace::{Cut, Declared, Limits, TraceError, readers, sniff};
 
 /// Shows what a recording holds.
 #[derive(Debug, Clone, Args)]
@@ -163,8 +163,9 @@ pub(super) fn upload_of(path: &Path) -> Result<Upload> {
         _ => (lower.as_str(), None),
     };
     let extension = stem.rsplit_once('.').map_or("", |(_, extension)| extension);
-    let Some(reader) = readers::by_extension(extension) else {
-        bail!("{name}: the name must end in {} (and .gz or .zst)", readers::extensions());
+    let reader = match readers::by_extension(extension) {
+        Some(reader) => reader,
+        None => told_by_bytes(path, &name)?,
     };
     Ok(Upload {
         content_type: reader.media_type.to_owned(),
@@ -172,6 +173,18 @@ pub(super) fn upload_of(path: &Path) -> Result<Upload> {
         name: Some(name),
         ..Upload::default()
     })
+}
+
+/// The reader for a file whose name tells nothing.
+fn told_by_bytes(path: &Path, name: &str) -> Result<&'static readers::Reader> {
+    let file = File::open(path).with_context(|| format!("cannot open {}", path.display()))?;
+    match sniff::format(&file) {
+        Ok(reader) => Ok(reader),
+        Err(TraceError::Unrecognized) => {
+            bail!("{name}: the name must end in {} (and .gz or .zst)", readers::extensions())
+        }
+        Err(error) => Err(error).with_context(|| name.to_owned()),
+    }
 }
 
 fn write_tables(ingested: &Ingested, by_layer: bool, out: &mut dyn Write) -> Result<()> {
@@ -253,7 +266,17 @@ mod tests {
         assert_eq!(upload.content_type, "application/x-ndjson");
         assert_eq!(upload.content_encoding.as_deref(), Some("gzip"));
         assert_eq!(of("x.NPZ").unwrap().content_type, "application/x-npz");
-        assert!(of("x.parquet").is_none());
-        assert!(of("npz").is_none());
+        assert!(of("npz").is_none(), "no such file");
+        let folder = tempfile::tempdir().unwrap();
+        let said = |name: &str, bytes: &[u8]| {
+            let path = folder.path().join(name);
+            std::fs::write(&path, bytes).unwrap();
+            upload_of(&path).map(|upload| upload.content_type).map_err(|error| format!("{error:#}"))
+        };
+        assert_eq!(said("loads.txt", b"layer,expert,count\n0,0,1\n").unwrap(), "text/csv");
+        let parquet = said("x.parquet", b"PAR1\x15\x04").unwrap_err();
+        assert!(parquet.contains("a Parquet table, which is not read; write it as a"), "{parquet}");
+        let other = said("x.bin", b"\x01\x02").unwrap_err();
+        assert!(other.contains("x.bin: the name must end in .npz, "), "{other}");
     }
 }

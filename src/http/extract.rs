@@ -161,6 +161,24 @@ pub fn pairs(text: &str) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
     form_urlencoded::parse(text.as_bytes())
 }
 
+/// What is wrong with a query, in words for the one who wrote it.
+fn of_query(text: &str) -> Violation {
+    let text = text.strip_prefix("Failed to deserialize query string: ").unwrap_or(text);
+    let (pointer, what) = match text.split_once(": ") {
+        Some((name, what)) if !name.contains(' ') => (format!("/{name}"), what),
+        _ => (String::new(), text),
+    };
+    let what = match what {
+        "invalid digit found in string" | "cannot parse integer from empty string" => {
+            "it must be a whole number"
+        }
+        "invalid float literal" => "it must be a number",
+        "provided string was not `true` or `false`" => "it must be true or false",
+        what => what,
+    };
+    Violation::new(pointer, "query", what)
+}
+
 /// A query string read into `T`; unknown names are refused.
 #[derive(Debug)]
 pub struct QueryOf<T>(pub T);
@@ -171,9 +189,7 @@ impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for QueryOf<T> {
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Failure> {
         match Query::<T>::try_from_uri(&parts.uri) {
             Ok(Query(query)) => Ok(Self(query)),
-            Err(rejection) => {
-                Err(Failure::invalid(vec![Violation::new("", "query", rejection.body_text())]))
-            }
+            Err(rejection) => Err(Failure::invalid(vec![of_query(&rejection.body_text())])),
         }
     }
 }

@@ -10,6 +10,8 @@ use std::ops::RangeInclusive;
 
 use serde_json::{Map, Value};
 
+use moe_gps_core::catalog::names::misspelt;
+
 use crate::wire::question::BANDWIDTH;
 use crate::wire::violation::Violation;
 
@@ -170,6 +172,12 @@ impl<'a> Located<'a> {
         if is_bandwidth && (1.0..1e5).contains(&number) {
             let number = shown(number);
             let _ = write!(high, " bytes per second; {number} GB/s is {number}e9");
+        } else if self.pointer.ends_with("_s") && !is_bandwidth && number > *range.end() {
+            let number = shown(number);
+            let _ =
+                write!(high, " seconds; {number} ms is {number}e-3, {number} µs is {number}e-6");
+        } else if *range.end() <= 1.0 && (2.0..=100.0).contains(&number) {
+            let _ = write!(high, "; {} % is {}", shown(number), shown(number / 100.0));
         }
         self.out_of_range(shown(number), &shown(*range.start()), &high)
     }
@@ -224,7 +232,9 @@ impl<'a> Located<'a> {
         let found = found.map(|(value, _)| *value);
         if found.is_none() {
             let list: Vec<&str> = names.iter().map(|(_, name)| *name).collect();
-            self.note("choice", format!("{text:?} is not one of: {}", list.join(", ")));
+            let meant = misspelt(text, &list);
+            let meant = meant.map_or(String::new(), |name| format!("; did you mean {name}?"));
+            self.note("choice", format!("{text:?} is not one of: {}{meant}", list.join(", ")));
         }
         found
     }
@@ -317,10 +327,12 @@ impl<'a> Fields<'a> {
             let mut names = known.clone();
             names.sort_unstable();
             names.dedup();
+            let meant = misspelt(name, &names);
+            let meant = meant.map_or(String::new(), |name| format!("; did you mean `{name}`"));
             self.violations.note(
                 format!("{}/{escaped}", self.pointer),
                 "unknown_field",
-                format!("this field is unknown here; known are: {}", names.join(", ")),
+                format!("this field is unknown here{meant}; known are: {}", names.join(", ")),
             );
         }
     }
@@ -350,6 +362,37 @@ mod tests {
             let (value, violations) = (json!(written), Violations::default());
             assert_eq!(Located::root(&value, &violations).one_of(&names), Some(meant), "{written}");
         }
+    }
+
+    #[test]
+    fn what_is_meant_is_told_in_the_words_of_the_one_who_asks() {
+        let value = json!({
+            "overhead_s": 153, "accuracy": 90, "bandwidth_bytes_per_s": 900, "phase": "prefil",
+            "skewnes": 2,
+        });
+        let violations = Violations::default();
+        let fields = Located::root(&value, &violations).object().unwrap();
+        assert_eq!(fields.require("overhead_s").and_then(|place| place.number(0.0..=60.0)), None);
+        assert_eq!(fields.require("accuracy").and_then(|place| place.number(0.0..=1.0)), None);
+        let bandwidth = fields.require("bandwidth_bytes_per_s");
+        assert_eq!(bandwidth.and_then(|place| place.number(BANDWIDTH)), None);
+        let phases = ["prefill", "decode"].map(|name| (name, name));
+        assert_eq!(fields.require("phase").and_then(|place| place.one_of(&phases)), None);
+        let _ = fields.get("skewness");
+        fields.finish();
+        let said: Vec<String> = violations.into_vec().into_iter().map(|v| v.detail).collect();
+        assert_eq!(
+            said,
+            [
+                "153 is out of range; it must be from 0 to 60 seconds; 153 ms is 153e-3, 153 µs is \
+                 153e-6",
+                "90 is out of range; it must be from 0 to 1; 90 % is 0.9",
+                "900 is out of range; it must be from 1e6 to 1e13 bytes per second; 900 GB/s is 900e9",
+                "\"prefil\" is not one of: prefill, decode; did you mean prefill?",
+                "this field is unknown here; did you mean `skewness`; known are: accuracy, \
+                 bandwidth_bytes_per_s, overhead_s, phase, skewness",
+            ]
+        );
     }
 
     #[test]

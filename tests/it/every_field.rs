@@ -6,7 +6,7 @@ use moe_gps::app::advisor::KnownTraces;
 use moe_gps::http::openapi;
 use serde_json::{Value, json};
 
-use crate::asking::{keep, known, result_of};
+use crate::asking::{keep, known, result_of, violations};
 
 /// Pointers of all fields that a schema holds, itself left out where it has fields.
 fn leaves(api: &Value, schema: &Value, at: &str, found: &mut BTreeSet<String>) {
@@ -383,6 +383,43 @@ fn asked(pointer: &str, base: &Value, value: &Value) -> Value {
         }
     }
     asked
+}
+
+/// Figures of a device that no catalog has, two values of each.
+fn figures() -> Vec<(&'static str, Value, Value)> {
+    vec![
+        ("name", json!("one"), json!("another")),
+        ("memory_bytes", json!(8e10), json!(1.6e11)),
+        ("bandwidth_bytes_per_s", json!(3.35e12), json!(2e12)),
+        ("peak_flop_per_s", json!({"bf16": 9.89e14}), json!({"bf16": 5e14})),
+        ("l2_bytes", json!(5e7), json!(1e7)),
+        ("multiprocessors", json!(132), json!(60)),
+        ("eager_launch_s", json!(5e-6), json!(1e-4)),
+    ]
+}
+
+#[test]
+fn every_figure_of_a_device_changes_the_answer() {
+    let all: serde_json::Map<String, Value> =
+        figures().into_iter().map(|(name, value, _)| (name.to_owned(), value)).collect();
+    let device =
+        |figures: &serde_json::Map<String, Value>| with(node(), "/cluster/device", &json!(figures));
+    // The reader itself says which there are.
+    let mut unknown = all.clone();
+    unknown.insert("zz".to_owned(), json!(1));
+    let refused = &violations(&device(&unknown), &known(&[]))[0].detail;
+    let known_figures = refused.split("known are: ").nth(1).unwrap();
+    let mut walked: Vec<&str> = figures().into_iter().map(|(name, ..)| name).collect();
+    walked.sort_unstable();
+    assert_eq!(known_figures, walked.join(", "));
+
+    let none = known(&[]);
+    for (name, _, other) in figures() {
+        let mut changed = all.clone();
+        changed.insert(name.to_owned(), other);
+        let [(one, _), (other, _)] = [&all, &changed].map(|figures| said(&device(figures), &none));
+        assert_ne!(one, other, "{name} changes nothing");
+    }
 }
 
 /// What an answer says, beside what it repeats of the question.

@@ -108,8 +108,8 @@ fn lines_that_do_not_fit_each_other_are_refused_with_their_place() {
             "/lines/3/topk_ids/1: expert id 4 on line 3; ids must be from 0",
         ),
         (route("a", 1, 0, [1, 1]), "must be distinct"),
-        (route("a", 1, 2000, [0, 1]), "there may be 1024 layers"),
-        (r#"{"type":"route","layer":0}"#.to_owned(), "line 3 lacks one of req_id"),
+        (route("a", 1, 2000, [0, 1]), "line 3: a layer is a number below 1024"),
+        (r#"{"type":"route","layer":0}"#.to_owned(), "line 3 lacks req_id, token_idx, topk_ids"),
         (
             r#"{"type":"route","req_id":1,"token_idx":0,"layer":0,"topk_ids":[1]}"#.to_owned(),
             "line 3 has 1 experts, the first route 2",
@@ -190,6 +190,136 @@ fn a_single_tensor_is_counts() {
     );
 }
 
+#[test]
+fn lines_of_hooks_go_by_other_names() {
+    let line = |fields: &str| format!("{{{fields},\"topk_weights\":[0.6,0.4]}}");
+    for lines in [
+        [
+            line(r#""request_id":7,"token_index":0,"layer_id":0,"expert_ids":[0,1]"#),
+            line(r#""request_id":7,"token_index":0,"layer_id":1,"expert_ids":[3,2]"#),
+        ],
+        [
+            line(
+                r#""type":"route","rid":"a","token_idx":0,"layer":"model.layers.0.mlp.gate","topk_indices":[0,1]"#,
+            ),
+            line(
+                r#""type":"route","rid":"a","token_idx":0,"layer":"model.layers.1.mlp.gate","topk_indices":[3,2]"#,
+            ),
+        ],
+    ] {
+        let found = taken("x.jsonl", lines.join("\n").as_bytes());
+        assert_eq!(found.counts(), [[1.0, 1.0, 0.0, 0.0], [0.0, 0.0, 1.0, 1.0]], "{lines:?}");
+    }
+    let said = refused(
+        "x.jsonl",
+        br#"{"type":"route","layer":"gate","topk_ids":[1],"req_id":1,"token_idx":0}"#,
+    );
+    assert!(said.contains("a name with it (`model.layers.3.mlp`)"), "{said}");
+}
+
+#[test]
+fn tables_come_with_other_marks_names_and_shapes() {
+    let counts = [[3.0, 1.0, 0.0, 2.0], [1.0, 4.0, 1.0, 0.0]];
+    for table in [
+        "layer_idx;expert_idx;num_tokens\n0;0;3\n0;1;1\n0;3;2\n1;0;1\n1;1;4\n1;2;1\n",
+        "layer\texpert\ttokens\n0\t0\t3\n0\t1\t1\n0\t3\t2\n1\t0\t1\n1\t1\t4\n1\t2\t1\n",
+        // One column an expert, and what data frames add.
+        "expert_0,expert_1,expert_2,expert_3\n3,1,0,2\n1,4,1,0\n",
+        "layer,0,1,2,3\n1,1,4,1,0\n0,3,1,0,2\n",
+        ",0,1,2,3\n0,3,1,0,2\n1,1,4,1,0\n",
+        "3,1,0,2\n1,4,1,0\n",
+        // Ranks in one table.
+        "rank,layer,expert,count\n0,0,0,2\n0,0,1,1\n0,0,3,2\n0,1,1,4\n1,0,0,1\n1,1,0,1\n1,1,2,1\n",
+        ",layer,expert,count\n0,0,0,3\n1,0,1,1\n2,0,3,2\n3,1,0,1\n4,1,1,4\n5,1,2,1\n",
+    ] {
+        assert_eq!(taken("x.csv", table.as_bytes()).counts(), counts, "{table}");
+    }
+    let steps = taken("x.csv", b"step,layer,e0,e1\n0,0,1,2\n0,1,2,1\n1,0,3,4\n1,1,4,3\n");
+    assert_eq!(steps.stored.header().steps, 2);
+    assert_eq!(steps.counts(), [[4.0, 6.0], [6.0, 4.0]]);
+    for (table, wanted) in [
+        ("layer,expert,weight\n0,0,1\n", "must name the columns layer, expert and count"),
+        ("0,0,84\n0,1,85\n", "must name the columns layer, expert and count"),
+        ("step,e0,e1\n0,1,2\n", "must name the columns layer, expert and count"),
+        ("layer,e0,e0\n0,1,2\n", "must name the columns layer, expert and count"),
+        ("layer,e0,e1\n0,1\n", "line 2: too few columns"),
+    ] {
+        let said = refused("x.csv", table.as_bytes());
+        assert!(said.contains(wanted), "{table}: {said}");
+    }
+}
+
+/// Integers of four bytes, 20 tokens in two layers with two of eight experts.
+fn routes_of_words() -> (Vec<u8>, [[f64; 8]; 2]) {
+    let (mut numbers, mut counts) = (Vec::new(), [[0.0; 8]; 2]);
+    for n in 0..40_usize {
+        for id in [n % 7, (n % 7 + 1 + n % 3) % 8] {
+            counts[n % 2][id] += 1.0;
+            numbers.extend(i32::try_from(id).unwrap().to_le_bytes());
+        }
+    }
+    let header = "{'descr': '<i4', 'fortran_order': False, 'shape': (20, 2, 2), }";
+    let head = [b"\x93NUMPY\x01\x00\x76\x00", format!("{header:<117}\n").as_bytes()].concat();
+    ([head, numbers].concat(), counts)
+}
+
+#[test]
+fn integers_of_routes_are_not_taken_for_counts() {
+    let (bytes, counts) = routes_of_words();
+    let found = taken("x.npy", &bytes);
+    assert_eq!((found.stored.header().tokens, found.stored.header().top_k), (20, Some(2)));
+    assert_eq!(found.counts(), counts.map(Vec::from));
+    assert!(found.warnings.contains("read as routes: every row holds 2"), "{}", found.warnings);
+    // Stated to have two experts they are counts.
+    let two = Declared { experts: Some(2), ..Declared::default() };
+    assert_eq!(take("x.npy", &bytes, two).unwrap().stored.header().steps, 20);
+    // The same array in an archive, under any name.
+    let archive = zipped(&[("topk_ids.npy", &bytes)]);
+    assert_eq!(taken("x.npz", &archive).counts(), counts.map(Vec::from));
+    let several = zipped(&[("a.npy", &bytes), ("b.npy", &bytes)]);
+    let said = refused("x.npz", &several);
+    assert!(said.contains("nor a single array; it has a.npy, b.npy"), "{said}");
+}
+
+#[test]
+fn shares_and_probabilities_are_told_apart() {
+    let numbers: Vec<f32> = [[0.75, 0.125, 0.125, 0.0], [0.125, 0.5, 0.25, 0.125]].concat();
+    let two = Declared { top_k: Some(2), ..Declared::default() };
+    let found = take("x.npy", &npy("(2, 1, 4)", &numbers), two).unwrap();
+    assert_eq!(found.counts(), [[1.0, 2.0, 1.0, 0.0]], "the two largest of each token");
+    assert!(found.warnings.contains("probabilities of a router were read"), "{}", found.warnings);
+    let found = taken("x.npy", &npy("(2, 4)", &numbers));
+    assert!(found.warnings.contains("every row adds up to 1"), "{}", found.warnings);
+    assert_eq!(found.counts(), [[0.75, 0.125, 0.125, 0.0], [0.125, 0.5, 0.25, 0.125]]);
+}
+
+/// A safetensors file of 32-bit integers.
+fn safetensors(tensors: &[(&str, &[u32], &[i32])]) -> Vec<u8> {
+    let (mut heads, mut data) = (Vec::new(), Vec::new());
+    for (name, shape, numbers) in tensors {
+        let from = data.len();
+        data.extend(numbers.iter().flat_map(|n| n.to_le_bytes()));
+        let to = data.len();
+        heads.push(format!(
+            r#""{name}":{{"dtype":"I32","shape":{shape:?},"data_offsets":[{from},{to}]}}"#
+        ));
+    }
+    let head = format!("{{{}}}", heads.join(","));
+    [&(head.len() as u64).to_le_bytes(), head.as_bytes(), &data].concat()
+}
+
+#[test]
+fn tensors_of_others_in_safetensors_are_counts() {
+    let counts = [[3.0, 1.0], [2.0, 2.0]];
+    let one = safetensors(&[("expert_load", &[2, 2], &[3, 1, 2, 2])]);
+    assert_eq!(taken("x.safetensors", &one).counts(), counts);
+    let rows = [("layer_1", &[2_u32][..], &[2, 2][..]), ("layer_0", &[2], &[3, 1])];
+    assert_eq!(taken("x.safetensors", &safetensors(&rows)).counts(), counts);
+    let other = safetensors(&[("a", &[2], &[2, 2]), ("b", &[2], &[3, 1])]);
+    let said = refused("x.safetensors", &other);
+    assert!(said.contains("it has the tensors a, b; what is read are"), "{said}");
+}
+
 /// Logits of three tokens, two layers and four experts, and the two largest of each.
 const LOGITS: [f32; 24] = [
     -1.0, 2.0, 0.5, 0.0, 3.0, -2.0, 1.0, 0.0, 0.0, 0.0, 0.0, -1.0, 1.0, 2.0, 3.0, 4.0, -4.0, -3.0,
@@ -236,6 +366,15 @@ fn counts_by_layer_and_bare_arrays_are_read() {
             vec![vec![0.0, 5.0, 0.0], vec![1.0, 0.0, 2.0]],
         ),
         ("[[3, 1], [2, 2]]", vec![vec![3.0, 1.0], vec![2.0, 2.0]]),
+        (r#"{"expert_load": [[3, 1], [2, 2]]}"#, vec![vec![3.0, 1.0], vec![2.0, 2.0]]),
+        (
+            r#"{"step": 9, "expert_counts": {"0": [3, 1], "1": {"1": 4}}}"#,
+            vec![vec![3.0, 1.0], vec![0.0, 4.0]],
+        ),
+        (
+            r#"{"model.layers.0.mlp": {"expert_0": 3, "expert_1": 1}, "model.layers.1.mlp": [2, 2]}"#,
+            vec![vec![3.0, 1.0], vec![2.0, 2.0]],
+        ),
         ("[[[3, 1], [2, 2]], [[1, 1], [0, 4]]]", vec![vec![4.0, 2.0], vec![2.0, 6.0]]),
     ] {
         assert_eq!(taken("x.json", text.as_bytes()).counts(), wanted, "{text}");

@@ -5,6 +5,8 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use crate::asking::result;
+
 struct Files(tempfile::TempDir);
 
 impl Files {
@@ -138,6 +140,7 @@ fn every_placement_is_read_and_says_what_does_not_fit() {
     ] {
         let error = files.place(&format!("--score {file}")).unwrap_err();
         assert!(error.contains(said) && error.lines().count() == 1, "{file}: {error}");
+        assert_eq!(error.matches(said).count(), 1, "a cause is told once: {error}");
         let error = files.place(&format!("--slots-per-device 2 --current {file}")).unwrap_err();
         assert!(error.contains(said), "{file}: {error}");
     }
@@ -147,4 +150,27 @@ fn every_placement_is_read_and_says_what_does_not_fit() {
     command.arg("place").arg(loads).args(["--devices", "4", "--score"]).arg(path("ascend.json"));
     let error = String::from_utf8(command.output().unwrap().stderr).unwrap();
     assert!(error.contains("the placement is for 2 devices; --devices says 4"), "{error}");
+}
+
+#[test]
+fn a_question_is_told_of_unlike_slots_of_its_map_in_force() {
+    let map = |slots: usize| (0..slots).map(|slot| slot % 8).collect::<Vec<_>>();
+    let asked = |last: usize| {
+        let mut maps = vec![map(8); 31];
+        maps.push(map(last));
+        result(&json!({
+            "model": "mixtral-8x7b",
+            "cluster": {"device": "h100-sxm", "devices": 4, "link": "nvlink4"},
+            "workload": {"phase": "prefill", "batch_size": 2, "sequence_length": 512},
+            "engine": {"name": "vllm"},
+            "routing": {"skewness": 1.5},
+            "current": {"physical_to_logical": maps},
+            "flip_points": false,
+        }))["warnings"]
+            .to_string()
+    };
+    let said = "/current/physical_to_logical: the placement given has unlike slots per device: 2 in \
+                layer(s) 0-30, 3 in layer(s) 31";
+    assert!(asked(12).contains(said), "{}", asked(12));
+    assert!(!asked(8).contains("unlike slots"));
 }

@@ -71,7 +71,7 @@ async fn labels_are_checked_against_the_catalog() {
         ("?model=mixtral-8x8b", "/model"),
         ("?model=mixtral-8x7b&num_experts=9", "/num_experts"),
         ("?num_experts=0", "/num_experts"),
-        ("?colour=red", ""),
+        ("?colour=red", "/colour"),
     ] {
         let answer = upload(&app, query, "application/x-npz", None, example()).await;
         let problem = answer.problem(422, "invalid-question");

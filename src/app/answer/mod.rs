@@ -510,13 +510,17 @@ fn trial(question: &Question, advised: &Advised) -> Option<String> {
     if gain <= 1.0 {
         return None;
     }
+    let steps = trial::steps(trial::SPREAD, gain);
+    let shows = match steps {
+        ..1.5 => "one of each shows".to_owned(),
+        _ => format!("{steps:.0} independent ones each show"),
+    };
     Some(format!(
-        "To see {} itself, time steps with it and without it in turns: {:.0} independent ones each show \
-         a step that is {:.1} % faster (if steps spread by {:.0} %; if neighbours correlate by ρ, \
-         (1 + ρ)/(1 − ρ) times as many). `torchrun --nproc-per-node {} -m moe_gps_measure layer` \
+        "To see {} itself, time steps with it and without it in turns: {shows} a step that is \
+         {:.1} % faster (if steps spread by {:.0} %; if neighbours correlate by ρ, (1 + ρ)/(1 − ρ) \
+         times as many). `torchrun --nproc-per-node {} -m moe_gps_measure layer` \
          (docs/measuring.md) builds this layer on your GPUs and holds it against this answer",
         chosen.strategy.id(),
-        trial::steps(trial::SPREAD, gain),
         (gain - 1.0) * 100.0,
         trial::SPREAD * 100.0,
         question.system.cluster.n_devices,

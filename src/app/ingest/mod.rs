@@ -132,7 +132,7 @@ impl TraceDirectory {
             return Err(TraceError::Unreadable("the body is empty".to_owned()));
         }
         let reader = stated.map_or_else(|| sniff::format(&raw), Ok)?;
-        readers::check_beginning(&raw, reader)?;
+        readers::check_beginning(&raw, Some(reader))?;
         let digest = upload.declared.cut.name(digest);
         let id = hex(&digest);
         let before = self.open_trace(&id).ok().map(|trace| trace.header().clone());

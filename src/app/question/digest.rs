@@ -11,6 +11,7 @@ use moe_gps_core::catalog::Catalog;
 use moe_gps_core::formats::catalog_entry::CatalogEntry;
 use moe_gps_core::hardware::Device;
 use moe_gps_core::revision::REVISION;
+use moe_gps_core::system::System;
 
 /// Digest of the sources that decide an answer (`build.rs`).
 const SOURCES: &str = env!("MOE_GPS_SOURCES");
@@ -36,6 +37,26 @@ fn shipped<'a>(device: &Device, catalog: &'a Catalog) -> Option<&'a str> {
             }
     };
     catalog.devices_in_use().find(shared).map(|entry| entry.id.as_str())
+}
+
+/// Gives the kernel of the experts one name: none where it is what the question would have without one.
+fn name_kernel(system: &mut System) {
+    let asked = system.engine.as_mut().and_then(|engine| engine.moe_kernel.take());
+    let Some(asked) = asked else { return };
+    let stack = |system: &System| Device::stack_of(system).map(|stack| stack.name.clone());
+    let default = stack(system);
+    let limit = system.engine_kind().group_limit;
+    let is_limited = limit.is_some_and(|limit| asked.contains(limit.kernel_part));
+    let name = |system: &mut System, name: Option<String>| {
+        if let Some(engine) = &mut system.engine {
+            engine.moe_kernel = name;
+        }
+    };
+    name(system, Some(asked.clone()));
+    let named = stack(system);
+    if !is_limited {
+        name(system, if named == default { None } else { named });
+    }
 }
 
 impl Answerable {
@@ -67,6 +88,7 @@ impl Answerable {
         };
         add(&(env!("CARGO_PKG_VERSION"), REVISION, SOURCES, catalog.digest()));
         let mut question = question.clone();
+        name_kernel(&mut question.system);
         let device_of = &mut question.system.cluster.device;
         let constants_of = shipped(device_of, catalog);
         if constants_of.is_some() {
@@ -187,6 +209,13 @@ mod tests {
                 "/allowed_strategies",
                 json!(["none", "replace_only", "distribution_only", "token_to_expert"]),
             ),
+            (
+                "/allowed_strategies",
+                json!(["token_to_expert", "none", "distribution_only", "replace_only"]),
+            ),
+            ("/engine/moe_kernel", json!("auto")),
+            ("/engine/moe_kernel", json!("Triton")),
+            ("/engine/moe_kernel", json!("vllm_triton")),
             ("/assumptions", json!({"preset": "calibrated", "seed": 0})),
             ("/duplication", json!({"algorithm": "best", "allow_duplicates": false})),
             ("/rebalance", json!({"mode": mode})),
@@ -227,6 +256,7 @@ mod tests {
             vec![("/workload/dtypes", json!({"dispatch": "fp8"}))],
             vec![("/engine/name", json!("sglang"))],
             vec![("/engine/version", json!("1"))],
+            vec![("/engine/moe_kernel", json!("cutlass"))],
             vec![("/engine/cuda_graph", json!(true))],
             vec![("/routing/train_fraction", json!(0.25))],
             vec![("/routing", json!({"trace_ids": ["one", "one"]}))],

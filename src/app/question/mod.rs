@@ -13,6 +13,7 @@ mod unused;
 use serde_json::Value;
 
 use crate::app::advisor::AdviceError;
+use crate::app::place::unlike;
 use crate::app::references::References;
 use crate::wire::question::{self as wire, AskedPhase, Method, Objective};
 use crate::wire::read::Violations;
@@ -157,6 +158,7 @@ fn check(
     let mode = asked.rebalance.mode.unwrap_or(default.mode);
     warnings.extend(unused::unused(asked, (&system, serving.as_ref()), mode, method));
     warnings.extend(uneven_replicas(asked, &system));
+    warnings.extend(unlike_slots(asked, &system));
     warnings.extend(engine::warnings(&system));
     warnings.extend(engine::carried_over(&system));
     Some(Answerable {
@@ -178,10 +180,14 @@ fn check(
                 groups: asked.duplication.groups,
             },
             current,
-            allowed: asked
-                .allowed_strategies
-                .clone()
-                .unwrap_or_else(|| Strategy::ALL.map(|(strategy, _)| strategy).to_vec()),
+            // A set: in whatever order it is written, it is one question.
+            allowed: Strategy::ALL
+                .map(|(strategy, _)| strategy)
+                .into_iter()
+                .filter(|strategy| {
+                    asked.allowed_strategies.as_ref().is_none_or(|asked| asked.contains(strategy))
+                })
+                .collect(),
             names_allowed: asked.allowed_strategies.is_some()
                 && asked.predictors.as_ref().is_some_and(|stated| !stated.is_empty()),
             flip_points: asked.flip_points.unwrap_or(true),
@@ -374,6 +380,14 @@ fn current(
         physical_to_logical: current.physical_to_logical.clone(),
         slots_per_device: current.slots_per_device,
     })
+}
+
+/// That the placement in force has unlike numbers of slots in its layers.
+fn unlike_slots(asked: &wire::Question, system: &System) -> Option<String> {
+    let maps = asked.current.as_ref()?.physical_to_logical.as_ref()?;
+    let group = system.parallelism.expert_parallel as usize;
+    let said = unlike(maps.iter().map(|map| map.len() / group.max(1)).enumerate())?;
+    Some(format!("/current/physical_to_logical: {said}"))
 }
 
 /// Replicas of attention that wait for the busiest one, or that are assumed to have a prompt each.

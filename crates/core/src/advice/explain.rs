@@ -16,6 +16,8 @@ use crate::system::Preset;
 use crate::terms::Terms;
 use crate::units::Seconds;
 
+/// A gain below which all that could be gained is little: a choice of ours, as what counts as a large win.
+const LITTLE: f64 = 0.05;
 /// Share of launches in the layer above which the answer is about launches.
 const LAUNCH_SHARE: f64 = 1.0 / 3.0;
 
@@ -38,9 +40,11 @@ pub fn reason(question: &Question, known: &RoutingEvidence, advised: &Advised) -
         && let (Some(ceiling), Some(latency)) = (advised.ceiling, none.latency())
         && ceiling > Seconds::ZERO
     {
+        let gain = latency / ceiling - 1.0;
+        let (even, only) = if gain < LITTLE { ("Even perfect", "only ") } else { ("Perfect", "") };
         sentences.push(format!(
-            "Even perfect balance at no cost would make a layer only {:.1} % faster.",
-            (latency / ceiling - 1.0) * 100.0
+            "{even} balance at no cost would make a layer {only}{:.1} % faster.",
+            gain * 100.0
         ));
     }
     if let Some(terms) = chosen.terms {

@@ -85,8 +85,8 @@ pub(super) const ALIASES: &[(&str, &[&str])] = &[
     ),
     ("mi300x", &["amd-instinct-mi300x", "instinct-mi300x"]),
     // Links: names of their generations.
-    ("ib200", &["hdr", "infiniband-hdr"]),
-    ("ib400", &["infiniband-ndr", "ndr"]),
+    ("ib200", &["hdr", "ib-hdr", "infiniband-hdr"]),
+    ("ib400", &["ib-ndr", "infiniband-ndr", "ndr"]),
     ("nvlink3", &["nvlink-3", "nvlink-3.0", "nvlink3.0"]),
     ("nvlink4", &["nvlink-4", "nvlink-4.0", "nvlink4.0"]),
     ("hccs", &["huawei-hccs"]),

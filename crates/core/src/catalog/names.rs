@@ -36,12 +36,21 @@ pub fn hint(name: &str, ids: &[&str], all: &str) -> String {
 fn meant<'a>(name: &str, ids: &[&'a str]) -> Vec<&'a str> {
     let Some(wanted) = spelled(name) else { return Vec::new() };
     let has_part = |id: &str, part: &str| id.split('-').any(|other| other == part);
+    // `a10` is another device than `a100`, `l4` than `l40s`: a number ends where its digits end.
+    let ends_in_digit = wanted.ends_with(|c: char| c.is_ascii_digit());
+    let goes_on = |name: &str| {
+        let rest = name.strip_prefix(wanted.as_str());
+        rest.is_some_and(|rest| !(ends_in_digit && rest.starts_with(|c: char| c.is_ascii_digit())))
+    };
     let begins = |id: &str| {
-        id.starts_with(&wanted)
-            || aliases::of(id).iter().any(|name| name.starts_with(&wanted))
+        goes_on(id)
+            || aliases::of(id).iter().any(|name| goes_on(name))
             || wanted.contains('-') && wanted.split('-').all(|part| has_part(id, part))
     };
     let mut found: Vec<&str> = ids.iter().copied().filter(|id| begins(id)).collect();
+    if found.is_empty() {
+        found = without_memory(&wanted).map_or(Vec::new(), |bare| meant(bare, ids));
+    }
     if found.is_empty() {
         let continues = |id: &&str| {
             wanted.strip_prefix(id).is_some_and(|rest| rest.starts_with(['-', '.', ':']))
@@ -51,6 +60,36 @@ fn meant<'a>(name: &str, ids: &[&'a str]) -> Vec<&'a str> {
     }
     found.truncate(MOST_SUGGESTED);
     found
+}
+
+/// The one of a closed list of names that a misspelt one may mean: the only one that it is a part of, or that
+/// is a part of it; else the nearest by typing mistakes, up to a quarter of it.
+#[must_use]
+pub fn misspelt<'a>(name: &str, known: &[&'a str]) -> Option<&'a str> {
+    let wanted = spelled(name)?;
+    let known: Vec<(String, &str)> =
+        known.iter().filter_map(|known| Some((spelled(known)?, *known))).collect();
+    let is_part = |whole: &str, part: &str| part.len() > 2 && whole.contains(part);
+    let mut parts = known
+        .iter()
+        .filter(|(spelt, _)| is_part(spelt, &wanted) || is_part(&wanted, spelt))
+        .map(|(_, known)| *known);
+    match (parts.next(), parts.next()) {
+        (Some(only), None) => return Some(only),
+        (Some(_), Some(_)) => return None,
+        _ => {}
+    }
+    let distances =
+        known.iter().map(|(spelt, known)| (strsim::osa_distance(&wanted, spelt), *known));
+    let (distance, near) = distances.min()?;
+    (distance * 4 <= wanted.chars().count()).then_some(near)
+}
+
+/// A device's name without the size of its memory at the end, which is wrong or that of every one of them.
+fn without_memory(name: &str) -> Option<&str> {
+    let (bare, size) = name.rsplit_once('-')?;
+    let digits = size.strip_suffix("gb")?;
+    (!digits.is_empty() && digits.chars().all(|c| c.is_ascii_digit())).then_some(bare)
 }
 
 /// The id with the fewest characters to insert, delete, replace or swap, up to a third of them.
@@ -112,6 +151,7 @@ mod tests {
             ("A100", &DEVICES, &["a100-sxm4-40gb", "a100-sxm4-80gb"]),
             ("nvlink", &LINKS, &["nvlink3", "nvlink4"]),
             ("A100-80GB", &DEVICES, &["a100-sxm4-80gb"]),
+            ("H200-141GB", &DEVICES, &["h200-sxm"]),
             ("deepseek-lite", &MODELS, &["deepseek-v2-lite"]),
             ("infiniband", &LINKS, &["ib200", "ib400"]),
         ] {
@@ -120,11 +160,31 @@ mod tests {
     }
 
     #[test]
+    fn a_misspelt_choice_is_told_where_one_is_meant() {
+        let names =
+            ["batch_size", "kv_length", "attention_tensor", "expert_tensor", "expert_parallel"];
+        for (name, meant) in [
+            ("batchsize", Some("batch_size")),
+            ("kv_len", Some("kv_length")),
+            ("batch_sise", Some("batch_size")),
+            ("tensor", None),
+            ("tensor_parallel", None),
+            ("seed", None),
+            ("", None),
+        ] {
+            assert_eq!(misspelt(name, &names), meant, "{name}");
+        }
+    }
+
+    #[test]
     fn another_generation_or_something_else_is_never_suggested() {
         for (name, ids) in [
             ("deepseek-v4", &MODELS),
             ("h800-sxm", &DEVICES),
+            ("a10", &DEVICES),
+            ("h10-80gb", &DEVICES),
             ("nvlink6", &LINKS),
+            ("ib20", &LINKS),
             ("bloom", &MODELS),
             ("", &MODELS),
             (&"a".repeat(1_000_000), &MODELS),

@@ -213,6 +213,11 @@ mod tests {
         assert!(seldom[1].1.contains(threshold), "{seldom:?}");
         let limits = |at: &Deployment| settings(at).remove(2).limits;
         assert!(limits(&plan())[0].contains("36 slots a group"), "{:?}", limits(&plan()));
+        // 256 experts on 36 GPUs: no engine starts without 32 more.
+        let uneven = Shape::new(256, 36, 288).unwrap();
+        let off = told(&Deployment { balancing: Balancing::Off, shape: uneven, ..plan() });
+        assert!(off[1].1.contains("--ep-num-redundant-experts 32"), "{off:?}");
+        assert!(off[3].1.contains("\"num_redundant_experts\":32"), "{off:?}");
         let shape = Shape::new(256, 32, 256).unwrap();
         let fixed = Deployment { shape, interval_steps: None, ..plan() };
         assert!(limits(&fixed).is_empty());

@@ -112,7 +112,7 @@ fn launch(at: &Deployment) -> Launch {
             return Launch::default()
                 .flag(["--ep-size", &size])
                 .flag(["--init-expert-location", "trivial"])
-                .flag(["--ep-num-redundant-experts", "0"]);
+                .flag(["--ep-num-redundant-experts", &at.shape.least_redundant().to_string()]);
         }
         Balancing::Keep if !at.has_map => return Launch::default(),
         _ if at.has_map => Launch::default().flag(["--init-expert-location", "FILE"]),

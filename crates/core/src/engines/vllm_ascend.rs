@@ -68,7 +68,10 @@ fn launch(at: &Deployment) -> Launch {
     match at.balancing {
         Balancing::Off => Launch {
             env: [("DYNAMIC_EPLB".to_owned(), "false".to_owned())].into(),
-            ..config("\"dynamic_eplb\":false,\"num_redundant_experts\":0".to_owned())
+            ..config(format!(
+                "\"dynamic_eplb\":false,\"num_redundant_experts\":{}",
+                at.shape.least_redundant()
+            ))
         },
         Balancing::Keep if !at.has_map => Launch::default(),
         Balancing::Keep => config(format!("{map}\"num_redundant_experts\":{redundant}")),

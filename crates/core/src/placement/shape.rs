@@ -62,6 +62,13 @@ impl Shape {
         self.n_slots() - self.n_experts
     }
 
+    /// Fewest slots beyond one per expert with which all devices hold equally many; engines do not start
+    /// with fewer, whether they balance or not.
+    #[must_use]
+    pub const fn least_redundant(self) -> u32 {
+        self.n_experts().next_multiple_of(self.n_devices()) - self.n_experts()
+    }
+
     /// The largest load of one expert: tokens fit a million times over, and so do sums of
     /// loads in single precision, which EPLB computes in.
     const MAX_LOAD: f64 = 1e30;

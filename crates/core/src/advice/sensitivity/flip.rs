@@ -219,11 +219,60 @@ fn confirmed<T: PartialEq + Copy>(
             (far, becomes) = (value, answer);
         }
     }
+    if let Some(n) = effort.digits {
+        (near, far, becomes) = settled(range, n, (now, held), (near, far, becomes), ask)?;
+    }
     let middle = f64::midpoint(near, far);
     let rounded = digits(middle, up);
     let inside = near.min(far)..=near.max(far);
     let value = if inside.contains(&rounded) { rounded } else { middle };
     Some(Change { value, interval: [near.min(far), near.max(far)], becomes })
+}
+
+/// How far beyond its interval a change is as it is said (contract of flip points: 5 %).
+const BEYOND: f64 = 1.05;
+/// How often an interval is widened until that is so.
+const WIDENED: usize = 2;
+
+/// Both sides of a change, moved apart until each answers beyond it what is said: near a change, prices of
+/// drawn loads waver. None where they waver further, which is no change at a value.
+fn settled<T: PartialEq + Copy>(
+    range: (f64, f64),
+    n_digits: i32,
+    (now, held): (f64, T),
+    (mut near, mut far, mut becomes): (f64, f64, T),
+    ask: &mut impl FnMut(f64) -> Option<(f64, T)>,
+) -> Option<(f64, f64, T)> {
+    let up = far > now;
+    let beyond = |value: f64, up: bool| {
+        let value = if up { value * BEYOND } else { value / BEYOND };
+        digits(value, n_digits, up).clamp(range.0, range.1)
+    };
+    let passes = |value: f64, end: f64, up: bool| if up { value > end } else { value < end };
+    for attempt in 0.. {
+        let (value, answer) = ask(beyond(far, up))?;
+        if !passes(value, far, up) || answer == becomes {
+            break;
+        }
+        if attempt == WIDENED {
+            return None;
+        }
+        far = value;
+        if answer != held {
+            becomes = answer;
+        }
+    }
+    for attempt in 0.. {
+        let (value, answer) = ask(beyond(near, !up))?;
+        if !passes(value, near, !up) || !passes(value, now, up) || answer == held {
+            break;
+        }
+        if attempt == WIDENED {
+            return None;
+        }
+        near = value;
+    }
+    Some((near, far, becomes))
 }
 
 /// A value in so many digits, rounded up or down.
@@ -317,6 +366,27 @@ mod tests {
         };
         assert!(low < 1.22 && 1.22 <= high && high < 1.05 * low, "{low} to {high}");
         assert!((low..=high).contains(&value));
+    }
+
+    #[test]
+    fn where_answers_waver_the_interval_is_widened_or_nothing_is_said() {
+        let search = |ask: &dyn Fn(f64) -> i32| {
+            let answer = |x: f64| Answer { chosen: i32::from(x >= 2.0), lead: 2.0 - x };
+            let ask = |x: f64| Some((x, ask(x)));
+            let range = (1.0, 16.0);
+            let found =
+                flips(Parameter::Skewness, range, (1.5, 0), EFFORT, answer, |_, _| true, ask);
+            found[0].at
+        };
+        let plain = search(&|x| i32::from(x >= 2.0)).unwrap();
+        assert!(plain.interval[0] < 2.0 && 2.0 <= plain.interval[1]);
+        // Back to what is held from 2.1 to 2.2.
+        let wavers = search(&|x| i32::from(x >= 2.0 && !(2.1..2.2).contains(&x))).unwrap();
+        assert!(wavers.interval[1] * 1.05 >= 2.2, "{wavers:?}");
+        // A third answer soon takes the place of the second.
+        let third = search(&|x| i32::from(x >= 2.0) + i32::from(x >= 2.1)).unwrap();
+        assert_eq!(third.becomes, 2, "{third:?}");
+        assert_eq!(search(&|x| i32::from((2.0..2.1).contains(&x))), None);
     }
 
     #[test]

@@ -1,5 +1,7 @@
 //! JSON with the rank of every expert, `{"expert_to_ep_rank": [0, 1, …]}`, as proposed for vLLM's
-//! `--expert-placement-file`: one list for all layers, or one per layer.
+//! `--expert-placement-file`: one list for all layers, one per layer, or an object by layer.
+
+use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
@@ -17,6 +19,7 @@ struct Document {
 enum Ranks {
     Every(Vec<u32>),
     Layers(Vec<Vec<u32>>),
+    Named(BTreeMap<String, Vec<u32>>),
 }
 
 pub(super) fn read(bytes: &[u8], at: Deployed) -> ReadBack {
@@ -29,6 +32,14 @@ pub(super) fn read(bytes: &[u8], at: Deployed) -> ReadBack {
             .map(|(index, ranks)| layer(index, &ranks, at))
             .collect::<Result<_, _>>()
             .map(|layers| Maps { layers, ..Maps::default() }),
+        Ranks::Named(layers) => layers
+            .into_iter()
+            .map(|(name, ranks)| match name.parse() {
+                Ok(index) => layer(index, &ranks, at),
+                Err(_) => Err(PlanFileError::unreadable(format!("`{name}` is no layer"))),
+            })
+            .collect::<Result<Vec<_>, _>>()
+            .map(Maps::from),
     })
 }
 
@@ -61,6 +72,9 @@ mod tests {
         assert_eq!(maps.others, Some(vec![1, 2, 0, 3]));
         let maps = read_any(br#"{"expert_to_ep_rank": [[1, 0, 0, 1], [0, 0, 1, 1]]}"#, AT).unwrap();
         assert_eq!(maps.layers[1].physical_to_logical, [0, 1, 2, 3]);
+        let maps = read_any(br#"{"expert_to_ep_rank": {"3": [1, 0, 0, 1]}}"#, AT).unwrap();
+        assert_eq!(maps.layers[0].index, 3);
+        assert_eq!(maps.layers[0].physical_to_logical, [1, 2, 0, 3]);
     }
 
     #[test]

@@ -155,7 +155,7 @@ pub struct ReadOnly {
 pub const READ_ONLY: [ReadOnly; 4] = [
     ReadOnly {
         extension: "npy",
-        what: "NumPy array [device, layer, expert] of 0 and 1",
+        what: "NumPy array [device, layer, expert] of 0 and 1, or [layer, slot] of experts",
         read: numpy::read,
     },
     ReadOnly {
@@ -180,7 +180,15 @@ pub fn read_any(bytes: &[u8], at: Deployed) -> Result<Maps, PlanFileError> {
         .unwrap_or_else(|| {
             let read_only: Vec<&str> = READ_ONLY.iter().map(|format| format.what).collect();
             let known = format!("{}, {}", ids(), read_only.join(", "));
-            Err(PlanFileError::Unknown { known })
+            let holds_loads = text(bytes).is_some_and(|text| text.contains("\"logical_count\""));
+            Err(if holds_loads {
+                PlanFileError::unreadable(
+                    "it holds loads (logical_count), from which SGLang plans by itself, and no \
+                     placement",
+                )
+            } else {
+                PlanFileError::Unknown { known }
+            })
         })?;
     maps.layers.sort_by_key(|layer| layer.index);
     match maps.layers.windows(2).find(|pair| pair[0].index == pair[1].index) {

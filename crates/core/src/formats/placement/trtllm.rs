@@ -23,19 +23,47 @@ fn write(plan: &PlanFile) -> String {
 }
 
 /// Reads the subset of YAML that such files are written in: one mapping of layers to lists,
-/// in brackets (over several lines, too) or with a dash per line.
+/// in brackets (over several lines, too) or with a dash per line. In a file of all options it stands
+/// under `moe_config.load_balancer`.
 fn read(bytes: &[u8], _at: Deployed) -> ReadBack {
     let text = text(bytes)?;
-    let has = |key: &str| text.lines().any(|line| line.starts_with(key));
-    if !has("num_slots:") {
-        return None;
-    }
-    if !has("initial_global_assignments:") {
+    let balancer = under_load_balancer(text);
+    let text = balancer.as_deref().unwrap_or(text);
+    let value = |key: &str| text.lines().find_map(|line| line.strip_prefix(key));
+    let n_slots = value("num_slots:")?.split('#').next().unwrap_or_default().trim();
+    if value("initial_global_assignments:").is_none() {
         let detail = "it has `num_slots` and no `initial_global_assignments`, so holds no \
                       placement: the balancer of TensorRT-LLM starts from its own";
         return Some(Err(PlanFileError::unreadable(detail)));
     }
-    Some(parse(text).map(Maps::from))
+    let layers = parse(text).and_then(|layers| {
+        let unlike = layers.iter().find(|layer| {
+            n_slots.parse().is_ok_and(|n: usize| n != layer.physical_to_logical.len())
+        });
+        match unlike {
+            None => Ok(layers),
+            Some(layer) => Err(PlanFileError::unreadable(format!(
+                "layer {}: {} slots are assigned, num_slots is {n_slots}",
+                layer.index,
+                layer.physical_to_logical.len()
+            ))),
+        }
+    });
+    Some(layers.map(Maps::from))
+}
+
+/// The lines under `load_balancer:`, moved to the margin; `None` where there are none.
+fn under_load_balancer(text: &str) -> Option<String> {
+    let mut lines = text.lines().skip_while(|line| line.trim() != "load_balancer:");
+    let outer = lines.next()?;
+    let margin = |line: &str| line.len() - line.trim_start().len();
+    let outer = margin(outer);
+    let inside: Vec<&str> = lines
+        .filter(|line| !line.trim().is_empty())
+        .take_while(|line| margin(line) > outer)
+        .collect();
+    let least = inside.iter().map(|line| margin(line)).min()?;
+    Some(inside.iter().map(|line| &line[least..]).collect::<Vec<_>>().join("\n"))
 }
 
 fn parse(text: &str) -> Result<Vec<PlannedLayer>, PlanFileError> {
@@ -94,6 +122,12 @@ mod tests {
         assert_eq!(layers[0].physical_to_logical, [0, 1, 2, 1]);
         assert_eq!(layers[1].physical_to_logical, [2, 1, 0, 0]);
         assert!(read("num_slots: 4\ninitial_global_assignments:\n  3: [0, x]\n").unwrap().is_err());
+        let inside = "backend: pytorch\nmoe_config:\n  load_balancer:\n    num_slots: 2\n    \
+                      initial_global_assignments:\n      0: [1, 0]\n  backend: CUTLASS\n";
+        assert_eq!(read(inside).unwrap().unwrap().layers[0].physical_to_logical, [1, 0]);
+        let said = read("num_slots: 3\ninitial_global_assignments:\n  3: [0, 1]\n").unwrap();
+        let said = said.unwrap_err().to_string();
+        assert!(said.contains("layer 3: 2 slots are assigned, num_slots is 3"), "{said}");
         let said = read("num_slots: 4\nlayer_updates_per_iter: 2\n").unwrap().unwrap_err();
         assert!(said.to_string().contains("no `initial_global_assignments`"), "{said}");
     }

@@ -1,10 +1,13 @@
-//! Reads counts as comma-separated values with a head line: `layer,expert,count` (or `layer_id`,
-//! `expert_id`), optionally `step`, columns in any order. The tables of several ranks, in one archive,
-//! are added up.
+//! Reads counts as values separated by commas, semicolons or tabs, with a head line: `layer,expert,count`
+//! (or `layer_id`, `expert_id`, `num_tokens`), optionally `step`, columns in any order. A column `rank`, or
+//! the tables of several ranks in one archive, are added up. A table may also have one column an expert
+//! (`expert_0`, `0`) and one row a layer, which `layer` names or the order tells; then the head may be left out.
 //!
 //! Written here rather than taken from a library because every value is a plain number: no
 //! quoting is needed, and a line that never ends must not be held in memory.
 
+use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek};
 
@@ -14,8 +17,8 @@ use crate::formats::trace::error::{Flaws, TraceError};
 use crate::formats::trace::{Input, shorten};
 use crate::trace::{MAX_CELLS, MAX_COUNT, MAX_EXPERTS, MAX_LAYERS};
 
-/// Longest line.
-const MAX_LINE: u64 = 4096;
+/// Longest line; a row of counts of a thousand experts fits.
+const MAX_LINE: u64 = 64 * 1024;
 
 /// Whether an archive holds tables.
 pub(super) fn is_tables(folder: &Folder) -> bool {
@@ -77,7 +80,9 @@ pub(super) fn convert(input: Input<'_>) -> Result<File, TraceError> {
             step = Some(row.step);
         }
         let at = size(row.layer) * experts + size(row.expert);
-        if cells[at].replace(row.count).is_some() {
+        if row.adds {
+            *cells[at].get_or_insert(0.0) += row.count;
+        } else if cells[at].replace(row.count).is_some() {
             recorder.flaws.note("duplicate", || {
                 let detail = format!("layer {}, expert {} occurs again", row.layer, row.expert);
                 (format!("/lines/{line}"), detail)
@@ -156,6 +161,8 @@ struct Row {
     layer: u64,
     expert: u64,
     count: f64,
+    /// Whether it is one rank's part of the count.
+    adds: bool,
 }
 
 /// A number that was checked to be small.
@@ -163,8 +170,154 @@ fn size(n: u64) -> usize {
     usize::try_from(n).unwrap_or(MAX_CELLS)
 }
 
-/// The columns with a meaning.
-const COLUMNS: [&str; 4] = ["step", "layer", "expert", "count"];
+/// What a column means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Column {
+    Step,
+    Layer,
+    Expert,
+    Count,
+    Rank,
+    /// The counts of this expert.
+    Of(u64),
+    /// It has no name, as the index of a data frame.
+    Unnamed,
+    Other,
+}
+
+impl Column {
+    fn expert(self) -> Option<u64> {
+        match self {
+            Self::Of(expert) => Some(expert),
+            _ => None,
+        }
+    }
+
+    fn named(name: &str) -> Self {
+        let name = name.trim().trim_matches('"').to_ascii_lowercase();
+        let stem = ["_id", "_idx", "_index"].iter().find_map(|end| name.strip_suffix(end));
+        match stem.unwrap_or(&name) {
+            "" => Self::Unnamed,
+            "step" | "iteration" => Self::Step,
+            "layer" => Self::Layer,
+            "expert" => Self::Expert,
+            "count" | "counts" | "num_tokens" | "tokens" | "load" => Self::Count,
+            "rank" => Self::Rank,
+            name => {
+                let rest = name.strip_prefix("expert").or_else(|| name.strip_prefix('e'));
+                let number = rest.unwrap_or(name).trim_start_matches(['_', ' ', '.']).parse();
+                number.map_or(Self::Other, Self::Of)
+            }
+        }
+    }
+}
+
+/// How a table is written.
+struct Layout {
+    separator: char,
+    columns: Vec<Column>,
+    /// Whether the first line is counts already.
+    is_headless: bool,
+}
+
+impl Layout {
+    /// That of a table whose first line is this one.
+    fn of(first: &str) -> Result<Self, TraceError> {
+        let found =
+            [',', ';', '\t'].iter().find_map(|separator| Self::separated(first, *separator));
+        found.ok_or_else(|| {
+            let detail = format!(
+                "the first line is `{}`; it must name the columns layer, expert and count once \
+                 each, and may name step and rank; or one column an expert (expert_0, expert_1, …), \
+                 with layer and step or without",
+                shorten(first)
+            );
+            Flaws::default().fail("required", "/lines/1", detail)
+        })
+    }
+
+    fn separated(first: &str, separator: char) -> Option<Self> {
+        let fields: Vec<&str> = first.split(separator).map(str::trim).collect();
+        let mut columns: Vec<Column> = fields.iter().map(|name| Column::named(name)).collect();
+        let times = |of: Column| columns.iter().filter(|column| **column == of).count();
+        let at_most_once = times(Column::Step) < 2 && times(Column::Rank) < 2;
+        let is_list = [Column::Layer, Column::Expert, Column::Count].map(times) == [1; 3];
+        if is_list && at_most_once {
+            for column in columns.iter_mut().filter(|column| column.expert().is_some()) {
+                *column = Column::Other;
+            }
+            return Some(Self { separator, columns, is_headless: false });
+        }
+        // Three numbers might be layer, expert and count without a head.
+        if fields.len() > 3 && fields.iter().all(|field| field.parse::<f64>().is_ok()) {
+            let is_headless = !(0..).zip(&columns).all(|(nth, column)| *column == Column::Of(nth));
+            let columns = (0..).take(columns.len()).map(Column::Of).collect();
+            return Some(Self { separator, columns, is_headless });
+        }
+        let experts: BTreeSet<u64> = columns.iter().filter_map(|column| column.expert()).collect();
+        let n_experts = columns.iter().filter(|column| column.expert().is_some()).count();
+        let is_wide = experts.len() > 1 && experts.len() == n_experts && at_most_once;
+        let [layers, lists] = [times(Column::Layer), times(Column::Expert) + times(Column::Count)];
+        if layers == 0 && columns.first() == Some(&Column::Unnamed) {
+            columns[0] = Column::Layer;
+        }
+        let has_layer = columns.contains(&Column::Layer);
+        // Without a layer's name, rows are layers in their order, of one step and rank.
+        let is_told = has_layer
+            || ![Column::Step, Column::Rank].iter().any(|column| columns.contains(column));
+        (is_wide && lists == 0 && layers < 2 && is_told).then_some(Self {
+            separator,
+            columns,
+            is_headless: false,
+        })
+    }
+
+    /// Hands the counts of the `nth` line of them on.
+    fn parse(
+        &self,
+        text: &str,
+        (line, nth): (u64, u64),
+        take: &mut dyn FnMut(u64, &Row) -> Result<(), TraceError>,
+    ) -> Result<(), TraceError> {
+        let bad = |what: &str| {
+            Flaws::default().fail("type", format!("/lines/{line}"), format!("line {line}: {what}"))
+        };
+        let whole = |field: &str| {
+            // Data frames write whole numbers with a point where others are absent.
+            let digits = field.strip_suffix(".0").unwrap_or(field);
+            digits.parse().map_err(|_| bad(&format!("`{}` is no whole number", shorten(field))))
+        };
+        let number = |field: &str| {
+            field.parse().map_err(|_| bad(&format!("`{}` is no number", shorten(field))))
+        };
+        let fields: Vec<&str> = text.split(self.separator).collect();
+        match fields.len().cmp(&self.columns.len()) {
+            Ordering::Less => return Err(bad("too few columns")),
+            Ordering::Greater => return Err(bad("too many columns")),
+            Ordering::Equal => {}
+        }
+        let mut row = Row { layer: nth, ..Row::default() };
+        let mut counts = Vec::new();
+        for (column, field) in self.columns.iter().zip(fields) {
+            let field = field.trim().trim_matches('"');
+            match column {
+                Column::Step => row.step = whole(field)?,
+                Column::Layer => row.layer = whole(field)?,
+                Column::Expert => row.expert = whole(field)?,
+                Column::Count => row.count = number(field)?,
+                Column::Rank => row.adds = true,
+                Column::Of(expert) => counts.push((*expert, number(field)?)),
+                Column::Unnamed | Column::Other => {}
+            }
+        }
+        if !counts.is_empty() {
+            return counts
+                .into_iter()
+                .try_for_each(|(expert, count)| take(line, &Row { expert, count, ..row }));
+        }
+        take(line, &row)
+    }
+}
 
 /// Hands every row of a file on.
 fn read_file(
@@ -176,14 +329,14 @@ fn read_file(
     read(&mut file, take)
 }
 
-/// Hands every row on with its line from 1.
+/// Hands every count on with its line from 1.
 fn read(
     from: &mut dyn Read,
     take: &mut dyn FnMut(u64, &Row) -> Result<(), TraceError>,
 ) -> Result<(), TraceError> {
     let mut from = BufReader::with_capacity(256 * 1024, from);
-    let mut columns: Option<Vec<usize>> = None;
-    let (mut text, mut line) = (String::new(), 0);
+    let mut layout: Option<Layout> = None;
+    let (mut text, mut line, mut nth) = (String::new(), 0, 0);
     loop {
         text.clear();
         let n = (&mut from)
@@ -192,7 +345,7 @@ fn read(
             .map_err(|error| TraceError::unreadable(format_args!("line {}: {error}", line + 1)))?;
         line += 1;
         if n == 0 {
-            return if columns.is_some() {
+            return if layout.is_some() {
                 Ok(())
             } else {
                 Err(Flaws::default().fail("empty", "", "the table is empty"))
@@ -203,61 +356,20 @@ fn read(
                 "line {line} is longer than {MAX_LINE} bytes"
             )));
         }
-        let row = text.trim_start_matches('\u{feff}').trim();
-        if row.is_empty() {
+        let row = text.trim_start_matches('\u{feff}').trim_matches(['\r', '\n', ' ']);
+        if row.trim().is_empty() {
             continue;
         }
-        match &columns {
-            None => columns = Some(head(row)?),
-            Some(columns) => take(line, &parse(row, columns, line)?)?,
-        }
-    }
-}
-
-/// The meaning of every column: an index into [`COLUMNS`], or beyond it for none.
-fn head(row: &str) -> Result<Vec<usize>, TraceError> {
-    let place = |name: &str| {
-        let name = name.trim().trim_matches('"').to_ascii_lowercase();
-        let name = name.strip_suffix("_id").unwrap_or(&name);
-        COLUMNS.iter().position(|known| *known == name).unwrap_or(COLUMNS.len())
-    };
-    let columns: Vec<usize> = row.split(',').map(place).collect();
-    let times = |which: usize| columns.iter().filter(|column| **column == which).count();
-    if times(0) > 1 || (1..COLUMNS.len()).any(|which| times(which) != 1) {
-        let detail = format!(
-            "the first line is `{}`; it must name the columns layer, expert and count once each, \
-             and may name step",
-            shorten(row)
-        );
-        return Err(Flaws::default().fail("required", "/lines/1", detail));
-    }
-    Ok(columns)
-}
-
-fn parse(text: &str, columns: &[usize], line: u64) -> Result<Row, TraceError> {
-    let bad = |what: &str| {
-        Flaws::default().fail("type", format!("/lines/{line}"), format!("line {line}: {what}"))
-    };
-    let mut row = Row::default();
-    let mut fields = text.split(',');
-    for column in columns {
-        let field = fields.next().ok_or_else(|| bad("too few columns"))?.trim().trim_matches('"');
-        let whole =
-            || field.parse().map_err(|_| bad(&format!("`{}` is no whole number", shorten(field))));
-        match column {
-            0 => row.step = whole()?,
-            1 => row.layer = whole()?,
-            2 => row.expert = whole()?,
-            3 => {
-                let count = field.parse();
-                row.count =
-                    count.map_err(|_| bad(&format!("`{}` is no number", shorten(field))))?;
+        if layout.is_none() {
+            let first = Layout::of(row)?;
+            let is_headless = first.is_headless;
+            layout = Some(first);
+            if !is_headless {
+                continue;
             }
-            _ => {}
         }
-    }
-    match fields.next() {
-        Some(_) => Err(bad("too many columns")),
-        None => Ok(row),
+        let Some(layout) = &layout else { continue };
+        layout.parse(row, (line, nth), take)?;
+        nth += 1;
     }
 }

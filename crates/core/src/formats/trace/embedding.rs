@@ -81,10 +81,15 @@ pub fn read_rows(file: &File, ids: Vec<u32>) -> Result<Embedding, EmbeddingError
         .ok_or_else(|| damaged("size".to_owned()))
 }
 
-/// A finite number in half precision (IEEE 754 binary16).
-fn half(bits: u16) -> f32 {
-    // The exponents differ in their bias, 15 against 127: a factor of 2^112.
-    let size = f32::from_bits(u32::from(bits & 0x7fff) << 13) * 2.0_f32.powi(112);
+/// A number in half precision (IEEE 754 binary16).
+pub(super) fn half(bits: u16) -> f32 {
+    // The exponents differ in their bias, 15 against 127: a factor of 2^112; the highest is for infinity
+    // and what is no number.
+    let size = match bits & 0x7fff {
+        0x7c00 => f32::INFINITY,
+        0x7c01.. => f32::NAN,
+        finite => f32::from_bits(u32::from(finite) << 13) * 2.0_f32.powi(112),
+    };
     if bits & 0x8000 == 0 { size } else { -size }
 }
 
@@ -116,6 +121,8 @@ mod tests {
         ] {
             assert!((half(bits) - value).abs() <= value.abs() * 1e-6, "{bits:x} {}", half(bits));
         }
+        assert!(half(0xfc00).is_infinite() && half(0xfc00) < 0.0);
+        assert!(half(0x7e00).is_nan());
     }
 
     #[test]

@@ -23,6 +23,7 @@ impl Logits {
     pub(super) fn new(
         mut input: Input<'_>,
         (n_layers, n_experts): (u64, u64),
+        note: Option<String>,
     ) -> Result<Self, TraceError> {
         let Some(top_k) = input.declared.top_k else {
             let detail = "numbers below zero are no counts; if they are router logits [tokens, \
@@ -39,7 +40,9 @@ impl Logits {
         let bound = input.declared.experts.unwrap_or(0);
         let mut recorder =
             RouteRecorder::new(input.to, input.scratch, (n_layers, top_k), input.declared, bound)?;
-        recorder.note(format!("router logits were read; the largest {top_k} are the routes"));
+        if let Some(note) = note {
+            recorder.note(format!("{note}; the largest {top_k} are the routes"));
+        }
         let (ids, order, digest) = (Vec::new(), Vec::new(), input.digest);
         Ok(Self { recorder, n_layers, top_k, tokens: 0, ids, order, digest })
     }

@@ -18,6 +18,7 @@ pub mod export;
 mod fortran;
 pub mod inflate;
 mod logits;
+mod meaning;
 pub mod ndjson;
 mod ndjson_line;
 mod ndjson_sort;
@@ -38,6 +39,10 @@ mod trtllm;
 pub use cut::Cut;
 pub use error::TraceError;
 pub use readers::Input;
+
+/// What arrays of counts are called in files; the first is ours, the second that of `SGLang`'s recorder.
+const COUNTS_NAMES: [&str; 5] =
+    ["counts", "logical_count", "expert_load", "expert_counts", "expert_load_view"];
 
 /// What the uploader says about the trace.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -6,6 +6,7 @@
 
 use std::io::Read;
 
+use crate::formats::trace::embedding::half;
 use crate::formats::trace::error::TraceError;
 use crate::formats::trace::shorten;
 
@@ -33,10 +34,10 @@ impl Dtype {
 
     /// Whether the elements are numbers that can be counts.
     pub(in crate::formats) fn is_number(self) -> bool {
-        self.is_integer() || (self.kind == 'f' && matches!(self.size, 4 | 8))
+        self.is_integer() || (self.kind == 'f' && matches!(self.size, 2 | 4 | 8))
     }
 
-    /// The number in these bytes, for integers and floats of four or eight bytes.
+    /// The number in these bytes, for integers and floats of two, four or eight bytes.
     pub(in crate::formats) fn number(self, bytes: &[u8]) -> f64 {
         if self.kind != 'f' {
             return self.integer(bytes) as f64;
@@ -46,6 +47,7 @@ impl Dtype {
             *digit = bytes[if self.big_endian { bytes.len() - 1 - n } else { n }];
         }
         match digits {
+            [a, b, ..] if self.size == 2 => f64::from(half(u16::from_le_bytes([a, b]))),
             [a, b, c, d, ..] if self.size == 4 => f64::from(f32::from_le_bytes([a, b, c, d])),
             all => f64::from_le_bytes(all),
         }
@@ -127,10 +129,21 @@ impl NpyHeader {
 
 /// What stands before the numbers of an array in C order.
 pub(in crate::formats) fn header(descr: &str, shape: &[u64]) -> Vec<u8> {
+    headed(descr, false, shape)
+}
+
+/// A header that was read, as it is written.
+pub(in crate::formats) fn written(of: &NpyHeader) -> Vec<u8> {
+    let order = if of.dtype.big_endian { '>' } else { '<' };
+    headed(&format!("{order}{}", of.dtype.name()), of.fortran, &of.shape)
+}
+
+fn headed(descr: &str, fortran: bool, shape: &[u64]) -> Vec<u8> {
     let sizes: Vec<String> = shape.iter().map(u64::to_string).collect();
     let (sizes, comma) = (sizes.join(", "), if sizes.is_empty() { "" } else { "," });
+    let fortran = if fortran { "True" } else { "False" };
     let text =
-        format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': ({sizes}{comma}), }}");
+        format!("{{'descr': '{descr}', 'fortran_order': {fortran}, 'shape': ({sizes}{comma}), }}");
     // NumPy pads the header with blanks so that the numbers begin at a multiple of 64.
     let length = (text.len() + 11).next_multiple_of(64) - 10;
     let mut out = b"\x93NUMPY\x01\x00".to_vec();

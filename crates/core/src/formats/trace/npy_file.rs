@@ -1,7 +1,8 @@
 //! Reads a single NumPy array: counts `[layers, experts]` or `[steps, layers, experts]`,
 //! routes of one sequence `[tokens, layers, top_k]` (bytes or 16-bit words without sign, as
-//! vLLM returns them), or routes `[sequences, tokens, layers, top_k]`. Floats of which some are
-//! below zero are router logits `[tokens, layers, experts]`, or `[tokens, experts]` of one layer.
+//! vLLM returns them, or other integers that look like ids), or routes `[sequences, tokens, layers, top_k]`.
+//! Floats of which some are below zero are router logits `[tokens, layers, experts]`, or `[tokens, experts]`
+//! of one layer.
 
 use std::fs::File;
 use std::io::{BufReader, Seek};
@@ -11,6 +12,7 @@ use crate::formats::trace::array::{Array, record_counts, record_routes};
 use crate::formats::trace::counts::{CountsRecorder, check_counts_shape};
 use crate::formats::trace::error::{Flaws, TraceError};
 use crate::formats::trace::logits::Logits;
+use crate::formats::trace::meaning::{Meaning, Seen};
 use crate::formats::trace::npy::{NpyHeader, read_header};
 use crate::formats::trace::routes::{NO_ID, RouteRecorder, check_shape};
 use crate::trace::MAX_EXPERTS;
@@ -27,19 +29,19 @@ pub(super) fn convert(input: Input<'_>) -> Result<File, TraceError> {
     let shape = header.shape.clone();
     let mut array = Array { from: &mut from, name: "file", left: n_bytes };
     match *shape.as_slice() {
-        [tokens, experts] if is_signed(&input, &header)? => {
-            logits(input, &header, &mut array, [tokens, 1, experts])
+        [rows, width] => {
+            let meaning = meaning(&input, &header, [1, rows, width])?;
+            of_meaning(input, &header, &mut array, [1, rows, width], meaning)
         }
-        [tokens, layers, experts] if is_signed(&input, &header)? => {
-            logits(input, &header, &mut array, [tokens, layers, experts])
-        }
-        [layers, experts] => counts(input, &header, &mut array, [1, layers, experts]),
         [tokens, layers, top_k] if header.dtype.kind == 'u' && header.dtype.size <= 2 => {
-            routes(input, &header, &mut array, [1, tokens, layers, top_k])
+            routes(input, &header, &mut array, [1, tokens, layers, top_k], None)
         }
-        [steps, layers, experts] => counts(input, &header, &mut array, [steps, layers, experts]),
+        [steps, layers, width] => {
+            let meaning = meaning(&input, &header, [steps, layers, width])?;
+            of_meaning(input, &header, &mut array, [steps, layers, width], meaning)
+        }
         [sequences, tokens, layers, top_k] => {
-            routes(input, &header, &mut array, [sequences, tokens, layers, top_k])
+            routes(input, &header, &mut array, [sequences, tokens, layers, top_k], None)
         }
         _ => Err(Flaws::default().fail(
             "shape",
@@ -53,11 +55,32 @@ pub(super) fn convert(input: Input<'_>) -> Result<File, TraceError> {
     }
 }
 
+/// Reads `[steps, layers, width]`, of one step where the array has two dimensions.
+fn of_meaning(
+    input: Input<'_>,
+    header: &NpyHeader,
+    array: &mut Array<'_>,
+    shape @ [steps, layers, width]: [u64; 3],
+    meaning: Meaning,
+) -> Result<File, TraceError> {
+    // Tokens of one layer, where there are two dimensions.
+    let [tokens, of_token] = if header.shape.len() == 2 { [layers, 1] } else { [steps, layers] };
+    let note = meaning.note(width);
+    match meaning {
+        Meaning::Counts | Meaning::Shares => counts(input, header, array, shape, note),
+        Meaning::Routes(_) => routes(input, header, array, [1, tokens, of_token, width], note),
+        Meaning::Logits | Meaning::Probabilities => {
+            logits(input, header, array, [tokens, of_token, width], note)
+        }
+    }
+}
+
 fn counts(
     input: Input<'_>,
     header: &NpyHeader,
     array: &mut Array<'_>,
     [steps, layers, experts]: [u64; 3],
+    note: Option<String>,
 ) -> Result<File, TraceError> {
     let mut flaws = Flaws::default();
     if !header.dtype.is_number() {
@@ -70,6 +93,9 @@ fn counts(
     let shape = [size(steps)?, size(layers)?, size(experts)?, 1];
     let cells = (shape[1], shape[2]);
     let mut recorder = CountsRecorder::new(input.to, input.scratch, cells, input.declared)?;
+    if let Some(note) = note {
+        recorder.note(note);
+    }
     record_counts(array, header, shape, input.scratch, &mut recorder)?;
     recorder.finish(input.digest)
 }
@@ -79,6 +105,7 @@ fn routes(
     header: &NpyHeader,
     array: &mut Array<'_>,
     shape @ [sequences, tokens, layers, top_k]: [u64; 4],
+    note: Option<String>,
 ) -> Result<File, TraceError> {
     let mut flaws = Flaws::default();
     if !header.dtype.is_integer() {
@@ -99,6 +126,9 @@ fn routes(
     let shape = [size(sequences)?, size(tokens)?, size(layers)?, size(top_k)?];
     let row = (shape[2], shape[3]);
     let mut recorder = RouteRecorder::new(input.to, input.scratch, row, input.declared, id_bound)?;
+    if let Some(note) = note {
+        recorder.note(note);
+    }
     record_routes(array, header, shape, input.scratch, &mut recorder)?;
     recorder.finish(input.digest)
 }
@@ -108,9 +138,10 @@ fn logits(
     header: &NpyHeader,
     array: &mut Array<'_>,
     [tokens, layers, experts]: [u64; 3],
+    note: Option<String>,
 ) -> Result<File, TraceError> {
     let scratch = input.scratch;
-    let mut logits = Logits::new(input, (layers, experts))?;
+    let mut logits = Logits::new(input, (layers, experts), note)?;
     let size = |n: u64| usize::try_from(n).map_err(TraceError::unreadable);
     let shape = [size(tokens)?, size(layers)?, size(experts)?, 1];
     let (dtype, mut row) = (header.dtype, Vec::new());
@@ -125,20 +156,39 @@ fn logits(
     logits.finish()
 }
 
-/// Whether a float is below zero, by a first reading of the whole file.
-fn is_signed(input: &Input<'_>, header: &NpyHeader) -> Result<bool, TraceError> {
-    if header.dtype.kind != 'f' || !header.dtype.is_number() {
-        return Ok(false);
+/// What the array holds, by a first reading of as much of it as that takes.
+fn meaning(
+    input: &Input<'_>,
+    header: &NpyHeader,
+    shape @ [_, layers, width]: [u64; 3],
+) -> Result<Meaning, TraceError> {
+    let dtype = header.dtype;
+    // What is no number, or too wide for a row, is for the reader of counts to refuse.
+    if !dtype.is_number() || shape.contains(&0) || width > u64::from(MAX_EXPERTS) {
+        return Ok(Meaning::Counts);
     }
-    read_through(input, header, |bytes| {
-        bytes.chunks_exact(header.dtype.size).any(|number| header.dtype.number(number) < 0.0)
-    })
+    let size = |n: u64| usize::try_from(n).map_err(TraceError::unreadable);
+    let (n_steps, n_layers, width) = (size(shape[0])?, size(layers)?, size(width)?);
+    let mut seen = Seen::new(input.declared, dtype.is_integer(), (layers, width as u64));
+    let mut row = Vec::new();
+    let row_bytes = width * dtype.size;
+    let shape = [n_steps, n_layers, width, 1];
+    read_through(input, header, shape, row_bytes, |bytes| {
+        bytes.chunks_exact(row_bytes).any(|raw| {
+            row.clear();
+            row.extend(raw.chunks_exact(dtype.size).map(|number| dtype.number(number)));
+            seen.row(&row)
+        })
+    })?;
+    Ok(seen.meaning(header.shape.len() == 2))
 }
 
 /// One more than the largest id, by a first reading of the whole file.
 fn largest_id(input: &Input<'_>, header: &NpyHeader) -> Result<u32, TraceError> {
     let (mut ids, mut largest) = (Vec::new(), 0);
-    read_through(input, header, |bytes| {
+    // In which order ids come makes no difference.
+    let any_order = NpyHeader { fortran: false, ..header.clone() };
+    read_through(input, &any_order, [1; 4], header.dtype.size, |bytes| {
         header.dtype.ids(bytes, NO_ID, &mut ids);
         largest = largest.max(ids.iter().copied().max().unwrap_or(0));
         false
@@ -146,12 +196,14 @@ fn largest_id(input: &Input<'_>, header: &NpyHeader) -> Result<u32, TraceError> 
     Ok((u32::from(largest) + 1).min(MAX_EXPERTS))
 }
 
-/// Reads the numbers of a file until `found` says so; whether it did.
+/// Reads whole units of a file's numbers until `found` says so.
 fn read_through(
     input: &Input<'_>,
     header: &NpyHeader,
+    shape: [usize; 4],
+    unit: usize,
     mut found: impl FnMut(&[u8]) -> bool,
-) -> Result<bool, TraceError> {
+) -> Result<(), TraceError> {
     // The clone shares its place in the file with the reader that goes on after us.
     let mut file = input.raw.try_clone().map_err(TraceError::storage)?;
     let place = file.stream_position().map_err(TraceError::storage)?;
@@ -160,10 +212,16 @@ fn read_through(
     read_header(&mut from, "file")?;
     let mut array =
         Array { from: &mut from, name: "file", left: header.n_bytes().unwrap_or(u64::MAX) };
-    let (mut bytes, mut is_found) = (Vec::new(), false);
-    while !is_found && array.next_chunk(header.dtype.size, &mut bytes)? {
-        is_found = found(&bytes);
+    if header.fortran {
+        let mut is_found = false;
+        array.in_c_order(header, shape, unit, input.scratch, |bytes| {
+            is_found = is_found || found(bytes);
+            Ok(())
+        })?;
+    } else {
+        let mut bytes = Vec::new();
+        while array.next_chunk(unit, &mut bytes)? && !found(&bytes) {}
     }
     file.seek(std::io::SeekFrom::Start(place)).map_err(TraceError::storage)?;
-    Ok(is_found)
+    Ok(())
 }

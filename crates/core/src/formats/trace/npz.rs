@@ -1,5 +1,6 @@
-//! Reads a NumPy archive of routes: `routes` `[sequences, tokens, layers, top_k]`, and
-//! optionally `tokens` `[sequences, tokens]`, `embedding`, `num_experts`.
+//! Reads a NumPy archive of routes: `routes` `[sequences, tokens, layers, top_k]` (or of one sequence
+//! `[tokens, layers, top_k]`), and optionally `tokens` `[sequences, tokens]`, `embedding`, `num_experts`.
+//! An archive without routes is read as its only array, or the one that is named as counts are.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -11,10 +12,10 @@ use crate::formats::trace::archive::INSIDE;
 use crate::formats::trace::array::{Array, record_routes};
 use crate::formats::trace::embedding_file::{check_embedding, copy_finite, embedding_header};
 use crate::formats::trace::error::{Flaws, TraceError};
-use crate::formats::trace::npy::{Dtype, NpyHeader, read_header};
+use crate::formats::trace::npy::{self, Dtype, NpyHeader, read_header};
 use crate::formats::trace::routes::{NO_ID, RouteRecorder, check_shape};
 use crate::formats::trace::stored::Scratch;
-use crate::formats::trace::{Declared, Limits, shorten};
+use crate::formats::trace::{COUNTS_NAMES, Declared, Input, Limits, npy_file, shorten};
 use crate::trace::{MAX_EXPERTS, MAX_LAYERS, MAX_TOP_K};
 
 /// Most members of an archive.
@@ -43,6 +44,12 @@ pub fn convert(
     let mut archive = Archive::open(archive, limits)?;
     let mut flaws = Flaws::default();
     let declared = num_experts(&mut archive, declared, &mut flaws)?;
+    if let Some(name) = archive.only_array().map(str::to_owned) {
+        flaws.into_result()?;
+        let raw = archive.extract(&name, scratch)?;
+        let trace = npy_file::convert(Input { raw, to, scratch, declared, limits, digest })?;
+        return Ok(Converted { trace, embedding: None });
+    }
     let (routes, shape) = routes_header(&mut archive, declared, flaws)?;
     let (n_layers, top_k) = (shape[2], shape[3]);
     let id_bound = match (declared.experts, routes.dtype.size) {
@@ -51,7 +58,7 @@ pub fn convert(
     };
     let mut recorder = RouteRecorder::new(to, scratch, (n_layers, top_k), declared, id_bound)?;
     if !archive.others.is_empty() {
-        recorder.note(format!("members {} of the archive have no meaning here", archive.others));
+        recorder.note(format!("members {} of the archive have no meaning here", archive.listed()));
     }
     read_routes(&mut archive, &mut recorder, &routes, shape, scratch)?;
     read_tokens(&mut archive, &mut recorder, &shape[..2], scratch)?;
@@ -66,9 +73,9 @@ struct Archive {
     file: BufReader<File>,
     index: ZipIterable<BufReader<File>>,
     /// The members with a meaning, by their place in the directory.
-    members: BTreeMap<&'static str, usize>,
-    /// Names of members without a meaning.
-    others: String,
+    members: BTreeMap<String, usize>,
+    /// Names of members without a meaning, and their places.
+    others: Vec<(String, usize)>,
     /// Bytes of the archive, and of array data taken from it so far.
     sent: u64,
     taken: u64,
@@ -93,12 +100,12 @@ impl Archive {
             let entry = entry.map_err(bad)?;
             let name = String::from_utf8_lossy(entry.name_raw()).into_owned();
             match KNOWN.iter().find(|known| name.strip_suffix(".npy") == Some(known)) {
-                None => others.push(shorten(&name)),
+                None => others.push((name, place)),
                 Some(known) => {
                     if entry.encrypted() {
                         return Err(TraceError::unreadable(format_args!("`{name}` is encrypted")));
                     }
-                    if members.insert(*known, place).is_some() {
+                    if members.insert((*known).to_owned(), place).is_some() {
                         flaws.note("duplicate", || {
                             (format!("/{known}"), format!("`{name}` occurs more than once"))
                         });
@@ -107,16 +114,49 @@ impl Archive {
             }
         }
         flaws.into_result()?;
-        others.truncate(10);
         Ok(Self {
             file: BufReader::new(body),
             index,
             members,
-            others: others.join(", "),
+            others,
             sent,
             taken: 0,
             limits: *limits,
         })
+    }
+
+    /// The members without a meaning, for people.
+    fn listed(&self) -> String {
+        let names = self.others.iter().take(10).map(|(name, _)| shorten(name));
+        names.collect::<Vec<_>>().join(", ")
+    }
+
+    /// The array that an archive without routes is about, if that is plain.
+    fn only_array(&self) -> Option<&str> {
+        if self.members.contains_key("routes") {
+            return None;
+        }
+        let arrays = || self.others.iter().filter_map(|(name, _)| name.strip_suffix(".npy"));
+        let named = arrays().find(|name| COUNTS_NAMES.contains(name));
+        named.or_else(|| arrays().next().filter(|_| arrays().count() == 1))
+    }
+
+    /// Copies a member without a meaning out as a file of its own.
+    fn extract(&mut self, name: &str, scratch: Scratch<'_>) -> Result<File, TraceError> {
+        let file = format!("{name}.npy");
+        let place = self.others.iter().find(|(other, _)| *other == file).map(|(_, place)| *place);
+        self.members.extend(place.map(|place| (name.to_owned(), place)));
+        let out = self.member(name, |array_header, array| {
+            let mut out = scratch().map_err(TraceError::storage)?;
+            out.write_all(&npy::written(&array_header)).map_err(TraceError::storage)?;
+            let mut bytes = Vec::new();
+            while array.next_chunk(1, &mut bytes)? {
+                out.write_all(&bytes).map_err(TraceError::storage)?;
+            }
+            out.rewind().map_err(TraceError::storage)?;
+            Ok(out)
+        })?;
+        out.ok_or_else(|| TraceError::unreadable(format_args!("`{}` is gone", shorten(name))))
     }
 
     /// Opens a member, reads its header and hands both over.
@@ -125,11 +165,11 @@ impl Archive {
         name: &str,
         read: impl FnOnce(NpyHeader, &mut Array<'_>) -> Result<T, TraceError>,
     ) -> Result<Option<T>, TraceError> {
-        let Some(place) = self.members.get(name) else {
+        let Some(place) = self.members.get(name).copied() else {
             return Ok(None);
         };
         let bad = |error| TraceError::unreadable(format_args!("member `{name}`: {error}"));
-        let Some(entry) = self.index.files().map_err(bad)?.nth(*place) else {
+        let Some(entry) = self.index.files().map_err(bad)?.nth(place) else {
             return Ok(None);
         };
         let mut from = entry
@@ -210,19 +250,31 @@ fn routes_header(
 ) -> Result<(NpyHeader, [usize; 4]), TraceError> {
     let before = archive.taken;
     let Some(header) = archive.member("routes", |header, _| Ok(header))? else {
-        return Err(flaws.fail("required", "/routes", "the archive has no member `routes.npy`"));
+        let detail = match archive.listed() {
+            members if members.is_empty() => "the archive has no member `routes.npy`".to_owned(),
+            members => format!(
+                "the archive has no member `routes.npy`, nor a single array; it has {members}. A \
+                 folder of a recorder is sent as application/zip (.zip)"
+            ),
+        };
+        return Err(flaws.fail("required", "/routes", detail));
     };
     archive.taken = before;
     if !header.dtype.is_integer() {
         let detail = format!("elements are {}; they must be integers", header.dtype.name());
         flaws.note("type", || ("/routes".to_owned(), detail));
     }
-    let &[sequences, tokens, n_layers, top_k] = header.shape.as_slice() else {
-        let detail = format!(
-            "has {} dimension(s); it must have four: sequences, tokens, layers, top_k",
-            header.shape.len()
-        );
-        return Err(flaws.fail("shape", "/routes", detail));
+    let (sequences, tokens, n_layers, top_k) = match *header.shape.as_slice() {
+        [sequences, tokens, n_layers, top_k] => (sequences, tokens, n_layers, top_k),
+        [tokens, n_layers, top_k] => (1, tokens, n_layers, top_k),
+        _ => {
+            let detail = format!(
+                "has {} dimension(s); it must have four: sequences, tokens, layers, top_k (or, of \
+                 one sequence, the last three)",
+                header.shape.len()
+            );
+            return Err(flaws.fail("shape", "/routes", detail));
+        }
     };
     if sequences == 0 || tokens == 0 {
         flaws.note("empty", || ("/routes".to_owned(), "holds no tokens".to_owned()));
@@ -259,7 +311,8 @@ fn read_tokens(
     let wanted: Vec<u64> = shape.iter().map(|n| *n as u64).collect();
     archive.member("tokens", |header, array| {
         let dtype: Dtype = header.dtype;
-        if !dtype.is_integer() || header.shape != wanted {
+        let is_alike = header.shape == wanted || wanted[0] == 1 && header.shape == wanted[1..];
+        if !dtype.is_integer() || !is_alike {
             recorder.flaws.note("shape", || {
                 let detail = format!(
                     "is {} of {}; it must be {wanted:?} of integers, as `routes`",

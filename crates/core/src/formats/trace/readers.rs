@@ -145,37 +145,81 @@ pub fn by_content_type(content_type: &str) -> Result<&'static Reader, TraceError
         .ok_or_else(|| TraceError::UnknownFormat(shorten(content_type)))
 }
 
-/// How files begin, what they are, and as what they are to be sent.
-const BEGINNINGS: [(&[u8], &str, &[&str]); 4] = [
-    (b"\x1f\x8b", "gzip", &[]),
-    (b"\x28\xb5\x2f\xfd", "zstd", &[]),
-    (b"\x93NUMPY", "a NumPy array", &["application/x-npy"]),
+/// What is to be done with bytes that no reader, or another one, takes.
+#[derive(Clone, Copy)]
+enum Remedy {
+    /// They are compressed as this content encoding says.
+    Encoding,
+    /// Send them as one of these media types.
+    Send(&'static [&'static str]),
+    /// Bring them into a form that is read.
+    Rewrite(&'static str),
+}
+
+const AS_CSV: &str = "write it as a table, `layer,expert,count` or one column an expert, and send it as \
+                      text/csv (.csv): pandas.read_parquet(FILE).to_csv(OUT, index=False)";
+const AS_GZIP: &str = "unpack it, or compress it with gzip or zstd";
+const AS_ARRAY: &str = "write its array with numpy.save and send it as application/x-npy (.npy)";
+
+/// How files begin, what they are, and what is to be done with them.
+const BEGINNINGS: [(&[u8], &str, Remedy); 14] = [
+    (b"\x1f\x8b", "gzip", Remedy::Encoding),
+    (b"\x28\xb5\x2f\xfd", "zstd", Remedy::Encoding),
+    (b"BZh", "compressed with bzip2", Remedy::Rewrite(AS_GZIP)),
+    (b"\xfd7zXZ", "compressed with xz", Remedy::Rewrite(AS_GZIP)),
+    (b"7z\xbc\xaf", "a 7z archive", Remedy::Rewrite(AS_GZIP)),
+    (b"PAR1", "a Parquet table, which is not read", Remedy::Rewrite(AS_CSV)),
+    (b"ARROW1", "an Arrow table, which is not read", Remedy::Rewrite(AS_CSV)),
+    (b"\x89HDF", "an HDF5 file, which is not read", Remedy::Rewrite(AS_ARRAY)),
+    (b"\x93NUMPY", "a NumPy array", Remedy::Send(&["application/x-npy"])),
     (
         b"PK\x03\x04",
         "a zip archive",
-        &["application/x-npz", "application/x-pytorch", "application/zip"],
+        Remedy::Send(&["application/x-npz", "application/x-pytorch", "application/zip"]),
     ),
+    (b"\x80\x02", "a pickle", Remedy::Send(&["application/x-pytorch"])),
+    (b"\x80\x03", "a pickle", Remedy::Send(&["application/x-pytorch"])),
+    (b"\x80\x04", "a pickle", Remedy::Send(&["application/x-pytorch"])),
+    (b"\x80\x05", "a pickle", Remedy::Send(&["application/x-pytorch"])),
 ];
+/// The media types of text.
+const TEXTS: &[&str] = &["application/json", "application/x-ndjson", "text/csv"];
 
-/// Refuses bytes that are plainly something else than the reader's format.
-pub fn check_beginning(raw: &File, reader: &Reader) -> Result<(), TraceError> {
-    let mut head = [0; 6];
+/// Refuses bytes that are plainly something else than the reader's format, or than any that is read.
+pub fn check_beginning(raw: &File, reader: Option<&Reader>) -> Result<(), TraceError> {
+    // The head of a tar archive has a zero by then, whatever the name of its first file.
+    let mut head = [0; 256];
     let n = raw.read_at(&mut head, 0).map_err(TraceError::storage)?;
-    let begins = |(beginning, ..): &&(&[u8], &str, &[&str])| head[..n].starts_with(beginning);
-    match BEGINNINGS.iter().find(begins) {
-        Some((_, what, [])) => Err(TraceError::unreadable(format_args!(
+    let head = &head[..n];
+    let found = BEGINNINGS.iter().find(|(beginning, ..)| head.starts_with(beginning));
+    let (what, remedy) = match found {
+        Some((_, what, remedy)) => (*what, *remedy),
+        None if is_text(head) => ("text", Remedy::Send(TEXTS)),
+        None => return Ok(()),
+    };
+    Err(TraceError::unreadable(match remedy {
+        Remedy::Encoding => format!(
             "it is compressed; send it with `Content-Encoding: {what}`, or give the file a name \
              that ends in .gz or .zst"
-        ))),
-        Some((_, what, types)) if !types.contains(&reader.media_type) => {
+        ),
+        Remedy::Send(types) if reader.is_none_or(|one| types.contains(&one.media_type)) => {
+            return Ok(());
+        }
+        Remedy::Send(types) => {
             let readers = READERS.iter().filter(|reader| types.contains(&reader.media_type));
             let names = readers.map(|one| format!("{} (.{})", one.media_type, one.extensions[0]));
             let names: Vec<String> = names.collect();
             let names = listed(&names.iter().map(String::as_str).collect::<Vec<_>>());
-            Err(TraceError::unreadable(format_args!("it is {what}; send it as {names}")))
+            format!("it is {what}; send it as {names}")
         }
-        _ => Ok(()),
-    }
+        Remedy::Rewrite(how) => format!("it is {what}; {how}"),
+    }))
+}
+
+/// Whether a file begins with readable characters only, as no binary format does.
+fn is_text(head: &[u8]) -> bool {
+    let is_readable = |byte: &u8| matches!(byte, b'\t' | b'\n' | b'\r' | b' '..=b'~');
+    !head.trim_ascii().is_empty() && head.iter().all(is_readable)
 }
 
 /// The reader for a file name's last part, without the dot.
@@ -229,13 +273,26 @@ mod tests {
         let told = |bytes: &[u8], media_type: &str| {
             let raw = tempfile::tempfile().unwrap();
             raw.write_all_at(bytes, 0).unwrap();
-            let refused = check_beginning(&raw, by_content_type(media_type).unwrap());
+            let refused = check_beginning(&raw, by_content_type(media_type).ok());
             refused.err().map(|error| error.to_string())
         };
         let gzip = told(b"\x1f\x8b\x08\0\0\0\0", "application/x-npz").unwrap();
         assert!(gzip.contains("`Content-Encoding: gzip`"), "{gzip}");
         let npy = told(b"\x93NUMPY\x01\0", "text/csv").unwrap();
         assert!(npy.ends_with("it is a NumPy array; send it as application/x-npy (.npy)"), "{npy}");
+        let json = told(b"{\"counts\": [[1, 2]]}", "application/x-npz").unwrap();
+        assert!(json.contains("it is text; send it as application/x-ndjson (.ndjson), "), "{json}");
+        assert_eq!(told(b"{\"counts\": [[1, 2]]}", "text/csv"), None, "its reader tells");
+        let parquet = told(b"PAR1\x15\x04", "application/json").unwrap();
+        assert!(
+            parquet.contains("a Parquet table, which is not read; write it as a table"),
+            "{parquet}"
+        );
+        let pickle = told(b"\x80\x02}q\0.", "application/json").unwrap();
+        assert!(
+            pickle.ends_with("it is a pickle; send it as application/x-pytorch (.pt)"),
+            "{pickle}"
+        );
         assert_eq!(told(b"PK\x03\x04", "application/x-pytorch"), None);
         assert_eq!(told(b"{}", "application/json"), None);
         assert_eq!(told(b"", "application/zip"), None);

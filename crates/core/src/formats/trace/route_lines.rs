@@ -1,5 +1,6 @@
 //! Reads JSON Lines of hooks in vLLM: a line `{"type": "meta", "top_k": …, "num_experts": …}`, then one
-//! line a token and layer, `{"type": "route", "req_id", "token_idx", "layer", "topk_ids"}`.
+//! line a token and layer, `{"type": "route", "req_id", "token_idx", "layer", "topk_ids"}`. A line
+//! without `type` is a route; the fields go by several names.
 //!
 //! A hook writes layer after layer of a whole batch, so lines are sorted on disk by request, token
 //! and layer before they become tokens.
@@ -11,6 +12,7 @@ use std::io::{BufRead, BufReader, Read, Seek};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
+use crate::formats::trace::counts_json::layer_named;
 use crate::formats::trace::error::{Flaws, TraceError};
 use crate::formats::trace::ndjson_sort::{Record, Sorter};
 use crate::formats::trace::routes::{
@@ -31,22 +33,41 @@ const LAYER_BITS: u32 = MAX_LAYERS.ilog2();
 /// A line; which fields it has depends on its type.
 #[derive(Deserialize)]
 struct Line {
-    #[serde(rename = "type")]
+    #[serde(rename = "type", default = "route")]
     kind: String,
     top_k: Option<u32>,
     num_experts: Option<u32>,
-    req_id: Option<Request>,
+    #[serde(alias = "request_id", alias = "rid")]
+    req_id: Option<Name>,
+    #[serde(alias = "token_index")]
     token_idx: Option<u64>,
-    layer: Option<u64>,
+    #[serde(alias = "layer_id", alias = "layer_idx")]
+    layer: Option<Name>,
+    #[serde(alias = "topk_indices", alias = "expert_ids")]
     topk_ids: Option<Vec<i64>>,
 }
 
-/// What a request is called.
+/// What a line without a type is.
+fn route() -> String {
+    "route".to_owned()
+}
+
+/// What a request or a layer is called.
 #[derive(Deserialize)]
 #[serde(untagged)]
-enum Request {
+enum Name {
     Number(i64),
     Text(String),
+}
+
+impl Name {
+    /// The layer of this name.
+    fn layer(&self) -> Option<usize> {
+        match self {
+            Self::Number(number) => usize::try_from(*number).ok(),
+            Self::Text(text) => layer_named(text),
+        }
+    }
 }
 
 /// Whether the first line is one of these.
@@ -59,7 +80,11 @@ pub(super) fn is_route_lines(raw: &File) -> Result<bool, TraceError> {
         .map_err(TraceError::storage)?;
     file.rewind().map_err(TraceError::storage)?;
     let line: Option<Line> = serde_json::from_slice(&text).ok();
-    Ok(line.is_some_and(|line| matches!(line.kind.as_str(), "meta" | "route")))
+    Ok(line.is_some_and(|line| match line.kind.as_str() {
+        "meta" => true,
+        "route" => line.layer.is_some() && line.topk_ids.is_some(),
+        _ => false,
+    }))
 }
 
 /// Converts lines to a stored trace.
@@ -223,17 +248,27 @@ impl Lines {
             return Ok(false);
         }
         let at = |field: &str| format!("/lines/{number}/{field}");
+        let missing = [
+            ("req_id", line.req_id.is_none()),
+            ("token_idx", line.token_idx.is_none()),
+            ("layer", line.layer.is_none()),
+            ("topk_ids", line.topk_ids.is_none()),
+        ];
         let (Some(request), Some(token), Some(layer), Some(ids)) =
             (line.req_id, line.token_idx, line.layer, line.topk_ids)
         else {
-            let detail = format!("line {number} lacks one of req_id, token_idx, layer, topk_ids");
+            let missing = missing.iter().filter(|(_, is_missing)| *is_missing);
+            let missing: Vec<&str> = missing.map(|(name, _)| *name).collect();
+            let detail = format!("line {number} lacks {}", missing.join(", "));
             self.flaws.note("required", || (format!("/lines/{number}"), detail));
             return Ok(false);
         };
-        let layer = usize::try_from(layer).ok().filter(|layer| *layer < MAX_LAYERS);
+        let layer = layer.layer().filter(|layer| *layer < MAX_LAYERS);
         let (Some(layer), true) = (layer, token < MAX_TOKENS) else {
-            let detail =
-                format!("line {number}: there may be {MAX_LAYERS} layers and {MAX_TOKENS} tokens");
+            let detail = format!(
+                "line {number}: a layer is a number below {MAX_LAYERS} or a name with it \
+                 (`model.layers.3.mlp`), and there may be {MAX_TOKENS} tokens"
+            );
             self.flaws.note("range", || (at("layer"), detail));
             return Ok(false);
         };
@@ -267,10 +302,10 @@ impl Lines {
     }
 
     /// The number of a request, in the order of their first lines.
-    fn request(&mut self, name: &Request) -> Result<u64, TraceError> {
+    fn request(&mut self, name: &Name) -> Result<u64, TraceError> {
         let name = match name {
-            Request::Number(number) => number.to_string(),
-            Request::Text(text) => text.clone(),
+            Name::Number(number) => number.to_string(),
+            Name::Text(text) => text.clone(),
         };
         let mut key = [0; 16];
         key.copy_from_slice(&Sha256::digest(name)[..16]);

@@ -19,12 +19,30 @@ const MAX_HEAD: u64 = 64 << 20;
 /// Most tensors of a file.
 const MAX_TENSORS: usize = 1 << 20;
 
-/// A tensor of one dimension, and where its bytes are in the file.
+/// A tensor, and where its bytes are in the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Tensor {
+    pub(super) element: Element,
+    pub(super) shape: Vec<u64>,
+    pub(super) at: u64,
+}
+
+/// A tensor of one dimension.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Row {
     pub(super) element: Element,
     pub(super) length: u64,
     pub(super) at: u64,
+}
+
+impl Tensor {
+    /// Its only row.
+    pub(super) fn row(&self) -> Result<Row, String> {
+        match *self.shape.as_slice() {
+            [length] => Ok(Row { element: self.element, length, at: self.at }),
+            _ => Err(format!("{} dimension(s); counts of a layer have one", self.shape.len())),
+        }
+    }
 }
 
 #[derive(Deserialize)]
@@ -35,11 +53,11 @@ struct Entry {
 }
 
 /// Hands every tensor of a file on by its name.
-pub(super) fn rows(
+pub(super) fn tensors(
     folder: &Folder,
     member: Member,
     name: &str,
-    take: &mut dyn FnMut(&str, Row) -> Result<(), String>,
+    take: &mut dyn FnMut(&str, Tensor) -> Result<(), String>,
 ) -> Result<(), TraceError> {
     let bad = |what: &dyn fmt::Display| {
         TraceError::unreadable(format_args!("`{}`: {what}", shorten(name)))
@@ -68,7 +86,7 @@ struct Data {
 
 struct Head<'a> {
     data: Data,
-    take: &'a mut dyn FnMut(&str, Row) -> Result<(), String>,
+    take: &'a mut dyn FnMut(&str, Tensor) -> Result<(), String>,
     n: usize,
 }
 
@@ -89,39 +107,41 @@ impl<'de> Visitor<'de> for Head<'_> {
             if self.n > MAX_TENSORS {
                 return Err(A::Error::custom(format!("more than {MAX_TENSORS} tensors")));
             }
-            let row = self
-                .row(&map.next_value()?)
+            let tensor = self.tensor(map.next_value()?);
+            tensor
+                .and_then(|tensor| (self.take)(&name, tensor))
                 .map_err(|what| A::Error::custom(format!("tensor `{}`: {what}", shorten(&name))))?;
-            (self.take)(&name, row).map_err(A::Error::custom)?;
         }
         Ok(())
     }
 }
 
 impl Head<'_> {
-    fn row(&self, entry: &Entry) -> Result<Row, String> {
+    fn tensor(&self, entry: Entry) -> Result<Tensor, String> {
         let element = match entry.dtype.as_str() {
             "U8" | "BOOL" => Element::U8,
             "I8" => Element::I8,
             "I16" => Element::I16,
             "I32" => Element::I32,
             "I64" => Element::I64,
+            "F16" => Element::F16,
+            "BF16" => Element::BF16,
             "F32" => Element::F32,
             "F64" => Element::F64,
             other => return Err(format!("elements of type {} are not read", shorten(other))),
         };
-        let &[length] = entry.shape.as_slice() else {
-            return Err(format!("{} dimension(s); counts of a layer have one", entry.shape.len()));
-        };
         let (from, to) = entry.data_offsets;
-        let wanted = length.checked_mul(element.size() as u64);
+        let length = entry.shape.iter().try_fold(1_u64, |n, size| n.checked_mul(*size));
+        let wanted = length.and_then(|length| length.checked_mul(element.size() as u64));
         if from > to || to > self.data.bytes || wanted != Some(to - from) {
+            let shape: Vec<String> = entry.shape.iter().map(u64::to_string).collect();
             return Err(format!(
-                "bytes {from} to {to} of {} do not hold {length} elements of {} bytes",
+                "bytes {from} to {to} of {} do not hold {} elements of {} bytes",
                 self.data.bytes,
+                shape.join(" x "),
                 element.size()
             ));
         }
-        Ok(Row { element, length, at: self.data.at + from })
+        Ok(Tensor { element, shape: entry.shape, at: self.data.at + from })
     }
 }

@@ -28,9 +28,11 @@ pub fn format(raw: &File) -> Result<&'static Reader, TraceError> {
     let mut head = [0; HEAD];
     let n = raw.read_at(&mut head, 0).map_err(TraceError::storage)?;
     let head = &head[..n];
-    let extension = match binary(head) {
-        Some(found) => found,
-        None => text(raw, head).map_err(TraceError::storage)?.ok_or(TraceError::Unrecognized)?,
+    let extension = if let Some(found) = binary(head) {
+        found
+    } else {
+        readers::check_beginning(raw, None)?;
+        text(raw, head).map_err(TraceError::storage)?.ok_or(TraceError::Unrecognized)?
     };
     readers::by_extension(extension).ok_or(TraceError::Unrecognized)
 }
@@ -81,7 +83,9 @@ fn text(raw: &File, head: &[u8]) -> io::Result<Option<&'static str>> {
     }
     let line = begins.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let line = String::from_utf8_lossy(line).to_ascii_lowercase();
-    Ok((line.contains("layer") && line.contains(',')).then_some("csv"))
+    let is_head =
+        (line.contains("layer") || line.contains("expert")) && line.contains([',', ';', '\t']);
+    Ok(is_head.then_some("csv"))
 }
 
 /// Whether a second JSON value follows the first one, which is an object; memory does not grow

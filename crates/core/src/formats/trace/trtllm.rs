@@ -4,18 +4,22 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::io::{Seek, Write};
 
 use serde::Deserialize;
 
 use crate::formats::trace::archive::{Folder, Member};
 use crate::formats::trace::counts::{CountsRecorder, check_counts_shape};
+use crate::formats::trace::counts_json::layer_named;
 use crate::formats::trace::error::{Flaws, TraceError};
-use crate::formats::trace::safetensors::{self, Row};
-use crate::formats::trace::{Input, shorten};
+use crate::formats::trace::safetensors::{self, Row, Tensor};
+use crate::formats::trace::{COUNTS_NAMES, Input, npy, npy_file, shorten};
 use crate::trace::{MAX_CELLS, MAX_LAYERS};
 
 /// Most bytes of `meta_info.json`.
 const MAX_META: u64 = 64 * 1024;
+/// Bytes of an array that are copied at a time.
+const CHUNK: usize = 256 * 1024;
 /// Most counts of a layer, over iterations and ranks, that are kept track of.
 const MAX_ROWS: usize = 2 << 20;
 
@@ -46,30 +50,92 @@ pub(super) fn convert(mut input: Input<'_>, folder: &Folder) -> Result<File, Tra
     counts(input, folder, &ranks, experts, (!raw.is_empty()).then_some(note))
 }
 
-/// Converts the counts of one rank, without the file that says how many experts there are.
+/// Converts the counts of one rank, without the file that says how many experts there are; or a file of
+/// others with one array, or an array a layer.
 pub(super) fn convert_one(input: Input<'_>) -> Result<File, TraceError> {
     let name = "rank0.safetensors";
     let raw = input.raw.try_clone().map_err(TraceError::storage)?;
     let folder = Folder::of_file(raw, input.scratch, name)?;
-    let ranks: Vec<_> =
-        folder.member(name).map(|file| (name.to_owned(), file)).into_iter().collect();
-    let mut experts = None;
-    for (name, file) in &ranks {
-        safetensors::rows(&folder, *file, name, &mut |_, row| {
-            experts.get_or_insert(row.length);
-            Ok(())
-        })?;
-    }
-    let Some(experts) = experts else {
+    let Some(member) = folder.member(name) else {
         return Err(Flaws::default().fail("empty", "", "the file holds no counts"));
     };
+    let (mut first, mut arrays) = (None, BTreeMap::new());
+    safetensors::tensors(&folder, member, name, &mut |key, tensor| {
+        if place(key).is_err() || tensor.shape.len() > 1 {
+            arrays.insert(key.to_owned(), tensor);
+        } else if first.is_none() {
+            first = Some(tensor.row()?);
+        }
+        Ok(())
+    })?;
+    let Some(first) = first.filter(|_| arrays.is_empty()) else {
+        return convert_arrays(input, &folder, member, &arrays);
+    };
     let mut flaws = Flaws::default();
-    check_counts_shape(&mut flaws, "", 1, experts, input.declared);
+    check_counts_shape(&mut flaws, "", 1, first.length, input.declared);
     flaws.into_result()?;
-    let experts = u32::try_from(experts).map_err(TraceError::unreadable)?;
+    let experts = u32::try_from(first.length).map_err(TraceError::unreadable)?;
     let note = "one rank's counts, of the tokens that it saw: send the folder of all ranks with its \
                 meta_info.json where there are more";
-    counts(input, &folder, &ranks, experts, Some(note.to_owned()))
+    counts(input, &folder, &[(name.to_owned(), member)], experts, Some(note.to_owned()))
+}
+
+/// Converts one array, as a NumPy file would hold it, or counts whose names tell their layers.
+fn convert_arrays(
+    input: Input<'_>,
+    folder: &Folder,
+    member: Member,
+    arrays: &BTreeMap<String, Tensor>,
+) -> Result<File, TraceError> {
+    let named = COUNTS_NAMES.iter().find_map(|name| arrays.get(*name));
+    if let Some(tensor) = named.or_else(|| arrays.values().next().filter(|_| arrays.len() == 1)) {
+        let Some(dtype) = tensor.element.numpy() else {
+            let detail = "numbers in bfloat16 are not read here; write them as float32";
+            return Err(Flaws::default().fail("type", "", detail));
+        };
+        let mut raw = (input.scratch)().map_err(TraceError::storage)?;
+        raw.write_all(&npy::header(dtype, &tensor.shape)).map_err(TraceError::storage)?;
+        let n_bytes = tensor.shape.iter().product::<u64>() * tensor.element.size() as u64;
+        let mut bytes = vec![0; CHUNK];
+        let mut done = 0;
+        while done < n_bytes {
+            let n = usize::try_from(n_bytes - done).unwrap_or(CHUNK).min(CHUNK);
+            folder.read_at(member, tensor.at + done, &mut bytes[..n])?;
+            raw.write_all(&bytes[..n]).map_err(TraceError::storage)?;
+            done += n as u64;
+        }
+        raw.rewind().map_err(TraceError::storage)?;
+        return npy_file::convert(Input { raw, ..input });
+    }
+    let rows = arrays.iter().map(|(name, tensor)| Some((layer_named(name)?, tensor.row().ok()?)));
+    let rows: Option<BTreeMap<usize, Row>> = rows.collect();
+    let rows = rows.filter(|rows| rows.len() == arrays.len() && !rows.is_empty());
+    let Some((rows, width)) = rows.and_then(|rows| {
+        let width = rows.values().next()?.length;
+        rows.values().all(|row| row.length == width).then_some((rows, width))
+    }) else {
+        let names: Vec<String> = arrays.keys().take(10).map(|name| shorten(name)).collect();
+        let detail = format!(
+            "it has the tensors {}; what is read are `ITERATION_LAYER` of TensorRT-LLM, one array of \
+             counts, routes or router logits, or one row of counts a layer (`layer_3`)",
+            names.join(", ")
+        );
+        return Err(Flaws::default().fail("required", "", detail));
+    };
+    let n_layers = rows.keys().last().map_or(0, |last| last + 1);
+    let mut flaws = Flaws::default();
+    check_counts_shape(&mut flaws, "", n_layers as u64, width, input.declared);
+    flaws.into_result()?;
+    let n_experts = usize::try_from(width).map_err(TraceError::unreadable)?;
+    let mut recorder =
+        CountsRecorder::new(input.to, input.scratch, (n_layers, n_experts), input.declared)?;
+    let mut sum = vec![0.0; n_experts];
+    for layer in 0..n_layers {
+        sum.fill(0.0);
+        rows.get(&layer).map_or(Ok(()), |row| add(folder, member, *row, &mut sum))?;
+        recorder.push_row(&sum)?;
+    }
+    recorder.finish(input.digest)
 }
 
 /// Adds the ranks up, iteration after iteration.
@@ -83,8 +149,8 @@ fn counts(
     let mut rows: BTreeMap<(u64, usize), Vec<(Member, Row)>> = BTreeMap::new();
     let mut n_rows = 0;
     for (name, member) in ranks {
-        safetensors::rows(folder, *member, name, &mut |key, row| {
-            let place = place(key)?;
+        safetensors::tensors(folder, *member, name, &mut |key, tensor| {
+            let (place, row) = (place(key)?, tensor.row()?);
             if row.length != u64::from(experts) {
                 return Err(format!(
                     "`{}` has {} counts; there are {experts} experts",

@@ -1,4 +1,5 @@
-//! Counts of one step as an object by layer: `{"3": [n, …]}` or `{"3": {"17": n}}`.
+//! Counts of one step as an object by layer: `{"3": [n, …]}` or `{"3": {"17": n}}`. Layers and experts
+//! may have names that hold their numbers, as modules have them.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -45,7 +46,8 @@ impl<'de> Visitor<'de> for RowVisitor {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Row, A::Error> {
         let mut counts = BTreeMap::new();
         while let Some((key, count)) = map.next_entry::<String, f64>()? {
-            let expert = key.parse().ok().filter(|expert| *expert < MAX_EXPERTS as usize);
+            let expert = numbered(&key, &["expert", "experts"]);
+            let expert = expert.filter(|expert| *expert < MAX_EXPERTS as usize);
             let Some(expert) = expert else {
                 let key = shorten(&key);
                 return Err(A::Error::custom(format_args!(
@@ -67,9 +69,22 @@ pub(super) struct Layers {
     n_experts: usize,
 }
 
-/// The layer that a key names: `3`, `layer_3` or `layer 3`.
-pub(super) fn layer(key: &str) -> Option<usize> {
-    key.strip_prefix("layer").unwrap_or(key).trim_start_matches(['_', ' ', '.']).parse().ok()
+/// The layer that a key names: `3`, `layer_3`, `model.layers.3.mlp.gate`.
+pub(crate) fn layer_named(key: &str) -> Option<usize> {
+    numbered(key, &["layer", "layers"])
+}
+
+/// The number that a name is, or that follows one of these words in it.
+fn numbered(name: &str, words: &[&str]) -> Option<usize> {
+    let after = |word: &&str, part: &str| part.strip_prefix(*word).and_then(|n| n.parse().ok());
+    let mut before = "";
+    name.parse().ok().or_else(|| {
+        name.split(['.', '_', '-', ' ', '/']).find_map(|part| {
+            let found = if words.contains(&before) { part.parse().ok() } else { None };
+            before = part;
+            found.or_else(|| words.iter().find_map(|word| after(word, part)))
+        })
+    })
 }
 
 impl Layers {
@@ -94,8 +109,13 @@ impl Layers {
     }
 
     /// Hands them on; layers that the object does not name hold no counts.
-    pub(super) fn give(self, declared: Option<u32>, sink: &mut Sink) -> Result<(), Stopped> {
-        let Some(last) = self.rows.keys().last().copied().filter(|_| sink.begin("")) else {
+    pub(super) fn give(
+        self,
+        under: &str,
+        declared: Option<u32>,
+        sink: &mut Sink,
+    ) -> Result<(), Stopped> {
+        let Some(last) = self.rows.keys().last().copied().filter(|_| sink.begin(under)) else {
             return Ok(());
         };
         let sparse = self.rows.values().any(|row| matches!(row, Row::Sparse(_)));

@@ -1,12 +1,14 @@
-//! Reads counts from JSON: `{"logical_count": A}` or `{"counts": A}`, where A is
+//! Reads counts from JSON: `{"counts": A}`, or under another of their names, where A is
 //! `[layers][experts]`, `[steps][layers][experts]`, or, for `counts`, an object of
 //! name → `[layers][experts]`. Other keys are ignored. The array alone is read as well, and an
-//! object by layer, `{layer: [n, …]}` or `{layer: {expert: n}}`.
+//! object by layer, `{layer: [n, …]}` or `{layer: {expert: n}}`, alone or under such a name.
 //!
 //! The document is never held in memory: rows go to disk as they are read.
 
 mod by_layer;
 mod sink;
+
+pub(super) use self::by_layer::layer_named;
 
 use std::fmt;
 use std::fs::File;
@@ -21,7 +23,7 @@ use self::sink::Sink;
 use crate::formats::trace::bounded_json::BoundedJson;
 use crate::formats::trace::error::TraceError;
 use crate::formats::trace::stored::Scratch;
-use crate::formats::trace::{Declared, shorten};
+use crate::formats::trace::{COUNTS_NAMES, Declared, shorten};
 
 /// Converts a document to a stored trace written to `to`.
 pub fn convert(
@@ -55,6 +57,11 @@ fn classify(sink: Sink, error: serde_json::Error) -> TraceError {
     if error.is_data() || text.starts_with("number out of range") {
         return sink.flaws.fail("type", "", text);
     }
+    if text.starts_with("trailing characters") {
+        return TraceError::unreadable(format_args!(
+            "{text}: it holds several values; send JSON Lines as application/x-ndjson (.ndjson)"
+        ));
+    }
     TraceError::unreadable(text)
 }
 
@@ -75,11 +82,16 @@ impl<'de> Visitor<'de> for Document<'_> {
         let mut layers = Layers::default();
         while let Some(key) = map.next_key::<String>()? {
             match key.as_str() {
-                "counts" | "logical_count" if self.sink.begin(&key) => {
-                    let names = key == "counts";
-                    map.next_value_seed(Node { sink: self.sink, depth: 1, names })?;
+                "counts" if self.sink.begin(&key) => {
+                    map.next_value_seed(Node { sink: self.sink, depth: 1, names: true })?;
                 }
-                key => match by_layer::layer(key) {
+                "counts" => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+                name if COUNTS_NAMES.contains(&name) => {
+                    map.next_value_seed(Named { sink: self.sink, declared: self.declared, name })?;
+                }
+                key => match layer_named(key) {
                     Some(layer) => {
                         layers.add(layer, map.next_value::<Row>()?).map_err(A::Error::custom)?;
                     }
@@ -89,12 +101,54 @@ impl<'de> Visitor<'de> for Document<'_> {
                 },
             }
         }
-        layers.give(self.declared.experts, self.sink).map_err(A::Error::custom)
+        layers.give("", self.declared.experts, self.sink).map_err(A::Error::custom)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, items: A) -> Result<(), A::Error> {
         self.sink.begin("");
         Node { sink: self.sink, depth: 1, names: false }.visit_seq(items)
+    }
+}
+
+/// What stands under a name of counts: an array, or an object by layer.
+struct Named<'a> {
+    sink: &'a mut Sink,
+    declared: Declared,
+    name: &'a str,
+}
+
+impl<'de> DeserializeSeed<'de> for Named<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Named<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("counts, as an array or by layer")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<(), A::Error> {
+        if !self.sink.begin(self.name) {
+            while items.next_element::<IgnoredAny>()?.is_some() {}
+            return Ok(());
+        }
+        Node { sink: self.sink, depth: 1, names: false }.visit_seq(items)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let mut layers = Layers::default();
+        while let Some((key, row)) = map.next_entry::<String, Row>()? {
+            let layer = layer_named(&key).ok_or_else(|| {
+                A::Error::custom(format_args!("`{}` names no layer", shorten(&key)))
+            })?;
+            layers.add(layer, row).map_err(A::Error::custom)?;
+        }
+        layers.give(self.name, self.declared.experts, self.sink).map_err(A::Error::custom)
     }
 }
 

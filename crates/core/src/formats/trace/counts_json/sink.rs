@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use crate::formats::trace::counts::{Counted, CutSteps};
 use crate::formats::trace::error::{Flaws, TraceError};
 use crate::formats::trace::stored::{CountsWriter, Scratch};
-use crate::formats::trace::{Declared, shorten};
+use crate::formats::trace::{COUNTS_NAMES, Declared, shorten};
 use crate::trace::{MAX_CELLS, MAX_COUNT, MAX_EXPERTS, MAX_LAYERS};
 
 /// Most named steps; their names are remembered to tell doubles.
@@ -251,7 +251,8 @@ impl Sink {
     pub(super) fn finish(mut self, digest: [u8; 32]) -> Result<File, TraceError> {
         let pointer = self.root();
         if self.root.is_none() {
-            let detail = "neither `counts` nor `logical_count` is given, nor counts by layer";
+            let detail =
+                format!("none of {} is given, nor counts by layer", COUNTS_NAMES.join(", "));
             return Err(self.flaws.fail("required", "", detail));
         }
         let (Some(n_experts), Some(n_layers)) = (self.n_experts, self.n_layers) else {

@@ -1,5 +1,7 @@
 //! What a pickle builds: values, and the heap that longer ones live on.
 
+use crate::formats::trace::embedding::half;
+
 /// A value; longer ones stand on the heap, so sharing costs nothing.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Value {
@@ -39,6 +41,8 @@ pub(crate) enum Element {
     I16,
     I32,
     I64,
+    F16,
+    BF16,
     F32,
     F64,
 }
@@ -54,6 +58,8 @@ impl Class {
             ("torch", "ShortStorage") => Element::I16,
             ("torch", "IntStorage") => Element::I32,
             ("torch", "LongStorage") => Element::I64,
+            ("torch", "HalfStorage") => Element::F16,
+            ("torch", "BFloat16Storage") => Element::BF16,
             ("torch", "FloatStorage") => Element::F32,
             ("torch", "DoubleStorage") => Element::F64,
             _ => return None,
@@ -67,20 +73,41 @@ impl Element {
     pub(crate) const fn size(self) -> usize {
         match self {
             Self::U8 | Self::I8 => 1,
-            Self::I16 => 2,
+            Self::I16 | Self::F16 | Self::BF16 => 2,
             Self::I32 | Self::F32 => 4,
             Self::I64 | Self::F64 => 8,
         }
     }
 
+    /// What `NumPy` calls them, little-endian; it has no numbers in bfloat16.
+    pub(crate) const fn numpy(self) -> Option<&'static str> {
+        Some(match self {
+            Self::U8 => "|u1",
+            Self::I8 => "|i1",
+            Self::I16 => "<i2",
+            Self::I32 => "<i4",
+            Self::I64 => "<i8",
+            Self::F16 => "<f2",
+            Self::BF16 => return None,
+            Self::F32 => "<f4",
+            Self::F64 => "<f8",
+        })
+    }
+
     /// Whether elements are integers.
     pub(crate) const fn is_integer(self) -> bool {
-        !matches!(self, Self::F32 | Self::F64)
+        !matches!(self, Self::F16 | Self::BF16 | Self::F32 | Self::F64)
     }
 
     /// The number in little-endian bytes of one element.
     pub(crate) fn number(self, bytes: &[u8]) -> f64 {
         match self {
+            Self::F16 => f64::from(half(u16::from_le_bytes(array(bytes)))),
+            // The upper half of a number of 32 bits.
+            Self::BF16 => {
+                let bits = u32::from(u16::from_le_bytes(array(bytes)));
+                f64::from(f32::from_bits(bits << 16))
+            }
             Self::F32 => f64::from(f32::from_le_bytes(array(bytes))),
             Self::F64 => f64::from_le_bytes(array(bytes)),
             _ => self.integer(bytes) as f64,
@@ -95,7 +122,7 @@ impl Element {
             Self::I16 => i64::from(i16::from_le_bytes(array(bytes))),
             Self::I32 => i64::from(i32::from_le_bytes(array(bytes))),
             Self::I64 => i64::from_le_bytes(array(bytes)),
-            Self::F32 | Self::F64 => 0,
+            Self::F16 | Self::BF16 | Self::F32 | Self::F64 => 0,
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::cost::elementwise::{RowConstants, TopKConstants};
 use crate::cost::experts::ExpertConstants;
 use crate::cost::gemm::GemmConstants;
 use crate::cost::latent::LatentBlockConstants;
+use crate::cost::predictor::RecurrentConstants;
 use crate::engines::{Engine, LIST};
 use crate::price::Basis;
 use crate::system::{Dtype, Operands};
@@ -36,6 +37,8 @@ pub struct Device {
     pub l2: Bytes,
     /// Host time per kernel launch when no graph is replayed.
     pub eager_launch: Seconds,
+    /// Recurrent predictors, where they were measured on the device.
+    pub recurrent: Option<Fit<RecurrentConstants>>,
     /// Stacks in order of preference; at least one.
     pub stacks: Arc<[Stack]>,
 }

@@ -161,6 +161,7 @@ fn read(value: &Value, catalog: &Catalog, violations: &Violations) -> Option<Dev
         multiprocessors: multiprocessors.unwrap_or(like.multiprocessors),
         l2: l2.map_or(like.l2, Bytes::new),
         eager_launch: launch.map_or(like.eager_launch, Seconds::new),
+        recurrent: None,
         ..like.clone()
     })
 }

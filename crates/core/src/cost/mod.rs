@@ -29,6 +29,7 @@ use experts::{ExpertLaw, ExpertShape, Seen};
 use gemm::GemmLaw;
 use latent::{LatentBlockConstants, LatentBlockLaw};
 use narrowed::Narrowed;
+use predictor::RecurrentLaw;
 
 /// All laws of one device and stack, bound to number formats.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -51,6 +52,8 @@ pub struct Laws {
     pub top_k: TopKLaw,
     /// Copies within the device.
     pub copy: RowLaw,
+    /// Recurrent predictors.
+    pub recurrent: RecurrentLaw,
 }
 
 impl Laws {
@@ -93,6 +96,7 @@ impl Laws {
             activation: RowLaw::bind(&stack.activation, device, rows),
             top_k: TopKLaw::bind(&stack.top_k, device),
             copy: RowLaw::bind(&stack.copy, device, rows),
+            recurrent: RecurrentLaw::bind(device.recurrent.as_ref()),
         }
     }
 }

@@ -34,6 +34,7 @@ pub fn device() -> Device {
         eager_launch: us(5.0),
         stacks: vec![stack()].into(),
         collectives: None,
+        recurrent: None,
     }
 }
 

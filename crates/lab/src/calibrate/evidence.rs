@@ -36,6 +36,12 @@ impl Evidence {
     pub fn expected(&self) -> Errors {
         self.held_out.unwrap_or(self.errors)
     }
+
+    /// The error to expect: the 90th percentile, held out where there is such.
+    #[must_use]
+    pub fn band(&self) -> f64 {
+        self.expected().p90.max(0.02)
+    }
 }
 
 /// Measurements of the same thing by the software that was measured.

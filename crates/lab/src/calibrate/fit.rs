@@ -57,7 +57,7 @@ pub fn fit(
         return Err(NotFitted::TooFew { rows: samples.len(), constants });
     }
     let stack = family
-        .variants(samples, start)
+        .variants(samples, start, free)
         .iter()
         .flat_map(|variant| starts(free, variant).into_iter().map(|x| (variant.clone(), x)))
         .map(|(variant, x)| search(family, free, samples, device, (&variant, &x)))

@@ -23,6 +23,7 @@ mod floors;
 mod held_out;
 pub mod parameters;
 pub mod profile;
+pub mod recurrent;
 pub mod run;
 pub mod shrinkage;
 pub mod simplex;

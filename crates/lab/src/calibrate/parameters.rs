@@ -345,7 +345,7 @@ impl Family {
     /// Starting points that differ in what a search cannot change or would not find: block heights,
     /// tiles of heads, whether a library keeps large tiles, splits products or quantises first.
     #[must_use]
-    pub fn variants(self, samples: &[Sample], stack: &Stack) -> Vec<Stack> {
+    pub fn variants(self, samples: &[Sample], stack: &Stack, free: &[&Parameter]) -> Vec<Stack> {
         let mut variants = vec![stack.clone()];
         let mut also = |change: &dyn Fn(&mut Stack)| {
             let mut changed = variants.clone();
@@ -401,8 +401,9 @@ impl Family {
                     variants.push(tiled);
                 }
             }
-            // A kernel inside a module: streams that wait for parts, or for memory alone.
-            Self::LatentDecodeBlock => also(&|stack| {
+            // A kernel that is fitted inside its module: streams that wait for parts, or for memory alone.
+            // One that was fitted by itself stays as it is, or the module would be fitted to another.
+            Self::LatentDecodeBlock if free.len() > self.parameters().len() => also(&|stack| {
                 let constants = &mut stack.decode.constants;
                 constants.part_overhead = Seconds::new(1e-8);
                 constants.part_load = BytesPerSecond::new(1e13);
@@ -533,5 +534,18 @@ mod tests {
                 assert!(((parameter.get)(&stack) - parameter.low).abs() < 1e-30);
             }
         }
+    }
+
+    #[test]
+    fn a_module_is_fitted_beside_its_kernel_as_that_is() {
+        let stack = sample::device().stacks[0].clone();
+        let module = Family::LatentDecodeBlock;
+        let own: Vec<&Parameter> = module.parameters().iter().collect();
+        assert_eq!(module.variants(&[], &stack, &own), std::slice::from_ref(&stack));
+        // Where the kernel is fitted inside its module, another start of it is tried.
+        let both: Vec<&Parameter> = own.into_iter().chain(DECODE).collect();
+        let starts = module.variants(&[], &stack, &both);
+        assert_eq!(starts.len(), 2);
+        assert_ne!(starts[1].decode, stack.decode);
     }
 }

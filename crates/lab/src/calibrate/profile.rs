@@ -10,6 +10,7 @@ use crate::calibrate::exchanges;
 use crate::calibrate::fit::fit;
 use crate::calibrate::floors;
 use crate::calibrate::parameters::{Family, Parameter, Sample};
+use crate::calibrate::recurrent::{self, Recurrent};
 use crate::validate::measured::{Case, Launch, Loads, Measured, Op, Software, Subset};
 use crate::validate::price::{DrawnLoads, drawn_loads};
 use crate::validate::profiles::choose;
@@ -38,14 +39,6 @@ pub struct Set {
     pub evidence: Evidence,
 }
 
-impl Set {
-    /// The error to expect: the 90th percentile, held out where there is such.
-    #[must_use]
-    pub fn band(&self) -> f64 {
-        self.evidence.expected().p90.max(0.02)
-    }
-}
-
 /// What measurements of one device gave.
 #[derive(Debug, Clone, Default)]
 pub struct Calibration {
@@ -55,6 +48,8 @@ pub struct Calibration {
     pub collectives: BTreeMap<CollectiveKey, (CollectiveFit, Evidence)>,
     /// Laws of dispatch and combine.
     pub exchanges: BTreeMap<DeepEpKey, (DeepEpFit, Evidence)>,
+    /// Recurrent predictors.
+    pub recurrent: Option<Recurrent>,
     /// What was not fitted, and why.
     pub left_out: LeftOut,
 }
@@ -64,7 +59,7 @@ pub struct Calibration {
 pub fn calibrate(rows: &[Measured], device: &Device) -> Calibration {
     let mut left_out = LeftOut::default();
     let mut laws: BTreeMap<Of, Vec<usize>> = BTreeMap::new();
-    let mut links: Vec<usize> = Vec::new();
+    let (mut links, mut predictors): (Vec<usize>, Vec<usize>) = (Vec::new(), Vec::new());
     for (at, row) in rows.iter().enumerate() {
         if row.subset == Subset::Excluded {
             left_out.add("known to be wrong", 1);
@@ -74,6 +69,8 @@ pub fn calibrate(rows: &[Measured], device: &Device) -> Calibration {
             left_out.add("alltoall_split: the law is that of equal parts", 1);
         } else if matches!(row.case, Case::Collective { .. } | Case::Exchange(_)) {
             links.push(at);
+        } else if recurrent::is_of(row) {
+            predictors.push(at);
         } else if let Some(family) = Family::of(row) {
             laws.entry((family, row.operands, row.software.clone())).or_default().push(at);
         } else {
@@ -84,7 +81,8 @@ pub fn calibrate(rows: &[Measured], device: &Device) -> Calibration {
     let profile = device.collectives.as_deref();
     let collectives = collectives::fit(rows, &links, profile, &mut left_out);
     let exchanges = exchanges::fit(rows, &links, device.multiprocessors, &mut left_out);
-    Calibration { sets, collectives, exchanges, left_out }
+    let recurrent = recurrent::fit(rows, &predictors, device, &mut left_out);
+    Calibration { sets, collectives, exchanges, recurrent, left_out }
 }
 
 /// Which rows decide one set of constants: a law in a number format, of one piece of software.

@@ -235,7 +235,9 @@ fn all(fitted: &Calibration) -> impl Iterator<Item = (String, String, &Evidence)
         let law = format!("{mode} {way} x{}", key.nodes);
         (law, key.stack.id.to_owned(), why)
     });
-    laws.chain(collectives).chain(exchanges)
+    let recurrent = fitted.recurrent.iter();
+    let recurrent = recurrent.map(|of| ("recurrent".to_owned(), of.software.label(), &of.evidence));
+    laws.chain(collectives).chain(exchanges).chain(recurrent)
 }
 
 /// Relative error of every row by the constants of the base; nothing where it has no price.

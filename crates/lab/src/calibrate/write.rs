@@ -5,8 +5,11 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 use toml::{Table, Value as Toml};
 
+use crate::calibrate::evidence::Evidence;
+use crate::calibrate::fit::four_digits;
 use crate::calibrate::parameters::Family;
 use crate::calibrate::profile::{Calibration, Set};
+use crate::calibrate::recurrent::Recurrent;
 use crate::calibrate::write_links::replace_links;
 use crate::validate::measured::Software;
 use moe_gps_core::engines;
@@ -48,6 +51,14 @@ pub fn with_fitted(
             .as_table_mut()
             .ok_or_else(|| refuse(format!("[{}] is not a table", section_of(set.family))))?;
         sets.insert(set_name(set), Toml::Table(section));
+    }
+    if let Some(Recurrent { constants, software, evidence }) = &fitted.recurrent {
+        let mut section = provenance(software, evidence, heading);
+        let (start, step) = (constants.start.get(), constants.step.get());
+        let values = [("start_s", start), ("step_s", step)];
+        let table = values.map(|(name, value)| (name.to_owned(), Toml::Float(four_digits(value))));
+        section.insert("constants".to_owned(), Toml::Table(table.into_iter().collect()));
+        file.insert("recurrent".to_owned(), Toml::Table(section));
     }
     let device = device_toml::from_document(base)?.value;
     add_stacks(&mut file, &device, &fitted.sets)?;
@@ -95,24 +106,30 @@ fn slug(name: &str) -> String {
 }
 
 fn section(set: &Set, heading: &Heading) -> Table {
+    let mut section = provenance(&set.software, &set.evidence, heading);
+    section.insert("constants".to_owned(), Toml::Table(constants(set)));
+    section
+}
+
+/// What a set of constants rests on.
+fn provenance(software: &Software, evidence: &Evidence, heading: &Heading) -> Table {
     let or_none = |text: &str| if text.is_empty() { "none" } else { text }.to_owned();
     let mut section = Table::new();
-    section.insert("framework".to_owned(), set.software.framework.clone().into());
-    section.insert("version".to_owned(), or_none(&set.software.version).into());
-    section.insert("kernel".to_owned(), or_none(&set.software.kernel).into());
+    section.insert("framework".to_owned(), software.framework.clone().into());
+    section.insert("version".to_owned(), or_none(&software.version).into());
+    section.insert("kernel".to_owned(), or_none(&software.kernel).into());
     section.insert("source".to_owned(), heading.source.clone().into());
     section.insert("date".to_owned(), heading.date.clone().into());
     section.insert(
         "rows".to_owned(),
-        Toml::Integer(set.evidence.rows.len().try_into().unwrap_or(i64::MAX)),
+        Toml::Integer(evidence.rows.len().try_into().unwrap_or(i64::MAX)),
     );
-    section.insert("mean_error".to_owned(), rounded(set.evidence.errors.mean));
-    if let Some(held_out) = set.evidence.held_out {
+    section.insert("mean_error".to_owned(), rounded(evidence.errors.mean));
+    if let Some(held_out) = evidence.held_out {
         section.insert("held_out_error".to_owned(), rounded(held_out.mean));
     }
-    section.insert("band".to_owned(), rounded(set.band()));
+    section.insert("band".to_owned(), rounded(evidence.band()));
     section.insert("basis".to_owned(), "fitted".into());
-    section.insert("constants".to_owned(), Toml::Table(constants(set)));
     section
 }
 

@@ -1,10 +1,11 @@
 //! Operators of one device but its experts, priced with the laws of [`moe_gps_core::cost`].
 
-use crate::validate::measured::{BlockCase, Case, Measured, Op};
+use crate::validate::measured::{BlockCase, Case, Measured, Op, Software};
 use crate::validate::price::{Estimate, Unpriced, note_of};
 use crate::validate::profiles::choose;
 use moe_gps_core::cost::Laws;
 use moe_gps_core::cost::latent::DEEPSEEK_V3;
+use moe_gps_core::cost::predictor::{EAGER, REPLAYED, RecurrentConstants};
 use moe_gps_core::hardware::{Device, Stack, fit_for};
 use moe_gps_core::system::{Dtype, Dtypes, Operands, Phase};
 use moe_gps_core::units::{Bytes, Seconds};
@@ -77,7 +78,10 @@ pub fn price(row: &Measured, device: &Device) -> Result<Estimate, Unpriced> {
         _ => choose(device, software, |stack| &stack.copy),
     };
     let choice = choice.ok_or_else(|| Unpriced::Stack(device.name.clone()))?;
-    let laws = Laws::bind(device, choice.stack, &dtypes(row));
+    let mut laws = Laws::bind(device, choice.stack, &dtypes(row));
+    if let Some(constants) = recurrent(&row.software) {
+        laws.recurrent.constants = constants;
+    }
     let time = time(row, &laws).ok_or(Unpriced::NoLaw("not an operator of one device"))?;
     let band = match &row.case {
         Case::LatentBlock(case) => block_band(choice.stack, case.phase, operands),
@@ -88,6 +92,16 @@ pub fn price(row: &Measured, device: &Device) -> Result<Estimate, Unpriced> {
         note: note_of(&choice),
         ..Estimate::of(time)
     })
+}
+
+/// How a recurrent predictor was run, where it was otherwise than its device's constants say.
+pub(crate) fn recurrent(software: &Software) -> Option<RecurrentConstants> {
+    match &*software.kernel {
+        "cudnn" => None,
+        "pytorch" => Some(REPLAYED),
+        // `h200_ops` names no kernel; its times have the host's launches in them.
+        _ => Some(EAGER),
+    }
 }
 
 /// The error band of a module around latent attention, where its own was fitted.

@@ -21,7 +21,7 @@ use crate::hardware::{ByFormat, Device, Fit, PeakRates, Stack};
 use crate::system::Operands;
 use crate::units::{Bytes, BytesPerSecond, FlopsPerSecond, Seconds};
 use crate::violation::Violation;
-use sections::{Block, Decode, Experts, Gemm, Prefill, RowKernel, Section, TopK};
+use sections::{Block, Decode, Experts, Gemm, Prefill, Recurrent, RowKernel, Section, TopK};
 
 type Sets<C> = BTreeMap<String, Section<C>>;
 
@@ -45,6 +45,7 @@ struct File {
     top_k: Sets<TopK>,
     #[serde(default)]
     block: Sets<Block>,
+    recurrent: Option<Section<Recurrent>>,
     collectives: Option<CollectivesTable>,
     sources: BTreeMap<String, String>,
 }
@@ -124,6 +125,12 @@ impl File {
             broken("rows", &self.rows),
             broken("top_k", &self.top_k),
             broken("block", &self.block),
+            self.recurrent
+                .as_ref()
+                .and_then(|set| set.to_fit().err())
+                .map_or_else(Vec::new, |detail| {
+                    vec![parts::problem("/recurrent".to_owned(), detail)]
+                }),
         ]
         .concat()
     }
@@ -145,6 +152,12 @@ fn build(file: File) -> Result<CatalogEntry<Device>, CatalogFileError> {
         return Err(refuse(format!("device {} has no [[stack]]: give at least one", file.id)));
     }
     let stacks = stacks(&file)?;
+    let recurrent = file
+        .recurrent
+        .as_ref()
+        .map(Section::to_fit)
+        .transpose()
+        .map_err(|error| refuse(format!("[recurrent] {error}")))?;
     let collectives = file
         .collectives
         .map(CommunicationProfile::try_from)
@@ -163,6 +176,7 @@ fn build(file: File) -> Result<CatalogEntry<Device>, CatalogFileError> {
         multiprocessors: file.multiprocessors,
         l2: Bytes::new(file.l2_bytes),
         eager_launch: Seconds::new(file.eager_launch_s),
+        recurrent,
         stacks: stacks.into(),
         collectives: collectives.map(Arc::new),
     };

@@ -7,6 +7,7 @@ use crate::cost::elementwise::{RowConstants, TopKConstants};
 use crate::cost::experts::ExpertConstants;
 use crate::cost::gemm::{FewRows, GemmConstants, KeptTiles};
 use crate::cost::latent::LatentBlockConstants;
+use crate::cost::predictor::RecurrentConstants;
 use crate::hardware::{Fit, Provenance};
 use crate::price::Basis;
 use crate::units::{Bytes, BytesPerSecond, Seconds};
@@ -251,6 +252,23 @@ impl Constants for Block {
             passes: not_negative("passes", self.passes)?,
             quantise_start: time("quantise_start_s", self.quantise_start_s)?,
             quantise_passes: not_negative("quantise_passes", self.quantise_passes)?,
+        })
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Recurrent {
+    start_s: f64,
+    step_s: f64,
+}
+
+impl Constants for Recurrent {
+    type Domain = RecurrentConstants;
+    fn to_domain(&self) -> Result<RecurrentConstants, String> {
+        Ok(RecurrentConstants {
+            start: time("start_s", self.start_s)?,
+            step: time("step_s", self.step_s)?,
         })
     }
 }

@@ -7,6 +7,7 @@ use moe_gps_core::formats::placement::{Maps, PlanFile, PlanFileError, PlannedLay
 use moe_gps_core::placement::balance::Balance;
 use moe_gps_core::placement::best::{self, GroupRule, Options};
 use moe_gps_core::placement::moves::Moves;
+use moe_gps_core::placement::paper_greedy::GreedyPlan;
 use moe_gps_core::placement::{
     Groups, PlacementError, Shape, SlotMap, cross_node, eplb, paper_greedy,
 };
@@ -80,6 +81,8 @@ pub struct Placed {
     pub moves: u64,
     /// Copies outside the node of their group, where there are groups.
     pub cross_node_replicas: Option<usize>,
+    /// What Algorithm 1 leaves behind in every layer, where it is the planner.
+    pub greedy: Vec<GreedyPlan>,
     /// Time to plan all layers one after the other, seconds.
     pub plan_s: f64,
 }
@@ -211,6 +214,8 @@ pub fn place(request: &PlaceRequest) -> Result<Placed, PlaceError> {
             })
         }
     };
+    let by_greedy = request.loads.layers().filter(|_| request.algorithm == Algorithm::PaperGreedy);
+    let greedy = by_greedy.map(|load| greedy(load, shape)).collect::<Result<_, _>>()?;
     let start = spread(shape)?;
     let moves = |(nth, map): (usize, &SlotMap)| {
         Moves::between(current.get(nth).unwrap_or(&start), map).total()
@@ -226,6 +231,7 @@ pub fn place(request: &PlaceRequest) -> Result<Placed, PlaceError> {
         moves: maps.iter().enumerate().map(moves).sum(),
         cross_node_replicas: groups
             .map(|rule| maps.iter().map(|map| map.cross_node_replicas(rule.groups())).sum()),
+        greedy,
         plan_s,
         plan: plan_of(shape, &request.layers, maps)?,
     })
@@ -254,14 +260,16 @@ fn plan_layer(
         (Algorithm::Eplb, Some(rule)) => Ok(eplb::hierarchical(load, shape, rule.groups())?),
         (Algorithm::Eplb, None) => Ok(eplb::flat(load, shape)?),
         (Algorithm::PaperGreedy, Some(_)) => Err(PlaceError::GreedyGroups),
-        (Algorithm::PaperGreedy, None) => {
-            let total: f64 = load.iter().sum();
-            let is_tokens = total >= load.len() as f64 && load.iter().all(|x| x.fract() == 0.0);
-            let scale = if is_tokens || total <= 0.0 { 1.0 } else { SHARES_AS_TOKENS / total };
-            let tokens = paper_greedy::quotas(load, scale);
-            Ok(paper_greedy::plan(&tokens, shape, u32::MAX)?.to_slot_map(load)?)
-        }
+        (Algorithm::PaperGreedy, None) => Ok(greedy(load, shape)?.to_slot_map(load)?),
     }
+}
+
+/// Algorithm 1 on the load of a layer.
+fn greedy(load: &[f64], shape: Shape) -> Result<GreedyPlan, PlacementError> {
+    let total: f64 = load.iter().sum();
+    let is_tokens = total >= load.len() as f64 && load.iter().all(|x| x.fract() == 0.0);
+    let scale = if is_tokens || total <= 0.0 { 1.0 } else { SHARES_AS_TOKENS / total };
+    paper_greedy::plan(&paper_greedy::quotas(load, scale), shape, u32::MAX)
 }
 
 /// What given maps are worth.

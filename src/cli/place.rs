@@ -9,9 +9,10 @@ use clap::Args;
 use crate::app::place::{self, Balances, GroupsAsked, PlaceRequest, Placed, Scored};
 use crate::cli::trace;
 use crate::wire::answer::EnginePlanBody;
-use crate::wire::placed::{HeldOutBalance, PlacedBody, ScoredBody};
+use crate::wire::placed::{GreedyLayer, HeldOutBalance, PlacedBody, ScoredBody};
 use moe_gps_core::engines::settings::{Balancing, Deployment, EngineSettings, settings};
 use moe_gps_core::formats::placement::{self, Deployed, Maps};
+use moe_gps_core::placement::paper_greedy::GreedyPlan;
 
 /// Plans where experts go for a load, and writes the file an engine loads.
 #[derive(Debug, Clone, Args)]
@@ -279,10 +280,23 @@ fn body(
             eplb_balance_mean: held.eplb.mean(),
             eplb_balance_worst: held.eplb.worst(),
         }),
+        algorithm_1: placed.greedy.iter().map(greedy_layer).collect(),
         cross_node_replicas: placed.cross_node_replicas,
         cross_node_share: placed.cross_node.1,
         cross_node_share_in_force: placed.cross_node.0,
         warnings,
+    }
+}
+
+fn greedy_layer(plan: &GreedyPlan) -> GreedyLayer {
+    let devices = || 0..u32::try_from(plan.loads().len()).unwrap_or(u32::MAX);
+    let tokens = |device: u32| {
+        plan.device(device).iter().map(|expert| plan.quota(*expert, device)).collect()
+    };
+    GreedyLayer {
+        experts: devices().map(|device| plan.device(device).to_vec()).collect(),
+        tokens: devices().map(tokens).collect(),
+        free_slots: devices().map(|device| plan.free_slots_of(device)).collect(),
     }
 }
 

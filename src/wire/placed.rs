@@ -45,6 +45,10 @@ pub struct PlacedBody {
     pub plan_s: f64,
     /// How to run the plan in every engine.
     pub engines: Vec<EnginePlanBody>,
+    /// What Algorithm 1 of MoE-GPS itself leaves behind in every layer, for `paper_greedy`: the map fills
+    /// its free slots and drops who takes which tokens.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub algorithm_1: Vec<GreedyLayer>,
     /// What it is worth on held-out loads.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub holdout: Option<HeldOutBalance>,
@@ -60,6 +64,17 @@ pub struct PlacedBody {
     /// What is doubtful about the recording or the map in force.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<String>,
+}
+
+/// One layer of Algorithm 1, device by device.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct GreedyLayer {
+    /// The experts of every device: its first ones, then copies in the order they were made.
+    pub experts: Vec<Vec<u32>>,
+    /// The dispatch map: tokens of each of these experts that the device takes.
+    pub tokens: Vec<Vec<u64>>,
+    /// Slots of every device that hold nothing: its free memory, in experts.
+    pub free_slots: Vec<u32>,
 }
 
 /// Max/mean GPU load on loads that the plan was not made for.

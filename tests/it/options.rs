@@ -6,10 +6,11 @@ use moe_gps::app::advisor::KnownTraces;
 use moe_gps::app::question;
 use moe_gps::app::references::References;
 use moe_gps_core::catalog::Catalog;
-use moe_gps_core::options::{Ground, lp, waterfill};
+use moe_gps_core::options::{Ground, lp, min_active, waterfill};
 use moe_gps_core::placement::{Shape, eplb};
 use moe_gps_core::pricing::layer::LayerCosts;
 use moe_gps_core::pricing::slot_shares::SlotShares;
+use moe_gps_core::routing::sample::{Chances, Draws};
 use moe_gps_core::system::{Communication, ReplicaSplit};
 use moe_gps_core::terms::Terms;
 use serde_json::{Value, json};
@@ -63,8 +64,8 @@ fn told(question: &Value, engine: &str) -> String {
 
 /// Tokens of every expert in the 58 layers of DeepSeek-V3 with experts, from a recording beside the
 /// checkout; `None`, said aloud, where it is absent.
-fn recorded(prompt: u32) -> Option<Vec<Vec<f64>>> {
-    let name = format!("counts_deepseek-v3_sglang_prefill_in{prompt}.json");
+fn recorded(what: &str) -> Option<Vec<Vec<f64>>> {
+    let name = format!("counts_deepseek-v3_sglang_{what}.json");
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/routing/public");
     let Ok(text) = std::fs::read_to_string(folder.join(&name)) else {
         println!("skipped: {name} is absent");
@@ -77,7 +78,10 @@ fn recorded(prompt: u32) -> Option<Vec<Vec<f64>>> {
 
 #[test]
 fn a_plan_for_short_prompts_serves_long_ones() {
-    let (Some(planned), Some(served)) = (recorded(1024), recorded(4096)) else { return };
+    let (Some(planned), Some(served)) = (recorded("prefill_in1024"), recorded("prefill_in4096"))
+    else {
+        return;
+    };
     assert_eq!((planned.len(), served.len()), (58, 58));
     let asked = question::read(deepseek_on_h20());
     let asked = asked.answerable(Catalog::embedded(), &References::default()).unwrap();
@@ -109,6 +113,37 @@ fn a_plan_for_short_prompts_serves_long_ones() {
     assert!((filled[0] - 1.257).abs() < 0.01 && (filled[1] - 1.157).abs() < 0.01, "{filled:?}");
     let change = layer[1] / layer[0] - 1.0;
     assert!((-0.073..-0.008).contains(&change), "a layer changes by {change}");
+}
+
+/// Mean over every sixth layer of DeepSeek-V3's decode and 12 draws of 32 tokens: experts read by the
+/// busiest of eight GPUs, without copies, with 64 and a split, with 64 and one replica an active expert.
+#[test]
+fn copies_are_read_and_one_replica_an_expert_is_read_less() {
+    let Some(layers) = recorded("decode_in1000out1000") else { return };
+    let mut read = [0.0; 3];
+    let mut n = 0.0;
+    for (index, recorded) in (0_u64..).zip(&layers).step_by(6) {
+        let all: f64 = recorded.iter().sum();
+        let shares: Vec<f64> = recorded.iter().map(|n| n / all).collect();
+        let map = |slots| eplb::flat(&shares, Shape::new(256, 8, slots).unwrap()).unwrap();
+        let bare = SlotShares::new(map(256), ReplicaSplit::Hashed, 8, &shares);
+        let copied = SlotShares::new(map(320), ReplicaSplit::NearestFirst, 8, &shares);
+        let (chances, draws) = (Chances::new(&shares, 32.0, 8), Draws::new(0, index, 12, 256));
+        let mut counts = vec![0.0; 256];
+        for draw in 0..draws.len() {
+            draws.counts(draw, &chances, &mut counts);
+            let routed = copied.routed_to(&min_active::chosen_slots(&copied.map, &counts));
+            for (sum, placed) in read.iter_mut().zip([&bare, &copied, &routed]) {
+                *sum += min_active::active(placed, &counts).into_iter().fold(0.0, f64::max);
+            }
+            n += 1.0;
+        }
+    }
+    let read = read.map(|sum| sum / n);
+    println!("{read:?}");
+    for (read, expected) in read.into_iter().zip([21.8, 25.8, 18.8]) {
+        assert!((read - expected).abs() < 1.0, "{read} for {expected}");
+    }
 }
 
 #[test]

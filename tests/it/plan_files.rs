@@ -75,6 +75,21 @@ fn the_small_case_reaches_its_optimum() {
 }
 
 #[test]
+fn algorithm_1_says_who_takes_which_tokens() {
+    let folder = tempfile::tempdir().unwrap();
+    let loads = folder.path().join("loads.json");
+    std::fs::write(&loads, json!({"counts": [[6, 2, 1, 1]]}).to_string()).unwrap();
+    let at = "--devices 2 --slots-per-device 3";
+    let greedy = planned(&loads, &format!("{at} --algorithm paper_greedy"));
+    // 8 and 2 tokens: half of the difference, of the heaviest expert, goes to the other device.
+    let [layer] = &greedy.algorithm_1[..] else { panic!("{:?}", greedy.algorithm_1) };
+    assert_eq!(layer.experts, [vec![0, 1], vec![2, 3, 0]]);
+    assert_eq!(layer.tokens, [vec![3, 2], vec![1, 1, 3]]);
+    assert_eq!(layer.free_slots, [1, 0]);
+    assert!(planned(&loads, at).algorithm_1.is_empty());
+}
+
+#[test]
 fn a_plan_in_force_needs_no_moves_whatever_file_it_comes_from() {
     let folder = tempfile::tempdir().unwrap();
     let loads = reference("input_a.npy.gz");

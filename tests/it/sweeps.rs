@@ -50,6 +50,68 @@ fn answer(question: &Value, axes: &Value) -> SweepAnswer {
     }
 }
 
+/// A server of DeepSeek-V3 in decode, where steps are drawn for every cell that is priced.
+fn deepseek_question() -> Value {
+    json!({
+        "model": "deepseek-v3",
+        "cluster": {
+            "device": "h200-sxm", "devices": 16, "nodes": 2, "link": "nvlink4",
+            "inter_node_link": "ib400",
+        },
+        "parallelism": {"attention_data": 16},
+        "workload": {"phase": "decode", "batch_size": 1024, "kv_length": 4096},
+        "engine": {"name": "vllm"},
+        "routing": {"skewness": 4},
+    })
+}
+
+/// Most cells of a large grid lie between priced ones: they are what they would be alone.
+#[test]
+fn cells_between_priced_ones_are_what_they_are_alone() {
+    let skewness: Vec<f64> = (0..24).map(|at| 1.0 + f64::from(at) / 8.0).collect();
+    let tokens: Vec<f64> = (0..36).map(|at| (16.0 * 1.2_f64.powi(at)).round()).collect();
+    let axes = |skewness: &[f64], tokens: &[f64]| {
+        json!([
+            {"parameter": "skewness", "values": skewness},
+            {"parameter": "tokens_per_step", "values": tokens},
+        ])
+    };
+    for question in [calibrated_question(), deepseek_question()] {
+        let whole = answer(&question, &axes(&skewness, &tokens));
+        let priced = whole.provenance.priced_cells;
+        println!("{priced} of {} priced", skewness.len() * tokens.len());
+        assert!(priced < 600, "{priced}");
+        let rows: Vec<usize> = (1..24).step_by(4).collect();
+        let columns: Vec<usize> = (1..36).step_by(5).collect();
+        let of = |places: &[usize], values: &[f64]| -> Vec<f64> {
+            places.iter().map(|place| values[*place]).collect()
+        };
+        let alone = answer(&question, &axes(&of(&rows, &skewness), &of(&columns, &tokens)));
+        assert_eq!(alone.provenance.priced_cells, (rows.len() * columns.len()) as u64);
+        let mut other = 0;
+        for (i, row) in rows.iter().enumerate() {
+            for (j, column) in columns.iter().enumerate() {
+                other += usize::from(
+                    whole.winner_runnable[*row][*column] != alone.winner_runnable[i][j],
+                );
+                for (strategy, latency) in &whole.layer_latency_s.0 {
+                    let exact = alone.layer_latency_s.0[strategy][i][j];
+                    let found = latency[*row][*column];
+                    assert_eq!(found.is_some(), exact.is_some(), "{strategy} {row} {column}");
+                    let (Some(found), Some(exact)) = (found, exact) else { continue };
+                    assert!(
+                        (found / exact - 1.0).abs() < 0.01,
+                        "{strategy} at {} and {}: {found} for {exact}",
+                        skewness[*row],
+                        tokens[*column],
+                    );
+                }
+            }
+        }
+        assert!(other <= 1, "{other} of {} cells have another winner", rows.len() * columns.len());
+    }
+}
+
 async fn post(app: &TestApp, request: &Value) -> Value {
     let answer = app.post_json("/v1/sweeps", request, &[]).await;
     assert_eq!(answer.status, 200, "{}", String::from_utf8_lossy(&answer.body));

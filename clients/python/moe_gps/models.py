@@ -930,6 +930,7 @@ class SweepProvenance(TypedDict):
     method: MethodName
     preset: PresetName
     seed: int
+    priced_cells: int
     draws: NotRequired[Optional[int]]
 
 

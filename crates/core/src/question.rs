@@ -2,6 +2,7 @@
 
 use crate::engines;
 use crate::model::Model;
+use crate::options::{self, ServingOption};
 use crate::serving::Serving;
 use crate::strategies::{self, Strategy};
 use crate::system::{Assumptions, Cluster, Preset, System, Workload};
@@ -31,6 +32,8 @@ pub struct Question {
     pub names_allowed: bool,
     /// Whether values are searched at which the answer changes.
     pub flip_points: bool,
+    /// Options priced beside the strategies: those of engines, in studies others too.
+    pub options: Vec<&'static ServingOption>,
     /// Throughput at the same time per output token, instead of step latency.
     pub throughput_at_tpot: bool,
     /// Measured time of a whole step without any strategy.
@@ -65,6 +68,7 @@ impl Question {
             allowed: strategies::LIST.to_vec(),
             names_allowed: false,
             flip_points: true,
+            options: options::LIST.to_vec(),
             throughput_at_tpot: false,
             measured_step: None,
             step_overhead: Seconds::ZERO,

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use moe_gps_core::advice::uncertainty::Gain;
 use moe_gps_core::advice::{Advised, Unrecorded, advise};
 use moe_gps_core::cancel::Cancel;
-use moe_gps_core::options::LIST;
+use moe_gps_core::options::{LIST, STUDIED};
 use moe_gps_core::pricing::error::PricingError;
 
 use crate::guidelines::{DEVICES, MODELS, SIZES, question};
@@ -20,7 +20,8 @@ const STEPS: [&str; 2] = ["prefill", "decode"];
 /// The page, whose questions `read` reads.
 pub fn document<E: From<PricingError>>(read: Read<E>) -> Result<Document, E> {
     let answered = |asked: &Value| -> Result<Advised, E> {
-        let (question, known) = read(asked)?;
+        let (mut question, known) = read(asked)?;
+        question.options.extend(STUDIED);
         Ok(advise(&question, &known, Vec::new(), None::<&mut Unrecorded>, Cancel::NEVER)?)
     };
     let mut table = head();
@@ -67,6 +68,7 @@ fn written(gain: Gain) -> String {
 fn head() -> String {
     let names: Vec<String> = LIST
         .iter()
+        .chain(STUDIED)
         .map(|option| {
             let mode = option.mode.map_or_else(String::new, |mode| format!(" ({mode})"));
             format!("{}: {}{mode}", option.id, option.value)
@@ -120,7 +122,8 @@ fn page(table: &str, regrets: &[Gain], agree: usize) -> String {
          Options are priced under today's choice, each on its own: layer time off over on, so above 1 an \
          option gains. It changes the advice where its whole interval is above 1; where the least is not, \
          it is worth a trial at most. `replica_split: lp` costs its solver's time in every layer and pays \
-         in long steps with copies alone.\n\n{table}",
+         in long steps with copies alone. `replica_routing: min_active` (METRO, arXiv 2512.09277) reads \
+         every active expert of a decode step from one replica; no released engine has it.\n\n{table}",
         n + agree
     )
 }

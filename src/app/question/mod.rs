@@ -21,6 +21,7 @@ use crate::wire::violation::Violation;
 use moe_gps_core::catalog::Catalog;
 use moe_gps_core::formats::hf_config::MULTI_TOKEN_PREDICTION;
 use moe_gps_core::model::Model;
+use moe_gps_core::options;
 use moe_gps_core::question::{
     Algorithm, Current, Duplication, Grouping, MeasuredLayer, Question, Rebalance,
 };
@@ -191,6 +192,7 @@ fn check(
             names_allowed: asked.allowed_strategies.is_some()
                 && asked.predictors.as_ref().is_some_and(|stated| !stated.is_empty()),
             flip_points: asked.flip_points.unwrap_or(true),
+            options: options::LIST.to_vec(),
             throughput_at_tpot: asked.objective == Some(Objective::ThroughputAtTpot),
             measured_step: asked.measured_step_s.map(Seconds::new),
             step_overhead: asked.step_overhead_s.map_or(Seconds::ZERO, Seconds::new),

@@ -22,7 +22,8 @@ use moe_gps_core::advice;
 use moe_gps_core::advice::sensitivity::decision_map::{DecisionMap, MapAxis};
 use moe_gps_core::advice::sensitivity::flip::Parameter;
 use moe_gps_core::advice::sensitivity::sweep::{
-    Axis, Cell, DRAWS, HeldPredictor, Predictors, Sweep, outer_axis, transposed, varied_predictor,
+    Axis, Cell, DRAWS, FEW_CELLS, HeldPredictor, Predictors, Sweep, outer_axis, transposed,
+    varied_predictor,
 };
 use moe_gps_core::cancel::Cancel;
 use moe_gps_core::catalog::Catalog;
@@ -100,9 +101,6 @@ impl From<Computed> for SweepAnswer {
 /// How long a sweep may be expected to take over HTTP.
 pub const LONGEST: Duration = Duration::from_secs(5);
 
-/// Cells that no sweep is refused for.
-const FEW_CELLS: usize = 400;
-
 /// Computes a sweep, unless it is canceled.
 pub fn compute(
     asked: &ReadSweep,
@@ -145,6 +143,7 @@ pub fn compute_within(
             method: "analytic".into(),
             preset: if paper { "paper" } else { "calibrated" }.into(),
             seed: question.seed,
+            priced_cells: cells.iter().filter(|cell| cell.is_priced).count() as u64,
             draws: (!paper).then_some(DRAWS.over(loaded.known.n_layers()) as u64),
         },
         map: DecisionMap {

@@ -9,7 +9,7 @@ use crate::advice::uncertainty::{DoubtedKind, Gain, Uncertainty};
 use crate::evaluate::Steps;
 use crate::evaluate::prices::plans::plan_of;
 use crate::evaluate::sampled_steps::{DRAWS, SampledSteps, draws};
-use crate::options::{Balanced, Ground, LIST, OptionSupport, ServingOption};
+use crate::options::{Balanced, Ground, OptionSupport, ServingOption};
 use crate::pricing::candidates::{Placement, Placements};
 use crate::pricing::entry::Entry;
 use crate::pricing::kinds::{Kind, kinds, mean_terms};
@@ -113,7 +113,7 @@ pub(crate) fn price(
         };
         PricedOption { option, support: option.support(system), price }
     };
-    LIST.iter().map(of).collect()
+    pricing.question.options.iter().map(of).collect()
 }
 
 fn of_option(

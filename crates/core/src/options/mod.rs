@@ -6,6 +6,7 @@
 //! with slots, intervals or predictors. Everything that goes over options goes over [`LIST`].
 
 pub mod lp;
+pub mod min_active;
 pub mod waterfill;
 
 use crate::engines::support::Classes;
@@ -17,6 +18,9 @@ use crate::units::Seconds;
 
 /// Every option, in the order shown to users.
 pub static LIST: &[&ServingOption] = &[&lp::LP, &waterfill::CONSERVATIVE, &waterfill::ALL_RANKS];
+
+/// What no released engine has: priced in studies alone, not in answers.
+pub static STUDIED: &[&ServingOption] = &[&min_active::MIN_ACTIVE];
 
 /// What is known of one option.
 #[derive(Debug)]
@@ -39,6 +43,12 @@ pub struct ServingOption {
     pub overhead_band: f64,
     /// What it makes of one layer of one step.
     pub balance: fn(&Ground, &SlotShares, &[f64]) -> Balanced,
+}
+
+impl PartialEq for ServingOption {
+    fn eq(&self, other: &Self) -> bool {
+        (self.id, self.value, self.mode) == (other.id, other.value, other.mode)
+    }
 }
 
 /// How one engine is told to use an option.

@@ -293,6 +293,13 @@ impl GreedyPlan {
         if device < self.shape.n_devices() { &self.held[self.slots(device as usize)] } else { &[] }
     }
 
+    /// Slots of a device that no expert has yet.
+    #[must_use]
+    pub fn free_slots_of(&self, device: u32) -> u32 {
+        let filled = u32::try_from(self.device(device).len()).unwrap_or(u32::MAX);
+        self.shape.slots_per_device().saturating_sub(filled)
+    }
+
     /// Tokens of an expert that a device takes, zero where it does not host it.
     #[must_use]
     pub fn quota(&self, expert: u32, device: u32) -> u64 {

@@ -45,6 +45,11 @@ impl SlotShares {
     pub fn new(map: SlotMap, split: ReplicaSplit, devices_per_node: u32, expected: &[f64]) -> Self {
         let devices_per_node = devices_per_node.max(1) as usize;
         let shares = slot_shares(&map, expected, split, devices_per_node);
+        Self::of_shares(map, shares, devices_per_node)
+    }
+
+    /// With the share of its expert's tokens that every slot takes.
+    fn of_shares(map: SlotMap, shares: Vec<f64>, devices_per_node: usize) -> Self {
         let n_experts = map.shape().n_experts() as usize;
         let mut portions: Vec<Portion> = Vec::new();
         // Every expert's latest portion, and every portion's earlier one of the same expert.
@@ -100,6 +105,25 @@ impl SlotShares {
     pub fn split_for(&self, counts: &[f64]) -> Self {
         let devices_per_node = u32::try_from(self.devices_per_node).unwrap_or(u32::MAX);
         Self::new(self.map.clone(), ReplicaSplit::Optimal, devices_per_node, counts)
+    }
+
+    /// The same placement, all tokens of every expert in one of its slots.
+    #[must_use]
+    pub fn routed_to(&self, slot_of_expert: &[usize]) -> Self {
+        let experts = self.map.physical_to_logical().iter().enumerate();
+        let share = |(slot, expert): (usize, &u32)| {
+            if slot_of_expert[*expert as usize] == slot { 1.0 } else { 0.0 }
+        };
+        Self::of_shares(self.map.clone(), experts.map(share).collect(), self.devices_per_node)
+    }
+
+    /// The expert of every part of an expert that some slot takes, and the share of its tokens: in the
+    /// order of [`Self::each_part`].
+    #[must_use]
+    pub fn each_share(&self, n_experts: usize) -> Vec<(usize, f64)> {
+        let whole = (0..n_experts).map(|expert| (expert, 1.0));
+        let parts = self.portions.iter().map(|portion| (portion.expert, portion.share));
+        whole.chain(parts).collect()
     }
 
     /// Tokens of every device, in (token, expert) pairs.

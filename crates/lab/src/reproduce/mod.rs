@@ -4,6 +4,7 @@
 //! (Figure 6) and the table of skewness and error, for the three models the paper names.
 
 mod cases;
+mod claims;
 mod figures;
 mod text;
 
@@ -121,7 +122,12 @@ pub fn documents<E: From<PricingError>>(
     });
     documents.push(Document {
         path: "reproduction.md".to_owned(),
-        text: text::markdown(&computed, &leads, recordings),
+        text: text::markdown(
+            &computed,
+            &leads,
+            recordings,
+            (&claims::operating(read)?, &claims::error_models(read)?),
+        ),
     });
     Ok(documents)
 }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use crate::reproduce::cases::{
     DATA_SETS, DataSet, FFN, FFN_TIMES, GROWTH, LINKS, MEASURED, PaperCase,
 };
+use crate::reproduce::claims::{self, ErrorModels, Operating};
 use crate::reproduce::{Computed, Curves, Leads, Priced, Recording};
 use moe_gps_core::advice::sensitivity::decision_map::DecisionMap;
 use moe_gps_core::strategies::{self, Strategy};
@@ -28,6 +29,7 @@ pub(super) fn markdown(
     computed: &[(&PaperCase, Computed, Computed)],
     leads: &[Leads; 2],
     recordings: &[Recording],
+    (operating, errors): (&[Operating], &[ErrorModels]),
 ) -> String {
     let mut page = format!(
         "# The paper's figures, by its formulas and calibrated\n\n\
@@ -53,6 +55,7 @@ pub(super) fn markdown(
     if let Some((_, paper, calibrated)) = computed.first() {
         contradictions(&mut page, paper, calibrated);
     }
+    claims::sections(&mut page, computed, leads, operating, errors);
     headline(&mut page, leads);
     for (case, paper, calibrated) in computed {
         section(&mut page, case, paper, calibrated);
@@ -200,7 +203,7 @@ fn headline(page: &mut String, [paper, calibrated]: &[Leads; 2]) {
 }
 
 /// The accuracy with the least latency.
-fn best(curves: &Curves) -> f64 {
+pub(super) fn best(curves: &Curves) -> f64 {
     let least = curves.token_to_expert.iter().min_by(|a, b| a.1.total_cmp(&b.1));
     least.map_or(f64::NAN, |(accuracy, _)| *accuracy)
 }
@@ -236,7 +239,7 @@ fn row(page: &mut String, preset: &str, point: &Priced) {
 }
 
 /// How much faster `fast` is than `slow`, percent.
-fn gain(slow: f64, fast: f64) -> f64 {
+pub(super) fn gain(slow: f64, fast: f64) -> f64 {
     (slow / fast - 1.0) * 100.0
 }
 
@@ -250,7 +253,7 @@ fn against(none: f64, other: f64) -> String {
 }
 
 /// Percent of the cells that a strategy wins.
-fn share(map: &DecisionMap, strategy: Strategy) -> f64 {
+pub(super) fn share(map: &DecisionMap, strategy: Strategy) -> f64 {
     let won = map.cells.iter().filter(|cell| cell.winner == Some(strategy)).count();
     won as f64 / map.cells.len().max(1) as f64 * 100.0
 }

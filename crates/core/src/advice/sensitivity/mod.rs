@@ -2,6 +2,7 @@
 
 pub mod decision_map;
 pub mod flip;
+mod grid;
 pub(crate) mod scenario;
 pub mod sweep;
 

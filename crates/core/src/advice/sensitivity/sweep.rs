@@ -2,7 +2,8 @@
 //!
 //! Every cell is the choice of the question in which the quantities have the cell's values.
 //! The quantity whose change costs most is set once per row of cells, the other in every
-//! cell; rows are priced in parallel.
+//! cell; rows are priced in parallel. Of a large grid over tokens most cells are interpolated
+//! between priced ones that agree ([`grid`](super::grid)).
 
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 
@@ -10,6 +11,7 @@ use crate::advice::choose::{Deciding, decided};
 use crate::advice::communication;
 use crate::advice::pricing::Pricing;
 use crate::advice::sensitivity::flip::Parameter;
+use crate::advice::sensitivity::grid;
 use crate::advice::sensitivity::scenario::Scenario;
 use crate::cancel::Cancel;
 use crate::pricing::entry::Entry;
@@ -20,6 +22,9 @@ use crate::strategies::Strategy;
 use crate::units::Seconds;
 
 pub use crate::advice::sensitivity::scenario::{DRAWS, HeldPredictor, varied_predictor};
+
+/// Of so many cells every one is priced.
+pub const FEW_CELLS: usize = 400;
 
 /// Makes the predictors of a question anew.
 pub type Predictors<'a> = &'a (dyn Fn(&Question) -> Vec<Predictor> + Sync);
@@ -60,6 +65,8 @@ pub struct Cell {
     pub tie: bool,
     /// Latency of a layer under every strategy, in their order; `None` where infeasible.
     pub layer_latency: [Option<Seconds>; Strategy::ALL.len()],
+    /// Whether it was priced, not interpolated between cells that agree on the choice.
+    pub is_priced: bool,
 }
 
 impl Sweep<'_> {
@@ -75,27 +82,28 @@ impl Sweep<'_> {
             [first, second, ..] if outer_axis(axes) == 1 => (second, Some(first), true),
             [first, second, ..] => (first, Some(second), false),
         };
-        let row = |value: &f64| self.row(&scenario, (outer.parameter, *value), inner);
-        let rows: Vec<Vec<Cell>> = outer.values.par_iter().map(row).collect::<Result<_, _>>()?;
+        let open = |value: f64| {
+            let mut row = scenario.clone();
+            self.set(&mut row, outer.parameter, value).map(|()| row)
+        };
+        let Some(inner) = inner else {
+            let cell = |value: &f64| Cell::of(&mut open(*value)?);
+            return outer.values.par_iter().map(cell).collect();
+        };
+        let cell = |row: &mut Scenario, value: f64| {
+            self.set(row, inner.parameter, value)?;
+            Cell::of(row)
+        };
+        let rows: Vec<Vec<Cell>> = if is_interpolated(&scenario, outer, inner) {
+            grid::cells(outer, inner, open, cell)?
+        } else {
+            let row = |value: &f64| {
+                let mut row = open(*value)?;
+                inner.values.iter().map(|value| cell(&mut row, *value)).collect()
+            };
+            outer.values.par_iter().map(row).collect::<Result<_, PricingError>>()?
+        };
         Ok(if turned { transposed(&rows) } else { rows.concat() })
-    }
-
-    /// The cells along `inner` with the outer quantity changed.
-    fn row(
-        &self,
-        scenario: &Scenario,
-        (parameter, value): (Parameter, f64),
-        inner: Option<Axis>,
-    ) -> Result<Vec<Cell>, PricingError> {
-        let mut row = scenario.clone();
-        self.set(&mut row, parameter, value)?;
-        let Some(inner) = inner else { return Ok(vec![Cell::of(&mut row)?]) };
-        let mut cells = Vec::with_capacity(inner.values.len());
-        for value in inner.values {
-            self.set(&mut row, inner.parameter, *value)?;
-            cells.push(Cell::of(&mut row)?);
-        }
-        Ok(cells)
     }
 
     /// Changes one quantity, and the predictors where they follow from it.
@@ -136,8 +144,17 @@ impl Cell {
             margin: all.map_or(0.0, |decided| decided.margin),
             tie: all.is_some_and(|decided| decided.is_tie),
             layer_latency: Strategy::ALL.map(|(strategy, _)| latency(strategy)),
+            is_priced: true,
         })
     }
+}
+
+/// Whether most cells of a grid lie between priced ones: where there are many, and steps would be
+/// drawn for every one.
+fn is_interpolated(scenario: &Scenario, outer: Axis, inner: Axis) -> bool {
+    outer.values.len() * inner.values.len() > FEW_CELLS
+        && cost(inner.parameter) <= cost(Parameter::TokensPerStep)
+        && !scenario.by_formulas()
 }
 
 /// The place of the axis whose values are set once a row: that whose change costs most.

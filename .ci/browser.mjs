@@ -1,5 +1,5 @@
-// Every page in a real browser: light and dark, narrow and wide, with axe-core, and the walk from a recording to
-// a comparison clicked through. node browser.mjs TOOLS CHROMIUM ADDRESS [PICTURES]
+// Every page in a real browser: light and dark, narrow and wide, with axe-core, its weight and first paint, and the walk
+// from a recording to a comparison and a map clicked through. node browser.mjs TOOLS CHROMIUM ADDRESS [PICTURES]
 import { mkdirSync, readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { createRequire } from "node:module";
@@ -75,14 +75,89 @@ for (const javaScriptEnabled of [true, false]) {
   await context.close();
 }
 
+// Asks by JSON and follows to the end.
+async function asked(question) {
+  const headers = { "content-type": "application/json", prefer: "wait=60" };
+  const sent = { method: "POST", headers, body: JSON.stringify(question) };
+  const job = await (await fetch(`${base}/v1/recommendations`, sent)).json();
+  if (job.status !== "succeeded") fault(`asked: ${JSON.stringify(job).slice(0, 300)}`);
+  return job;
+}
+
 const answer = new URL(answers[0]).pathname;
 const trace = (await (await fetch(`${base}/v1/traces`)).json()).items[0].id;
+const example = (name) => JSON.parse(readFileSync(join(examples, "questions", `${name}.json`), "utf8"));
+
+// A click on a map asks the question of that place; without script its form does.
+const mapped = (await asked(example("paper-mixtral-a100"))).id;
+for (const javaScriptEnabled of [true, false]) {
+  const context = await browser.newContext({ javaScriptEnabled });
+  const page = await context.newPage();
+  watch(page, "map");
+  await page.goto(`${base}/map?from=${mapped}&x=skewness&y=tokens_per_step`);
+  if (javaScriptEnabled) {
+    const plot = await page.locator(".map .frame").boundingBox();
+    await page.mouse.click(plot.x + plot.width * 0.7, plot.y + plot.height * 0.4);
+  } else {
+    await page.selectOption("#x_at", { index: 3 });
+    await page.click("text=Ask it");
+  }
+  await page.waitForURL(/\/v1\/recommendations\//);
+  if (page.url().includes(mapped)) fault("map: the question of the place is that of the map");
+  await page.waitForSelector("h1:has-text('Run')", { timeout: 60000 });
+  await context.close();
+}
+
+// A deployment with a history: hot experts at first, then even loads, of a plan that nobody loads.
+const watched = example("decode-qwen3-h200");
+delete watched.routing;
+const put = { question: watched, policy: { every: "0s", for: "1m" } };
+const told = await fetch(`${base}/v1/deployments/shown`, {
+  method: "PUT", headers: { "content-type": "application/json" }, body: JSON.stringify(put),
+});
+if (told.status !== 201) fault(`deployment: ${await told.text()}`);
+for (let minute = 0; minute < 6; minute += 1) {
+  const hot = (layer, expert) =>
+    (minute < 4 && expert < 8 ? 3000 : 300) + ((expert * 37 + layer * 101 + minute * 7) % 89);
+  const layers = Array.from({ length: 94 }, (_, layer) => Array.from({ length: 128 }, (_, expert) => hot(layer, expert)));
+  const loads = await fetch(`${base}/v1/deployments/shown/loads?to=2026-01-31T12:0${minute}:00Z`, {
+    method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ counts: layers }),
+  });
+  if (loads.status !== 202) fault(`loads: ${await loads.text()}`);
+  await fetch(`${base}/v1/deployments/shown`, { headers: { prefer: "wait=60" } });
+}
+
+// A heavy answer: 256 experts and copies of them.
+const heavy = (await asked(example("two-nodes-h200"))).id;
 const paths = {
   answers: "/", answer, ask: "/ask", map: `/map?from=${answer.split("/").pop()}&x=skewness&y=tokens_per_step`,
-  predictors: `/predictors?from=${answer.split("/").pop()}`, compare: answers.compare, deployments: "/deployments", recordings: "/traces", recording: `/traces/${trace}`, models: "/models", devices: "/devices",
+  predictors: `/predictors?from=${answer.split("/").pop()}`, compare: answers.compare,
+  heavy: `/v1/recommendations/${heavy}`, deployments: "/deployments", deployment: "/v1/deployments/shown",
+  recordings: "/traces", recording: `/traces/${trace}`, models: "/models", devices: "/devices",
   report: `/v1/traces/${trace}/report?devices=4`, errors: "/v1/recommendations/none",
 };
 if (pictures) mkdirSync(pictures, { recursive: true });
+
+// What a page weighs, and how soon something of it is seen, its style and scripts once loaded: the median of five.
+const MOST_BYTES = 100_000;
+{
+  const context = await browser.newContext();
+  for (const [name, path] of Object.entries(paths)) {
+    const page = await context.newPage();
+    await page.goto(base + path, { waitUntil: "load" });
+    const bytes = await page.evaluate(() => performance.getEntriesByType("navigation")[0].decodedBodySize);
+    const paints = [];
+    for (let nth = 0; nth < 5; nth += 1) {
+      await page.reload({ waitUntil: "load" });
+      await page.waitForFunction(() => performance.getEntriesByName("first-contentful-paint").length);
+      paints.push(await page.evaluate(() => performance.getEntriesByName("first-contentful-paint")[0].startTime));
+    }
+    console.log(`${name}: ${(bytes / 1e3).toFixed(1)} KB, first paint after ${paints.sort((a, b) => a - b)[2].toFixed(0)} ms`);
+    if (bytes > MOST_BYTES && name !== "map") fault(`${name}: ${bytes} bytes`);
+    await page.close();
+  }
+  await context.close();
+}
 for (const width of [1280, 390]) {
   for (const colorScheme of ["light", "dark"]) {
     const context = await browser.newContext({ viewport: { width, height: 900 }, colorScheme });

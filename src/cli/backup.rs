@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Result;
 
 use crate::app::backup::{self, Manifest};
+use crate::cli::answer_table::wrapped;
 use crate::cli::serve::runtime;
 
 /// A folder and a data directory.
@@ -31,12 +32,11 @@ pub(super) fn restore(places: &Places, out: &mut impl Write) -> Result<()> {
 fn say(out: &mut impl Write, done: &str, manifest: &Manifest, to: &Path) -> Result<()> {
     let bytes: u64 = manifest.files.iter().map(|file| file.bytes).sum();
     let traces = manifest.files.len() - 1;
-    writeln!(
-        out,
+    let told = format!(
         "{done} the database as of {} and {traces} file(s) of traces, {bytes} bytes with checksums, \
          into {}",
         manifest.created_at,
         to.display()
-    )?;
-    Ok(())
+    );
+    Ok(writeln!(out, "{}", wrapped(&told))?)
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use comfy_table::{CellAlignment, Table, presets};
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 use indexmap::IndexSet;
 use serde_json::{Map, Value, json};
 
@@ -12,7 +12,7 @@ use crate::app::catalog::{
     device_body, link_body, list_devices, list_links, list_models, model_as_read, model_body,
 };
 use crate::app::question::as_read;
-use crate::cli::answer_table::{indented, wrapped};
+use crate::cli::answer_table::{WIDTH, indented, wrapped};
 use crate::cli::paint::{BOLD, paint};
 use crate::wire::catalog::{DeviceBody, LinkBody, ModelBody};
 use crate::wire::loose::{self, Loose};
@@ -83,7 +83,7 @@ pub fn list(out: &mut dyn Write, catalog: &Catalog) -> io::Result<()> {
         writeln!(out, "{}", wrapped(&stacks))?;
     }
     writeln!(out)?;
-    let mut links = table(&["link", "name", "GB/s per direction", "latency in µs"]);
+    let mut links = table(&["link", "name", "GB/s per\ndirection", "latency\nµs"]);
     for LinkBody { id, name, bandwidth_bytes_per_s, latency_s, .. } in list_links(catalog).items {
         let bandwidth = format!("{:.0}", bandwidth_bytes_per_s / 1e9);
         links.add_row([id, name, bandwidth, format!("{:.2}", latency_s * 1e6)]);
@@ -222,6 +222,8 @@ pub fn check_all(out: &mut dyn Write, catalog: &Catalog) -> io::Result<bool> {
 fn table(header: &[&str]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING).set_header(header);
+    // Long names go on in the line below.
+    table.set_content_arrangement(ContentArrangement::Dynamic).set_width(WIDTH);
     table
 }
 
@@ -237,7 +239,7 @@ fn billions(parameters: u64) -> String {
     format!("{:.2} B", parameters as f64 / 1e9)
 }
 
-/// Writes every plain value of a body under its JSON pointer, a section for every field of the body;
+/// Writes every plain value of a body by its JSON pointer, a section for every field of the body;
 /// sources stand below, by number.
 fn write_fields(out: &mut dyn Write, body: &Value, sources: &Value) -> io::Result<()> {
     let mut fields = Vec::new();
@@ -245,8 +247,8 @@ fn write_fields(out: &mut dyn Write, body: &Value, sources: &Value) -> io::Resul
     let mut named: IndexSet<&str> = IndexSet::new();
     let mut section = "";
     for (at, value, source) in &fields {
-        let first = at.split('/').next().unwrap_or_default();
-        if at.contains('/') && first != section {
+        let (first, at) = at.split_once('/').unwrap_or((at, at));
+        if at != first && first != section {
             writeln!(out, "\n{}", paint(BOLD, first))?;
         }
         section = first;
@@ -255,9 +257,9 @@ fn write_fields(out: &mut dyn Write, body: &Value, sources: &Value) -> io::Resul
         } else {
             format!(" [{}]", named.insert_full(source).0 + 1)
         };
-        let width = 80_usize.saturating_sub(at.chars().count() + number.len() + 1);
+        let width = usize::from(WIDTH).saturating_sub(at.chars().count() + number.len() + 1);
         if value.chars().count() > width {
-            writeln!(out, "{at}{number}\n{}", indented(value))?;
+            writeln!(out, "{at}\n{}", indented(&format!("{value}{number}")))?;
         } else {
             writeln!(out, "{at} {value:>width$}{number}")?;
         }
@@ -327,10 +329,10 @@ mod tests {
     #[test]
     fn an_entry_is_shown_with_sources() {
         let text = printed(|out, catalog| show(out, catalog, "gpt-oss-20b").unwrap());
-        assert!(text.contains("parameters/computed") && text.contains("20914757184"));
+        assert!(text.contains("\nparameters\ncomputed") && text.contains("20914757184"));
         assert!(text.contains("model card"));
         let text = printed(|out, catalog| show(out, catalog, "h200-sxm").unwrap());
-        assert!(text.contains("peak_flop_per_s/bf16") && text.contains("constants/gemm/"));
+        assert!(text.contains("\npeak_flop_per_s\nbf16 ") && text.contains("\nconstants\n"));
     }
 
     #[test]

@@ -49,7 +49,7 @@ use moe_gps_lab::validate::report::ValidateError;
 
 /// Which expert-load forecast, if any, makes a mixture-of-experts deployment faster.
 #[derive(Debug, Parser)]
-#[command(version, about)]
+#[command(version, about, max_term_width = usize::from(answer_table::WIDTH))]
 struct Line {
     /// When to colour what is printed.
     #[arg(long, global = true, value_enum, default_value_t = paint::When::Auto)]
@@ -67,7 +67,7 @@ enum Command {
     Serve(Serve),
     /// Answer a question in a file, without a server.
     #[command(
-        after_help = "Examples:\n  moe-gps advise examples/questions/serving-qwen3-h100.json\n  moe-gps advise examples/questions/mixtral-h100.json --trace examples/traces/mixtral_like_e8k2.python.test.npz\n  moe-gps advise question.json --html answer.html\n  moe-gps advise --example\n  moe-gps advise --example=paper-mixtral-a100"
+        after_help = "Examples:\n  moe-gps advise examples/questions/serving-qwen3-h100.json\n  moe-gps advise examples/questions/mixtral-h100.json \\\n      --trace examples/traces/mixtral_like_e8k2.python.test.npz\n  moe-gps advise question.json --html answer.html\n  moe-gps advise --example\n  moe-gps advise --example=paper-mixtral-a100"
     )]
     Advise(advise::Advise),
     /// Say how to start an engine so that it follows the answer to a question.
@@ -77,17 +77,17 @@ enum Command {
     Launch(launch::Launch),
     /// Write the question of an engine, by its command line and its metrics.
     #[command(
-        after_help = "Examples:\n  moe-gps question --device h100-sxm --from-args 'vllm serve Qwen/Qwen3-235B-A22B -tp 8 --enable-expert-parallel'"
+        after_help = "Examples:\n  moe-gps question --device h100-sxm \\\n      --from-args 'vllm serve Qwen/Qwen3-235B-A22B -tp 8 --enable-expert-parallel'"
     )]
     Question(question::Question),
     /// Say which strategy wins over a grid of one or two quantities of a question.
     #[command(
-        after_help = "Examples:\n  moe-gps sweep examples/questions/paper-mixtral-a100.json --axis skewness=1:3:21\n  moe-gps sweep question.json --axis skewness=1:3:21 --axis link_bandwidth_bytes_per_s=1e10:1e12:16:log --svg map.svg"
+        after_help = "Examples:\n  moe-gps sweep examples/questions/paper-mixtral-a100.json \\\n      --axis skewness=1:3:21\n  moe-gps sweep question.json --axis skewness=1:3:21 \\\n      --axis link_bandwidth_bytes_per_s=1e10:1e12:16:log --svg map.svg"
     )]
     Sweep(sweep::Sweep),
     /// Plan where experts go for a load, and write the file an engine loads.
     #[command(
-        after_help = "Examples:\n  moe-gps place examples/traces/mixtral_like_e8k2.python.test.npz --devices 4 --slots-per-device 3 --format sglang"
+        after_help = "Examples:\n  moe-gps place examples/traces/mixtral_like_e8k2.python.test.npz \\\n      --devices 4 --slots-per-device 3 --format sglang"
     )]
     Place(place::Place),
     /// Print the API description.
@@ -185,6 +185,7 @@ enum TraceCommand {
     Convert(convert::Convert),
     /// Write loads that nobody recorded, in a named pattern.
     #[command(
+        override_usage = "moe-gps trace make PATTERN --layers L --experts E --top-k K [OPTIONS]",
         after_help = "Examples:\n  moe-gps trace make hot-set --layers 26 --experts 64 --top-k 6 --out loads"
     )]
     Make(make::Make),

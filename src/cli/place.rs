@@ -7,6 +7,7 @@ use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::Args;
 
 use crate::app::place::{self, Balances, GroupsAsked, PlaceRequest, Placed, Scored};
+use crate::cli::answer_table::indented;
 use crate::cli::trace;
 use crate::wire::answer::EnginePlanBody;
 use crate::wire::placed::{GreedyLayer, HeldOutBalance, PlacedBody, ScoredBody};
@@ -355,10 +356,13 @@ fn summarize(placed: &Placed, engines: &[EngineSettings], out: &mut dyn Write) -
 
 /// How to run the plan in one engine.
 fn advise(engine: &EngineSettings, out: &mut dyn Write) -> Result<()> {
-    writeln!(out, "\n{}: {}", engine.engine, engine.launch.lines().join("  "))?;
-    writeln!(out, "  note: {}", engine.ignores)?;
+    writeln!(out, "\n{}:", engine.engine)?;
+    for line in engine.launch.lines() {
+        writeln!(out, "  {line}")?;
+    }
+    writeln!(out, "{}", indented(&format!("note: {}", engine.ignores)))?;
     for limit in &engine.limits {
-        writeln!(out, "  limit: {limit}")?;
+        writeln!(out, "{}", indented(&format!("limit: {limit}")))?;
     }
     Ok(())
 }

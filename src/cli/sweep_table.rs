@@ -4,6 +4,7 @@ use std::io::{self, Write};
 
 use comfy_table::{CellAlignment, Table, presets};
 
+use crate::cli::answer_table::wrapped;
 use crate::wire::written::quantity;
 use moe_gps_core::advice::sensitivity::decision_map::{DecisionMap, MapAxis};
 use moe_gps_core::strategies::Strategy;
@@ -15,7 +16,7 @@ pub(super) fn write(
     warnings: &[String],
 ) -> io::Result<()> {
     for warning in warnings {
-        writeln!(out, "warning: {warning}")?;
+        writeln!(out, "{}", wrapped(&format!("warning: {warning}")))?;
     }
     match &swept.axes[..] {
         [rows, columns] => map(out, swept, rows, columns)?,

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 
 use crate::app::ingest::{Ingested, TraceDirectory, Upload};
+use crate::cli::answer_table::wrapped;
 use crate::cli::paint::{BOLD, CAUTION, paint};
 use crate::cli::refused::Refused;
 use crate::wire::trace::TraceSummary;
@@ -213,7 +214,7 @@ fn write_tables(ingested: &Ingested, by_layer: bool, out: &mut dyn Write) -> Res
 
 /// What is doubtful, before any figure.
 pub(super) fn warn(warnings: &[String], out: &mut dyn Write) -> io::Result<()> {
-    let told = |warning: &String| paint(CAUTION, format_args!("warning: {warning}"));
+    let told = |warning: &String| paint(CAUTION, wrapped(&format!("warning: {warning}")));
     warnings.iter().try_for_each(|warning| writeln!(out, "{}", told(warning)))
 }
 

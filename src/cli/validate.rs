@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use clap::Args;
 use comfy_table::{CellAlignment, Table, presets};
 
-use crate::cli::answer_table::indented;
+use crate::cli::answer_table::{indented, set_in, wrapped};
 use crate::cli::validate_markdown::markdown;
 use crate::cli::validate_outcomes;
 use moe_gps_lab::drawings::drawings;
@@ -184,7 +184,7 @@ fn write_tables(report: &Report, out: &mut dyn Write) -> Result<()> {
             (of, by) = (Some(place), None);
         }
         if by != Some(software) {
-            writeln!(out, "  {}", software.join(" ").trim_end())?;
+            writeln!(out, "{}", set_in(&software.join(" "), 2))?;
             by = Some(software);
         }
         let name = match line.subset {
@@ -215,21 +215,21 @@ fn write_tables(report: &Report, out: &mut dyn Write) -> Result<()> {
         )?;
     }
     for (table, errors) in &report.skew {
-        writeln!(
-            out,
-            "\n{table}: time(uneven)/time(even) off by {} % on average over {} pairs ({} % at most)",
+        let told = format!(
+            "{table}: time(uneven)/time(even) off by {} % on average over {} pairs ({} % at most)",
             percent(errors.mean),
             errors.rows,
             percent(errors.max)
-        )?;
+        );
+        writeln!(out, "\n{}", wrapped(&told))?;
     }
     for (table, duels) in &report.duels {
-        writeln!(
-            out,
-            "\n{table}: of the pairs more than 5 % apart, {} of {} that a plan wins are named, {} of \
+        let told = format!(
+            "{table}: of the pairs more than 5 % apart, {} of {} that a plan wins are named, {} of \
              {} that it loses",
             duels.wins_named, duels.wins, duels.losses_named, duels.losses
-        )?;
+        );
+        writeln!(out, "\n{}", wrapped(&told))?;
     }
     write_simulator(report, out)
 }

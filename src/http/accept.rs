@@ -6,19 +6,25 @@ use axum::http::{HeaderMap, header};
 /// named before it or with a greater weight (RFC 9110 section 12.5.1).
 #[must_use]
 pub fn wants_page(headers: &HeaderMap) -> bool {
+    preferred(headers, |name| {
+        ["text/html", "application/json"].into_iter().find(|one| *one == name)
+    }) == Some("text/html")
+}
+
+/// Of the media ranges that are known the one of the greatest weight, of equal ones the first; names are
+/// asked for in small letters.
+pub fn preferred<T>(headers: &HeaderMap, known: impl Fn(&str) -> Option<T>) -> Option<T> {
     let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    let ranges: Vec<(&str, f64)> = values.flat_map(|value| value.split(',')).map(range).collect();
-    let of = |name: &str| {
-        let mut places = ranges.iter().enumerate();
-        let found = places.find(|(_, (range, _))| range.eq_ignore_ascii_case(name));
-        found.map(|(place, (_, weight))| (*weight, place)).filter(|(weight, _)| *weight > 0.0)
-    };
-    match (of("text/html"), of("application/json")) {
-        (Some((html, first)), Some((json, second))) => {
-            html > json || (html >= json && first < second)
+    let ranges = values.flat_map(|value| value.split(',')).map(range);
+    let mut best: Option<(T, f64)> = None;
+    for (name, weight) in ranges.filter(|(_, weight)| *weight > 0.0) {
+        if let Some(known) = known(&name.to_ascii_lowercase())
+            && best.as_ref().is_none_or(|(_, most)| *most < weight)
+        {
+            best = Some((known, weight));
         }
-        (html, _) => html.is_some(),
     }
+    best.map(|(known, _)| known)
 }
 
 /// A media range with its weight.

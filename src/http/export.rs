@@ -5,6 +5,7 @@ use axum::http::{HeaderMap, HeaderValue, Uri, header};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 
+use crate::http::accept::preferred;
 use crate::http::problem::Failure;
 use crate::wire::listing::{RecommendationItem, RecommendationPage};
 
@@ -13,7 +14,7 @@ pub(super) const NDJSON: &str = "application/x-ndjson";
 /// Media type of a table.
 pub(super) const CSV: &str = "text/csv";
 
-/// A page in the first shape that `Accept` names, else as JSON; `Link` names the next one.
+/// A page in the shape that `Accept` rather names, else as JSON; `Link` names the next one.
 pub(super) fn page(
     page: RecommendationPage,
     headers: &HeaderMap,
@@ -39,15 +40,12 @@ const fn kind(media_type: &'static str) -> [(header::HeaderName, &'static str); 
 }
 
 fn shape(headers: &HeaderMap) -> Option<&'static str> {
-    let accepted = headers.get(header::ACCEPT)?.to_str().ok()?;
-    let types = accepted.split(',').filter_map(|one| one.split(';').next());
-    let known = |one: &str| match one.trim().to_ascii_lowercase().as_str() {
+    preferred(headers, |range| match range {
         NDJSON | "application/ndjson" | "application/jsonl" => Some(NDJSON),
-        CSV => Some(CSV),
+        CSV | "text/*" => Some(CSV),
         "application/json" | "application/*" | "*/*" => Some("application/json"),
         _ => None,
-    };
-    types.into_iter().find_map(known)
+    })
 }
 
 /// The address of the next page.
@@ -147,14 +145,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_known_type_decides() {
+    fn the_known_type_of_the_greatest_weight_decides_and_of_equal_ones_the_first() {
         let of = |text: &'static str| {
             let mut headers = HeaderMap::new();
             headers.insert(header::ACCEPT, HeaderValue::from_static(text));
             shape(&headers)
         };
         assert_eq!(of("text/csv"), Some(CSV));
-        assert_eq!(of("text/html, application/ndjson;q=0.9, */*"), Some(NDJSON));
+        assert_eq!(of("text/html, application/ndjson;q=0.9, */*;q=0.8"), Some(NDJSON));
+        assert_eq!(of("text/csv;q=0.5, application/x-ndjson"), Some(NDJSON));
+        assert_eq!(of("text/csv;q=0, */*;q=0.1"), Some("application/json"));
         assert_eq!(of("*/*, text/csv"), Some("application/json"));
         assert_eq!(of("text/html"), None);
     }

@@ -58,6 +58,12 @@ impl FormBody {
     pub fn pairs(&self) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
         form_urlencoded::parse(&self.0)
     }
+
+    /// What its first field of this name holds; nothing where there is none.
+    pub fn field(&self, wanted: &str) -> String {
+        let found = self.pairs().find(|(name, _)| name == wanted);
+        found.map(|(_, value)| value.into_owned()).unwrap_or_default()
+    }
 }
 
 impl FromRequest<Service> for FormBody {

@@ -53,7 +53,7 @@ pub(super) fn routes() -> Router<Service> {
         .route("/compare", get(compare))
         .route("/deployments", get(deployments))
         .route("/predictors", get(predictors).post(price_predictors))
-        .route("/map", get(map))
+        .route("/map", get(map).post(ask_place))
         .route("/traces/{id}", get(trace))
         .route("/models", get(models))
         .route("/devices", get(devices))
@@ -191,8 +191,8 @@ async fn deployments(
     Ok(page(web::deployments::list(&list), &headers))
 }
 
-/// Judgements that the page of a deployment shows.
-const SHOWN_JUDGEMENTS: u32 = 50;
+/// Judgements that the page of a deployment draws: four hours of one a minute.
+const DRAWN_JUDGEMENTS: u32 = 240;
 
 /// The page of a deployment: its conditions, its history and its loads.
 pub(super) async fn deployment(
@@ -201,7 +201,7 @@ pub(super) async fn deployment(
     headers: &HeaderMap,
 ) -> Result<Response, Failure> {
     let judgements = app::deployments::judgements;
-    let history = judgements(&service.app, &body.name, None, SHOWN_JUDGEMENTS).await?;
+    let history = judgements(&service.app, &body.name, None, DRAWN_JUDGEMENTS).await?;
     Ok(page(web::deployments::one(body, &history), headers))
 }
 
@@ -216,14 +216,8 @@ async fn ask(
         (None, Some(name), _) => app::deployments::question(&service.app, name).await?,
         (None, None, name) => example(name.as_deref())?,
     };
-    let mut refused = Vec::new();
-    for (name, parameter, value) in [("x", &query.x, query.x_at), ("y", &query.y, query.y_at)] {
-        if let (Some(parameter), Some(value)) = (parameter, value) {
-            let parameter =
-                swept(name, parameter).map_err(|refused| Failure::invalid(vec![refused]))?;
-            refused.extend(vary(&mut question, parameter, value).err());
-        }
-    }
+    let place = [("x", &*query.x, &*query.x_at), ("y", &query.y, &query.y_at)];
+    let refused = at_place(&mut question, place)?;
     let mut filled = Filled::from_question(question);
     if let Some(trace) = query.trace {
         filled.fields.insert("trace", trace);
@@ -244,11 +238,34 @@ struct AskQuery {
     /// A recording to ask about.
     trace: Option<String>,
     /// A quantity that has another value, and which.
-    x: Option<String>,
-    x_at: Option<f64>,
+    #[serde(default)]
+    x: String,
+    #[serde(default)]
+    x_at: String,
     /// Another one.
-    y: Option<String>,
-    y_at: Option<f64>,
+    #[serde(default)]
+    y: String,
+    #[serde(default)]
+    y_at: String,
+}
+
+/// Gives quantities of a map, each with the field that names it, other values; says what a question
+/// cannot be given. Without a name or a value nothing changes.
+fn at_place(
+    question: &mut Value,
+    place: [(&str, &str, &str); 2],
+) -> Result<Vec<Violation>, Failure> {
+    let mut refused = Vec::new();
+    for (field, parameter, at) in place {
+        if parameter.is_empty() || at.is_empty() {
+            continue;
+        }
+        let read = swept(field, parameter)
+            .and_then(|parameter| Ok((parameter, amount(&format!("{field}_at"), at)?)));
+        let (parameter, value) = read.map_err(|refused| Failure::invalid(vec![refused]))?;
+        refused.extend(vary(question, parameter, value).err());
+    }
+    Ok(refused)
 }
 
 fn example(name: Option<&str>) -> Result<Value, Failure> {
@@ -286,9 +303,32 @@ async fn submit(
     let request = rest
         .map(|rest| filled.question(rest))
         .map_err(|error| vec![Violation::new("", "json", format!("this is not JSON: {error}"))]);
-    match answered(&service, caller, request).await? {
+    asked_or_mended(&service, caller, request, || filled).await
+}
+
+/// Asks the question of a place of a map.
+async fn ask_place(
+    State(service): State<Service>,
+    caller: Caller,
+    form_body: FormBody,
+) -> Result<Response, Failure> {
+    let mut question = answers::question(&service.app, &form_body.field("from")).await?;
+    let [x, x_at, y, y_at] = ["x", "x_at", "y", "y_at"].map(|name| form_body.field(name));
+    let refused = at_place(&mut question, [("x", &x, &x_at), ("y", &y, &y_at)])?;
+    let request = if refused.is_empty() { Ok(question.clone()) } else { Err(refused) };
+    asked_or_mended(&service, caller, request, || Filled::from_question(question)).await
+}
+
+/// Asks a question that a page has made, and leads to the answer; what is refused stands in a form.
+async fn asked_or_mended(
+    service: &Service,
+    caller: Caller,
+    request: Result<Value, Vec<Violation>>,
+    filled: impl FnOnce() -> Filled,
+) -> Result<Response, Failure> {
+    match answered(service, caller, request).await? {
         Ok(leading) => Ok(leading.into_response()),
-        Err(violations) => Ok(refused(form(&service, &filled, &violations).await?)),
+        Err(violations) => Ok(refused(form(service, &filled(), &violations).await?)),
     }
 }
 
@@ -338,12 +378,7 @@ async fn price_predictors(
     caller: Caller,
     form: FormBody,
 ) -> Result<Response, Failure> {
-    let field = |wanted: &str| {
-        let mut pairs = form.pairs();
-        let found = pairs.find(|(name, _)| name == wanted);
-        found.map(|(_, value)| value.into_owned()).unwrap_or_default()
-    };
-    let (id, points) = (field("from"), field("points"));
+    let (id, points) = (form.field("from"), form.field("points"));
     let asked = web::predictors::question(answers::question(&service.app, &id).await?, &points);
     match answered(&service, caller, asked).await? {
         Ok(leading) => Ok(leading.into_response()),
@@ -522,6 +557,15 @@ fn swept(field: &str, parameter: &str) -> Result<SweptParameter, Violation> {
     })
 }
 
+/// The amount that a field of a form states.
+fn amount(field: &str, text: &str) -> Result<f64, Violation> {
+    let read = text.parse().ok().filter(|value: &f64| value.is_finite() && *value >= 0.0);
+    read.ok_or_else(|| {
+        let detail = format!("{field} is {text}; it must be a number from 0");
+        Violation::new(format!("/{field}"), "range", detail)
+    })
+}
+
 fn read_axis(
     name: &str,
     parameter: &str,
@@ -531,15 +575,7 @@ fn read_axis(
     let parameter = swept(name, parameter)?;
     let [least, most] = usual_range(parameter, answer);
     let end = |end: &str, text: &String, usual: f64| {
-        if text.is_empty() {
-            return Ok(usual);
-        }
-        text.parse().ok().filter(|value: &f64| value.is_finite() && *value >= 0.0).ok_or_else(
-            || {
-                let detail = format!("{name}_{end} is {text}; it must be a number from 0");
-                Violation::new(format!("/{name}_{end}"), "range", detail)
-            },
-        )
+        if text.is_empty() { Ok(usual) } else { amount(&format!("{name}_{end}"), text) }
     };
     let [from, to] = ends;
     let (from, to) = (end("from", from, least)?, end("to", to, most)?);

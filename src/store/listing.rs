@@ -186,10 +186,11 @@ fn push_filters(query: &mut QueryBuilder<Sqlite>, filter: &CheckedListQuery) {
         query.push(", '') <> ask.labels");
     }
     if let Some(words) = &filter.q {
-        let pattern = format!("%{}%", escaped(&words.to_lowercase()));
+        // `like` takes Latin letters of either case for the same.
+        let pattern = format!("%{}%", escaped(words));
         query.push(" and (false");
         for column in ["ask.model", "ask.device", "ask.engine", "ask.labels", "ask.strategy"] {
-            query.push(" or lower(").push(column).push(") like ").push_bind(pattern.clone());
+            query.push(" or ").push(column).push(" like ").push_bind(pattern.clone());
             query.push(" escape '!'");
         }
         query.push(" or ask.recommendation_id = ").push_bind(words.clone()).push(")");

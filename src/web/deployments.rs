@@ -1,13 +1,19 @@
 //! Deployments: the list, and one with its conditions and its history.
 
-use maud::{Markup, html};
+use maud::{Markup, PreEscaped, html};
 
 use crate::web::Page;
-use crate::web::parts::{behind, moment, prose, table};
+use crate::web::parts::{behind, moment, picture, prose, table};
 use crate::wire::deployment::{
     ConditionBody, DeploymentBody, DeploymentItem, DeploymentList, JudgementBody, JudgementPage,
 };
+use crate::wire::listing::MOST_ITEMS;
 use crate::wire::written::{gain, percent, scaled};
+use moe_gps_core::charts::axis::tick_step;
+use moe_gps_core::charts::inline::{Band, Line, legend, line_chart, line_chart_over};
+
+/// Judgements that are listed; a chart has more of them.
+const LISTED: usize = 50;
 
 /// How soon the page of a deployment looks for news, seconds.
 const RENEWED_S: u32 = 10;
@@ -109,7 +115,10 @@ pub fn one(deployment: &DeploymentBody, history: &JudgementPage) -> String {
             }
             h2 { "Judgements" }
             @if history.items.is_empty() { p { "None yet: post loads to " code { (path) "/loads" } "." } }
-            @else { (judgements(&history.items)) }
+            @else {
+                (drawn(deployment, &history.items))
+                (judgements(&history.items[..history.items.len().min(LISTED)]))
+            }
             p class="no-print" {
                 a href=(format!("/?deployment={}", deployment.name)) { "Its answers" }
                 " · "
@@ -205,6 +214,61 @@ fn conditions(conditions: &[ConditionBody]) -> Markup {
     };
     let rows: Vec<Vec<Markup>> = conditions.iter().map(row).collect();
     table("Conditions", &head, &rows)
+}
+
+/// The imbalance of the map in force and the gain over it from judgement to judgement, and when it was
+/// said to be right no longer.
+fn drawn(deployment: &DeploymentBody, newest_first: &[JudgementBody]) -> Markup {
+    let is_judged = |one: &&JudgementBody| one.imbalance.is_some() && one.net_gain.is_some();
+    let items: Vec<&JudgementBody> = newest_first.iter().rev().filter(is_judged).collect();
+    let [first, .., last] = &items[..] else { return html! {} };
+    let texts: Vec<String> = items.iter().map(|one| one.loads_until.to_string()).collect();
+    // Within a day the time is enough.
+    let is_one_day = texts[0].get(..10) == texts[texts.len() - 1].get(..10);
+    let shown = if is_one_day { 11..16 } else { 5..16 };
+    let label = |text: &String| text.get(shown.clone()).unwrap_or(text).replace('T', " ");
+    let labels: Vec<String> = texts.iter().map(label).collect();
+    let imbalance: Vec<f64> = items.iter().filter_map(|one| one.imbalance).collect();
+    let gains: Vec<f64> = items.iter().filter_map(|one| one.net_gain).map(|net| net.mid).collect();
+    let asked = vec![1.0 + deployment.spec.policy.min_gain; items.len()];
+    let bands: Vec<Band> = turned(&items);
+    let line = |name: &str, values| Line { name: name.to_owned(), values };
+    let of_gain = [line("gain after the stall", &gains), line("gain that is asked for", &asked)];
+    let least = gains.iter().copied().fold(1.0, f64::min);
+    let most = gains.iter().chain(&asked).copied().fold(1.0, f64::max);
+    let step = tick_step(most - least);
+    let floor = (least / step + 1e-9).floor() * step;
+    let time = "end of the newest loads, UTC";
+    html! {
+        p {
+            "From " (moment(first.loads_until)) " to " (moment(last.loads_until))
+            @if !bands.is_empty() { "; behind the lines, when the map in force was said to be right no longer." }
+            @else if items.iter().any(|one| one.advice_current.as_deref() == Some("True")) {
+                ": whenever it could be judged, the map in force was right."
+            } @else { ": whether the map in force is right is not known yet." }
+        }
+        (picture(line_chart_over(&bands, &[line("map in force", &imbalance)], &labels, [time, "busiest GPU over the mean"], 1.0)))
+        (PreEscaped(legend(&of_gain)))
+        (picture(line_chart(&of_gain, &labels, [time, "gain over the map in force"], floor)))
+        p class="behind no-print" {
+            a href=(format!("/v1/deployments/{}/judgements?limit={MOST_ITEMS}", deployment.name)) { "Numbers as JSON" }
+        }
+    }
+}
+
+/// Runs of judgements after which the map in force was right no longer.
+fn turned(items: &[&JudgementBody]) -> Vec<Band> {
+    let is_turned = |one: &JudgementBody| one.advice_current.as_deref() == Some("False");
+    let (mut bands, mut from) = (Vec::new(), 0);
+    for run in items.chunk_by(|a, b| is_turned(a) == is_turned(b)) {
+        let until = from + run.len();
+        if is_turned(run[0]) {
+            let about = format!("{} to {}", run[0].loads_until, run[run.len() - 1].loads_until);
+            bands.push(Band { places: [from, until - 1], class: "turned", about });
+        }
+        from = until;
+    }
+    bands
 }
 
 fn judgements(items: &[JudgementBody]) -> Markup {

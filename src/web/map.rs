@@ -79,13 +79,41 @@ impl Map<'_> {
         let margins: Vec<String> =
             MARGINS.iter().map(|margin| format!("{:.0} %", margin * 100.0)).collect();
         html! {
-            div class="scroll map" tabindex="0" role="group" aria-label="Map"
-                data-ask=(format!("/ask?from={}", self.id)) data-axes=(places(map)) { (PreEscaped(picture)) }
-            p class="facts" {
-                "The cross is the question; a click goes to the question of that place. Steps of the shade: a lead of " (margins.join(", ")) "."
+            div class="scroll map" tabindex="0" role="group" aria-label="Map" data-axes=(places(map)) {
+                (PreEscaped(picture))
             }
+            p class="facts" {
+                "The cross is the question; a click asks the question of that place. Steps of the shade: a lead of " (margins.join(", ")) "."
+            }
+            (self.place(map))
             (warnings(&answer.warnings))
             (behind(answer))
+        }
+    }
+
+    /// A form that asks the question of a place, which a click on the map fills in.
+    fn place(&self, map: &DecisionMap) -> Markup {
+        html! {
+            form class="fields place no-print" method="post" action="/map" aria-label="A place of the map" {
+                input type="hidden" name="from" value=(self.id);
+                @for ((name, axis), stated) in ["x", "y"].into_iter().zip(map.axes.iter().rev()).zip(self.stated.iter().rev()) {
+                    @let at = format!("{name}_at");
+                    @let (words, written) = quantity(axis.parameter);
+                    @let off = |value: f64| (value - stated.unwrap_or(f64::NEG_INFINITY)).abs();
+                    @let nearest = axis.values.iter().copied().min_by(|a, b| off(*a).total_cmp(&off(*b)));
+                    div class="field" {
+                        input type="hidden" name=(name) value=(axis.parameter);
+                        label for=(at) { (words.replace('_', " ")) }
+                        select id=(at) name=(at) {
+                            @for value in &axis.values {
+                                option value=(value.to_string()) selected[nearest == Some(*value)] { (written(*value)) }
+                            }
+                        }
+                    }
+                }
+                button class="main" { "Ask it" }
+                button formmethod="get" formaction="/ask" { "Change more of it" }
+            }
         }
     }
 
@@ -105,15 +133,14 @@ impl Map<'_> {
     }
 }
 
-/// Axes to the right and upwards, each as its name, and its values with their places from 0 to 1, as JSON.
+/// Where the values of the axes to the right and upwards lie, from 0 to 1, as JSON.
 fn places(map: &DecisionMap) -> String {
-    let axis = |swept: &MapAxis| {
+    let axis = |swept: &MapAxis| -> Vec<f64> {
         let drawn = axis(swept.parameter, &swept.values);
-        let places: Vec<[f64; 2]> =
-            swept.values.iter().map(|value| [*value, drawn.at(*value)]).collect();
-        json!([swept.parameter, places])
+        // A pixel is a five hundredth.
+        swept.values.iter().map(|value| (drawn.at(*value) * 1e4).round() / 1e4).collect()
     };
-    map.axes.iter().rev().map(axis).collect::<Value>().to_string()
+    json!(map.axes.iter().rev().map(axis).collect::<Vec<_>>()).to_string()
 }
 
 fn axis_fields(id: &str, words: &str, asked: Option<&AskedAxis>, may_be_none: bool) -> Markup {

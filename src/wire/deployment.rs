@@ -403,6 +403,10 @@ pub struct JudgementBody {
     pub net_gain: Option<GainBody>,
     /// Busiest device over the mean with the map in force, mean over layers.
     pub imbalance: Option<f64>,
+    /// What the condition `AdviceCurrent` was from then on; absent where an earlier version judged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<ConditionStatus>, inline)]
+    pub advice_current: Option<Cow<'static, str>>,
     /// What it says, or why there is no recommendation.
     pub message: String,
 }

@@ -77,6 +77,11 @@ fn a_sweep_names_the_ends_of_its_axes_with_units() {
     assert!(!drawn.contains("class=\"line l-replace_only\""));
 }
 
+/// Lines of more than 80 columns.
+fn wide(text: &str) -> Vec<&str> {
+    text.lines().filter(|line| line.chars().count() > 80).collect()
+}
+
 #[test]
 fn recordings_tables_and_the_catalog_fit_80_columns() {
     let recording = "examples/traces/mixtral_like_e8k2.python.test.npz";
@@ -88,12 +93,45 @@ fn recordings_tables_and_the_catalog_fit_80_columns() {
     let layers = printed(&["trace", "inspect", recording, "--layers"]);
     assert!(layers.starts_with(&told) && layers.contains("layer  skewness\n    0  "), "{layers}");
     let report = printed(&["trace", "report", recording, "--devices", "4"]);
-    let catalog = [&["catalog", "show", "mixtral-8x7b"][..], &["catalog", "check"]];
-    let [model, check] = catalog.map(printed);
+    let entries = [
+        &["catalog", "show", "mixtral-8x7b"][..],
+        &["catalog", "check"],
+        &["catalog", "list"],
+        &["catalog", "show", "nvlink4"],
+    ];
+    let [model, check, list, link] = entries.map(printed);
     assert!(model.contains(" [1]\n") && model.contains("\n[1] "), "sources stand below: {model}");
-    for text in [layers, report, printed(&["validate", "docs/measured"]), model, check] {
-        let is_wide = |line: &&str| line.chars().count() > 80 && !line.starts_with("warning: ");
-        let wide: Vec<&str> = text.lines().filter(is_wide).collect();
-        assert!(wide.is_empty(), "{wide:#?}");
+    let two_nodes = printed(&["advise", "examples/questions/two-nodes-h200.json"]);
+    assert!(two_nodes.contains("runs on sglang: replica_split: lp,"), "{two_nodes}");
+    let measured = printed(&["validate", "docs/measured"]);
+    for text in [layers, report, measured, model, check, list, link, two_nodes] {
+        assert!(wide(&text).is_empty(), "{:#?}", wide(&text));
     }
+    // What an engine is given is in one piece, to be copied; nothing else is wider.
+    let place = printed(&["place", recording, "--devices", "4", "--slots-per-device", "3"]);
+    assert!(wide(&place).iter().all(|line| line.trim_start().starts_with("--")), "{place}");
+    // A name of a kernel is not broken.
+    let device = printed(&["catalog", "show", "h200-sxm"]);
+    assert!(wide(&device).iter().all(|line| !line.trim().contains(' ')), "{:#?}", wide(&device));
+}
+
+#[test]
+fn help_fits_80_columns_and_has_examples() {
+    let mut all: Vec<Vec<String>> = vec![Vec::new()];
+    let mut seen = Vec::new();
+    while let Some(command) = all.pop() {
+        let words: Vec<&str> = command.iter().map(String::as_str).chain(["--help"]).collect();
+        let help = printed(&words);
+        assert!(wide(&help).is_empty(), "{command:?}: {:#?}", wide(&help));
+        let listed = help.split("Commands:\n").nth(1).and_then(|rest| rest.split("\n\n").next());
+        let names = listed.unwrap_or_default().lines().filter(|line| !line.starts_with("   "));
+        let names = names.filter_map(|line| line.split_whitespace().next());
+        let before = all.len();
+        for name in names.filter(|name| *name != "help") {
+            all.push([&command[..], &[name.to_owned()]].concat());
+        }
+        assert!(before < all.len() || help.contains("Examples:\n"), "{command:?}: {help}");
+        seen.push(command.join(" "));
+    }
+    assert!(seen.iter().any(|command| command == "deployment put"), "{seen:?}");
 }

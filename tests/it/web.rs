@@ -110,6 +110,20 @@ async fn what_an_engine_runs_stands_on_the_page() {
 }
 
 #[tokio::test]
+async fn a_page_with_hundreds_of_experts_and_copies_is_light() {
+    let app = TestApp::start_advising().await;
+    let question: Value =
+        serde_json::from_str(include_str!("../../examples/questions/two-nodes-h200.json")).unwrap();
+    let id = answered(&app, &question).await;
+    let (_, text) = page(&app, &format!("/v1/recommendations/{id}")).await;
+    let job = app.get(&format!("/v1/recommendations/{id}")).await.json();
+    let busiest = &job["result"]["routing"]["busiest_layer"];
+    let count = |slots: &str| busiest[slots].as_array().unwrap().len();
+    let cells = text.matches("<title>GPU ").count();
+    assert_eq!(cells, count("slots_before") + count("slots_after"), "every slot tells its load");
+}
+
+#[tokio::test]
 async fn the_list_is_filtered_by_its_address() {
     let app = TestApp::start_advising().await;
     let (answer, empty) = page(&app, "/").await;
@@ -118,13 +132,17 @@ async fn the_list_is_filtered_by_its_address() {
     question["labels"] = json!({"fleet": "<i>"});
     let one = answered(&app, &question).await;
     question["routing"]["skewness"] = json!(2);
-    question["labels"] = json!({"fleet": "west"});
+    question["labels"] = json!({"fleet": "west", "place": "Überlingen"});
     let two = answered(&app, &question).await;
     let (_, all) = page(&app, "/").await;
     assert!(all.contains(&one) && all.contains(&two) && all.contains("fleet: &lt;i&gt;"));
     let (_, some) = page(&app, "/?label=fleet:west&verdict=recommended").await;
     assert!(!some.contains(&one) && some.contains(&two));
     assert!(some.contains("<option value=\"recommended\" selected>"), "the filter is shown");
+    for words in ["WEST", "%C3%9Cber"] {
+        let (_, found) = page(&app, &format!("/?q={words}")).await;
+        assert!(!found.contains(&one) && found.contains(&two), "{words}: {found}");
+    }
     let (_, first) = page(&app, "/?limit=1&label=fleet").await;
     let next = first.split("href=\"/?limit=1").nth(1).unwrap().split('"').next().unwrap();
     let (_, second) = page(&app, &format!("/?limit=1{}", next.replace("&amp;", "&"))).await;
@@ -229,12 +247,16 @@ async fn changes_are_refused_to_pages_of_other_origins() {
 }
 
 /// Sends a form as a browser does.
-async fn submit(app: &TestApp, fields: &[(&str, &str)]) -> Answer {
+async fn form(app: &TestApp, path: &str, fields: &[(&str, &str)]) -> Answer {
     let mut form = form_urlencoded::Serializer::new(String::new());
     let body = form.extend_pairs(fields).finish();
-    let request = Request::post("/ask").header("accept", ACCEPT);
+    let request = Request::post(path).header("accept", ACCEPT);
     let request = request.header("content-type", "application/x-www-form-urlencoded");
     app.send(request.body(Body::from(body)).unwrap()).await
+}
+
+async fn submit(app: &TestApp, fields: &[(&str, &str)]) -> Answer {
+    form(app, "/ask", fields).await
 }
 
 /// What stands in the text area of a form.
@@ -384,9 +406,32 @@ async fn a_map_shows_what_a_sweep_answers() {
     assert!(cell("none") && cell("distribution_only"), "both win somewhere");
     assert!(text.contains("class=\"cross\" d=\"M0 "), "the question lies on it");
     assert!(text.contains("pale-0"), "margins are shown");
-    // A click finds the place's values here, and goes to the form with them.
-    assert!(text.contains(&format!("data-ask=\"/ask?from={id}\"")), "{text}");
-    assert!(text.contains("data-axes=\"[[&quot;skewness&quot;,[[1.0,0.0],"), "{text}");
+    // A click finds the place's values here, and asks by the form, which also works without script.
+    assert!(text.contains("data-axes=\"[[0.0,0.0435,"), "{text}");
+    assert!(text.contains("<form class=\"fields place no-print\" method=\"post\" action=\"/map\""));
+    let offered = text.split("<select id=\"x_at\"").nth(1).unwrap().split("</select>").next();
+    assert_eq!(offered.unwrap().matches("<option").count(), 24, "{text}");
+    // 1.39 is asked, and the nearest of 1, 1.087, … 3 is chosen already.
+    assert!(offered.unwrap().contains("selected>1.348</option>"), "{text}");
+    let asked = form(&app, "/map", &[("from", &id), ("x", "skewness"), ("x_at", "1.5")]).await;
+    assert_eq!(asked.status, 303);
+    let varied = asked.header("location").to_owned();
+    let mut question = of_the_paper();
+    question["routing"]["skewness"] = json!(1.5);
+    let same = answered(&app, &question).await;
+    assert_eq!(varied, format!("/v1/recommendations/{same}"), "the same question by hand");
+    let (place, nowhere) = (("x", "skewness"), ("x", "inter_node_bandwidth_bytes_per_s"));
+    for (place, at, told) in [
+        (place, "9", "id=\"rest\""),
+        (nowhere, "1e11", "there is no such link"),
+        (place, "far", "x_at is far"),
+        (("x", "nix"), "1", "x is nix"),
+    ] {
+        let answer = form(&app, "/map", &[("from", &id), place, ("x_at", at)]).await;
+        let text = String::from_utf8(answer.body).unwrap();
+        assert!(answer.status == 422 && text.contains(told), "{place:?} {at}: {text}");
+    }
+    assert_eq!(form(&app, "/map", &[("from", "none")]).await.status, 404);
     let place = format!("/ask?from={id}&x=skewness&x_at=1.5&y=tokens_per_step&y_at=700");
     let (_, form) = page(&app, &place).await;
     assert!(form.contains("&quot;skewness&quot;: 1.5"), "{form}");
@@ -411,13 +456,8 @@ async fn pasted_predictors_are_priced_along_their_curve() {
     let id = answered(&app, &of_the_paper()).await;
     let (_, text) = page(&app, &format!("/predictors?from={id}")).await;
     assert!(text.contains("<textarea id=\"points\""), "{text}");
-    let post = async |points: &str| {
-        let mut form = form_urlencoded::Serializer::new(String::new());
-        let body = form.extend_pairs([("from", &*id), ("points", points)]).finish();
-        let request = Request::post("/predictors").header("accept", ACCEPT);
-        let request = request.header("content-type", "application/x-www-form-urlencoded");
-        app.send(request.body(Body::from(body)).unwrap()).await
-    };
+    let post =
+        async |points: &str| form(&app, "/predictors", &[("from", &*id), ("points", points)]).await;
     let answer = post("0.5 0.00001\n0.95 0.0002").await;
     assert_eq!(answer.status, 303);
     let path = answer.header("location").to_owned();
@@ -484,6 +524,9 @@ async fn a_deployment_has_a_page_with_its_conditions_and_history() {
         assert!(text.contains(&path), "{path}");
     }
     assert!(text.contains("&lt;b&gt;") && !text.contains("<b>"), "labels are escaped");
+    // Two judgements, the second by the same loads' pattern: a line of two points each.
+    let charts = text.matches("<polyline class=\"line c0\"").count();
+    assert_eq!(charts, 2, "imbalance and gain: {text}");
     let (_, list) = page(&app, "/deployments").await;
     assert!(list.contains("href=\"/v1/deployments/prod\""), "{list}");
     let (_, found) = page(&app, "/?deployment=prod").await;

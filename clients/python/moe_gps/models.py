@@ -1239,6 +1239,7 @@ class Judgement(TypedDict):
     stall_s: NotRequired[Optional[float]]
     net_gain: NotRequired[Optional[Gain]]
     imbalance: NotRequired[Optional[float]]
+    advice_current: NotRequired[Optional[Literal['True', 'False', 'Unknown']]]
     message: str
 
 

@@ -38,9 +38,15 @@ pub(super) fn standing(state: &State) -> Standing {
     Standing { said, otherwise_since_ms: state.otherwise_since_ms }
 }
 
+/// The status of a condition.
+pub(super) fn status(state: &State, kind: &str) -> Option<Cow<'static, str>> {
+    let found = state.conditions.iter().find(|one| one.kind == kind);
+    found.map(|one| one.status.clone())
+}
+
 /// Whether a condition holds.
 pub(super) fn is_true(state: &State, kind: &str) -> bool {
-    state.conditions.iter().any(|one| one.kind == kind && one.status == "True")
+    status(state, kind).is_some_and(|status| status == "True")
 }
 
 /// Sets a condition; the time of its last change is that of its status.

@@ -267,8 +267,10 @@ async fn conclude(app: &Arc<App>, watched: &mut Watched) -> Result<(), AppError>
     }
     let job = job.as_ref();
     let now = now_ms();
-    let judgement = judgement(watched, (id, job), in_order.map(|(id, _)| id), answer, opinion, now);
+    let mut judgement =
+        judgement(watched, (id, job), in_order.map(|(id, _)| id), answer, opinion, now);
     conditions::judged(&mut watched.state, &policy, &judgement, opinion, now);
+    judgement.advice_current = conditions::status(&watched.state, conditions::ADVICE_CURRENT);
     keep(app, watched, judgement).await
 }
 
@@ -385,6 +387,7 @@ fn judgement(
         imbalance: answer
             .and_then(|answer| answer.routing.device_imbalance)
             .map(|imbalance| imbalance.before.mean),
+        advice_current: None,
         message,
     }
 }

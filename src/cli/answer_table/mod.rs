@@ -124,9 +124,7 @@ fn strategies(out: &mut dyn Write, result: &ResultBody, shown: &[&StrategyBody])
         runs_on.entry(engines).or_default().push(name(entry));
     }
     writeln!(out, "ceiling: perfect balance at no cost")?;
-    for (engines, names) in &runs_on {
-        writeln!(out, "{}", wrapped(&format!("runs on {engines}: {}", names.join(", "))))?;
-    }
+    write_runs_on(out, &runs_on)?;
     let none = result
         .strategies
         .iter()
@@ -244,16 +242,18 @@ fn terms(out: &mut dyn Write, result: &ResultBody, shown: &[&StrategyBody]) -> i
 
 /// Options that are priced under the advised strategy, each on its own.
 fn options(out: &mut dyn Write, result: &ResultBody) -> io::Result<()> {
-    let mut table = table(&["option", "off µs", "on µs", "off / on", "interval", "runs on"]);
+    let mut table = table(&["option", "off µs", "on µs", "off / on", "interval"]);
+    let mut runs_on: IndexMap<String, Vec<String>> = IndexMap::new();
     for (option, price) in priced_options(result) {
+        let name = option_name(option);
         table.add_row(vec![
-            option_name(option),
+            name.replace(" (", "\n("),
             scaled(price.layer_latency_off_s, 1e6, 1),
             scaled(price.layer_latency_on_s, 1e6, 1),
             scaled(price.gain.mid, 1.0, 4),
             gain(Some(price.gain)).unwrap_or_default(),
-            engines_with(option),
         ]);
+        runs_on.entry(engines_with(option)).or_default().push(name);
     }
     if table.row_count() == 0 {
         return Ok(());
@@ -264,7 +264,17 @@ fn options(out: &mut dyn Write, result: &ResultBody) -> io::Result<()> {
         "Options of engines under the plan of {plan}, each on its own, on drawn steps; no price above \
          has one in it"
     );
-    writeln!(out, "{}\n{}\n", wrapped(&told), table.trim_fmt())
+    writeln!(out, "{}\n{}", wrapped(&told), table.trim_fmt())?;
+    write_runs_on(out, &runs_on)?;
+    writeln!(out)
+}
+
+/// Which engines run what, a line for all that run on the same ones.
+fn write_runs_on(out: &mut dyn Write, names: &IndexMap<String, Vec<String>>) -> io::Result<()> {
+    for (engines, names) in names {
+        writeln!(out, "{}", wrapped(&format!("runs on {engines}: {}", names.join(", "))))?;
+    }
+    Ok(())
 }
 
 fn flips(out: &mut dyn Write, flips: &[FlipPoint]) -> io::Result<()> {
@@ -311,16 +321,23 @@ fn right_align(table: &mut Table, columns: impl IntoIterator<Item = usize>) {
 }
 
 /// Columns of a terminal that nothing is wider than, where words and names allow.
-const WIDTH: usize = 80;
+pub(super) const WIDTH: u16 = 80;
 
 /// Text broken into lines of at most that width.
 pub(super) fn wrapped(text: &str) -> String {
-    broken(text, WIDTH)
+    broken(text, usize::from(WIDTH))
 }
 
 /// The same, set in by six.
 pub(super) fn indented(text: &str) -> String {
-    format!("      {}", broken(text, WIDTH - 6).replace('\n', "\n      "))
+    set_in(text, 6)
+}
+
+/// The same, set in by so many.
+pub(super) fn set_in(text: &str, columns: usize) -> String {
+    let margin = " ".repeat(columns);
+    let lines = broken(text, usize::from(WIDTH) - columns).replace('\n', &format!("\n{margin}"));
+    format!("{margin}{lines}")
 }
 
 fn broken(text: &str, most: usize) -> String {

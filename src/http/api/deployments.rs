@@ -71,8 +71,7 @@ pub async fn put_deployment(
 }
 
 fn location(name: &str) -> Result<HeaderValue, Failure> {
-    let location = HeaderValue::try_from(format!("/v1/deployments/{name}"));
-    location.map_err(|error| Failure::internal(error.to_string()))
+    super::location(&format!("/v1/deployments/{name}"))
 }
 
 fn written(body: &DeploymentBody) -> Result<(Vec<u8>, HeaderValue), Failure> {

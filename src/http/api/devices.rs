@@ -2,8 +2,8 @@
 
 use axum::Json;
 use axum::extract::{Path, State};
-use axum::http::{HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::http::StatusCode;
+use axum::response::Response;
 
 use crate::app::devices as app;
 use crate::app::error::AppError;
@@ -55,10 +55,8 @@ pub async fn register_device(
         AppError::Refused(violations) => Failure::invalid_device(violations),
         other => other.into(),
     })?;
-    let status = if kept.created { StatusCode::CREATED } else { StatusCode::OK };
-    let location = HeaderValue::try_from(format!("/v1/devices/{}", kept.body.id))
-        .map_err(|error| Failure::internal(error.to_string()))?;
-    Ok((status, [(header::LOCATION, location)], Json(kept.body)).into_response())
+    let path = format!("/v1/devices/{}", kept.body.id);
+    super::kept(kept.created, &path, kept.body)
 }
 
 /// Fetches one device.

@@ -75,8 +75,7 @@ pub async fn ask_recommendation(
 }
 
 fn location(id: &str) -> Result<HeaderValue, Failure> {
-    let location = HeaderValue::try_from(format!("/v1/recommendations/{id}"));
-    location.map_err(|error| Failure::internal(error.to_string()))
+    super::location(&format!("/v1/recommendations/{id}"))
 }
 
 /// Fetches a recommendation: the job and, when it has finished, the result.

@@ -5,7 +5,7 @@
 use axum::Json;
 use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use multer::{Field, Multipart};
 use serde::Deserialize;
@@ -126,10 +126,8 @@ pub async fn upload_trace(
     body: Body,
 ) -> Result<Response, Failure> {
     let kept = receive(&service, query, &headers, body, false).await?;
-    let status = if kept.created { StatusCode::CREATED } else { StatusCode::OK };
-    let location = HeaderValue::try_from(format!("/v1/traces/{}", kept.summary.id))
-        .map_err(|error| Failure::internal(error.to_string()))?;
-    Ok((status, [(header::LOCATION, location)], Json(kept.summary)).into_response())
+    let path = format!("/v1/traces/{}", kept.summary.id);
+    super::kept(kept.created, &path, kept.summary)
 }
 
 /// Takes an upload in; one without a name has that of a form's file where `named_by_file`.

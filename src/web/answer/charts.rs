@@ -6,7 +6,7 @@ use maud::{Markup, PreEscaped, html};
 use serde_json::{Value, json};
 
 use crate::app::report::levels;
-use crate::web::parts::{chart, picture, table};
+use crate::web::parts::{chart, copied, picture, table};
 use crate::web::predictors::OF_CURVE;
 use crate::wire::answer::{BusiestLayer, FlipPoint, ResultBody, StrategyBody, TermsBody};
 use crate::wire::written::{TERMS, name, quantity, scaled};
@@ -393,10 +393,7 @@ pub(super) fn busiest_layer(result: &ResultBody) -> Markup {
     if busiest.slots_before.len() > MOST_SLOTS || busiest.devices < 2 {
         return html! {};
     }
-    let map = |name: &str, slots: &[u32]| {
-        let picture = device_map(name, &device_rows(busiest, slots));
-        html! { h3 { (name) } (chart(picture, &json!({"expert_shares": busiest.expert_shares, "slots": slots}))) }
-    };
+    let map = |name: &str, slots: &[u32]| html! { h3 { (name) } (picture(device_map(name, &device_rows(busiest, slots)))) };
     html! {
         h2 { "Where the load lies" }
         p {
@@ -406,6 +403,7 @@ pub(super) fn busiest_layer(result: &ResultBody) -> Markup {
         (PreEscaped(levels()))
         (map("As it is", &busiest.slots_before))
         @if let Some(slots) = &busiest.slots_after { (map("With the plan", slots)) }
+        details class="behind" { summary { "Numbers as JSON" } (copied(&json!(busiest).to_string())) }
     }
 }
 
@@ -437,8 +435,7 @@ fn device_rows(busiest: &BusiestLayer, slots: &[u32]) -> Vec<(String, Vec<Cell>)
                 1 => String::new(),
                 copies => format!(", one of {copies} copies"),
             };
-            let about =
-                format!("GPU {device}, expert {expert}{of}: {ratio:.2}; the GPU: {total:.2}");
+            let about = format!("GPU {device} ({total:.2}), expert {expert}{of}: {ratio:.2}");
             Cell { ratio, about }
         };
         (format!("GPU {device}: {total:.2}"), loads.into_iter().map(cell).collect())
@@ -464,11 +461,11 @@ mod tests {
             rows.iter().map(|(label, _)| &**label).collect::<Vec<_>>(),
             ["GPU 1: 1.40", "GPU 0: 0.60"]
         );
-        assert_eq!(rows[0].1[0].about, "GPU 1, expert 2: 2.40; the GPU: 1.40");
+        assert_eq!(rows[0].1[0].about, "GPU 1 (1.40), expert 2: 2.40");
         assert!((rows[1].1[0].ratio - 0.8).abs() < 1e-12);
         let copied = device_rows(&busiest, &[0, 2, 3, 2, 1, 2]);
         let about: Vec<&str> = copied[0].1.iter().map(|cell| &*cell.about).collect();
-        assert_eq!(about[0], "GPU 1, expert 1: 1.20; the GPU: 1.20");
-        assert_eq!(about[1], "GPU 1, expert 2, one of 3 copies: 1.20; the GPU: 1.20");
+        assert_eq!(about[0], "GPU 1 (1.20), expert 1: 1.20");
+        assert_eq!(about[1], "GPU 1 (1.20), expert 2, one of 3 copies: 1.20");
     }
 }

@@ -19,19 +19,18 @@ if (compared) {
   compared.addEventListener("change", count);
   count();
 }
-// A click on a map goes to the question of that place, to be asked.
-const map = document.querySelector(".map[data-ask]");
+// A click on a map asks the question of that place by the form beside it.
+const map = document.querySelector(".map[data-axes]");
 map?.addEventListener("click", (event) => {
   const plot = map.querySelector(".frame").getBoundingClientRect();
   const axes = JSON.parse(map.dataset.axes);
   const at = [(event.clientX - plot.left) / plot.width, (plot.bottom - event.clientY) / plot.height];
   if (at.slice(0, axes.length).some((share) => share < 0 || share > 1)) return;
-  const target = new URL(map.dataset.ask, location.href);
-  for (const [place, [name, values]] of axes.entries()) {
-    const far = (value) => Math.abs(value[1] - at[place]);
-    const nearest = values.reduce((best, value) => (far(value) < far(best) ? value : best));
-    target.searchParams.set("xy"[place], name);
-    target.searchParams.set(`${"xy"[place]}_at`, nearest[0]);
+  const form = document.querySelector("form.place");
+  for (const [place, shares] of axes.entries()) {
+    const far = (share) => Math.abs(share - at[place]);
+    const nearest = shares.reduce((best, share, index) => (far(share) < far(shares[best]) ? index : best), 0);
+    form.elements[`${"xy"[place]}_at`].selectedIndex = nearest;
   }
-  location.assign(target);
+  form.requestSubmit(form.querySelector("button.main"));
 });

@@ -79,18 +79,18 @@ pub fn device_map(name: &str, devices: &[(String, Vec<Cell>)]) -> String {
     let mut svg = open(height + 12.0, name);
     let _ = write!(
         svg,
-        "<svg x=\"{left}\" y=\"6\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 {columns} \
-         {}\" preserveAspectRatio=\"none\" shape-rendering=\"crispEdges\">",
+        "<svg class=\"cells\" x=\"{left}\" y=\"6\" width=\"{width}\" height=\"{height}\" viewBox=\"0 0 \
+         {columns} {}\" preserveAspectRatio=\"none\" shape-rendering=\"crispEdges\">",
         devices.len()
     );
+    // There are hundreds of cells: their size is in the style.
     for (y, (_, cells)) in devices.iter().enumerate() {
+        let _ = write!(svg, "<g transform=\"translate(0 {y})\">");
         for (x, Cell { ratio, about }) in cells.iter().enumerate() {
             let (level, about) = (level(*ratio), escaped(about));
-            let _ = write!(
-                svg,
-                "<path class=\"h{level}\" d=\"M{x} {y}h1v1h-1z\"><title>{about}</title></path>"
-            );
+            let _ = write!(svg, "<rect class=\"h{level}\" x=\"{x}\"><title>{about}</title></rect>");
         }
+        svg.push_str("</g>");
     }
     svg.push_str("</svg>");
     let every = devices.len().div_ceil(18).max(1);
@@ -134,9 +134,27 @@ fn ticks(n: usize) -> impl Iterator<Item = usize> {
     (0..n).step_by(n.div_ceil(8).max(1))
 }
 
+/// A stretch of labels behind the lines of a chart, the first and the last within.
+#[derive(Debug, Clone)]
+pub struct Band {
+    /// Places of its first and its last label.
+    pub places: [usize; 2],
+    /// Its class.
+    pub class: &'static str,
+    /// Said where one points.
+    pub about: String,
+}
+
 /// Lines over `labels`, the y axis from `floor` on.
 #[must_use]
-pub fn line_chart(
+pub fn line_chart(lines: &[Line<'_>], labels: &[String], names: [&str; 2], floor: f64) -> String {
+    line_chart_over(&[], lines, labels, names, floor)
+}
+
+/// The same, with stretches behind them.
+#[must_use]
+pub fn line_chart_over(
+    bands: &[Band],
     lines: &[Line<'_>],
     labels: &[String],
     [x_name, y_name]: [&str; 2],
@@ -155,6 +173,20 @@ pub fn line_chart(
     let y = |value: f64| top + (height - top - bottom) * (1.0 - (value - floor) / (most - floor));
     let names: Vec<&str> = lines.iter().map(|line| line.name.as_str()).collect();
     let mut svg = open(height, &format!("{y_name} over {x_name}: {}", names.join(", ")));
+    // A band reaches half way to the labels beside it.
+    let half = if n > 1 { width / (n - 1) as f64 / 2.0 } else { width / 2.0 };
+    for Band { places: [first, last], class, about } in bands {
+        let from = (x(*first) - half).max(LEFT);
+        let to = (x(*last) + half).min(LEFT + width);
+        let _ = write!(
+            svg,
+            "<rect class=\"{class}\" x=\"{from:.1}\" y=\"{top}\" width=\"{:.1}\" \
+             height=\"{}\"><title>{}</title></rect>",
+            to - from,
+            height - top - bottom,
+            escaped(about)
+        );
+    }
     let mut grid = floor;
     while grid <= most + step * 1e-6 {
         let at = y(grid);
@@ -230,6 +262,18 @@ pub(super) fn open(height: f64, label: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_band_reaches_half_way_to_its_neighbours() {
+        let labels = ["a", "b", "c"].map(ToOwned::to_owned);
+        let line = [Line { name: "r".to_owned(), values: &[1.0, 2.0, 1.0] }];
+        let band = |places| Band { places, class: "turned", about: "<".to_owned() };
+        let drawn = line_chart_over(&[band([1, 1]), band([2, 2])], &line, &labels, ["x", "y"], 1.0);
+        // 892 wide from 52 on, a label every 446.
+        assert!(drawn.contains("turned\" x=\"275.0\" y=\"22\" width=\"446.0\""), "{drawn}");
+        assert!(drawn.contains("turned\" x=\"721.0\" y=\"22\" width=\"223.0\""), "{drawn}");
+        assert!(drawn.contains("<title>&lt;</title>"), "{drawn}");
+    }
 
     #[test]
     fn equal_neighbours_are_one_run_of_the_heat_map() {

@@ -247,11 +247,14 @@ fn write_fields(out: &mut dyn Write, body: &Value, sources: &Value) -> io::Resul
     let mut named: IndexSet<&str> = IndexSet::new();
     let mut section = "";
     for (at, value, source) in &fields {
-        let (first, at) = at.split_once('/').unwrap_or((at, at));
-        if at != first && first != section {
-            writeln!(out, "\n{}", paint(BOLD, first))?;
+        let (of, at) = at.split_once('/').unwrap_or(("", at));
+        if of != section {
+            writeln!(out)?;
+            if !of.is_empty() {
+                writeln!(out, "{}", paint(BOLD, of))?;
+            }
+            section = of;
         }
-        section = first;
         let number = if source.is_empty() {
             String::new()
         } else {
@@ -329,7 +332,11 @@ mod tests {
     #[test]
     fn an_entry_is_shown_with_sources() {
         let text = printed(|out, catalog| show(out, catalog, "gpt-oss-20b").unwrap());
-        assert!(text.contains("\nparameters\ncomputed") && text.contains("20914757184"));
+        assert!(
+            text.contains("\nparameters\n")
+                && text.contains("\ncomputed ")
+                && text.contains("20914757184")
+        );
         assert!(text.contains("model card"));
         let text = printed(|out, catalog| show(out, catalog, "h200-sxm").unwrap());
         assert!(text.contains("\npeak_flop_per_s\nbf16 ") && text.contains("\nconstants\n"));

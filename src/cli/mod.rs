@@ -366,6 +366,8 @@ mod tests {
         while let Some((path, command)) = open.pop() {
             open.extend(with_path(path.clone(), &command));
             let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            // A long one goes on in the next line.
+            let help = help.replace("\\\n", " ");
             let examples: Vec<&str> = help.lines().filter(|line| line.starts_with("  ")).collect();
             assert!(!examples.is_empty(), "{path:?} has no example");
             for example in examples {

@@ -88,6 +88,11 @@ fn numbered(name: &str, words: &[&str]) -> Option<usize> {
 }
 
 impl Layers {
+    /// Whether no layer was added.
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
     /// Adds a layer.
     pub(super) fn add(&mut self, layer: usize, row: Row) -> Result<(), String> {
         let n_experts = match &row {

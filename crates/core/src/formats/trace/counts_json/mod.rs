@@ -142,11 +142,18 @@ impl<'de> Visitor<'de> for Named<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
         let mut layers = Layers::default();
-        while let Some((key, row)) = map.next_entry::<String, Row>()? {
-            let layer = layer_named(&key).ok_or_else(|| {
-                A::Error::custom(format_args!("`{}` names no layer", shorten(&key)))
-            })?;
-            layers.add(layer, row).map_err(A::Error::custom)?;
+        while let Some(key) = map.next_key::<String>()? {
+            let Some(layer) = layer_named(&key) else {
+                let detail = format!("`{}` is no layer", shorten(&key));
+                self.sink.flaws.note("type", || (format!("/{}", self.name), detail));
+                map.next_value::<IgnoredAny>()?;
+                continue;
+            };
+            layers.add(layer, map.next_value::<Row>()?).map_err(A::Error::custom)?;
+        }
+        if layers.is_empty() {
+            self.sink.begin(self.name);
+            return Ok(());
         }
         layers.give(self.name, self.declared.experts, self.sink).map_err(A::Error::custom)
     }

@@ -168,7 +168,7 @@ async fn what_a_list_shows_can_be_withdrawn_at_once() {
         ("?model=", ""),
         ("?model=x&limit=5", "/limit"),
         ("?status=done", "/status"),
-        ("?speed=5", ""),
+        ("?speed=5", "/speed"),
     ] {
         let refused = app.call("DELETE", &format!("/v1/recommendations{query}")).await;
         let problem = refused.problem(422, "invalid-question");

@@ -348,17 +348,22 @@ impl GreedyPlan {
                     .filter(|&d| expert.is_none_or(|e| !held[d].contains(&e)))
                     .min_by(|&a, &b| loads[a].total_cmp(&loads[b]))
             };
-            let heavier =
-                |a: u32, b: u32| if share(b, &replicas) > share(a, &replicas) { b } else { a };
-            let largest = (0..self.shape.n_experts()).reduce(heavier);
-            let fits = largest.and_then(|e| Some((e, lightest(Some(e), &held, &loads)?)));
-            let next_that_fits = || {
-                let mut order: Vec<u32> = (0..self.shape.n_experts()).collect();
-                order.sort_by(|&a, &b| share(b, &replicas).total_cmp(&share(a, &replicas)));
-                order.iter().find_map(|&e| Some((e, lightest(Some(e), &held, &loads)?)))
-            };
-            let duplicate = || Some((largest?, lightest(None, &held, &loads)?));
-            let Some((expert, device)) = fits.or_else(next_that_fits).or_else(duplicate) else {
+            // The largest share that a device with room lacks, else the largest of all.
+            let mut fits: Option<(u32, usize)> = None;
+            let mut largest = 0;
+            for expert in 0..self.shape.n_experts() {
+                let of = |e: u32| share(e, &replicas);
+                if of(expert) > of(largest) {
+                    largest = expert;
+                }
+                if fits.is_none_or(|(best, _)| of(expert) > of(best))
+                    && let Some(device) = lightest(Some(expert), &held, &loads)
+                {
+                    fits = Some((expert, device));
+                }
+            }
+            let duplicate = || Some((largest, lightest(None, &held, &loads)?));
+            let Some((expert, device)) = fits.or_else(duplicate) else {
                 break;
             };
             let before = share(expert, &replicas);

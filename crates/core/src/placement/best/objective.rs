@@ -99,6 +99,10 @@ pub(super) struct Board<'a> {
     ideal: Vec<f64>,
     /// What a replica of every expert adds to its device, load after load.
     pieces: Vec<[f64; 2]>,
+    /// The same with one replica more.
+    thinner: Vec<[f64; 2]>,
+    /// The pieces of every device, added up, load after load.
+    sums: Vec<[f64; 2]>,
     /// Cost over ideal, load after load.
     costs: Vec<f64>,
     /// Costs and pieces before the changes since the last look began.
@@ -108,9 +112,12 @@ pub(super) struct Board<'a> {
 /// What a look puts back.
 #[derive(Default)]
 struct Before {
-    costs: Vec<(usize, f64)>,
-    pieces: Vec<(usize, [f64; 2])>,
+    costs: Vec<(usize, f64, [f64; 2])>,
+    pieces: Vec<(usize, [[f64; 2]; 2])>,
 }
+
+/// What sums of the same numbers in another order may differ by, relatively.
+const ROUNDING: f64 = 1e-9;
 
 /// A change of a board.
 #[derive(Debug, Clone, Copy)]
@@ -130,6 +137,8 @@ impl<'a> Board<'a> {
             objective,
             ideal,
             pieces: vec![[0.0; 2]; n_experts * objective.cases.len()],
+            thinner: vec![[0.0; 2]; n_experts * objective.cases.len()],
+            sums: vec![[0.0; 2]; packing.device_load.len() * objective.cases.len()],
             costs: vec![0.0; packing.device_load.len() * objective.cases.len()],
             before: Before::default(),
             packing,
@@ -148,9 +157,10 @@ impl<'a> Board<'a> {
         let n_experts = self.packing.replicas.len();
         for (s, case) in self.objective.cases.iter().enumerate() {
             let at = s * n_experts + expert;
-            let tokens = case.load[expert] / f64::from(self.packing.replicas[expert].max(1));
-            self.before.pieces.push((at, self.pieces[at]));
-            self.pieces[at] = self.objective.cost.piece(tokens);
+            let replicas = self.packing.replicas[expert].max(1);
+            let piece = |n: u32| self.objective.cost.piece(case.load[expert] / f64::from(n));
+            self.before.pieces.push((at, [self.pieces[at], self.thinner[at]]));
+            (self.pieces[at], self.thinner[at]) = (piece(replicas), piece(replicas + 1));
         }
     }
 
@@ -162,8 +172,8 @@ impl<'a> Board<'a> {
             let held = self.packing.held(device).iter();
             let sums = held.fold([0.0; 2], |sums, &e| plus(sums, pieces[e as usize]));
             let at = s * n + device;
-            self.before.costs.push((at, self.costs[at]));
-            self.costs[at] = self.objective.cost.close(sums) / ideal;
+            self.before.costs.push((at, self.costs[at], self.sums[at]));
+            (self.sums[at], self.costs[at]) = (sums, self.objective.cost.close(sums) / ideal);
         }
     }
 
@@ -211,13 +221,46 @@ impl<'a> Board<'a> {
         let undo = self.apply(change);
         let score = self.score();
         self.change(undo);
-        for (at, cost) in self.before.costs.drain(..).rev() {
-            self.costs[at] = cost;
+        for (at, cost, sums) in self.before.costs.drain(..).rev() {
+            (self.costs[at], self.sums[at]) = (cost, sums);
         }
-        for (at, piece) in self.before.pieces.drain(..).rev() {
-            self.pieces[at] = piece;
+        for (at, [piece, thinner]) in self.before.pieces.drain(..).rev() {
+            (self.pieces[at], self.thinner[at]) = (piece, thinner);
         }
         score
+    }
+
+    /// Whether a change surely leaves the worst load's value above `limit`: what most changes do, said
+    /// without a look. It asks the devices that get another expert, and `hot` ones, whose replicas
+    /// may get thinner.
+    pub(super) fn exceeds(&self, change: Change, hot: &[usize], limit: f64) -> bool {
+        if self.objective.combine != Combine::Worst {
+            return false;
+        }
+        let (n, n_experts) = (self.n(), self.packing.replicas.len());
+        let per_device = self.packing.per_device();
+        self.ideal.iter().enumerate().any(|(s, ideal)| {
+            let above = |device: usize, lost: [f64; 2], gained: [f64; 2]| {
+                let sums = plus(minus(self.sums[s * n + device], lost), gained);
+                self.objective.cost.close(sums) / ideal > limit * (1.0 + ROUNDING)
+            };
+            let piece = |expert: u32| self.pieces[s * n_experts + expert as usize];
+            match change {
+                Change::Swap(a, b) => {
+                    let [x, y] = [a, b].map(|slot| piece(self.packing.slots[slot]));
+                    above(a / per_device, x, y) || above(b / per_device, y, x)
+                }
+                Change::Retarget(slot, new) => {
+                    let device = slot / per_device;
+                    let thinner = self.thinner[s * n_experts + new as usize];
+                    above(device, piece(self.packing.slots[slot]), thinner)
+                        || hot.iter().filter(|&&hot| hot != device).any(|&hot| {
+                            let held = self.packing.holds(hot, new);
+                            held && above(hot, piece(new), thinner)
+                        })
+                }
+            }
+        })
     }
 
     /// Makes a change; the change that undoes it.

@@ -129,11 +129,16 @@ fn climb(objective: Objective, start: SlotMap, options: &Options, cap: u32) -> S
     while looks > 0 {
         let mut best = ((score.0 * (1.0 - STEP), f64::INFINITY), None);
         let plateau = score.1 * (1.0 - STEP);
+        let hot = board.hottest();
         for change in changes(&board, cap) {
             if looks == 0 {
                 break;
             }
             looks -= 1;
+            let limit = if best.1.is_some() { best.0.0 } else { score.0 };
+            if board.exceeds(change, &hot, limit) {
+                continue;
+            }
             let after = board.look(change);
             let better = after.0 < best.0.0
                 || best.1.is_none() && after.0 <= score.0 && after.1 < plateau

@@ -139,6 +139,13 @@ fn activations_and_buffers_take_memory_and_what_would_fit_is_said() {
         "flip_points": false,
     });
     assert_eq!(entry(&result(&served), "none")["feasible"], true);
+    // With a replica of attention on every device it does not fit, and what does is said.
+    let mut replicated = served.clone();
+    replicated["parallelism"] = json!({"attention_tensor": 1, "attention_data": 8});
+    let refused = result(&replicated);
+    let why = entry(&refused, "none")["infeasible_reason"].as_str().unwrap();
+    let cut = "this one fits with `attention_tensor` 8 and `attention_data` 1";
+    assert!(why.contains(cut), "{why}");
     let mut more = served;
     more["workload"]["batch_size"] = json!(4096);
     let refused = result(&more);

@@ -154,8 +154,8 @@ impl MemoryBudget {
     }
 }
 
-/// What would fit where `system` does not: the largest batch on its devices, and the fewest
-/// devices for its batch, in words.
+/// What would fit where `system` does not, in words: the largest batch on its devices, attention cut
+/// over more of them in place of replicas, and the fewest devices for its batch.
 ///
 /// Devices are added as whole multiples, as replicas of attention and to the group of experts.
 #[must_use]
@@ -179,6 +179,31 @@ pub fn way_out(system: &System) -> String {
         0 => "no batch fits on these devices".to_owned(),
         _ => format!("the largest batch that fits is {fits} sequences"),
     };
+    let cut_over = |times: u32| {
+        let mut cut = system.clone();
+        cut.parallelism.attention_tensor *= times;
+        cut.parallelism.attention_data /= times;
+        cut
+    };
+    let is_built = |cut: &System| {
+        let Parallelism { attention_tensor: tensor, attention_data: replicas, .. } =
+            cut.parallelism;
+        tensor <= system.cluster.devices_per_node
+            && system.model.attention.heads().is_multiple_of(tensor)
+            && (replicas == 1 || system.engine_kind().layouts.mixes_attention)
+    };
+    // Weights of attention are held once a replica of it.
+    let cut = (2..=system.parallelism.attention_data)
+        .filter(|times| system.parallelism.attention_data.is_multiple_of(*times))
+        .map(cut_over)
+        .find(|cut| is_built(cut) && holds(cut))
+        .map_or_else(String::new, |cut| {
+            format!(
+                "; this one fits with `attention_tensor` {} and `attention_data` {}",
+                cut.parallelism.attention_tensor, cut.parallelism.attention_data
+            )
+        });
+    let batch = format!("{batch}{cut}");
     let with_devices = |times: u32| {
         let mut larger = system.clone();
         larger.cluster.n_devices *= times;

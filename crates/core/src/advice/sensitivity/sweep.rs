@@ -3,7 +3,7 @@
 //! Every cell is the choice of the question in which the quantities have the cell's values.
 //! The quantity whose change costs most is set once per row of cells, the other in every
 //! cell; rows are priced in parallel. Of a large grid over tokens most cells are interpolated
-//! between priced ones that agree ([`grid`](super::grid)).
+//! between priced ones that agree (`grid.rs`).
 
 use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
 

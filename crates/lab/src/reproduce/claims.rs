@@ -186,6 +186,10 @@ fn claims(
         gain(of.points[2].latency(strategies::NONE), of.points[0].latency(strategies::NONE))
     });
     let ahead = |of: &Computed| of.points[0].latency(duplicated) < of.points[0].latency(predicted);
+    let trends = [
+        computed.iter().all(|(_, paper, _)| ahead(paper)),
+        computed.iter().all(|(_, _, calibrated)| ahead(calibrated)),
+    ];
     let hidden = |link: &str| operating.iter().find(|one| one.link == link && one.is_hidden());
     let hidden = LINKS.map(|(_, link)| {
         hidden(link).map_or_else(
@@ -241,11 +245,11 @@ fn claims(
         Claim {
             text: "LLaMA-MoE and Switch show the same trends",
             grade: "C",
-            ours: "`distribution_only` is ahead of `token_to_expert` on all three".to_owned(),
-            holds: [
-                computed.iter().all(|(_, paper, _)| ahead(paper)),
-                computed.iter().all(|(_, _, calibrated)| ahead(calibrated)),
-            ],
+            ours: format!(
+                "`distribution_only` is ahead of `token_to_expert` on {}",
+                if trends == [true; 2] { "all three" } else { "some of the three" }
+            ),
+            holds: trends,
             why: "the same predictor is as long beside a shorter layer",
         },
         Claim {

@@ -43,6 +43,11 @@ pub struct Storage {
     /// Directory of the database, the traces and the address file; created when absent.
     #[arg(long, env = "MOE_GPS_DATA_DIR", default_value = "./data")]
     pub data_dir: PathBuf,
+    /// The database: `sqlite:PATH`, or `postgres://user:password@host/name` for one that several
+    /// replicas share; without it, a file in the data directory.
+    #[arg(long, env = "MOE_GPS_DATABASE", default_value = "")]
+    #[arg(hide_default_value = true, hide_env_values = true)]
+    pub database: String,
     /// How far a commit goes before it is answered: `normal` survives the death of the
     /// process, `full` also the loss of power.
     #[arg(long, env = "MOE_GPS_SYNCHRONOUS", default_value = "normal")]

@@ -215,8 +215,10 @@ async fn store_question(
         room = room.wait(app).await?;
     };
     let now = now_ms();
-    let lease =
-        slot.is_some().then(|| Lease { owner: &app.instance, until_ms: now + app.queue.lease_ms });
+    let lease = slot.is_some().then(|| Lease {
+        owner: &app.instance,
+        until_ms: app.store.clock_ms() + app.queue.lease_ms,
+    });
     let trace_ids: BTreeSet<&String> = question.trace_ids.iter().collect();
     let job = JobRecord {
         id: Uuid::now_v7().to_string(),

@@ -259,6 +259,18 @@ impl Board {
         }
     }
 
+    /// The jobs whose end somebody waits for.
+    #[must_use]
+    pub fn waited_for(&self) -> Vec<String> {
+        lock(&self.waiters).keys().cloned().collect()
+    }
+
+    /// Whether somebody waits for the end of this job.
+    #[must_use]
+    pub fn is_waited_for(&self, id: &str) -> bool {
+        lock(&self.waiters).contains_key(id)
+    }
+
     /// Forgets a job nobody waits for any more.
     pub fn forget_waiters(&self, id: &str) {
         let mut waiters = lock(&self.waiters);

@@ -336,9 +336,9 @@ fn show_catalog(command: &CatalogCommand, out: &mut impl Write) -> anyhow::Resul
 }
 
 fn migrate(storage: &Storage) -> anyhow::Result<()> {
-    let dir = DataDir::take(&storage.data_dir)?;
+    let _dir = DataDir::take(&storage.data_dir)?;
     serve::runtime()?.block_on(async {
-        let store = Store::open(&dir.database(), storage).await?;
+        let store = Store::open(storage).await?;
         store.allow_giving_back(None).await?;
         store.close().await;
         Ok(())

@@ -143,7 +143,7 @@ pub async fn start(
     telemetry::metrics::recorder();
     // Before the database, whose log needs some room on a full disk.
     let reserve = Reserve::open(dir.root());
-    let store = Store::open(&dir.database(), &settings.storage).await?;
+    let store = Store::open(&settings.storage).await?;
     // On a full disk what is stored can still be read, and deleted.
     if let Err(error) = store.probe_write(now_ms()).await {
         if !error.is_passing() {

@@ -112,7 +112,7 @@ pub(super) fn run(command: &TokenCommand, out: &mut impl Write) -> Result<()> {
 fn with_store<T>(storage: &Storage, work: impl AsyncFnOnce(&Store) -> Result<T>) -> Result<T> {
     std::fs::create_dir_all(&storage.data_dir)?;
     runtime()?.block_on(async {
-        let store = Store::open(&storage.data_dir.join(crate::store::DATABASE), storage).await?;
+        let store = Store::open(storage).await?;
         let done = work(&store).await;
         store.close().await;
         done

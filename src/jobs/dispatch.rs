@@ -10,7 +10,7 @@ use tokio_util::task::TaskTracker;
 use crate::app::clock::now_ms;
 use crate::app::context::App;
 use crate::app::live_jobs::Handover;
-use crate::jobs::{outcome, work};
+use crate::jobs::{listening, outcome, work};
 use crate::store::{GiveUp, Recovered, StoreError};
 use crate::telemetry::metrics as names;
 
@@ -44,8 +44,7 @@ pub(super) async fn dispatch(
                 // Without it, times that nobody scrapes are kept one by one.
                 names::recorder().run_upkeep();
                 // Freed by their leases the jobs of a dead process would all have had an attempt.
-                let looked = if taken_over { free_expired(&app).await } else { take_over(&app).await };
-                match looked {
+                match look_after(&app, taken_over).await {
                     Ok(()) => taken_over = true,
                     Err(error) => {
                         tracing::warn!(error = %error, "the queue could not be looked after");
@@ -64,17 +63,29 @@ pub(super) async fn dispatch(
     // Jobs handed over and not begun are put back with the others by `Runner::stop`.
 }
 
+/// Frees what nobody works on any more, and tells those who wait what has ended elsewhere.
+async fn look_after(app: &App, taken_over: bool) -> Result<(), StoreError> {
+    app.store.look_at_clock().await?;
+    if taken_over {
+        free_expired(app).await?;
+    } else {
+        take_over(app).await?;
+    }
+    listening::look_for_ends(app).await?;
+    app.store.join_counts().await
+}
+
 /// Frees the jobs of this process that show no sign of life.
 async fn free_expired(app: &App) -> Result<(), StoreError> {
     let problem = outcome::given_up(app.queue.max_attempts);
-    report(app.store.free_expired(give_up(app, &problem), now_ms()).await?);
+    report(app.store.free_expired(give_up(app, &problem), app.store.clock_ms()).await?);
     Ok(())
 }
 
 /// Takes over what earlier processes left.
 pub(super) async fn take_over(app: &App) -> Result<(), StoreError> {
     let problem = outcome::given_up(app.queue.max_attempts);
-    report(app.store.take_over(&app.instance, give_up(app, &problem), now_ms()).await?);
+    report(app.store.take_over(&app.instance, give_up(app, &problem), app.store.clock_ms()).await?);
     Ok(())
 }
 

@@ -3,11 +3,13 @@
 //! A job is the database's; a worker has it on lease. The lease is extended while the
 //! worker lives; when it does not, the job goes back into the queue. A job may therefore
 //! be computed twice, but its answer is a pure function of the question and is stored
-//! once. At start the runner takes over at once what any earlier process held, because
-//! the data directory has one user at a time.
+//! once. At start the runner takes over at once what any earlier process held where the
+//! data directory, which has one user at a time, has the database; where processes share
+//! one, what they leave is taken when their leases have ended.
 
 mod dispatch;
 mod expiry;
+mod listening;
 mod outcome;
 mod watching;
 mod work;
@@ -51,6 +53,7 @@ impl Runner {
         let tasks = TaskTracker::new();
         tasks.spawn(dispatch::dispatch(Arc::clone(app), tasks.clone(), handovers, taken_over));
         tasks.spawn(expiry::expire(Arc::clone(app)));
+        tasks.spawn(listening::listen(Arc::clone(app)));
         tasks.spawn(watching::watch(Arc::clone(app)));
         Ok(Self { tasks })
     }

@@ -62,7 +62,7 @@ async fn claim(app: &App) -> Result<Option<JobRecord>, StoreError> {
 }
 
 fn lease(app: &App) -> Lease<'_> {
-    Lease { owner: &app.instance, until_ms: now_ms() + app.queue.lease_ms }
+    Lease { owner: &app.instance, until_ms: app.store.clock_ms() + app.queue.lease_ms }
 }
 
 /// Computes a job, whose question is read again where it is not at hand.

@@ -1,7 +1,6 @@
 //! Asks: who asked for which recommendation, under which labels; and how one is withdrawn.
 
-use sqlx::{Executor, Row, Sqlite, SqliteConnection};
-
+use crate::store::engine::{Row, Spelled, Transaction, reading, spelled, within, writing};
 use crate::store::{Store, StoreError};
 use crate::wire::job::Status;
 
@@ -52,10 +51,45 @@ pub enum Withdrawn {
     Canceled,
 }
 
+/// Keeps an ask of a recommendation that is not deleted meanwhile.
+const INSERT: Spelled = spelled!(
+    "insert into ask (id, principal, recommendation_id, created_ms, labels, model, device,
+                      devices, engine, phase, workload, status, strategy, verdict,
+                      summary_crc)
+     select $1, $2, id, $4, coalesce($5, '{}'), $6, $7, $8, $9, $10, $11, status, strategy,
+            verdict, summary_crc
+     from recommendation where id = $3",
+    ["" | " for key share"],
+    " on conflict (principal, recommendation_id) do update
+     set labels = coalesce($5, ask.labels)"
+);
+
+/// Keeps an ask, on a connection; the rows are none without its recommendation.
+macro_rules! insert {
+    ($db:expr, $text:expr, $recommendation_id:expr, $ask:expr) => {
+        sqlx::query($text)
+            .bind($ask.id)
+            .bind($ask.principal)
+            .bind($recommendation_id)
+            .bind($ask.created_ms)
+            .bind($ask.labels)
+            .bind(&$ask.listed.model)
+            .bind(&$ask.listed.device)
+            .bind($ask.listed.devices)
+            .bind(&$ask.listed.engine)
+            .bind(&$ask.listed.phase)
+            .bind(&$ask.listed.workload)
+            .execute($db)
+            .await?
+            .rows_affected()
+    };
+}
+
 impl Store {
     /// Notes that someone asked for a recommendation that was there before; false when it has gone.
     pub async fn join_ask(&self, id: &str, ask: NewAsk<'_>) -> Result<bool, StoreError> {
-        Ok(insert(&self.writer, id, ask).await?)
+        let text = self.spell(INSERT);
+        Ok(0 < writing!(self, db => insert!(db, text, id, ask)))
     }
 
     /// The labels under which someone asked for a recommendation, if they did.
@@ -64,13 +98,10 @@ impl Store {
         principal: &str,
         id: &str,
     ) -> Result<Option<String>, StoreError> {
-        Ok(sqlx::query_scalar(
-            "select labels from ask where principal = $1 and recommendation_id = $2",
-        )
-        .bind(principal)
-        .bind(id)
-        .fetch_optional(&self.readers)
-        .await?)
+        let find = "select labels from ask where principal = $1 and recommendation_id = $2";
+        Ok(reading!(self, db => {
+            sqlx::query_scalar(find).bind(principal).bind(id).fetch_optional(db).await?
+        }))
     }
 
     /// Replaces the labels of an ask; false when there is none.
@@ -80,33 +111,27 @@ impl Store {
         id: &str,
         labels: &str,
     ) -> Result<bool, StoreError> {
-        let put = sqlx::query(
-            "update ask set labels = $3 where principal = $1 and recommendation_id = $2",
-        )
-        .bind(principal)
-        .bind(id)
-        .bind(labels)
-        .execute(&self.writer)
-        .await?;
-        Ok(0 < put.rows_affected())
+        let put = "update ask set labels = $3 where principal = $1 and recommendation_id = $2";
+        Ok(0 < writing!(self, db => {
+            let put = sqlx::query(put).bind(principal).bind(id).bind(labels);
+            put.execute(db).await?.rows_affected()
+        }))
     }
 
     /// How many queued recommendations someone has asked for.
     pub async fn count_queued(&self, principal: &str) -> Result<i64, StoreError> {
-        Ok(sqlx::query_scalar(
-            "select count(*) from recommendation
+        let count = "select count(*) from recommendation
              join ask on ask.recommendation_id = recommendation.id and ask.principal = $1
-             where recommendation.status = 'queued'",
-        )
-        .bind(principal)
-        .fetch_one(&self.readers)
-        .await?)
+             where recommendation.status = 'queued'";
+        Ok(reading!(self, db => {
+            sqlx::query_scalar(count).bind(principal).fetch_one(db).await?
+        }))
     }
 
     /// How many recommendations wait for a worker.
     pub async fn count_waiting(&self) -> Result<i64, StoreError> {
         let count = "select count(*) from recommendation where status = 'queued'";
-        Ok(sqlx::query_scalar(count).fetch_one(&self.readers).await?)
+        Ok(reading!(self, db => sqlx::query_scalar(count).fetch_one(db).await?))
     }
 
     /// Withdraws an ask, and with the last one the recommendation; `all` withdraws those of
@@ -118,31 +143,34 @@ impl Store {
         all: bool,
         now_ms: i64,
     ) -> Result<Withdrawn, StoreError> {
-        let mut transaction = self.writer.begin_with("begin immediate").await?;
-        let row = sqlx::query(
-            "select status,
+        let mut transaction = self.begin().await?;
+        transaction.lock(Row::Recommendation, id).await?;
+        let found: Option<(String, i64, i64)> = within!(&mut transaction, db => {
+            sqlx::query_as(
+                "select status,
                     (select count(*) from ask where recommendation_id = $1 and principal = $2),
                     (select count(*) from ask where recommendation_id = $1 and principal <> $2)
-             from recommendation where id = $1",
-        )
-        .bind(id)
-        .bind(principal)
-        .fetch_optional(&mut *transaction)
-        .await?;
-        let Some(row) = row else { return Ok(Withdrawn::Absent) };
-        let status = Status::from_stored(row.try_get(0)?);
-        let (own, others): (i64, i64) = (row.try_get(1)?, row.try_get(2)?);
+                 from recommendation where id = $1",
+            )
+            .bind(id)
+            .bind(principal)
+            .fetch_optional(db)
+            .await?
+        });
+        let Some((status, own, others)) = found else { return Ok(Withdrawn::Absent) };
         let withdrawn = match (own, others) {
             (0, _) if !all => return Ok(Withdrawn::NotAsked),
             (1.., 1..) => {
-                sqlx::query("delete from ask where recommendation_id = $1 and principal = $2")
-                    .bind(id)
-                    .bind(principal)
-                    .execute(&mut *transaction)
-                    .await?;
+                within!(&mut transaction, db => {
+                    sqlx::query("delete from ask where recommendation_id = $1 and principal = $2")
+                        .bind(id)
+                        .bind(principal)
+                        .execute(db)
+                        .await?;
+                });
                 Withdrawn::Ask
             }
-            _ => end(&mut transaction, id, status, now_ms).await?,
+            _ => end(&mut transaction, id, Status::from_stored(&status), now_ms).await?,
         };
         transaction.commit().await?;
         Ok(withdrawn)
@@ -155,28 +183,29 @@ impl Store {
         asks: &[(String, String)],
         now_ms: i64,
     ) -> Result<Vec<(String, Withdrawn)>, StoreError> {
-        let mut transaction = self.writer.begin_with("begin immediate").await?;
+        let mut transaction = self.begin().await?;
         let mut withdrawn = Vec::with_capacity(asks.len());
         for (ask_id, id) in asks {
-            let row = sqlx::query(
-                "select status,
-                        (select count(*) from ask where recommendation_id = $1 and id <> $2)
-                 from recommendation
-                 where id = $1 and exists (select 1 from ask where id = $2)",
-            )
-            .bind(id)
-            .bind(ask_id)
-            .fetch_optional(&mut *transaction)
-            .await?;
-            let Some(row) = row else { continue };
-            let others: i64 = row.try_get(1)?;
+            transaction.lock(Row::Recommendation, id).await?;
+            let found: Option<(String, i64)> = within!(&mut transaction, db => {
+                sqlx::query_as(
+                    "select status,
+                            (select count(*) from ask where recommendation_id = $1 and id <> $2)
+                     from recommendation
+                     where id = $1 and exists (select 1 from ask where id = $2)",
+                )
+                .bind(id)
+                .bind(ask_id)
+                .fetch_optional(db)
+                .await?
+            });
+            let Some((status, others)) = found else { continue };
             let done = if others == 0 {
-                end(&mut transaction, id, Status::from_stored(row.try_get(0)?), now_ms).await?
+                end(&mut transaction, id, Status::from_stored(&status), now_ms).await?
             } else {
-                sqlx::query("delete from ask where id = $1")
-                    .bind(ask_id)
-                    .execute(&mut *transaction)
-                    .await?;
+                within!(&mut transaction, db => {
+                    sqlx::query("delete from ask where id = $1").bind(ask_id).execute(db).await?;
+                });
                 Withdrawn::Ask
             };
             withdrawn.push((id.clone(), done));
@@ -188,59 +217,38 @@ impl Store {
 
 /// What becomes of a recommendation whose last ask is withdrawn.
 async fn end(
-    transaction: &mut SqliteConnection,
+    transaction: &mut Transaction,
     id: &str,
     status: Status,
     now_ms: i64,
 ) -> Result<Withdrawn, sqlx::Error> {
     if status.is_final() {
-        sqlx::query("delete from recommendation where id = $1")
-            .bind(id)
-            .execute(&mut *transaction)
-            .await?;
+        within!(transaction, db => {
+            sqlx::query("delete from recommendation where id = $1").bind(id).execute(db).await?;
+        });
         return Ok(Withdrawn::Recommendation);
     }
-    sqlx::query(
-        "update recommendation
-         set status = 'canceled', finished_ms = $2, phase = null, inputs = null,
-             inputs_crc = null, lease_owner = null, lease_until_ms = null
-         where id = $1",
-    )
-    .bind(id)
-    .bind(now_ms)
-    .execute(&mut *transaction)
-    .await?;
+    within!(transaction, db => {
+        sqlx::query(
+            "update recommendation
+             set status = 'canceled', finished_ms = $2, phase = null, inputs = null,
+                 inputs_crc = null, lease_owner = null, lease_until_ms = null
+             where id = $1",
+        )
+        .bind(id)
+        .bind(now_ms)
+        .execute(db)
+        .await?;
+    });
     Ok(Withdrawn::Canceled)
 }
 
 /// Keeps an ask for a recommendation; false when there is none.
-pub(super) async fn insert<'c>(
-    executor: impl Executor<'c, Database = Sqlite>,
+pub(super) async fn insert(
+    transaction: &mut Transaction,
     recommendation_id: &str,
     ask: NewAsk<'_>,
 ) -> Result<bool, sqlx::Error> {
-    let inserted = sqlx::query(
-        "insert into ask (id, principal, recommendation_id, created_ms, labels, model, device,
-                          devices, engine, phase, workload, status, strategy, verdict,
-                          summary_crc)
-         select $1, $2, id, $4, coalesce($5, '{}'), $6, $7, $8, $9, $10, $11, status, strategy,
-                verdict, summary_crc
-         from recommendation where id = $3
-         on conflict (principal, recommendation_id) do update
-         set labels = coalesce($5, ask.labels)",
-    )
-    .bind(ask.id)
-    .bind(ask.principal)
-    .bind(recommendation_id)
-    .bind(ask.created_ms)
-    .bind(ask.labels)
-    .bind(&ask.listed.model)
-    .bind(&ask.listed.device)
-    .bind(ask.listed.devices)
-    .bind(&ask.listed.engine)
-    .bind(&ask.listed.phase)
-    .bind(&ask.listed.workload)
-    .execute(executor)
-    .await?;
-    Ok(0 < inserted.rows_affected())
+    let text = transaction.spell(INSERT);
+    Ok(0 < within!(transaction, db => insert!(db, text, recommendation_id, ask)))
 }

@@ -1,5 +1,6 @@
 //! Deployments: what they are told to be, their windows of loads, and their judgements.
 
+use crate::store::engine::{reading, within, writing};
 use crate::store::row::record_from_row;
 use crate::store::{Store, StoreError};
 
@@ -120,7 +121,7 @@ impl Store {
         principal: Option<&str>,
     ) -> Result<Vec<DeploymentRecord>, StoreError> {
         let all = concat!(with_windows!(), "$1 is null or principal = $1 order by name");
-        Ok(sqlx::query_as(all).bind(principal).fetch_all(&self.readers).await?)
+        Ok(reading!(self, db => sqlx::query_as(all).bind(principal).fetch_all(db).await?))
     }
 
     /// The deployment of this name.
@@ -128,10 +129,8 @@ impl Store {
         &self,
         name: &str,
     ) -> Result<Option<DeploymentRecord>, StoreError> {
-        Ok(sqlx::query_as(concat!(with_windows!(), "name = $1"))
-            .bind(name)
-            .fetch_optional(&self.readers)
-            .await?)
+        let find = concat!(with_windows!(), "name = $1");
+        Ok(reading!(self, db => sqlx::query_as(find).bind(name).fetch_optional(db).await?))
     }
 
     /// Keeps a deployment in place of what was kept under its name; false where it is new and there
@@ -141,7 +140,7 @@ impl Store {
         record: &DeploymentRecord,
         most: u32,
     ) -> Result<bool, StoreError> {
-        let put = sqlx::query(
+        let put = writing!(self, db => sqlx::query(
             "insert into deployment (name, principal, version, created_ms, updated_ms, is_due, judging,
                                      judging_in_order, judging_ms, judged_window, spec, current, state)
              select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13
@@ -167,38 +166,38 @@ impl Store {
         .bind(&record.spec)
         .bind(&record.current)
         .bind(&record.state)
-        .bind(most)
-        .execute(&self.writer)
-        .await?;
-        Ok(0 < put.rows_affected())
+        .bind(i64::from(most))
+        .execute(db)
+        .await?
+        .rows_affected());
+        Ok(0 < put)
     }
 
     /// Deletes a deployment with its windows and judgements; false where there is none.
     pub async fn delete_deployment(&self, name: &str) -> Result<bool, StoreError> {
-        let deleted = sqlx::query("delete from deployment where name = $1")
-            .bind(name)
-            .execute(&self.writer)
-            .await?;
-        Ok(0 < deleted.rows_affected())
+        let delete = "delete from deployment where name = $1";
+        Ok(0 < writing!(self, db => {
+            sqlx::query(delete).bind(name).execute(db).await?.rows_affected()
+        }))
     }
 
     /// Keeps a window of loads; the same trace again becomes the newest. False where the deployment
     /// has gone.
     pub async fn insert_window(&self, window: &WindowRecord) -> Result<bool, StoreError> {
-        let mut transaction = self.writer.begin_with("begin immediate").await?;
-        let before: Option<bool> = sqlx::query_scalar(
+        let mut transaction = self.begin().await?;
+        let before: Option<bool> = within!(&mut transaction, db => sqlx::query_scalar(
             "delete from deployment_window where deployment = $1 and trace_id = $2 returning is_own",
         )
         .bind(&window.deployment)
         .bind(&window.trace_id)
-        .fetch_optional(&mut *transaction)
-        .await?;
-        let inserted = sqlx::query(
+        .fetch_optional(db)
+        .await?);
+        let inserted = within!(&mut transaction, db => sqlx::query(
             "insert into deployment_window (deployment, trace_id, is_own, phase, from_ms, to_ms,
                                             posted_ms)
              select name, $2,
-                    max($3, exists (select 1 from deployment_window
-                                    where trace_id = $2 and is_own = 1)),
+                    $3 or exists (select 1 from deployment_window
+                                  where trace_id = $2 and is_own),
                     $4, $5, $6, $7
              from deployment where name = $1",
         )
@@ -209,37 +208,34 @@ impl Store {
         .bind(window.from_ms)
         .bind(window.to_ms)
         .bind(window.posted_ms)
-        .execute(&mut *transaction)
-        .await?;
+        .execute(db)
+        .await?
+        .rows_affected());
         transaction.commit().await?;
-        Ok(0 < inserted.rows_affected())
+        Ok(0 < inserted)
     }
 
     /// The windows of a deployment whose trace is kept, the oldest first.
     pub async fn list_windows(&self, deployment: &str) -> Result<Vec<WindowRecord>, StoreError> {
-        Ok(sqlx::query_as(
-            "select * from deployment_window
+        let all = "select * from deployment_window
              where deployment = $1 and exists (select 1 from trace where trace.id = trace_id)
-             order by to_ms, id",
-        )
-        .bind(deployment)
-        .fetch_all(&self.readers)
-        .await?)
+             order by to_ms, id";
+        Ok(reading!(self, db => sqlx::query_as(all).bind(deployment).fetch_all(db).await?))
     }
 
     /// Forgets a window.
     pub async fn delete_window(&self, id: i64) -> Result<(), StoreError> {
-        sqlx::query("delete from deployment_window where id = $1")
-            .bind(id)
-            .execute(&self.writer)
-            .await?;
+        let delete = "delete from deployment_window where id = $1";
+        writing!(self, db => {
+            sqlx::query(delete).bind(id).execute(db).await?;
+        });
         Ok(())
     }
 
     /// How many windows have this trace.
     pub async fn count_windows_of(&self, trace_id: &str) -> Result<i64, StoreError> {
         let count = "select count(*) from deployment_window where trace_id = $1";
-        Ok(sqlx::query_scalar(count).bind(trace_id).fetch_one(&self.readers).await?)
+        Ok(reading!(self, db => sqlx::query_scalar(count).bind(trace_id).fetch_one(db).await?))
     }
 
     /// Keeps a judgement.
@@ -248,7 +244,7 @@ impl Store {
         deployment: &str,
         judgement: &JudgementRecord,
     ) -> Result<(), StoreError> {
-        sqlx::query(
+        writing!(self, db => sqlx::query(
             "insert into deployment_judgement (id, deployment, recommendation_id, body)
              select $1, name, $3, $4 from deployment where name = $2",
         )
@@ -256,8 +252,9 @@ impl Store {
         .bind(deployment)
         .bind(&judgement.recommendation_id)
         .bind(&judgement.body)
-        .execute(&self.writer)
-        .await?;
+        .execute(db)
+        .await?
+        .rows_affected());
         Ok(())
     }
 
@@ -268,15 +265,12 @@ impl Store {
         before: Option<&str>,
         limit: u32,
     ) -> Result<Vec<JudgementRecord>, StoreError> {
-        Ok(sqlx::query_as(
-            "select id, recommendation_id, body from deployment_judgement
-             where deployment = $1 and ($2 is null or id < $2) order by id desc limit $3",
-        )
-        .bind(deployment)
-        .bind(before)
-        .bind(limit)
-        .fetch_all(&self.readers)
-        .await?)
+        let page = "select id, recommendation_id, body from deployment_judgement
+             where deployment = $1 and ($2 is null or id < $2) order by id desc limit $3";
+        let limit = i64::from(limit);
+        Ok(reading!(self, db => {
+            sqlx::query_as(page).bind(deployment).bind(before).bind(limit).fetch_all(db).await?
+        }))
     }
 
     /// Forgets the judgements of a deployment beyond the newest `most`; the recommendations they
@@ -286,15 +280,18 @@ impl Store {
         deployment: &str,
         most: u32,
     ) -> Result<Vec<String>, StoreError> {
-        Ok(sqlx::query_scalar(
-            "delete from deployment_judgement where id in (
+        let forget = "delete from deployment_judgement where id in (
                  select id from deployment_judgement where deployment = $1
-                 order by id desc limit -1 offset $2)
-             returning recommendation_id",
-        )
-        .bind(deployment)
-        .bind(most)
-        .fetch_all(&self.writer)
-        .await?)
+                 order by id desc limit $3 offset $2)
+             returning recommendation_id";
+        let most = i64::from(most);
+        Ok(writing!(self, db => {
+            sqlx::query_scalar(forget)
+                .bind(deployment)
+                .bind(most)
+                .bind(i64::MAX)
+                .fetch_all(db)
+                .await?
+        }))
     }
 }

@@ -1,5 +1,6 @@
 //! What clients register, device profiles and models: kept, found, listed and deleted.
 
+use crate::store::engine::{Name, reading, within, writing};
 use crate::store::row::record_from_row;
 use crate::store::{Store, StoreError};
 
@@ -81,25 +82,25 @@ impl Store {
         limit: u32,
     ) -> Result<Registration, StoreError> {
         let statements = kind.statements();
-        let mut transaction = self.writer.begin_with("begin immediate").await?;
-        let taken = sqlx::query_as(statements.find)
-            .bind(&device.id)
-            .fetch_optional(&mut *transaction)
-            .await?;
-        if let Some(taken) = taken {
-            return Ok(Registration::Taken(taken));
-        }
-        let kept: i64 = sqlx::query_scalar(statements.count).fetch_one(&mut *transaction).await?;
-        if i64::from(limit) <= kept {
-            return Ok(Registration::Full);
-        }
-        sqlx::query(statements.insert)
-            .bind(&device.id)
-            .bind(&device.digest)
-            .bind(device.created_ms)
-            .bind(&device.document)
-            .execute(&mut *transaction)
-            .await?;
+        let mut transaction = self.begin().await?;
+        transaction.alone(Name::Registered).await?;
+        within!(&mut transaction, db => {
+            let find = sqlx::query_as(statements.find).bind(&device.id);
+            if let Some(taken) = find.fetch_optional(&mut *db).await? {
+                return Ok(Registration::Taken(taken));
+            }
+            let kept: i64 = sqlx::query_scalar(statements.count).fetch_one(&mut *db).await?;
+            if i64::from(limit) <= kept {
+                return Ok(Registration::Full);
+            }
+            sqlx::query(statements.insert)
+                .bind(&device.id)
+                .bind(&device.digest)
+                .bind(device.created_ms)
+                .bind(&device.document)
+                .execute(db)
+                .await?;
+        });
         transaction.commit().await?;
         Ok(Registration::New)
     }
@@ -110,18 +111,22 @@ impl Store {
         kind: Kind,
         id: &str,
     ) -> Result<Option<DeviceRecord>, StoreError> {
-        Ok(sqlx::query_as(kind.statements().find).bind(id).fetch_optional(&self.readers).await?)
+        let find = kind.statements().find;
+        Ok(reading!(self, db => sqlx::query_as(find).bind(id).fetch_optional(db).await?))
     }
 
     /// All of a kind by id; their number is bounded.
     pub async fn list_registered(&self, kind: Kind) -> Result<Vec<DeviceRecord>, StoreError> {
-        Ok(sqlx::query_as(kind.statements().list).fetch_all(&self.readers).await?)
+        let list = kind.statements().list;
+        Ok(reading!(self, db => sqlx::query_as(list).fetch_all(db).await?))
     }
 
     /// Deletes what is registered, of which accepted jobs have a copy; false when there is none.
     pub async fn delete_registered(&self, kind: Kind, id: &str) -> Result<bool, StoreError> {
         let delete = kind.statements().delete;
-        let deleted = sqlx::query(delete).bind(id).execute(&self.writer).await?;
-        Ok(0 < deleted.rows_affected())
+        let deleted = writing!(self, db => {
+            sqlx::query(delete).bind(id).execute(db).await?.rows_affected()
+        });
+        Ok(0 < deleted)
     }
 }

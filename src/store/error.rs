@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use sqlx::postgres::PgDatabaseError;
+
 /// Why the database did not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
@@ -23,7 +25,9 @@ pub enum StoreError {
         path: PathBuf,
     },
     /// The disk, or the room the database was given, is full.
-    #[error("the database has no room left to write; free space or raise --max-database-bytes")]
+    #[error(
+        "the database has no room left to write; free space there or raise --max-database-bytes"
+    )]
     Full(#[source] sqlx::Error),
     /// The disk is full, and what is left of it is for deletions.
     #[error(
@@ -59,6 +63,22 @@ pub enum StoreError {
         /// Where it was.
         path: PathBuf,
     },
+    /// The database is named in a way that cannot be read.
+    #[error("--database is not the address of a PostgreSQL database, as postgres://user@host/name")]
+    Named(#[source] sqlx::Error),
+    /// The database is of no kind that is known.
+    #[error("--database is {0:?}; it must begin with sqlite: or postgres://")]
+    NamedOtherwise(String),
+    /// The database server is away.
+    #[error(
+        "the database server cannot be reached; see that it runs and takes connections from here"
+    )]
+    Away(#[source] sqlx::Error),
+    /// The database server lets nobody in.
+    #[error(
+        "the database server refuses the connection; check user, password and name in --database"
+    )]
+    Refused(#[source] sqlx::Error),
     /// The database may not be written.
     #[error("the database cannot be written; check its file's permissions and the mount")]
     ReadOnly(#[source] sqlx::Error),
@@ -93,6 +113,8 @@ impl StoreError {
                 | Self::Gone { .. }
                 | Self::ReadOnly(_)
                 | Self::Busy(_)
+                | Self::Away(_)
+                | Self::Refused(_)
         )
     }
 
@@ -108,6 +130,8 @@ impl StoreError {
             Self::Gone { .. } => "gone",
             Self::ReadOnly(_) => "read_only",
             Self::Busy(_) => "busy",
+            Self::Away(_) | Self::Refused(_) => "away",
+            Self::Named(_) | Self::NamedOtherwise(_) => "named",
             Self::Schema(_) => "schema",
             Self::Corrupt { .. } => "corrupt",
             Self::Database(_) => "other",
@@ -127,6 +151,46 @@ mod code {
     pub(super) const NOTADB: u32 = 26;
 }
 
+/// What a result code of SQLite means.
+fn of_code(code: &str) -> fn(sqlx::Error) -> StoreError {
+    // The low byte is the primary code, the rest tells variants of it apart.
+    match code.parse::<u32>().map(|code| code & 0xff) {
+        Ok(code::READONLY | code::CANTOPEN) => StoreError::ReadOnly,
+        Ok(code::BUSY | code::LOCKED) => StoreError::Busy,
+        Ok(code::FULL) => StoreError::Full,
+        Ok(code::IOERR) => StoreError::Io,
+        Ok(code::CORRUPT | code::NOTADB) => StoreError::Damaged,
+        _ => StoreError::Database,
+    }
+}
+
+/// What an SQLSTATE of PostgreSQL means, <https://www.postgresql.org/docs/15/errcodes-appendix.html>.
+fn of_state(state: &str) -> fn(sqlx::Error) -> StoreError {
+    match state {
+        // Disk full.
+        "53100" => StoreError::Full,
+        // Read-only transaction, as on a standby; no privilege.
+        "25006" | "42501" => StoreError::ReadOnly,
+        // Serialization failure, deadlock, lock not available, canceled by a timeout.
+        "40001" | "40P01" | "55P03" | "57014" => StoreError::Busy,
+        // Data and index corrupted.
+        "XX001" | "XX002" => StoreError::Damaged,
+        // I/O error.
+        "58030" => StoreError::Io,
+        // No such database.
+        "3D000" => StoreError::Refused,
+        _ => match state.get(..2) {
+            // Authorization.
+            Some("28") => StoreError::Refused,
+            // Connection exceptions; shutting down or starting up.
+            Some("08" | "57") => StoreError::Away,
+            // Too many connections, out of memory.
+            Some("53") => StoreError::Busy,
+            _ => StoreError::Database,
+        },
+    }
+}
+
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         let error = match error {
@@ -138,15 +202,17 @@ impl From<sqlx::Error> for StoreError {
             },
             other => other,
         };
-        let extended = error.as_database_error().and_then(|e| e.code()?.parse::<u32>().ok());
-        // The low byte is the primary code, the rest tells variants of it apart.
-        let found = match extended.map(|code| code & 0xff) {
-            Some(code::READONLY | code::CANTOPEN) => Self::ReadOnly,
-            Some(code::BUSY | code::LOCKED) => Self::Busy,
-            Some(code::FULL) => Self::Full,
-            Some(code::IOERR) => Self::Io,
-            Some(code::CORRUPT | code::NOTADB) => Self::Damaged,
-            _ => Self::Database,
+        let found = match error.as_database_error() {
+            // A connection that broke, or none that could be had.
+            None if matches!(error, sqlx::Error::Io(_)) => Self::Away,
+            None => Self::Database,
+            Some(told) => {
+                let code = told.code().unwrap_or_default();
+                match told.try_downcast_ref::<PgDatabaseError>() {
+                    Some(_) => of_state(&code),
+                    None => of_code(&code),
+                }
+            }
         };
         let error = found(error);
         metrics::counter!(crate::telemetry::metrics::STORE_ERRORS, "kind" => error.kind())

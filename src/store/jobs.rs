@@ -4,14 +4,14 @@
 //! Finishing names the owner and the attempt, so that a worker that lost its lease
 //! changes nothing, and a result is stored once however often it was computed.
 
-use sqlx::sqlite::SqliteRow;
-use sqlx::{Executor, FromRow, Row, Sqlite};
-
 use crate::store::asks::{self, NewAsk};
 use crate::store::checksum::{crc, whole};
+use crate::store::engine::{Spelled, Transaction, reading, spelled, within, writing};
 use crate::store::keys::{self, Key};
+use crate::store::row::from_row;
 use crate::store::{Store, StoreError};
 use crate::wire::job::Status;
+use moe_gps_core::revision::REVISION;
 
 /// A recommendation as it is stored.
 #[derive(Debug, Clone)]
@@ -55,34 +55,32 @@ pub struct JobRecord {
     pub alone: i64,
 }
 
-impl FromRow<'_, SqliteRow> for JobRecord {
-    fn from_row(row: &SqliteRow) -> Result<Self, sqlx::Error> {
-        let id: String = row.try_get("id")?;
-        let text = |column: &'static str, crc: &'static str| {
-            whole(row.try_get(column)?, row.try_get(crc)?, column, &id)
-        };
-        Ok(Self {
-            digest: row.try_get("digest")?,
-            status: row.try_get::<&str, _>("status").map(Status::from_stored)?,
-            model: row.try_get("model")?,
-            device: row.try_get("device")?,
-            attempt: row.try_get("attempt")?,
-            progress: row.try_get("progress")?,
-            phase: row.try_get("phase")?,
-            created_ms: row.try_get("created_ms")?,
-            started_ms: row.try_get("started_ms")?,
-            finished_ms: row.try_get("finished_ms")?,
-            trace_ids: row.try_get("trace_ids")?,
-            problem: text("problem", "problem_crc")?,
-            request: text("request", "request_crc")?.unwrap_or_default(),
-            result: text("result", "result_crc")?,
-            inputs: text("inputs", "inputs_crc")?,
-            memory_bytes: row.try_get("memory_bytes")?,
-            alone: row.try_get("alone")?,
-            id,
-        })
-    }
-}
+from_row!(JobRecord, row => {
+    let id: String = row.try_get("id")?;
+    let text = |column: &'static str, crc: &'static str| {
+        whole(row.try_get(column)?, row.try_get(crc)?, column, &id)
+    };
+    Ok(Self {
+        digest: row.try_get("digest")?,
+        status: Status::from_stored(&row.try_get::<String, _>("status")?),
+        model: row.try_get("model")?,
+        device: row.try_get("device")?,
+        attempt: row.try_get("attempt")?,
+        progress: row.try_get("progress")?,
+        phase: row.try_get("phase")?,
+        created_ms: row.try_get("created_ms")?,
+        started_ms: row.try_get("started_ms")?,
+        finished_ms: row.try_get("finished_ms")?,
+        trace_ids: row.try_get("trace_ids")?,
+        problem: text("problem", "problem_crc")?,
+        request: text("request", "request_crc")?.unwrap_or_default(),
+        result: text("result", "result_crc")?,
+        inputs: text("inputs", "inputs_crc")?,
+        memory_bytes: row.try_get("memory_bytes")?,
+        alone: row.try_get("alone")?,
+        id,
+    })
+});
 
 /// The lease under which a job is worked on.
 #[derive(Debug, Clone, Copy)]
@@ -147,8 +145,8 @@ pub enum Inserted {
 const INSERT: &str = "insert into recommendation
     (id, digest, status, model, device, attempt, lease_owner, lease_until_ms,
      created_ms, started_ms, trace_ids, request, inputs, request_crc, inputs_crc,
-     memory_bytes)
-    select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $17, $18, $19
+     memory_bytes, revision)
+    select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $17, $18, $19, $20
     where $3 = 'running'
        or ((select count(*) from recommendation where status = 'queued') < $14
            and ($16 is null
@@ -157,38 +155,48 @@ const INSERT: &str = "insert into recommendation
                     where waiting.status = 'queued') < $16))
     on conflict (digest) where status in ('queued', 'running', 'succeeded') do nothing";
 
-const CLAIM: &str = "update recommendation
+/// While programs of two versions run side by side, an old one must not answer in numbers that the
+/// question's digest does not stand for; a new one takes what old ones leave, after its own.
+const CLAIM: Spelled = spelled!(
+    "update recommendation
     set status = 'running', attempt = attempt + 1, lease_owner = $1, lease_until_ms = $2,
-        started_ms = coalesce(started_ms, $3), progress = 0, phase = null, alone = min(alone, 1)
-    where id = (select id from recommendation where status = 'queued' order by id limit 1)
-    returning *";
+        started_ms = coalesce(started_ms, $3), progress = 0, phase = null,
+        alone = case when alone = 2 then 1 else alone end
+    where id = (select id from recommendation where status = 'queued' and revision <= $4
+                order by revision desc, id limit 1",
+    ["" | " for update skip locked"],
+    ") returning *"
+);
+
+/// Links a trace that is not deleted meanwhile.
+const LINK: Spelled = spelled!(
+    "insert into recommendation_trace (trace_id, recommendation_id)
+     select id, $2 from trace where id = $1",
+    ["" | " for key share"],
+    " on conflict (trace_id, recommendation_id) do nothing"
+);
 
 impl Store {
     /// Stores a new job, queued or, with a lease, already running, together with its ask and key.
     pub async fn insert_job(&self, new: NewJob<'_>) -> Result<Inserted, StoreError> {
         let job = new.job;
-        let mut transaction = self.writer.begin_with("begin immediate").await?;
-        if !insert(&mut *transaction, new).await? {
+        let mut transaction = self.begin().await?;
+        if !insert(&mut transaction, new).await? {
             return Ok(Inserted::Not);
         }
-        asks::insert(&mut *transaction, &job.id, new.ask).await?;
+        asks::insert(&mut transaction, &job.id, new.ask).await?;
         for trace_id in new.trace_ids {
-            let linked = sqlx::query(
-                "insert into recommendation_trace (trace_id, recommendation_id)
-                 select id, $2 from trace where id = $1
-                 on conflict (trace_id, recommendation_id) do nothing",
-            )
-            .bind(trace_id)
-            .bind(&job.id)
-            .execute(&mut *transaction)
-            .await?;
-            if linked.rows_affected() == 0 {
+            let link = self.spell(LINK);
+            let linked = within!(&mut transaction, db => {
+                sqlx::query(link).bind(trace_id).bind(&job.id).execute(db).await?.rows_affected()
+            });
+            if linked == 0 {
                 transaction.rollback().await?;
                 return Ok(Inserted::TraceGone);
             }
         }
         if let Some(key) = new.key
-            && !keys::insert(&mut *transaction, key, &job.id, job.created_ms).await?
+            && !keys::insert(&mut transaction, key, &job.id, job.created_ms).await?
         {
             transaction.rollback().await?;
             return Ok(Inserted::KeyUsed);
@@ -199,21 +207,15 @@ impl Store {
 
     /// The live or finished job that answers this digest.
     pub async fn find_job_by_digest(&self, digest: &[u8]) -> Result<Option<JobRecord>, StoreError> {
-        Ok(sqlx::query_as(
-            "select * from recommendation
-             where digest = $1 and status in ('queued', 'running', 'succeeded')",
-        )
-        .bind(digest)
-        .fetch_optional(&self.readers)
-        .await?)
+        let find = "select * from recommendation
+             where digest = $1 and status in ('queued', 'running', 'succeeded')";
+        Ok(reading!(self, db => sqlx::query_as(find).bind(digest).fetch_optional(db).await?))
     }
 
     /// The job with this id.
     pub async fn find_job(&self, id: &str) -> Result<Option<JobRecord>, StoreError> {
-        Ok(sqlx::query_as("select * from recommendation where id = $1")
-            .bind(id)
-            .fetch_optional(&self.readers)
-            .await?)
+        let find = "select * from recommendation where id = $1";
+        Ok(reading!(self, db => sqlx::query_as(find).bind(id).fetch_optional(db).await?))
     }
 
     /// The plan of a job: absent without such a job, empty without a plan.
@@ -221,25 +223,19 @@ impl Store {
         &self,
         id: &str,
     ) -> Result<Option<(Status, Option<String>)>, StoreError> {
-        let row = sqlx::query(
-            "select status, placement, placement_crc from recommendation where id = $1",
-        )
-        .bind(id)
-        .fetch_optional(&self.readers)
-        .await?;
-        let Some(row) = row else { return Ok(None) };
-        let plan = whole(row.try_get(1)?, row.try_get(2)?, "placement", id)?;
-        Ok(Some((Status::from_stored(row.try_get(0)?), plan)))
+        let find = "select status, placement, placement_crc from recommendation where id = $1";
+        let found: Option<(String, Option<String>, Option<i64>)> = reading!(self, db => {
+            sqlx::query_as(find).bind(id).fetch_optional(db).await?
+        });
+        let Some((status, plan, crc)) = found else { return Ok(None) };
+        Ok(Some((Status::from_stored(&status), whole(plan, crc, "placement", id)?)))
     }
 
     /// What the names of all queued and running jobs led to.
     pub async fn needed_inputs(&self) -> Result<Vec<String>, StoreError> {
-        Ok(sqlx::query_scalar(
-            "select inputs from recommendation
-             where status in ('queued', 'running') and inputs is not null",
-        )
-        .fetch_all(&self.readers)
-        .await?)
+        let all = "select inputs from recommendation
+             where status in ('queued', 'running') and inputs is not null";
+        Ok(reading!(self, db => sqlx::query_scalar(all).fetch_all(db).await?))
     }
 
     /// Takes the oldest queued job under a lease.
@@ -248,12 +244,16 @@ impl Store {
         lease: Lease<'_>,
         now_ms: i64,
     ) -> Result<Option<JobRecord>, StoreError> {
-        Ok(sqlx::query_as(CLAIM)
-            .bind(lease.owner)
-            .bind(lease.until_ms)
-            .bind(now_ms)
-            .fetch_optional(&self.writer)
-            .await?)
+        let claim = self.spell(CLAIM);
+        Ok(writing!(self, db => {
+            sqlx::query_as(claim)
+                .bind(lease.owner)
+                .bind(lease.until_ms)
+                .bind(now_ms)
+                .bind(i64::from(REVISION))
+                .fetch_optional(db)
+                .await?
+        }))
     }
 
     /// Extends the lease and keeps the progress; false when the job is no longer ours.
@@ -264,7 +264,7 @@ impl Store {
         progress: f64,
         phase: &str,
     ) -> Result<bool, StoreError> {
-        let extended = sqlx::query(
+        let extended = writing!(self, db => sqlx::query(
             "update recommendation set lease_until_ms = $4, progress = $5, phase = $6
              where id = $1 and lease_owner = $2 and attempt = $3 and status = 'running'",
         )
@@ -274,18 +274,18 @@ impl Store {
         .bind(lease.until_ms)
         .bind(progress)
         .bind(phase)
-        .execute(&self.writer)
-        .await?;
-        Ok(0 < extended.rows_affected())
+        .execute(db)
+        .await?
+        .rows_affected());
+        Ok(0 < extended)
     }
 
     /// Notes that a job begins now, and runs with nothing beside it.
     pub async fn mark_alone(&self, job: &JobRecord) -> Result<(), StoreError> {
-        sqlx::query("update recommendation set alone = 2 where id = $1 and attempt = $2")
-            .bind(&job.id)
-            .bind(job.attempt)
-            .execute(&self.writer)
-            .await?;
+        let mark = "update recommendation set alone = 2 where id = $1 and attempt = $2";
+        writing!(self, db => {
+            sqlx::query(mark).bind(&job.id).bind(job.attempt).execute(db).await?;
+        });
         Ok(())
     }
 
@@ -297,7 +297,7 @@ impl Store {
         outcome: &Outcome,
         now_ms: i64,
     ) -> Result<bool, StoreError> {
-        let finished = sqlx::query(
+        let finished = writing!(self, db => sqlx::query(
             "update recommendation
              set status = $4, strategy = $5, recommendation = $6, result = $7, placement = $8,
                  problem = $9, finished_ms = $10, progress = 1, phase = null, inputs = null,
@@ -321,32 +321,31 @@ impl Store {
         .bind(outcome.result.as_deref().map(crc))
         .bind(outcome.placement.as_deref().map(crc))
         .bind(outcome.problem.as_deref().map(crc))
-        .execute(&self.writer)
-        .await?;
-        Ok(0 < finished.rows_affected())
+        .execute(db)
+        .await?
+        .rows_affected());
+        Ok(0 < finished)
     }
 
     /// Puts back every running job of ours, as if these attempts had not been.
     pub async fn requeue_all(&self, owner: &str) -> Result<u64, StoreError> {
-        let requeued = sqlx::query(
+        let requeued = writing!(self, db => sqlx::query(
             "update recommendation
              set status = 'queued', attempt = attempt - 1, lease_owner = null,
                  lease_until_ms = null, progress = 0, phase = null
              where status = 'running' and lease_owner = $1",
         )
         .bind(owner)
-        .execute(&self.writer)
-        .await?;
-        Ok(requeued.rows_affected())
+        .execute(db)
+        .await?
+        .rows_affected());
+        Ok(requeued)
     }
 }
 
-async fn insert<'c>(
-    executor: impl Executor<'c, Database = Sqlite>,
-    new: NewJob<'_>,
-) -> Result<bool, sqlx::Error> {
+async fn insert(transaction: &mut Transaction, new: NewJob<'_>) -> Result<bool, sqlx::Error> {
     let NewJob { job, lease, .. } = new;
-    let inserted = sqlx::query(INSERT)
+    let inserted = within!(transaction, db => sqlx::query(INSERT)
         .bind(&job.id)
         .bind(&job.digest)
         .bind(job.status.as_str())
@@ -360,13 +359,15 @@ async fn insert<'c>(
         .bind(&job.trace_ids)
         .bind(&job.request)
         .bind(&job.inputs)
-        .bind(new.queue_limit)
+        .bind(i64::from(new.queue_limit))
         .bind(new.ask.principal)
-        .bind(new.principal_limit)
+        .bind(new.principal_limit.map(i64::from))
         .bind(crc(&job.request))
         .bind(job.inputs.as_deref().map(crc))
         .bind(job.memory_bytes)
-        .execute(executor)
-        .await?;
-    Ok(0 < inserted.rows_affected())
+        .bind(i64::from(REVISION))
+        .execute(db)
+        .await?
+        .rows_affected());
+    Ok(0 < inserted)
 }

@@ -1,7 +1,6 @@
 //! Idempotency keys: which recommendation answered a request that is sent again.
 
-use sqlx::{Executor, Row, Sqlite};
-
+use crate::store::engine::{Transaction, reading, within, writing};
 use crate::store::{Store, StoreError};
 
 /// What a key was first used for.
@@ -24,20 +23,38 @@ pub struct Key<'a> {
     pub body_digest: &'a [u8; 32],
 }
 
+/// Notes which job a key leads to, on a connection; the rows are none if it leads to another one. A
+/// key whose job has been deleted leads to a new one for the same body.
+macro_rules! insert {
+    ($db:expr, $key:expr, $id:expr, $now_ms:expr) => {
+        sqlx::query(
+            "insert into ask_key (principal, key, body_digest, recommendation_id, created_ms)
+             select $1, $2, $3, id, $5 from recommendation where id = $4
+             on conflict (principal, key) do update
+             set recommendation_id = excluded.recommendation_id
+             where ask_key.body_digest = excluded.body_digest
+               and not exists (select 1 from recommendation where id = ask_key.recommendation_id)",
+        )
+        .bind($key.principal)
+        .bind($key.key)
+        .bind(&$key.body_digest[..])
+        .bind($id)
+        .bind($now_ms)
+        .execute($db)
+        .await?
+        .rows_affected()
+    };
+}
+
 impl Store {
     /// What the key was used for, if it was.
     pub async fn find_key(&self, key: Key<'_>) -> Result<Option<KeyUse>, StoreError> {
-        let row = sqlx::query(
-            "select body_digest, recommendation_id from ask_key where principal = $1 and key = $2",
-        )
-        .bind(key.principal)
-        .bind(key.key)
-        .fetch_optional(&self.readers)
-        .await?;
-        row.map(|row| {
-            Ok(KeyUse { body_digest: row.try_get(0)?, recommendation_id: row.try_get(1)? })
-        })
-        .transpose()
+        let find =
+            "select body_digest, recommendation_id from ask_key where principal = $1 and key = $2";
+        let found: Option<(Vec<u8>, String)> = reading!(self, db => {
+            sqlx::query_as(find).bind(key.principal).bind(key.key).fetch_optional(db).await?
+        });
+        Ok(found.map(|(body_digest, recommendation_id)| KeyUse { body_digest, recommendation_id }))
     }
 
     /// Notes that a key led to a job that was there; false if it has been used before.
@@ -47,32 +64,16 @@ impl Store {
         id: &str,
         now_ms: i64,
     ) -> Result<bool, StoreError> {
-        Ok(insert(&self.writer, key, id, now_ms).await?)
+        Ok(0 < writing!(self, db => insert!(db, key, id, now_ms)))
     }
 }
 
-/// Notes which job a key leads to; false if it leads to another one. A key whose job has been
-/// deleted leads to a new one for the same body.
-pub(super) async fn insert<'c>(
-    executor: impl Executor<'c, Database = Sqlite>,
-    Key { principal, key, body_digest }: Key<'_>,
+/// Notes which job a key leads to; false if it leads to another one.
+pub(super) async fn insert(
+    transaction: &mut Transaction,
+    key: Key<'_>,
     id: &str,
     now_ms: i64,
 ) -> Result<bool, sqlx::Error> {
-    let inserted = sqlx::query(
-        "insert into ask_key (principal, key, body_digest, recommendation_id, created_ms)
-         select $1, $2, $3, id, $5 from recommendation where id = $4
-         on conflict (principal, key) do update
-         set recommendation_id = excluded.recommendation_id
-         where ask_key.body_digest = excluded.body_digest
-           and not exists (select 1 from recommendation where id = ask_key.recommendation_id)",
-    )
-    .bind(principal)
-    .bind(key)
-    .bind(&body_digest[..])
-    .bind(id)
-    .bind(now_ms)
-    .execute(executor)
-    .await?;
-    Ok(0 < inserted.rows_affected())
+    Ok(0 < within!(transaction, db => insert!(db, key, id, now_ms)))
 }

@@ -1,8 +1,7 @@
 //! Jobs whose worker is gone: found, put back into the queue, or given up.
 
-use sqlx::SqliteConnection;
-
 use crate::store::checksum::crc;
+use crate::store::engine::{Transaction, reading, within};
 use crate::store::{Store, StoreError};
 
 /// What became of the jobs whose worker is gone.
@@ -24,7 +23,8 @@ pub struct GiveUp<'a> {
 }
 
 impl Store {
-    /// Takes over what any other owner held: right when this process alone has the database.
+    /// Takes over what any other owner held: right when this process alone has the database. Where
+    /// others may have it too, only what nobody keeps alive is taken.
     ///
     /// That owner is dead, perhaps by one of the jobs it ran: by the one that ran alone, by the only
     /// one, or nobody knows by which. The one that it was has had an attempt, and runs alone next
@@ -36,25 +36,29 @@ impl Store {
         give_up: GiveUp<'_>,
         now_ms: i64,
     ) -> Result<Recovered, StoreError> {
-        let mut transaction = self.writer.begin_with("begin immediate").await?;
-        let running: Vec<(String, i64)> = sqlx::query_as(
-            "select id, alone from recommendation where status = 'running' and lease_owner <> $1",
-        )
-        .bind(owner)
-        .fetch_all(&mut *transaction)
-        .await?;
+        if self.is_shared() {
+            return self.free_expired(give_up, now_ms).await;
+        }
+        let mut transaction = self.begin().await?;
+        let others =
+            "select id, alone from recommendation where status = 'running' and lease_owner <> $1";
+        let running: Vec<(String, i64)> = within!(&mut transaction, db => {
+            sqlx::query_as(others).bind(owner).fetch_all(db).await?
+        });
         let known = running.iter().any(|(_, alone)| *alone == 2);
         for (id, alone) in &running {
             let suspected = !known || *alone == 2;
             let has_had_one = *alone == 2 || (*alone == 0 && running.len() == 1);
-            sqlx::query(
-                "update recommendation set alone = $2, attempt = attempt - $3 where id = $1",
-            )
-            .bind(id)
-            .bind(if suspected { 1 } else { *alone })
-            .bind(i64::from(!has_had_one))
-            .execute(&mut *transaction)
-            .await?;
+            within!(&mut transaction, db => {
+                sqlx::query(
+                    "update recommendation set alone = $2, attempt = attempt - $3 where id = $1",
+                )
+                .bind(id)
+                .bind(if suspected { 1 } else { *alone })
+                .bind(i64::from(!has_had_one))
+                .execute(db)
+                .await?;
+            });
         }
         // No lease ends before the epoch, so the owner alone decides.
         let recovered = recover(&mut transaction, 0, Some(owner), give_up, now_ms).await?;
@@ -69,16 +73,15 @@ impl Store {
         now_ms: i64,
     ) -> Result<Recovered, StoreError> {
         // Looking needs no writer, and almost always finds nothing.
-        let expired: i64 = sqlx::query_scalar(
-            "select count(*) from recommendation where status = 'running' and lease_until_ms < $1",
-        )
-        .bind(now_ms)
-        .fetch_one(&self.readers)
-        .await?;
+        let count =
+            "select count(*) from recommendation where status = 'running' and lease_until_ms < $1";
+        let expired: i64 = reading!(self, db => {
+            sqlx::query_scalar(count).bind(now_ms).fetch_one(db).await?
+        });
         if expired == 0 {
             return Ok(Recovered::default());
         }
-        let mut transaction = self.writer.begin_with("begin immediate").await?;
+        let mut transaction = self.begin().await?;
         let recovered = recover(&mut transaction, now_ms, None, give_up, now_ms).await?;
         transaction.commit().await?;
         Ok(recovered)
@@ -86,13 +89,13 @@ impl Store {
 }
 
 async fn recover(
-    transaction: &mut SqliteConnection,
+    transaction: &mut Transaction,
     expired_before_ms: i64,
     owner: Option<&str>,
     give_up: GiveUp<'_>,
     now_ms: i64,
 ) -> Result<Recovered, StoreError> {
-    let given_up = sqlx::query(
+    let given_up = within!(&mut *transaction, db => sqlx::query(
         "update recommendation
          set status = 'failed', problem = $4, problem_crc = $6, finished_ms = $5, phase = null, inputs = null,
              inputs_crc = null,
@@ -102,13 +105,14 @@ async fn recover(
     )
     .bind(expired_before_ms)
     .bind(owner)
-    .bind(give_up.max_attempts)
+    .bind(i64::from(give_up.max_attempts))
     .bind(give_up.problem)
     .bind(now_ms)
     .bind(crc(give_up.problem))
-    .execute(&mut *transaction)
-    .await?;
-    let requeued = sqlx::query(
+    .execute(db)
+    .await?
+    .rows_affected());
+    let requeued = within!(transaction, db => sqlx::query(
         "update recommendation
          set status = 'queued', lease_owner = null, lease_until_ms = null,
              progress = 0, phase = null
@@ -116,7 +120,8 @@ async fn recover(
     )
     .bind(expired_before_ms)
     .bind(owner)
-    .execute(&mut *transaction)
-    .await?;
-    Ok(Recovered { requeued: requeued.rows_affected(), given_up: given_up.rows_affected() })
+    .execute(db)
+    .await?
+    .rows_affected());
+    Ok(Recovered { requeued, given_up })
 }

@@ -1,8 +1,9 @@
 //! Past recommendations by their asks, newest first, and how many there are of each status.
 
-use sqlx::{QueryBuilder, Sqlite};
+use sqlx::{Database, Encode, QueryBuilder, Type};
 
 use crate::store::checksum::whole;
+use crate::store::engine::{Spelled, reading};
 use crate::store::row::record_from_row;
 use crate::store::{Store, StoreError};
 use crate::wire::job::Status;
@@ -84,6 +85,8 @@ impl Store {
         filter: &CheckedListQuery,
         scan: u32,
     ) -> Result<Page, StoreError> {
+        let scan = i64::from(scan);
+        let mut items: Vec<Listed> = reading!(self, db => {
         let mut query = QueryBuilder::new(
             "select ask.id as ask_id, ask.principal, ask.created_ms, ask.labels,
                     ask.model, ask.device, ask.devices, ask.engine, ask.workload,
@@ -96,9 +99,10 @@ impl Store {
         query.push(
             ") as ask join recommendation on recommendation.id = ask.recommendation_id where true",
         );
-        push_filters(&mut query, filter);
+        push_filters(&mut query, filter, self.spell(LIKE));
         query.push(" order by ask.id desc limit ").push_bind(i64::from(filter.limit) + 1);
-        let mut items: Vec<Listed> = query.build_query_as().fetch_all(&self.readers).await?;
+        query.build_query_as().fetch_all(db).await?
+        });
         for item in &mut items {
             let summary = item.recommendation.take();
             item.recommendation = whole(summary, item.summary_crc, "recommendation", &item.id)?;
@@ -108,10 +112,12 @@ impl Store {
             let next = items.last().map(|last| last.ask_id.clone());
             return Ok(Page { items, next });
         }
-        let mut last = QueryBuilder::new("select id from ask where true");
-        push_range(&mut last, principal, filter);
-        last.push(" order by id desc limit 2 offset ").push_bind(scan.saturating_sub(1));
-        let last: Vec<(String,)> = last.build_query_as().fetch_all(&self.readers).await?;
+        let last: Vec<(String,)> = reading!(self, db => {
+            let mut last = QueryBuilder::new("select id from ask where true");
+            push_range(&mut last, principal, filter);
+            last.push(" order by id desc limit 2 offset ").push_bind((scan - 1).max(0));
+            last.build_query_as().fetch_all(db).await?
+        });
         // The last one that was looked at, if another one follows.
         let next = (last.len() == 2).then(|| last.into_iter().next().map(|(id,)| id)).flatten();
         Ok(Page { items, next })
@@ -125,29 +131,46 @@ impl Store {
         filter: &CheckedListQuery,
         scan: u32,
     ) -> Result<(Vec<(String, String)>, Option<String>), StoreError> {
-        let mut query = QueryBuilder::new("select id from ask where true");
-        push_range(&mut query, principal, filter);
-        query.push(" order by id desc limit 1 offset ").push_bind(scan.saturating_sub(1));
-        let last: Option<(String,)> = query.build_query_as().fetch_optional(&self.readers).await?;
+        let scan = i64::from(scan);
+        let last: Option<(String,)> = reading!(self, db => {
+            let mut query = QueryBuilder::new("select id from ask where true");
+            push_range(&mut query, principal, filter);
+            query.push(" order by id desc limit 1 offset ").push_bind((scan - 1).max(0));
+            query.build_query_as().fetch_optional(db).await?
+        });
+        let found = reading!(self, db => {
         let mut query =
             QueryBuilder::new("select id, recommendation_id from (select * from ask where true");
         push_range(&mut query, principal, filter);
         query.push(" order by id desc limit ").push_bind(scan).push(") as ask where true");
-        push_filters(&mut query, filter);
-        let found = query.build_query_as().fetch_all(&self.readers).await?;
+        push_filters(&mut query, filter, self.spell(LIKE));
+        query.build_query_as().fetch_all(db).await?
+        });
         Ok((found, last.map(|(id,)| id)))
     }
 
     /// How many recommendations there are of each status.
     pub async fn count_jobs(&self) -> Result<Vec<(Status, i64)>, StoreError> {
+        // In PostgreSQL a status has several rows, so that writers do not wait for each other.
+        let count = "select status, cast(sum(n) as bigint) from job_count group by status";
         let counts: Vec<(String, i64)> =
-            sqlx::query_as("select status, n from job_count").fetch_all(&self.readers).await?;
+            reading!(self, db => sqlx::query_as(count).fetch_all(db).await?);
         Ok(counts.into_iter().map(|(status, n)| (Status::from_stored(&status), n)).collect())
     }
 }
 
+/// Takes Latin letters of either case for the same.
+const LIKE: Spelled = Spelled { sqlite: " like ", postgres: " ilike " };
+
 /// What an ask must say besides, in columns of its own.
-fn push_filters(query: &mut QueryBuilder<Sqlite>, filter: &CheckedListQuery) {
+fn push_filters<DB: Database>(
+    query: &mut QueryBuilder<DB>,
+    filter: &CheckedListQuery,
+    like: &'static str,
+) where
+    String: for<'q> Encode<'q, DB> + Type<DB>,
+    i64: for<'q> Encode<'q, DB> + Type<DB>,
+{
     let equal = [
         ("ask.model", &filter.model),
         ("ask.device", &filter.device),
@@ -162,10 +185,10 @@ fn push_filters(query: &mut QueryBuilder<Sqlite>, filter: &CheckedListQuery) {
         }
     }
     if let Some(status) = filter.status {
-        query.push(" and ask.status = ").push_bind(status.as_str());
+        query.push(" and ask.status = ").push_bind(status.as_str().to_owned());
     }
     if let Some(devices) = filter.devices {
-        query.push(" and ask.devices = ").push_bind(devices);
+        query.push(" and ask.devices = ").push_bind(i64::from(devices));
     }
     if let Some(id) = &filter.trace_id {
         query.push(
@@ -186,11 +209,10 @@ fn push_filters(query: &mut QueryBuilder<Sqlite>, filter: &CheckedListQuery) {
         query.push(", '') <> ask.labels");
     }
     if let Some(words) = &filter.q {
-        // `like` takes Latin letters of either case for the same.
         let pattern = format!("%{}%", escaped(words));
         query.push(" and (false");
         for column in ["ask.model", "ask.device", "ask.engine", "ask.labels", "ask.strategy"] {
-            query.push(" or ").push(column).push(" like ").push_bind(pattern.clone());
+            query.push(" or ").push(column).push(like).push_bind(pattern.clone());
             query.push(" escape '!'");
         }
         query.push(" or ask.recommendation_id = ").push_bind(words.clone()).push(")");
@@ -199,17 +221,22 @@ fn push_filters(query: &mut QueryBuilder<Sqlite>, filter: &CheckedListQuery) {
 
 /// Whose asks are looked at, and between which; with those of all, by a status that few have, by
 /// model or by device.
-fn push_range(
-    query: &mut QueryBuilder<Sqlite>,
+fn push_range<DB: Database>(
+    query: &mut QueryBuilder<DB>,
     principal: Option<&str>,
     filter: &CheckedListQuery,
-) {
+) where
+    String: for<'q> Encode<'q, DB> + Type<DB>,
+    i64: for<'q> Encode<'q, DB> + Type<DB>,
+{
     // One term that an index answers; the others are looked at one by one.
     if let Some(principal) = principal {
         query.push(" and principal = ").push_bind(principal.to_owned());
     } else if let Some(status) = filter.status.filter(|status| *status != Status::Succeeded) {
         // The index has no others, which the planner must be told.
-        query.push(" and status <> 'succeeded' and status = ").push_bind(status.as_str());
+        query
+            .push(" and status <> 'succeeded' and status = ")
+            .push_bind(status.as_str().to_owned());
     } else if let Some(model) = &filter.model {
         query.push(" and model = ").push_bind(model.clone());
     } else if let Some(device) = &filter.device {

@@ -4,7 +4,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::{SqlSafeStr, SqlStr};
 
 /// Number, description and text of every step, as their files are named.
-const STEPS: [(i64, &str, &str); 10] = [
+const SQLITE: [(i64, &str, &str); 11] = [
     (
         1,
         "recommendations and traces",
@@ -23,11 +23,21 @@ const STEPS: [(i64, &str, &str); 10] = [
     (8, "outcomes", include_str!("../../migrations/sqlite/0008_outcomes.sql")),
     (9, "memory of jobs", include_str!("../../migrations/sqlite/0009_memory_of_jobs.sql")),
     (10, "deployments", include_str!("../../migrations/sqlite/0010_deployments.sql")),
+    (11, "replicas", include_str!("../../migrations/sqlite/0011_replicas.sql")),
 ];
 
-/// What brings a database to the schema of this program.
-pub(super) fn migrator() -> Migrator {
-    Migrator::with_migrations(STEPS.map(step).into())
+/// The same for `PostgreSQL`, which no earlier program wrote.
+const POSTGRES: [(i64, &str, &str); 1] =
+    [(11, "replicas", include_str!("../../migrations/postgres/0011_replicas.sql"))];
+
+/// What brings a database file to the schema of this program.
+pub(super) fn sqlite() -> Migrator {
+    Migrator::with_migrations(SQLITE.map(step).into())
+}
+
+/// What brings a database of `PostgreSQL` there; of several processes that start together one does it.
+pub(super) fn postgres() -> Migrator {
+    Migrator::with_migrations(POSTGRES.map(step).into())
 }
 
 fn step((number, description, text): (i64, &'static str, &'static str)) -> Migration {
@@ -45,34 +55,38 @@ mod tests {
     use super::*;
     use crate::config::{Storage, Synchronous};
     use crate::store::Store;
+    use crate::store::engine::reading;
     use crate::store::keys::Key;
     use crate::wire::job::Status;
     use crate::wire::listing::CheckedListQuery;
 
-    #[test]
-    fn every_file_is_embedded_under_its_name() {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations/sqlite");
+    fn embedded_as_they_are(folder: &str, steps: &[(i64, &str, &str)]) {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("migrations").join(folder);
         let files: BTreeSet<String> = std::fs::read_dir(&folder)
             .unwrap()
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
-        let embedded: BTreeSet<String> = STEPS
-            .iter()
-            .map(|(number, description, _)| {
-                format!("{number:04}_{}.sql", description.replace(' ', "_"))
-            })
-            .collect();
-        assert_eq!(embedded, files);
-        for (number, description, text) in STEPS {
-            let name = format!("{number:04}_{}.sql", description.replace(' ', "_"));
-            assert_eq!(text, std::fs::read_to_string(folder.join(name)).unwrap());
+        let name =
+            |number: &i64, about: &str| format!("{number:04}_{}.sql", about.replace(' ', "_"));
+        let embedded = steps.iter().map(|(number, about, _)| name(number, about)).collect();
+        assert_eq!(files, embedded);
+        for (number, about, text) in steps {
+            assert_eq!(*text, std::fs::read_to_string(folder.join(name(number, about))).unwrap());
         }
+    }
+
+    #[test]
+    fn every_file_is_embedded_under_its_name() {
+        embedded_as_they_are("sqlite", &SQLITE);
+        embedded_as_they_are("postgres", &POSTGRES);
+        // Both engines end with the same step.
+        assert_eq!(SQLITE.last().map(|step| step.1), POSTGRES.last().map(|step| step.1));
     }
 
     async fn schema(store: &Store) -> Vec<(String, String)> {
         let all = "select name, coalesce(sql, '') from sqlite_master where name not like '_sqlx%'
                    and name not like 'sqlite_%' order by name";
-        sqlx::query_as(all).fetch_all(&store.readers).await.unwrap()
+        reading!(store, db => sqlx::query_as(all).fetch_all(db).await.unwrap())
     }
 
     /// From the seventh step on an ask says what the answer is, which those of before must be given.
@@ -84,7 +98,7 @@ mod tests {
     async fn left_by(n_steps: usize, file: &Path) {
         let options = SqliteConnectOptions::new().filename(file).create_if_missing(true);
         let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await.unwrap();
-        let steps: Vec<Migration> = STEPS[..n_steps].iter().copied().map(step).collect();
+        let steps: Vec<Migration> = SQLITE[..n_steps].iter().copied().map(step).collect();
         Migrator::with_migrations(steps).run(&pool).await.unwrap();
         if 0 < n_steps {
             sqlx::raw_sql(
@@ -120,16 +134,17 @@ mod tests {
     #[tokio::test]
     async fn every_earlier_schema_is_brought_up_to_date_with_what_it_holds() {
         let mut schemas = Vec::new();
-        for n_steps in 0..=STEPS.len() {
+        for n_steps in 0..=SQLITE.len() {
             let dir = tempfile::tempdir().unwrap();
             let file = dir.path().join("moe-gps.db");
             left_by(n_steps, &file).await;
             let storage = Storage {
                 data_dir: dir.path().to_owned(),
+                database: String::new(),
                 synchronous: Synchronous::Normal,
                 max_database_bytes: 0,
             };
-            let store = Store::open(&file, &storage).await.unwrap();
+            let store = Store::open(&storage).await.unwrap();
             schemas.push(schema(&store).await);
             let filter = CheckedListQuery { limit: 10, ..CheckedListQuery::default() };
             let listed = store.list_asks(Some("local"), &filter, 10).await.unwrap().items;

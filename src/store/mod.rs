@@ -1,16 +1,18 @@
-//! The database: one writer, several readers, methods named after the question.
+//! The database: methods named after the question.
 //!
-//! SQLite in write-ahead mode has a single writer; here it is one connection, so that
-//! writers queue in the process, in order, and never meet the busy timeout. SQL keeps to
-//! what PostgreSQL also understands: `$1` parameters, integer milliseconds, no engine
-//! functions; pragmas stand in `space` and here. Nothing here decides policy or knows HTTP.
+//! SQL keeps to what both engines understand: `$1` parameters, integer milliseconds, no engine
+//! functions. What they spell differently stands beside the statement, what only one of them has
+//! in `engine`, `clock`, `events`, `space` and here. Nothing here decides policy or knows HTTP.
 
 pub mod asks;
 mod checksum;
+mod clock;
 pub mod deployments;
 pub mod devices;
 mod directory;
+mod engine;
 mod error;
+mod events;
 pub mod jobs;
 pub mod keys;
 mod leases;
@@ -26,20 +28,25 @@ pub mod traces;
 
 pub use directory::{ADDRESS, DATABASE, DataDir};
 pub use error::StoreError;
+pub use events::{Event, Events, Turn};
 pub use leases::{GiveUp, Recovered};
 pub use reserve::Reserve;
 pub use space::Space;
 
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::Connection;
+use sqlx::postgres::PgConnectOptions;
 use sqlx::sqlite::{
-    SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions,
-    SqliteSynchronous,
+    SqliteAutoVacuum, SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous,
 };
 
 use crate::config::{Storage, Synchronous};
+use crate::store::clock::Clock;
+use crate::store::engine::{Local, Pool, writing};
 
 /// Connections that only read; reads are short, so a few serve many clients.
 const READERS: u32 = 4;
@@ -53,20 +60,40 @@ const CHECKPOINT_PAGES: u32 = 4096;
 /// Size to which the write-ahead log is cut back after use, bytes.
 const JOURNAL_BYTES: u32 = 32 << 20;
 
-/// The database of one data directory.
+/// A database, of this data directory or shared with others.
 #[derive(Debug, Clone)]
 pub struct Store {
-    writer: SqlitePool,
-    readers: SqlitePool,
-    /// The file, and what it is to the operating system, however it may be called by now.
-    file: (PathBuf, u64),
-    /// Pages the database may have; 0 is without a bound.
-    max_pages: u64,
+    pool: Pool,
+    clock: Arc<Clock>,
+    /// The folder on whose disk it, or what stands beside it, lies.
+    folder: PathBuf,
 }
 
 impl Store {
-    /// Opens the database file, creating and migrating it where needed.
-    pub async fn open(file: &Path, storage: &Storage) -> Result<Self, StoreError> {
+    /// Opens the database that the settings name, creating and migrating it where needed.
+    pub async fn open(storage: &Storage) -> Result<Self, StoreError> {
+        let named = &storage.database;
+        if named.starts_with("postgres://") || named.starts_with("postgresql://") {
+            let options = PgConnectOptions::from_str(named).map_err(StoreError::Named)?;
+            let pool = engine::connect(options).await?;
+            migrations::postgres().run(&pool).await?;
+            let store = Self::of(Pool::Postgres(pool), &storage.data_dir);
+            store.look_at_clock().await?;
+            return Ok(store);
+        }
+        let file = match named.strip_prefix("sqlite:") {
+            Some(path) => path.trim_start_matches("//").into(),
+            None if named.is_empty() => storage.data_dir.join(DATABASE),
+            None => return Err(StoreError::NamedOtherwise(named.clone())),
+        };
+        Self::open_file(&file, storage).await
+    }
+
+    fn of(pool: Pool, folder: &Path) -> Self {
+        Self { pool, clock: Arc::default(), folder: folder.to_owned() }
+    }
+
+    async fn open_file(file: &Path, storage: &Storage) -> Result<Self, StoreError> {
         let common = SqliteConnectOptions::new()
             .filename(file)
             .auto_vacuum(SqliteAutoVacuum::Incremental)
@@ -93,47 +120,55 @@ impl Store {
             Box::pin(std::future::ready(Ok(!connection.is_in_transaction())))
         });
         let writer = writer.connect_with(writing).await?;
-        migrations::migrator().run(&writer).await?;
+        migrations::sqlite().run(&writer).await?;
         let readers = pool(READERS).connect_with(common.pragma("query_only", "on")).await?;
         let inode = inode(file).unwrap_or_default();
-        Ok(Self { writer, readers, file: (file.to_owned(), inode), max_pages })
+        let local = Local { writer, readers, file: (file.to_owned(), inode), max_pages };
+        Ok(Self::of(Pool::Sqlite(local), file.parent().unwrap_or(file)))
     }
 
     /// Opens a database that exists as it is, whatever its schema; both for reading and writing.
     pub async fn open_as_it_is(file: &Path) -> Result<Self, StoreError> {
         let options = SqliteConnectOptions::new().filename(file).busy_timeout(BUSY_TIMEOUT);
         let writer = pool(1).connect_with(options).await?;
-        let inode = inode(file).unwrap_or_default();
-        Ok(Self { readers: writer.clone(), writer, file: (file.to_owned(), inode), max_pages: 0 })
+        let opened = (file.to_owned(), inode(file).unwrap_or_default());
+        let local = Local { readers: writer.clone(), writer, file: opened, max_pages: 0 };
+        Ok(Self::of(Pool::Sqlite(local), file.parent().unwrap_or(file)))
     }
 
-    /// Copies the database as of one moment into a new file, while others write.
+    /// Copies the database as of one moment into a new file, while others write; only a file can be.
     pub async fn copy_to(&self, file: &Path) -> Result<(), StoreError> {
         let file = file.to_string_lossy().into_owned();
-        sqlx::query("vacuum into $1").bind(file).execute(&self.writer).await?;
+        writing!(self, db => {
+            sqlx::query("vacuum into $1").bind(file).execute(db).await?;
+        });
         Ok(())
     }
 
     /// Writes one row, to learn whether writing works, into a file that others will find.
     pub async fn probe_write(&self, now_ms: i64) -> Result<(), StoreError> {
-        let (path, opened) = &self.file;
-        if inode(path) != Some(*opened) {
+        if let Pool::Sqlite(Local { file: (path, opened), .. }) = &self.pool
+            && inode(path) != Some(*opened)
+        {
             return Err(StoreError::Gone { path: path.clone() });
         }
-        sqlx::query(
-            "insert into probe (id, written_ms) values (1, $1)
-             on conflict (id) do update set written_ms = excluded.written_ms",
-        )
-        .bind(now_ms)
-        .execute(&self.writer)
-        .await?;
+        let write = "insert into probe (id, written_ms) values (1, $1)
+             on conflict (id) do update set written_ms = excluded.written_ms";
+        writing!(self, db => {
+            sqlx::query(write).bind(now_ms).execute(db).await?;
+        });
         Ok(())
     }
 
     /// Closes all connections after what they are doing.
     pub async fn close(&self) {
-        self.readers.close().await;
-        self.writer.close().await;
+        match &self.pool {
+            Pool::Sqlite(local) => {
+                local.readers.close().await;
+                local.writer.close().await;
+            }
+            Pool::Postgres(pool) => pool.close().await,
+        }
     }
 }
 
@@ -158,23 +193,27 @@ mod tests {
     use super::*;
 
     fn storage(dir: &Path, max_database_bytes: u64) -> Storage {
-        Storage { data_dir: dir.to_owned(), synchronous: Synchronous::Normal, max_database_bytes }
+        Storage {
+            data_dir: dir.to_owned(),
+            database: String::new(),
+            synchronous: Synchronous::Normal,
+            max_database_bytes,
+        }
     }
 
     #[tokio::test]
     async fn a_bound_on_the_database_is_told_as_full() {
         let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("moe-gps.db");
-        let result = Store::open(&file, &storage(dir.path(), 8 * PAGE_BYTES)).await;
+        let result = Store::open(&storage(dir.path(), 8 * PAGE_BYTES)).await;
         assert!(matches!(result, Err(StoreError::Full(_))), "{result:?}");
     }
 
     #[tokio::test]
     async fn readers_cannot_write() {
         let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("moe-gps.db");
-        let store = Store::open(&file, &storage(dir.path(), 0)).await.unwrap();
-        let refused = sqlx::query("delete from probe").execute(&store.readers).await.unwrap_err();
+        let store = Store::open(&storage(dir.path(), 0)).await.unwrap();
+        let Pool::Sqlite(local) = &store.pool else { panic!("a file") };
+        let refused = sqlx::query("delete from probe").execute(&local.readers).await.unwrap_err();
         assert!(matches!(StoreError::from(refused), StoreError::ReadOnly(_)));
     }
 }

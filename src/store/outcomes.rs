@@ -1,7 +1,8 @@
 //! Outcomes: what was measured after an answer.
 
-use sqlx::{QueryBuilder, Sqlite};
+use sqlx::QueryBuilder;
 
+use crate::store::engine::{reading, writing};
 use crate::store::row::record_from_row;
 use crate::store::{Store, StoreError};
 
@@ -50,7 +51,7 @@ impl Store {
         outcome: &OutcomeRecord,
         most: u32,
     ) -> Result<bool, StoreError> {
-        let inserted = sqlx::query(
+        let inserted = writing!(self, db => sqlx::query(
             "insert into outcome (id, recommendation_id, principal, created_ms, strategy, quantity,
                                   measured_s, forecast_s, steps, note)
              select $1, recommendation.id, $3, $4, $5, $6, $7, $8, $9, $10 from recommendation
@@ -67,27 +68,30 @@ impl Store {
         .bind(outcome.forecast_s)
         .bind(outcome.steps)
         .bind(&outcome.note)
-        .bind(most)
-        .execute(&self.writer)
-        .await?;
-        Ok(0 < inserted.rows_affected())
+        .bind(i64::from(most))
+        .execute(db)
+        .await?
+        .rows_affected());
+        Ok(0 < inserted)
     }
 
     /// Whether there are any.
     pub async fn has_outcomes(&self) -> Result<bool, StoreError> {
         let any = "select exists (select 1 from outcome)";
-        Ok(sqlx::query_scalar(any).fetch_one(&self.readers).await?)
+        Ok(reading!(self, db => sqlx::query_scalar(any).fetch_one(db).await?))
     }
 
     /// The outcomes of these recommendations, in the order in which they were reported.
     pub async fn find_outcomes(&self, ids: &[&str]) -> Result<Vec<OutcomeRecord>, StoreError> {
-        let mut query =
-            QueryBuilder::<Sqlite>::new("select * from outcome where recommendation_id in (");
-        let mut listed = query.separated(", ");
-        for id in ids {
-            listed.push_bind(*id);
-        }
-        query.push(") order by id");
-        Ok(query.build_query_as().fetch_all(&self.readers).await?)
+        Ok(reading!(self, db => {
+            let mut query =
+                QueryBuilder::new("select * from outcome where recommendation_id in (");
+            let mut listed = query.separated(", ");
+            for id in ids {
+                listed.push_bind(*id);
+            }
+            query.push(") order by id");
+            query.build_query_as().fetch_all(db).await?
+        }))
     }
 }

@@ -1,5 +1,6 @@
 //! What may go by age and number, and its deletion.
 
+use crate::store::engine::{Row, reading, within};
 use crate::store::listing::first_id;
 use crate::store::{Store, StoreError};
 
@@ -21,11 +22,9 @@ impl Store {
         cutoff_ms: Option<i64>,
         most: Option<i64>,
     ) -> Result<u64, StoreError> {
-        let ended: i64 = sqlx::query_scalar(
-            "select coalesce(sum(n), 0) from job_count where status not in ('queued', 'running')",
-        )
-        .fetch_one(&self.readers)
-        .await?;
+        let count = "select cast(coalesce(sum(n), 0) as bigint) from job_count
+                     where status not in ('queued', 'running')";
+        let ended: i64 = reading!(self, db => sqlx::query_scalar(count).fetch_one(db).await?);
         let beyond = most.map_or(0, |most| (ended - most).clamp(0, BATCH));
         let mut ids: Vec<String> = Vec::new();
         if 0 < beyond {
@@ -37,22 +36,26 @@ impl Store {
             return Ok(0);
         }
         let mut deleted = 0;
-        let mut transaction = self.writer.begin_with("begin immediate").await?;
+        let cutoff_ms = cutoff_ms.filter(|_| beyond == 0).unwrap_or(i64::MAX);
+        let mut transaction = self.begin().await?;
         for id in &ids {
             // It may have been asked for anew, or labelled, since it was looked up.
-            let gone = sqlx::query(concat!(
-                "delete from recommendation where id = $1
-                 and status not in ('queued', 'running')
-                 and not exists (select 1 from ask where ask.recommendation_id = $1
-                                 and (ask.created_ms >= $2 or ",
-                is_kept!(),
-                "))"
-            ))
-            .bind(id)
-            .bind(cutoff_ms.filter(|_| beyond == 0).unwrap_or(i64::MAX))
-            .execute(&mut *transaction)
-            .await?;
-            deleted += gone.rows_affected();
+            transaction.lock(Row::Recommendation, id).await?;
+            deleted += within!(&mut transaction, db => {
+                sqlx::query(concat!(
+                    "delete from recommendation where id = $1
+                     and status not in ('queued', 'running')
+                     and not exists (select 1 from ask where ask.recommendation_id = $1
+                                     and (ask.created_ms >= $2 or ",
+                    is_kept!(),
+                    "))"
+                ))
+                .bind(id)
+                .bind(cutoff_ms)
+                .execute(db)
+                .await?
+                .rows_affected()
+            });
         }
         transaction.commit().await?;
         Ok(deleted)
@@ -64,20 +67,22 @@ impl Store {
         cutoff_ms: i64,
         most: i64,
     ) -> Result<Vec<String>, StoreError> {
-        Ok(sqlx::query_scalar(concat!(
-            "select id from recommendation
-             where id < $1 and status not in ('queued', 'running')
-             and coalesce(finished_ms, created_ms) < $2
-             and not exists (select 1 from ask where ask.recommendation_id = recommendation.id
-                             and (ask.created_ms >= $2 or ",
-            is_kept!(),
-            ")) order by id limit $3"
-        ))
-        .bind(first_id(cutoff_ms))
-        .bind(cutoff_ms)
-        .bind(most)
-        .fetch_all(&self.readers)
-        .await?)
+        Ok(reading!(self, db => {
+            sqlx::query_scalar(concat!(
+                "select id from recommendation
+                 where id < $1 and status not in ('queued', 'running')
+                 and coalesce(finished_ms, created_ms) < $2
+                 and not exists (select 1 from ask where ask.recommendation_id = recommendation.id
+                                 and (ask.created_ms >= $2 or ",
+                is_kept!(),
+                ")) order by id limit $3"
+            ))
+            .bind(first_id(cutoff_ms))
+            .bind(cutoff_ms)
+            .bind(most)
+            .fetch_all(db)
+            .await?
+        }))
     }
 
     /// Some of the oldest traces that are beyond `most`, or were uploaded and last asked about
@@ -87,31 +92,33 @@ impl Store {
         cutoff_ms: Option<i64>,
         most: Option<i64>,
     ) -> Result<Vec<String>, StoreError> {
-        let traces: i64 =
-            sqlx::query_scalar("select count(*) from trace").fetch_one(&self.readers).await?;
+        let count = "select count(*) from trace";
+        let traces: i64 = reading!(self, db => sqlx::query_scalar(count).fetch_one(db).await?);
         let beyond = most.map_or(0, |most| (traces - most).clamp(0, BATCH));
         let (cutoff_ms, limit) = match cutoff_ms {
             _ if 0 < beyond => (i64::MAX, beyond),
             Some(cutoff_ms) => (cutoff_ms, BATCH),
             None => return Ok(Vec::new()),
         };
-        Ok(sqlx::query_scalar(concat!(
-            "select id from trace where created_ms < $1
-             and not exists (
-                 select 1 from recommendation_trace as needed
-                 join recommendation on recommendation.id = needed.recommendation_id
-                 where needed.trace_id = trace.id
-                 and (recommendation.status in ('queued', 'running')
-                      or recommendation.created_ms >= $1
-                      or exists (select 1 from ask where ask.recommendation_id = recommendation.id
-                                 and ",
-            is_kept!(),
-            "))) order by created_ms, id limit $2"
-        ))
-        .bind(cutoff_ms)
-        .bind(limit)
-        .fetch_all(&self.readers)
-        .await?)
+        Ok(reading!(self, db => {
+            sqlx::query_scalar(concat!(
+                "select id from trace where created_ms < $1
+                 and not exists (
+                     select 1 from recommendation_trace as needed
+                     join recommendation on recommendation.id = needed.recommendation_id
+                     where needed.trace_id = trace.id
+                     and (recommendation.status in ('queued', 'running')
+                          or recommendation.created_ms >= $1
+                          or exists (select 1 from ask
+                                     where ask.recommendation_id = recommendation.id and ",
+                is_kept!(),
+                "))) order by created_ms, id limit $2"
+            ))
+            .bind(cutoff_ms)
+            .bind(limit)
+            .fetch_all(db)
+            .await?
+        }))
     }
 
     /// Forgets some of the oldest keys that are beyond `most` or older than `cutoff_ms`; none whose
@@ -123,34 +130,36 @@ impl Store {
     ) -> Result<u64, StoreError> {
         let mut cutoff_ms = cutoff_ms.unwrap_or(i64::MIN);
         if let Some(most) = most {
-            let beyond: Option<i64> = sqlx::query_scalar(
-                "select created_ms from ask_key order by created_ms desc limit 1 offset $1",
-            )
-            .bind(most)
-            .fetch_optional(&self.readers)
-            .await?;
+            let last = "select created_ms from ask_key order by created_ms desc limit 1 offset $1";
+            let beyond: Option<i64> = reading!(self, db => {
+                sqlx::query_scalar(last).bind(most).fetch_optional(db).await?
+            });
             cutoff_ms = cutoff_ms.max(beyond.map_or(i64::MIN, |ms| ms.saturating_add(1)));
         }
-        let old: Vec<(String, String)> = sqlx::query_as(
-            "select principal, key from ask_key where created_ms < $1
-             and not exists (select 1 from recommendation where id = ask_key.recommendation_id
-                             and status in ('queued', 'running'))
-             order by created_ms limit $2",
-        )
-        .bind(cutoff_ms)
-        .bind(BATCH)
-        .fetch_all(&self.readers)
-        .await?;
+        let old: Vec<(String, String)> = reading!(self, db => {
+            sqlx::query_as(
+                "select principal, key from ask_key where created_ms < $1
+                 and not exists (select 1 from recommendation where id = ask_key.recommendation_id
+                                 and status in ('queued', 'running'))
+                 order by created_ms limit $2",
+            )
+            .bind(cutoff_ms)
+            .bind(BATCH)
+            .fetch_all(db)
+            .await?
+        });
         if old.is_empty() {
             return Ok(0);
         }
-        let mut transaction = self.writer.begin_with("begin immediate").await?;
+        let mut transaction = self.begin().await?;
         for (principal, key) in &old {
-            sqlx::query("delete from ask_key where principal = $1 and key = $2")
-                .bind(principal)
-                .bind(key)
-                .execute(&mut *transaction)
-                .await?;
+            within!(&mut transaction, db => {
+                sqlx::query("delete from ask_key where principal = $1 and key = $2")
+                    .bind(principal)
+                    .bind(key)
+                    .execute(db)
+                    .await?;
+            });
         }
         transaction.commit().await?;
         Ok(old.len() as u64)

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use crate::store::engine::{Local, Pool};
 use crate::store::{PAGE_BYTES, Store, StoreError};
 
 /// Free pages that stay in the file for what comes next: 1 MiB.
@@ -27,25 +28,59 @@ pub struct Space {
 }
 
 impl Store {
-    /// How much room the database takes, and how much is left.
+    /// How much room the database takes, and how much is left; of a server, how much it takes.
     pub async fn space(&self) -> Result<Space, StoreError> {
-        let (pages, free) = self.pages().await?;
-        let file = &self.file.0;
+        let (disk_bytes, disk_free_bytes) = disk(&self.folder);
+        let local = match &self.pool {
+            Pool::Sqlite(local) => local,
+            Pool::Postgres(pool) => {
+                let size = "select pg_database_size(current_database())";
+                let bytes: i64 = sqlx::query_scalar(size).fetch_one(pool).await?;
+                let database_bytes = bytes.max(0).unsigned_abs();
+                return Ok(Space {
+                    database_bytes,
+                    disk_bytes,
+                    disk_free_bytes,
+                    ..Space::default()
+                });
+            }
+        };
+        let (pages, free) = local.pages().await?;
+        let file = &local.file.0;
         let mut wal = file.clone().into_os_string();
         wal.push("-wal");
         let bytes = |path: &Path| std::fs::metadata(path).map_or(0, |file| file.len());
-        let (disk_bytes, disk_free_bytes) = disk(file.parent().unwrap_or(file));
         let of_pages = |pages: i64| pages.max(0).unsigned_abs() * PAGE_BYTES;
         Ok(Space {
             database_bytes: bytes(file) + bytes(Path::new(&wal)),
             database_free_bytes: of_pages(free),
-            database_left_bytes: (self.max_pages != 0)
-                .then(|| of_pages(self.max_pages.cast_signed() - pages + free)),
+            database_left_bytes: (local.max_pages != 0)
+                .then(|| of_pages(local.max_pages.cast_signed() - pages + free)),
             disk_bytes,
             disk_free_bytes,
         })
     }
 
+    /// Gives freed pages back to the disk, but for some that what comes next will need. A server does
+    /// so by itself.
+    pub async fn give_back(&self) -> Result<(), StoreError> {
+        match &self.pool {
+            Pool::Sqlite(local) => local.give_back().await,
+            Pool::Postgres(_) => Ok(()),
+        }
+    }
+
+    /// Rewrites a database of an earlier version so that it can give freed pages back; false where
+    /// it is larger than `most_bytes`, and nothing was done.
+    pub async fn allow_giving_back(&self, most_bytes: Option<u64>) -> Result<bool, StoreError> {
+        match &self.pool {
+            Pool::Sqlite(local) => local.allow_giving_back(most_bytes).await,
+            Pool::Postgres(_) => Ok(true),
+        }
+    }
+}
+
+impl Local {
     async fn pages(&self) -> Result<(i64, i64), StoreError> {
         let pages: i64 = sqlx::query_scalar("pragma page_count").fetch_one(&self.readers).await?;
         let free: i64 =
@@ -53,8 +88,7 @@ impl Store {
         Ok((pages, free))
     }
 
-    /// Gives freed pages back to the disk, but for some that what comes next will need.
-    pub async fn give_back(&self) -> Result<(), StoreError> {
+    async fn give_back(&self) -> Result<(), StoreError> {
         let (_, mut free) = self.pages().await?;
         let mut gave = false;
         for _ in 0..SLICES {
@@ -76,9 +110,7 @@ impl Store {
         Ok(())
     }
 
-    /// Rewrites a database of an earlier version so that it can give freed pages back; false where
-    /// it is larger than `most_bytes`, and nothing was done.
-    pub async fn allow_giving_back(&self, most_bytes: Option<u64>) -> Result<bool, StoreError> {
+    async fn allow_giving_back(&self, most_bytes: Option<u64>) -> Result<bool, StoreError> {
         let mode: i64 = sqlx::query_scalar("pragma auto_vacuum").fetch_one(&self.readers).await?;
         if mode != 0 {
             return Ok(true);

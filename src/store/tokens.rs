@@ -1,5 +1,6 @@
 //! Tokens: who may ask. Only their digests are kept.
 
+use crate::store::engine::{reading, writing};
 use crate::store::row::record_from_row;
 use crate::store::{Store, StoreError};
 
@@ -25,35 +26,34 @@ record_from_row!(TokenRecord { id, digest, principal, scope, created_ms, revoked
 impl Store {
     /// Keeps a token.
     pub async fn insert_token(&self, token: &TokenRecord) -> Result<(), StoreError> {
-        sqlx::query(
-            "insert into token (id, digest, principal, scope, created_ms)
-             values ($1, $2, $3, $4, $5)",
-        )
-        .bind(&token.id)
-        .bind(&token.digest)
-        .bind(&token.principal)
-        .bind(&token.scope)
-        .bind(token.created_ms)
-        .execute(&self.writer)
-        .await?;
+        writing!(self, db => {
+            sqlx::query(
+                "insert into token (id, digest, principal, scope, created_ms)
+                 values ($1, $2, $3, $4, $5)",
+            )
+            .bind(&token.id)
+            .bind(&token.digest)
+            .bind(&token.principal)
+            .bind(&token.scope)
+            .bind(token.created_ms)
+            .execute(db)
+            .await?;
+        });
         Ok(())
     }
 
     /// All tokens, also revoked ones, in the order in which they were made.
     pub async fn list_tokens(&self) -> Result<Vec<TokenRecord>, StoreError> {
-        Ok(sqlx::query_as("select * from token order by created_ms, id")
-            .fetch_all(&self.readers)
-            .await?)
+        let all = "select * from token order by created_ms, id";
+        Ok(reading!(self, db => sqlx::query_as(all).fetch_all(db).await?))
     }
 
     /// Revokes a token; false when there is none, or it is revoked already.
     pub async fn revoke_token(&self, id: &str, now_ms: i64) -> Result<bool, StoreError> {
-        let revoked =
-            sqlx::query("update token set revoked_ms = $2 where id = $1 and revoked_ms is null")
-                .bind(id)
-                .bind(now_ms)
-                .execute(&self.writer)
-                .await?;
-        Ok(0 < revoked.rows_affected())
+        let revoke = "update token set revoked_ms = $2 where id = $1 and revoked_ms is null";
+        let revoked = writing!(self, db => {
+            sqlx::query(revoke).bind(id).bind(now_ms).execute(db).await?.rows_affected()
+        });
+        Ok(0 < revoked)
     }
 }

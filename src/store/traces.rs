@@ -1,9 +1,8 @@
 //! Uploaded traces: what is known of each, and when one may go.
 
-use sqlx::sqlite::SqliteRow;
-use sqlx::{FromRow, Row};
-
 use crate::store::checksum::{crc, whole};
+use crate::store::engine::{Row, reading, within, writing};
+use crate::store::row::from_row;
 use crate::store::{Store, StoreError};
 
 /// A stored trace.
@@ -41,29 +40,27 @@ pub struct TraceRecord {
     pub summary: String,
 }
 
-impl FromRow<'_, SqliteRow> for TraceRecord {
-    fn from_row(row: &SqliteRow) -> Result<Self, sqlx::Error> {
-        let id: String = row.try_get("id")?;
-        let summary = whole(row.try_get("summary")?, row.try_get("summary_crc")?, "summary", &id)?;
-        Ok(Self {
-            summary: summary.unwrap_or_default(),
-            digest: row.try_get("digest")?,
-            name: row.try_get("name")?,
-            model: row.try_get("model")?,
-            tokens: row.try_get("tokens")?,
-            sequences: row.try_get("sequences")?,
-            steps: row.try_get("steps")?,
-            layers: row.try_get("layers")?,
-            experts: row.try_get("experts")?,
-            top_k: row.try_get("top_k")?,
-            has_token_ids: row.try_get("has_token_ids")?,
-            embedding_digest: row.try_get("embedding_digest")?,
-            stored_bytes: row.try_get("stored_bytes")?,
-            created_ms: row.try_get("created_ms")?,
-            id,
-        })
-    }
-}
+from_row!(TraceRecord, row => {
+    let id: String = row.try_get("id")?;
+    let summary = whole(row.try_get("summary")?, row.try_get("summary_crc")?, "summary", &id)?;
+    Ok(Self {
+        summary: summary.unwrap_or_default(),
+        digest: row.try_get("digest")?,
+        name: row.try_get("name")?,
+        model: row.try_get("model")?,
+        tokens: row.try_get("tokens")?,
+        sequences: row.try_get("sequences")?,
+        steps: row.try_get("steps")?,
+        layers: row.try_get("layers")?,
+        experts: row.try_get("experts")?,
+        top_k: row.try_get("top_k")?,
+        has_token_ids: row.try_get("has_token_ids")?,
+        embedding_digest: row.try_get("embedding_digest")?,
+        stored_bytes: row.try_get("stored_bytes")?,
+        created_ms: row.try_get("created_ms")?,
+        id,
+    })
+});
 
 /// What became of the wish to delete a trace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,7 +76,7 @@ pub enum TraceDeletion {
 impl Store {
     /// Stores what is known of a trace, in place of what was known before.
     pub async fn put_trace(&self, trace: &TraceRecord) -> Result<(), StoreError> {
-        sqlx::query(
+        writing!(self, db => sqlx::query(
             "insert into trace (id, digest, name, model, tokens, sequences, steps, layers,
                                 experts, top_k, has_token_ids, embedding_digest, stored_bytes,
                                 created_ms, summary, summary_crc)
@@ -109,31 +106,28 @@ impl Store {
         .bind(trace.created_ms)
         .bind(&trace.summary)
         .bind(crc(&trace.summary))
-        .execute(&self.writer)
-        .await?;
+        .execute(db)
+        .await?
+        .rows_affected());
         Ok(())
     }
 
     /// The trace with this id.
     pub async fn find_trace(&self, id: &str) -> Result<Option<TraceRecord>, StoreError> {
-        Ok(sqlx::query_as("select * from trace where id = $1")
-            .bind(id)
-            .fetch_optional(&self.readers)
-            .await?)
+        let find = "select * from trace where id = $1";
+        Ok(reading!(self, db => sqlx::query_as(find).bind(id).fetch_optional(db).await?))
     }
 
     /// The digests of the embeddings that were put beside traces, with the traces' ids.
     pub async fn list_embeddings(&self) -> Result<Vec<(String, Vec<u8>)>, StoreError> {
-        Ok(sqlx::query_as(
-            "select id, embedding_digest from trace where embedding_digest is not null",
-        )
-        .fetch_all(&self.readers)
-        .await?)
+        let all = "select id, embedding_digest from trace where embedding_digest is not null";
+        Ok(reading!(self, db => sqlx::query_as(all).fetch_all(db).await?))
     }
 
     /// The ids of all traces.
     pub async fn list_trace_ids(&self) -> Result<Vec<String>, StoreError> {
-        Ok(sqlx::query_scalar("select id from trace").fetch_all(&self.readers).await?)
+        let all = "select id from trace";
+        Ok(reading!(self, db => sqlx::query_scalar(all).fetch_all(db).await?))
     }
 
     /// Traces by id, from just after `after`.
@@ -142,34 +136,37 @@ impl Store {
         after: Option<&str>,
         limit: u32,
     ) -> Result<Vec<TraceRecord>, StoreError> {
-        Ok(sqlx::query_as("select * from trace where ($1 is null or id > $1) order by id limit $2")
-            .bind(after)
-            .bind(limit)
-            .fetch_all(&self.readers)
-            .await?)
+        let page = "select * from trace where ($1 is null or id > $1) order by id limit $2";
+        let limit = i64::from(limit);
+        Ok(reading!(self, db => {
+            sqlx::query_as(page).bind(after).bind(limit).fetch_all(db).await?
+        }))
     }
 
     /// Deletes a trace unless a queued or running recommendation needs it.
     pub async fn delete_trace(&self, id: &str) -> Result<TraceDeletion, StoreError> {
-        let mut transaction = self.writer.begin_with("begin immediate").await?;
-        let needed: i64 = sqlx::query_scalar(
-            "select count(*) from recommendation_trace
-             join recommendation on recommendation.id = recommendation_trace.recommendation_id
-             where recommendation_trace.trace_id = $1
-               and recommendation.status in ('queued', 'running')",
-        )
-        .bind(id)
-        .fetch_one(&mut *transaction)
-        .await?;
+        let mut transaction = self.begin().await?;
+        transaction.lock(Row::Trace, id).await?;
+        let needed: i64 = within!(&mut transaction, db => {
+            sqlx::query_scalar(
+                "select count(*) from recommendation_trace
+                 join recommendation on recommendation.id = recommendation_trace.recommendation_id
+                 where recommendation_trace.trace_id = $1
+                   and recommendation.status in ('queued', 'running')",
+            )
+            .bind(id)
+            .fetch_one(db)
+            .await?
+        });
         if 0 < needed {
             return Ok(TraceDeletion::Needed(needed));
         }
-        let deleted = sqlx::query("delete from trace where id = $1")
-            .bind(id)
-            .execute(&mut *transaction)
-            .await?;
+        let delete = "delete from trace where id = $1";
+        let deleted = within!(&mut transaction, db => {
+            sqlx::query(delete).bind(id).execute(db).await?.rows_affected()
+        });
         transaction.commit().await?;
-        Ok(match deleted.rows_affected() {
+        Ok(match deleted {
             0 => TraceDeletion::Absent,
             _ => TraceDeletion::Done,
         })

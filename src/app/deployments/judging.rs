@@ -11,7 +11,7 @@ use crate::app::ask::{Asked, submit};
 use crate::app::clock::now_ms;
 use crate::app::context::App;
 use crate::app::deployments::{
-    JUDGEMENTS, Spec, Watched, conditions, forget_trace, labels_of, new_id, text,
+    JUDGEMENTS, Spec, Watched, conditions, forget_trace, labels_of, new_id, text, turn,
 };
 use crate::app::error::AppError;
 use crate::app::recommendations;
@@ -72,7 +72,7 @@ pub async fn round(app: &Arc<App>) -> Result<(), AppError> {
         if is_idle && !has_news && fresh == watched.state {
             continue;
         }
-        let _changing = app.deployments.changing.lock().await;
+        let _turn = turn(app).await?;
         // Somebody may have changed it since.
         if let Some(record) = app.store.find_deployment(&watched.record.name).await? {
             step(app, record).await?;

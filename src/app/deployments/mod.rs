@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use tokio::sync::{Mutex, Notify, watch};
+use tokio::sync::{Mutex, MutexGuard, Notify, watch};
 use uuid::Uuid;
 
 use crate::app::ask;
@@ -24,8 +24,8 @@ use crate::app::tokens::{Caller, LOCAL, Scope};
 use crate::app::uploads::Kept;
 use crate::app::withdraw::withdraw;
 use crate::app::{question, room, traces};
-use crate::store::StoreError;
 use crate::store::deployments::{DeploymentRecord, WindowRecord};
+use crate::store::{StoreError, Turn};
 use crate::wire::deployment::{
     CheckedLoads, ConditionBody, CurrentBody, DeploymentBody, DeploymentItem, DeploymentList,
     DeploymentRequest, JudgementBody, JudgementPage, LONGEST_NAME, Policy, PolicyBody, SpecBody,
@@ -71,10 +71,17 @@ impl Deployments {
         self.bell.notified().await;
     }
 
-    fn changed(&self) {
+    /// Says that one of them is another, or has other loads.
+    pub fn changed(&self) {
         self.changes.send_modify(|n| *n = n.wrapping_add(1));
         self.bell.notify_one();
     }
+}
+
+/// A turn of changing a deployment: one at a time, of all processes that share the database.
+async fn turn(app: &App) -> Result<(MutexGuard<'_, ()>, Turn), StoreError> {
+    let here = app.deployments.changing.lock().await;
+    Ok((here, app.store.deployments_turn().await?))
 }
 
 /// What a deployment was told, as it is stored.
@@ -213,7 +220,7 @@ pub async fn put(
         );
         return Err(AppError::Refused(vec![Violation::new("/labels", "items", detail)]));
     }
-    let _changing = app.deployments.changing.lock().await;
+    let _turn = turn(app).await?;
     let before = app.store.find_deployment(name).await?.map(Watched::read).transpose()?;
     if let Some(before) = &before {
         owned(caller, &before.record)?;
@@ -336,7 +343,7 @@ pub async fn put_current(
     name: &str,
     body: &[u8],
 ) -> Result<DeploymentBody, AppError> {
-    let _changing = app.deployments.changing.lock().await;
+    let _turn = turn(app).await?;
     let mut watched = find(app, name).await?;
     owned(caller, &watched.record)?;
     let current = maps::read(app, &watched.spec, body).await?;
@@ -470,7 +477,7 @@ pub async fn judgements(
 
 /// Deletes a deployment with its windows and the traces that came with them.
 pub async fn delete(app: &App, caller: &Caller, name: &str) -> Result<(), AppError> {
-    let _changing = app.deployments.changing.lock().await;
+    let _turn = turn(app).await?;
     let watched = find(app, name).await?;
     owned(caller, &watched.record)?;
     let windows = app.store.list_windows(name).await?;
@@ -536,7 +543,7 @@ async fn add_window(
     trace_id: &str,
     is_own: bool,
 ) -> Result<WindowBody, AppError> {
-    let _changing = app.deployments.changing.lock().await;
+    let _turn = turn(app).await?;
     let watched = find(app, name).await?;
     let phase = phase_of_window(&watched.spec, loads)?;
     let routing = json!({"windows": [trace_id]});

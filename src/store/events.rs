@@ -1,0 +1,90 @@
+//! What other processes that share the database do, told the moment they have done it.
+
+use sqlx::postgres::PgListener;
+
+use crate::store::engine::{Name, Pool, Transaction};
+use crate::store::{Store, StoreError};
+
+/// The channel on which triggers tell.
+const CHANNEL: &str = "moe_gps";
+
+/// Something that a process has done, this one included.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A job waits for a worker.
+    Queued,
+    /// The job of this id has ended.
+    Ended(String),
+    /// A deployment is another, or has other loads.
+    Deployments,
+    /// The connection broke, so that something may have been missed.
+    Missed,
+}
+
+/// What is told.
+#[derive(Debug)]
+pub struct Events(PgListener);
+
+impl Events {
+    /// The next event.
+    pub async fn next(&mut self) -> Result<Event, StoreError> {
+        Ok(match self.0.try_recv().await? {
+            None => Event::Missed,
+            Some(told) => match told.payload() {
+                "queued" => Event::Queued,
+                "deployments" => Event::Deployments,
+                id => Event::Ended(id.to_owned()),
+            },
+        })
+    }
+}
+
+/// Held while something is done that no other process may do at once.
+#[derive(Debug)]
+#[must_use]
+pub struct Turn {
+    /// Rolled back when it is dropped, by which the lock is let go.
+    _lock: Option<Transaction>,
+}
+
+impl Store {
+    /// What is told from now on; nothing where no other process can have the database.
+    pub async fn events(&self) -> Result<Option<Events>, StoreError> {
+        let Pool::Postgres(pool) = &self.pool else { return Ok(None) };
+        let mut listener = PgListener::connect_with(pool).await?;
+        listener.listen(CHANNEL).await?;
+        Ok(Some(Events(listener)))
+    }
+
+    /// Of these jobs, those that have ended or are gone.
+    pub async fn find_ended(&self, ids: &[String]) -> Result<Vec<String>, StoreError> {
+        let Pool::Postgres(pool) = &self.pool else { return Ok(Vec::new()) };
+        let live = "select id from recommendation
+                    where id = any($1) and status in ('queued', 'running')";
+        let live: Vec<String> = sqlx::query_scalar(live).bind(ids).fetch_all(pool).await?;
+        Ok(ids.iter().filter(|id| !live.contains(id)).cloned().collect())
+    }
+
+    /// Waits until no other process changes a deployment, and keeps others from it until the turn
+    /// ends.
+    pub async fn deployments_turn(&self) -> Result<Turn, StoreError> {
+        if !self.is_shared() {
+            return Ok(Turn { _lock: None });
+        }
+        let mut transaction = self.begin().await?;
+        transaction.alone(Name::Deployments).await?;
+        Ok(Turn { _lock: Some(transaction) })
+    }
+
+    /// Joins the rows of the counts of jobs; of several processes one does.
+    pub async fn join_counts(&self) -> Result<(), StoreError> {
+        let Pool::Postgres(pool) = &self.pool else { return Ok(()) };
+        let join = "with turn as (select pg_try_advisory_xact_lock($1) as mine),
+                    gone as (delete from job_count where (select mine from turn)
+                             returning status, n)
+                    insert into job_count (status, n)
+                    select status, sum(n)::bigint from gone group by status";
+        sqlx::query(join).bind(Name::Counts as i64).execute(pool).await?;
+        Ok(())
+    }
+}

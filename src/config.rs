@@ -48,6 +48,19 @@ pub struct Storage {
     #[arg(long, env = "MOE_GPS_DATABASE", default_value = "")]
     #[arg(hide_default_value = true, hide_env_values = true)]
     pub database: String,
+    /// Where traces are kept: `s3://bucket/prefix` for an object store that several replicas share,
+    /// with credentials, region and endpoint in the usual AWS variables; without it, a folder of
+    /// the data directory.
+    #[arg(long, env = "MOE_GPS_TRACES", default_value = "", hide_default_value = true)]
+    pub traces: String,
+    /// How much of an object store is kept in the data directory, bytes; what was used within a
+    /// quarter of an hour stays.
+    #[arg(long, env = "MOE_GPS_TRACE_CACHE_BYTES", default_value_t = 10 << 30)]
+    pub trace_cache_bytes: u64,
+    /// Age at which an object that nothing names any more is deleted, seconds; longer than the
+    /// longest upload.
+    #[arg(long, env = "MOE_GPS_TRACE_GRACE_S", default_value_t = 3600.0)]
+    pub trace_grace_s: f64,
     /// How far a commit goes before it is answered: `normal` survives the death of the
     /// process, `full` also the loss of power.
     #[arg(long, env = "MOE_GPS_SYNCHRONOUS", default_value = "normal")]

@@ -68,13 +68,13 @@ class Cluster(unittest.TestCase):
 
     def test_manifests_are_valid(self) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            for overlay in ("base", "overlays/monitored"):
+            for overlay, core_kinds in (("overlays/postgres", 3), ("base", 2), ("overlays/monitored", 2)):
                 kinds = documents(overlay)
                 core = [one for one in kinds if not one["apiVersion"].startswith("monitoring.coreos.com")]
                 file = Path(folder) / "manifests.yaml"
                 file.write_text(yaml.safe_dump_all(core))
                 told = run(tool("kubernetes-validate"), "--strict", file)
-                self.assertEqual((told.stdout + told.stderr).count("passed for resource"), 2)
+                self.assertEqual((told.stdout + told.stderr).count("passed for resource"), core_kinds)
             self.assertEqual({one["kind"] for one in kinds}, {"Service", "StatefulSet", "ServiceMonitor", "PrometheusRule"})
 
     def test_the_pod_is_what_the_program_takes(self) -> None:
@@ -96,6 +96,24 @@ class Cluster(unittest.TestCase):
                 for path in [*paths, "/metrics"]:
                     with urllib.request.urlopen(service.url.replace("0.0.0.0", "127.0.0.1") + path) as answer:
                         self.assertEqual(answer.status, 200)
+
+    def test_replicas_keep_nothing_of_their_own(self) -> None:
+        found = {one["kind"]: one for one in documents("overlays/postgres")}
+        self.assertEqual(found.keys(), {"Service", "Deployment", "PodDisruptionBudget"})
+        spec = found["Deployment"]["spec"]
+        self.assertGreater(spec["replicas"], 1)
+        pod = spec["template"]["spec"]
+        self.assertNotIn("persistentVolumeClaim", str(pod["volumes"]))
+        mounted = {mount["name"] for mount in pod["containers"][0]["volumeMounts"]}
+        self.assertEqual(mounted, {volume["name"] for volume in pod["volumes"]})
+        labels = spec["template"]["metadata"]["labels"]
+        self.assertEqual(found["PodDisruptionBudget"]["spec"]["selector"]["matchLabels"], labels)
+        # The secret of docs/replicas.md names variables that the program or its libraries read.
+        manual = run(program(), "serve", "--help").stdout
+        named = re.findall(r"--from-literal=(\w+)=", (ROOT / "docs/replicas.md").read_text())
+        for name in named:
+            self.assertTrue(name.startswith("AWS_") or f"[env: {name}" in manual, name)
+        self.assertIn("MOE_GPS_DATABASE", named)
 
     def test_what_selects_is_what_is_labelled(self) -> None:
         found = {one["kind"]: one for one in documents("overlays/monitored")}

@@ -217,7 +217,7 @@ async fn store_question(
     let now = now_ms();
     let lease = slot.is_some().then(|| Lease {
         owner: &app.instance,
-        until_ms: app.store.clock_ms() + app.queue.lease_ms,
+        until_ms: app.store.clock_ms(now) + app.queue.lease_ms,
     });
     let trace_ids: BTreeSet<&String> = question.trace_ids.iter().collect();
     let job = JobRecord {
@@ -255,6 +255,7 @@ async fn store_question(
             trace_ids: &question.trace_ids,
             key: asks.key,
             lease,
+            revision: app.queue.revision,
             queue_limit: app.queue.limit,
             // Without tokens there is nobody to share with.
             principal_limit: Some(app.queue.principal_limit).filter(|_| app.gate.is_closed()),

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Duration;
 
 use tokio::sync::{Mutex, Semaphore};
 
@@ -59,6 +60,8 @@ pub struct Uploads {
     pub at_once: Semaphore,
     /// Held while a trace's row and file change together.
     pub keeping: Mutex<()>,
+    /// Age at which an object that nothing names any more is deleted.
+    pub grace: Duration,
 }
 
 /// How long, and how many of, what is kept.
@@ -90,6 +93,8 @@ pub struct Queue {
     pub principal_limit: u32,
     /// How long a worker keeps a job without a sign of life, milliseconds.
     pub lease_ms: i64,
+    /// The revision of the numbers that this program computes.
+    pub revision: u32,
     /// How often a job is started before it is given up.
     pub max_attempts: u32,
 }

@@ -70,7 +70,7 @@ pub async fn look_up(app: &App, asked: &Question) -> Result<LookedUp, AppError> 
     let mut inputs = Inputs::default();
     for id in trace_ids(asked) {
         if let Some(trace) = app.store.find_trace(id).await? {
-            let pinned = Pinned { version: None, embedding: trace.embedding_digest };
+            let pinned = Pinned { version: trace.version, embedding: trace.embedding_digest };
             inputs.traces.insert(trace.id, pinned);
         }
     }
@@ -109,7 +109,11 @@ pub async fn needed_files(store: &Store) -> Result<NeededFiles, StoreError> {
     }
     let embeddings = store.list_embeddings().await?;
     versions.extend(embeddings.into_iter().map(|(id, digest)| (id, hex(&digest))));
-    let traces = store.list_trace_ids().await?.into_iter().collect();
+    let mut traces = BTreeSet::new();
+    for (id, version) in store.list_trace_ids().await? {
+        versions.extend(version.map(|version| (id.clone(), version)));
+        traces.insert(id);
+    }
     Ok(NeededFiles { traces, versions })
 }
 

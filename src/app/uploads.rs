@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use crate::app::clock::now_ms;
 use crate::app::context::App;
 use crate::app::error::AppError;
-use crate::app::ingest::{Ingested, Upload};
+use crate::app::ingest::{Ingested, Upload, confirm};
 use crate::app::room;
 use crate::store::StoreError;
 use crate::store::traces::TraceRecord;
@@ -76,10 +76,12 @@ async fn keep_trace(app: Arc<App>, labels: Labels, pieces: Pieces) -> Result<Kep
         name: labels.name,
         model: labels.model,
     };
-    let ingested = {
+    let (mut ingested, upload) = {
         let app = Arc::clone(app);
         blocking(Arc::clone(&app), move || {
-            app.traces.ingest(Arriving::new(pieces), &upload, &app.uploads.limits)
+            let ingested =
+                app.traces.ingest(Arriving::new(pieces), &upload, &app.uploads.limits)?;
+            Ok((ingested, upload))
         })
         .await?
     };
@@ -99,8 +101,25 @@ async fn keep_trace(app: Arc<App>, labels: Labels, pieces: Pieces) -> Result<Kep
     }
     let before = app.store.find_trace(id).await?;
     let created = before.is_none();
+    if let Some(row) = before.clone()
+        && upload.declared.experts.is_none()
+        && upload.declared.top_k.is_none()
+        && row.version.as_ref().is_some_and(|version| *version != ingested.version)
+    {
+        // Another replica was told how many experts there are, and nobody says otherwise now.
+        let app = Arc::clone(app);
+        ingested = blocking(Arc::clone(&app), move || {
+            let trace = app.traces.open_row(&row).map_err(TraceError::storage)?;
+            let summary = app.traces.summarize(&row.id, &trace, &upload);
+            ingested.summary = summary.map_err(TraceError::storage)?;
+            ingested.version = row.version.unwrap_or(ingested.version);
+            Ok(ingested)
+        })
+        .await?;
+    }
     let record = record(ingested, before)?;
     app.store.put_trace(&record.1).await?;
+    confirm(app, &record.1).await?;
     Ok(Kept { summary: record.0, created })
 }
 
@@ -140,7 +159,7 @@ async fn keep_embedding(
     record.summary = text(&summary)?;
     record.embedding_digest = Some(digest.to_vec());
     app.store.put_trace(&record).await?;
-    Ok(())
+    confirm(app, &record).await
 }
 
 /// Runs `work` off the async threads, with a bound on how many do at once.
@@ -208,6 +227,7 @@ fn record(
         top_k: summary.top_k.unwrap_or_default().into(),
         has_token_ids: summary.has_token_ids,
         embedding_digest: None,
+        version: Some(ingested.version),
         stored_bytes: stored(ingested.stored_bytes),
         created_ms: now_ms(),
         summary: String::new(),

@@ -21,15 +21,17 @@ use crate::app::context::{App, Keep, Queue, Retention, Uploads};
 use crate::app::deployments::Deployments;
 use crate::app::error::AppError;
 use crate::app::ingest::TraceDirectory;
+use crate::app::ingest::remote::Remote;
 use crate::app::live_jobs::Board;
 use crate::app::memory::Memory;
 use crate::app::tokens::Gate;
-use crate::config::{self, Jobs, Settings, Synchronous};
+use crate::config::{self, Jobs, Settings, Storage, Synchronous};
 use crate::http::state::Service;
 use crate::http::{openapi, router, serve};
 use crate::jobs::Runner;
 use crate::store::{DataDir, Reserve, Store, StoreError};
 use crate::telemetry;
+use moe_gps_core::revision::REVISION;
 
 /// How long threads that will not end may hold up the end of the process.
 const THREAD_GRACE: Duration = Duration::from_millis(500);
@@ -97,7 +99,7 @@ async fn serve_until_stopped(
     if let Err(error) = dir.write_address(address) {
         tracing::warn!(error = %error, "the address could not be written");
     }
-    if settings.storage.synchronous == Synchronous::Normal {
+    if settings.storage.synchronous == Synchronous::Normal && !app.store.is_shared() {
         tracing::info!(
             "what is accepted survives the death of the process; to survive the loss of power, too, \
              start with --synchronous full"
@@ -159,8 +161,7 @@ pub async fn start(
         ),
         Err(error) => tracing::warn!(error = %error, "the database could not be rewritten"),
     }
-    let traces = TraceDirectory::open(dir.root())
-        .map_err(|source| StoreError::Directory { path: dir.root().to_owned(), source })?;
+    let traces = traces_of(dir, &settings.storage, store.is_shared())?;
     let access = &settings.access;
     let file = Some(&access.token_file).filter(|file| !file.is_empty()).map(PathBuf::from);
     let gate = Gate::new(&store, file, access.insecure_no_auth).await?;
@@ -179,6 +180,7 @@ pub async fn start(
             },
             at_once: Semaphore::new(settings.limits.uploads_at_once.max(1)),
             keeping: tokio::sync::Mutex::new(()),
+            grace: seconds(settings.storage.trace_grace_s),
         },
         instance: uuid::Uuid::now_v7().to_string(),
         checks: Arc::new(Semaphore::new(2 * n_cores)),
@@ -196,6 +198,34 @@ pub async fn start(
     crate::app::references::forget_superseded(&app).await?;
     let runner = Runner::start(&app, handovers).await?;
     Ok((app, runner))
+}
+
+/// Where stored traces lie.
+fn traces_of(
+    dir: &DataDir,
+    storage: &Storage,
+    is_shared: bool,
+) -> Result<TraceDirectory, StoreError> {
+    let here = TraceDirectory::open(dir.root())
+        .map_err(|source| StoreError::Directory { path: dir.root().to_owned(), source })?;
+    let address = &storage.traces;
+    if address.is_empty() {
+        if is_shared {
+            tracing::warn!(
+                "traces lie in this replica's own data directory, where other replicas do not find \
+                 them; name an object store with --traces"
+            );
+        }
+        return Ok(here);
+    }
+    if !address.starts_with("s3://") {
+        let why = "it must begin with s3://".to_owned();
+        return Err(StoreError::Traces { address: address.clone(), why });
+    }
+    match Remote::open(address) {
+        Ok(remote) => Ok(here.caching(remote, storage.trace_cache_bytes)),
+        Err(why) => Err(StoreError::Traces { address: address.clone(), why }),
+    }
 }
 
 /// The whole surface over a started service, which may listen to this machine only.
@@ -217,6 +247,7 @@ fn queue(jobs: &Jobs) -> Queue {
         limit: jobs.queue_limit,
         principal_limit: jobs.queue_limit_per_principal,
         lease_ms: i64::from(jobs.lease_s.max(1)) * 1000,
+        revision: REVISION,
         max_attempts: jobs.max_attempts.max(1),
     }
 }

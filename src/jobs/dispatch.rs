@@ -78,14 +78,18 @@ async fn look_after(app: &App, taken_over: bool) -> Result<(), StoreError> {
 /// Frees the jobs of this process that show no sign of life.
 async fn free_expired(app: &App) -> Result<(), StoreError> {
     let problem = outcome::given_up(app.queue.max_attempts);
-    report(app.store.free_expired(give_up(app, &problem), app.store.clock_ms()).await?);
+    report(app.store.free_expired(give_up(app, &problem), app.store.clock_ms(now_ms())).await?);
     Ok(())
 }
 
 /// Takes over what earlier processes left.
 pub(super) async fn take_over(app: &App) -> Result<(), StoreError> {
     let problem = outcome::given_up(app.queue.max_attempts);
-    report(app.store.take_over(&app.instance, give_up(app, &problem), app.store.clock_ms()).await?);
+    report(
+        app.store
+            .take_over(&app.instance, give_up(app, &problem), app.store.clock_ms(now_ms()))
+            .await?,
+    );
     Ok(())
 }
 

@@ -53,7 +53,7 @@ pub(super) async fn work(app: Arc<App>, slot: Slot, first: Option<(JobRecord, Wo
 
 async fn claim(app: &App) -> Result<Option<JobRecord>, StoreError> {
     let now = now_ms();
-    let job = app.store.claim_job(lease(app), now).await?;
+    let job = app.store.claim_job(lease(app), app.queue.revision, now).await?;
     if let Some(job) = &job {
         let waited = Duration::from_millis((now - job.created_ms).unsigned_abs());
         metrics::histogram!(names::JOB_WAIT_SECONDS).record(waited);
@@ -62,7 +62,7 @@ async fn claim(app: &App) -> Result<Option<JobRecord>, StoreError> {
 }
 
 fn lease(app: &App) -> Lease<'_> {
-    Lease { owner: &app.instance, until_ms: app.store.clock_ms() + app.queue.lease_ms }
+    Lease { owner: &app.instance, until_ms: app.store.clock_ms(now_ms()) + app.queue.lease_ms }
 }
 
 /// Computes a job, whose question is read again where it is not at hand.

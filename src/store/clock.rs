@@ -7,7 +7,6 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use crate::app::clock::now_ms;
 use crate::store::engine::Pool;
 use crate::store::{Store, StoreError};
 
@@ -16,11 +15,11 @@ use crate::store::{Store, StoreError};
 pub(super) struct Clock(Mutex<Option<(i64, Instant)>>);
 
 impl Store {
-    /// The time by which leases end, milliseconds.
+    /// The time by which leases end, milliseconds: this machine's where no other shares the database.
     #[must_use]
-    pub fn clock_ms(&self) -> i64 {
+    pub fn clock_ms(&self, here_ms: i64) -> i64 {
         let looked = *self.clock.0.lock().unwrap_or_else(PoisonError::into_inner);
-        looked.map_or_else(now_ms, |(ms, at)| {
+        looked.map_or(here_ms, |(ms, at)| {
             ms.saturating_add(i64::try_from(at.elapsed().as_millis()).unwrap_or(i64::MAX))
         })
     }

@@ -1,6 +1,6 @@
 //! What clients register, device profiles and models: kept, found, listed and deleted.
 
-use crate::store::engine::{Name, reading, within, writing};
+use crate::store::engine::{Shared, reading, within, writing};
 use crate::store::row::record_from_row;
 use crate::store::{Store, StoreError};
 
@@ -83,7 +83,7 @@ impl Store {
     ) -> Result<Registration, StoreError> {
         let statements = kind.statements();
         let mut transaction = self.begin().await?;
-        transaction.alone(Name::Registered).await?;
+        transaction.alone(Shared::Registered).await?;
         within!(&mut transaction, db => {
             let find = sqlx::query_as(statements.find).bind(&device.id);
             if let Some(taken) = find.fetch_optional(&mut *db).await? {

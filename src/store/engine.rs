@@ -116,19 +116,27 @@ macro_rules! within {
 
 pub(super) use {reading, spelled, within, writing};
 
-/// Names of locks that replicas share.
+/// What processes that share the database do one at a time; the numbers name its locks.
 #[derive(Debug, Clone, Copy)]
 #[repr(i64)]
-pub(super) enum Name {
+pub enum Shared {
+    /// Registering devices and models, whose number is bounded.
     Registered = 0x6d67_7073_0001,
+    /// Changing a deployment.
     Deployments = 0x6d67_7073_0002,
+    /// Joining the counts of jobs.
     Counts = 0x6d67_7073_0003,
+    /// Freeing the jobs of the dead.
+    Leases = 0x6d67_7073_0005,
+    /// Deleting objects of an object store.
+    Objects = 0x6d67_7073_0004,
 }
 
 /// Connects to `PostgreSQL`.
 pub(super) async fn connect(options: PgConnectOptions) -> Result<PgPool, sqlx::Error> {
-    let options =
-        options.application_name("moe-gps").options([("statement_timeout", STATEMENT_TIMEOUT)]);
+    let options = options
+        .application_name("moe-gps")
+        .options([("statement_timeout", STATEMENT_TIMEOUT), ("client_min_messages", "warning")]);
     PgPoolOptions::new()
         .max_connections(CONNECTIONS)
         .acquire_timeout(ACQUIRE_TIMEOUT)
@@ -201,10 +209,10 @@ impl Transaction {
         Ok(())
     }
 
-    /// Waits for everybody else who does what has this name, and keeps them waiting until the end.
-    pub(super) async fn alone(&mut self, name: Name) -> Result<(), sqlx::Error> {
+    /// Waits for everybody else who does the same, and keeps them waiting until the end.
+    pub(super) async fn alone(&mut self, what: Shared) -> Result<(), sqlx::Error> {
         if let Self::Postgres(one) = self {
-            let lock = sqlx::query("select pg_advisory_xact_lock($1)").bind(name as i64);
+            let lock = sqlx::query("select pg_advisory_xact_lock($1)").bind(what as i64);
             lock.execute(&mut **one).await?;
         }
         Ok(())

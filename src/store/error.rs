@@ -69,6 +69,14 @@ pub enum StoreError {
     /// The database is of no kind that is known.
     #[error("--database is {0:?}; it must begin with sqlite: or postgres://")]
     NamedOtherwise(String),
+    /// Traces cannot be kept where they are to be.
+    #[error("--traces is {address:?}: {why}")]
+    Traces {
+        /// Where.
+        address: String,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The database server is away.
     #[error(
         "the database server cannot be reached; see that it runs and takes connections from here"
@@ -131,7 +139,7 @@ impl StoreError {
             Self::ReadOnly(_) => "read_only",
             Self::Busy(_) => "busy",
             Self::Away(_) | Self::Refused(_) => "away",
-            Self::Named(_) | Self::NamedOtherwise(_) => "named",
+            Self::Named(_) | Self::NamedOtherwise(_) | Self::Traces { .. } => "named",
             Self::Schema(_) => "schema",
             Self::Corrupt { .. } => "corrupt",
             Self::Database(_) => "other",

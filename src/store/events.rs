@@ -2,7 +2,7 @@
 
 use sqlx::postgres::PgListener;
 
-use crate::store::engine::{Name, Pool, Transaction};
+use crate::store::engine::{Pool, Shared, Transaction};
 use crate::store::{Store, StoreError};
 
 /// The channel on which triggers tell.
@@ -65,14 +65,13 @@ impl Store {
         Ok(ids.iter().filter(|id| !live.contains(id)).cloned().collect())
     }
 
-    /// Waits until no other process changes a deployment, and keeps others from it until the turn
-    /// ends.
-    pub async fn deployments_turn(&self) -> Result<Turn, StoreError> {
+    /// Waits until no other process does the same, and keeps others from it until the turn ends.
+    pub async fn turn(&self, what: Shared) -> Result<Turn, StoreError> {
         if !self.is_shared() {
             return Ok(Turn { _lock: None });
         }
         let mut transaction = self.begin().await?;
-        transaction.alone(Name::Deployments).await?;
+        transaction.alone(what).await?;
         Ok(Turn { _lock: Some(transaction) })
     }
 
@@ -84,7 +83,7 @@ impl Store {
                              returning status, n)
                     insert into job_count (status, n)
                     select status, sum(n)::bigint from gone group by status";
-        sqlx::query(join).bind(Name::Counts as i64).execute(pool).await?;
+        sqlx::query(join).bind(Shared::Counts as i64).execute(pool).await?;
         Ok(())
     }
 }

@@ -11,7 +11,6 @@ use crate::store::keys::{self, Key};
 use crate::store::row::from_row;
 use crate::store::{Store, StoreError};
 use crate::wire::job::Status;
-use moe_gps_core::revision::REVISION;
 
 /// A recommendation as it is stored.
 #[derive(Debug, Clone)]
@@ -104,6 +103,8 @@ pub struct NewJob<'a> {
     pub key: Option<Key<'a>>,
     /// The lease, where a worker is on it already.
     pub lease: Option<Lease<'a>>,
+    /// The revision of the numbers that its digest stands for.
+    pub revision: u32,
     /// Questions that may wait.
     pub queue_limit: u32,
     /// Questions of one principal that may wait, where there is a bound.
@@ -238,10 +239,12 @@ impl Store {
         Ok(reading!(self, db => sqlx::query_scalar(all).fetch_all(db).await?))
     }
 
-    /// Takes the oldest queued job under a lease.
+    /// Takes the oldest queued job of this revision of the numbers, else of an earlier one, under a
+    /// lease.
     pub async fn claim_job(
         &self,
         lease: Lease<'_>,
+        revision: u32,
         now_ms: i64,
     ) -> Result<Option<JobRecord>, StoreError> {
         let claim = self.spell(CLAIM);
@@ -250,7 +253,7 @@ impl Store {
                 .bind(lease.owner)
                 .bind(lease.until_ms)
                 .bind(now_ms)
-                .bind(i64::from(REVISION))
+                .bind(i64::from(revision))
                 .fetch_optional(db)
                 .await?
         }))
@@ -365,7 +368,7 @@ async fn insert(transaction: &mut Transaction, new: NewJob<'_>) -> Result<bool, 
         .bind(crc(&job.request))
         .bind(job.inputs.as_deref().map(crc))
         .bind(job.memory_bytes)
-        .bind(i64::from(REVISION))
+        .bind(i64::from(new.revision))
         .execute(db)
         .await?
         .rows_affected());

@@ -1,7 +1,7 @@
 //! Jobs whose worker is gone: found, put back into the queue, or given up.
 
 use crate::store::checksum::crc;
-use crate::store::engine::{Transaction, reading, within};
+use crate::store::engine::{Shared, Transaction, reading, within};
 use crate::store::{Store, StoreError};
 
 /// What became of the jobs whose worker is gone.
@@ -25,11 +25,6 @@ pub struct GiveUp<'a> {
 impl Store {
     /// Takes over what any other owner held: right when this process alone has the database. Where
     /// others may have it too, only what nobody keeps alive is taken.
-    ///
-    /// That owner is dead, perhaps by one of the jobs it ran: by the one that ran alone, by the only
-    /// one, or nobody knows by which. The one that it was has had an attempt, and runs alone next
-    /// time, as do all of which nobody knows; the others have lost none. A job that was to run alone
-    /// and had not begun is innocent.
     pub async fn take_over(
         &self,
         owner: &str,
@@ -40,27 +35,8 @@ impl Store {
             return self.free_expired(give_up, now_ms).await;
         }
         let mut transaction = self.begin().await?;
-        let others =
-            "select id, alone from recommendation where status = 'running' and lease_owner <> $1";
-        let running: Vec<(String, i64)> = within!(&mut transaction, db => {
-            sqlx::query_as(others).bind(owner).fetch_all(db).await?
-        });
-        let known = running.iter().any(|(_, alone)| *alone == 2);
-        for (id, alone) in &running {
-            let suspected = !known || *alone == 2;
-            let has_had_one = *alone == 2 || (*alone == 0 && running.len() == 1);
-            within!(&mut transaction, db => {
-                sqlx::query(
-                    "update recommendation set alone = $2, attempt = attempt - $3 where id = $1",
-                )
-                .bind(id)
-                .bind(if suspected { 1 } else { *alone })
-                .bind(i64::from(!has_had_one))
-                .execute(db)
-                .await?;
-            });
-        }
         // No lease ends before the epoch, so the owner alone decides.
+        suspect(&mut transaction, 0, Some(owner)).await?;
         let recovered = recover(&mut transaction, 0, Some(owner), give_up, now_ms).await?;
         transaction.commit().await?;
         Ok(recovered)
@@ -82,10 +58,49 @@ impl Store {
             return Ok(Recovered::default());
         }
         let mut transaction = self.begin().await?;
+        if self.is_shared() {
+            transaction.alone(Shared::Leases).await?;
+            suspect(&mut transaction, now_ms, None).await?;
+        }
         let recovered = recover(&mut transaction, now_ms, None, give_up, now_ms).await?;
         transaction.commit().await?;
         Ok(recovered)
     }
+}
+
+/// Says of jobs whose owner is dead whether they may have killed it: the one that ran alone, the only
+/// one, or nobody knows which. The one that it was has had an attempt, and runs alone next time, as do
+/// all of which nobody knows; the others have lost none. A job that was to run alone and had not begun
+/// is innocent.
+async fn suspect(
+    transaction: &mut Transaction,
+    expired_before_ms: i64,
+    owner: Option<&str>,
+) -> Result<(), sqlx::Error> {
+    let orphaned = "select id, alone, lease_owner from recommendation
+         where status = 'running' and (lease_until_ms < $1 or lease_owner <> $2)
+         order by lease_owner, id";
+    let orphaned: Vec<(String, i64, String)> = within!(&mut *transaction, db => {
+        sqlx::query_as(orphaned).bind(expired_before_ms).bind(owner).fetch_all(db).await?
+    });
+    for running in orphaned.chunk_by(|one, next| one.2 == next.2) {
+        let known = running.iter().any(|(_, alone, _)| *alone == 2);
+        for (id, alone, _) in running {
+            let suspected = !known || *alone == 2;
+            let has_had_one = *alone == 2 || (*alone == 0 && running.len() == 1);
+            within!(&mut *transaction, db => {
+                sqlx::query(
+                    "update recommendation set alone = $2, attempt = attempt - $3 where id = $1",
+                )
+                .bind(id)
+                .bind(if suspected { 1 } else { *alone })
+                .bind(i64::from(!has_had_one))
+                .execute(db)
+                .await?;
+            });
+        }
+    }
+    Ok(())
 }
 
 async fn recover(

@@ -141,6 +141,9 @@ mod tests {
             let storage = Storage {
                 data_dir: dir.path().to_owned(),
                 database: String::new(),
+                traces: String::new(),
+                trace_cache_bytes: 0,
+                trace_grace_s: 0.0,
                 synchronous: Synchronous::Normal,
                 max_database_bytes: 0,
             };

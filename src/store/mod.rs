@@ -27,6 +27,7 @@ pub mod tokens;
 pub mod traces;
 
 pub use directory::{ADDRESS, DATABASE, DataDir};
+pub use engine::Shared;
 pub use error::StoreError;
 pub use events::{Event, Events, Turn};
 pub use leases::{GiveUp, Recovered};
@@ -196,6 +197,9 @@ mod tests {
         Storage {
             data_dir: dir.to_owned(),
             database: String::new(),
+            traces: String::new(),
+            trace_cache_bytes: 0,
+            trace_grace_s: 0.0,
             synchronous: Synchronous::Normal,
             max_database_bytes,
         }

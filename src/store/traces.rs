@@ -32,6 +32,8 @@ pub struct TraceRecord {
     pub has_token_ids: bool,
     /// SHA-256 of the embedding that was uploaded for it.
     pub embedding_digest: Option<Vec<u8>>,
+    /// Which stored form is in force; absent where an earlier version kept it.
+    pub version: Option<String>,
     /// Size of the stored form, bytes.
     pub stored_bytes: i64,
     /// When it was first uploaded.
@@ -56,6 +58,7 @@ from_row!(TraceRecord, row => {
         top_k: row.try_get("top_k")?,
         has_token_ids: row.try_get("has_token_ids")?,
         embedding_digest: row.try_get("embedding_digest")?,
+        version: row.try_get("version")?,
         stored_bytes: row.try_get("stored_bytes")?,
         created_ms: row.try_get("created_ms")?,
         id,
@@ -79,8 +82,8 @@ impl Store {
         writing!(self, db => sqlx::query(
             "insert into trace (id, digest, name, model, tokens, sequences, steps, layers,
                                 experts, top_k, has_token_ids, embedding_digest, stored_bytes,
-                                created_ms, summary, summary_crc)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+                                created_ms, summary, summary_crc, version)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
              on conflict (id) do update
              set name = excluded.name, model = excluded.model, tokens = excluded.tokens,
                  sequences = excluded.sequences, steps = excluded.steps,
@@ -88,7 +91,8 @@ impl Store {
                  has_token_ids = excluded.has_token_ids,
                  embedding_digest = excluded.embedding_digest,
                  stored_bytes = excluded.stored_bytes, summary = excluded.summary,
-                 summary_crc = excluded.summary_crc",
+                 summary_crc = excluded.summary_crc,
+                 version = excluded.version",
         )
         .bind(&trace.id)
         .bind(&trace.digest)
@@ -106,6 +110,7 @@ impl Store {
         .bind(trace.created_ms)
         .bind(&trace.summary)
         .bind(crc(&trace.summary))
+            .bind(&trace.version)
         .execute(db)
         .await?
         .rows_affected());
@@ -124,10 +129,10 @@ impl Store {
         Ok(reading!(self, db => sqlx::query_as(all).fetch_all(db).await?))
     }
 
-    /// The ids of all traces.
-    pub async fn list_trace_ids(&self) -> Result<Vec<String>, StoreError> {
-        let all = "select id from trace";
-        Ok(reading!(self, db => sqlx::query_scalar(all).fetch_all(db).await?))
+    /// The ids of all traces, with the stored form in force.
+    pub async fn list_trace_ids(&self) -> Result<Vec<(String, Option<String>)>, StoreError> {
+        let all = "select id, version from trace";
+        Ok(reading!(self, db => sqlx::query_as(all).fetch_all(db).await?))
     }
 
     /// Traces by id, from just after `after`.

@@ -21,9 +21,18 @@ fn gate(pipe: PathBuf) -> mpsc::Sender<()> {
     open
 }
 
+/// The file of a trace that questions read, which says what is in it.
+fn read(app: &TestApp, trace: &str) -> PathBuf {
+    let folder = app.dir.path().join("traces");
+    let names = std::fs::read_dir(&folder).unwrap();
+    let mut names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let named = names.find(|name| name.starts_with(trace) && *name != format!("{trace}.trace"));
+    folder.join(named.unwrap())
+}
+
 /// The answer to a request that blocks on a trace, after `/livez` has answered meanwhile.
 async fn answer_after_probes(app: &TestApp, trace: &str, request: Request<Body>) -> Answer {
-    let open = gate(app.app.traces.trace_path(trace).unwrap());
+    let open = gate(read(app, trace));
     let mut asking = std::pin::pin!(app.send(request));
     let turns = || app.app.checks.available_permits() + app.app.sweeps.available_permits();
     let (free, uploads) = (turns(), app.app.uploads.at_once.available_permits());
@@ -61,7 +70,7 @@ async fn probes_are_answered_while_a_trace_blocks() {
     });
     assert_eq!(app.ask_and_wait(&question).await.json()["status"], "succeeded");
 
-    let stored = app.app.traces.trace_path(&id).unwrap();
+    let stored = read(&app, &id);
     std::fs::remove_file(&stored).unwrap();
     assert!(Command::new("mkfifo").arg(&stored).status().unwrap().success());
     let axes = json!([{"parameter": "devices", "values": [2, 4]}]);

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::databases;
 use crate::support::PATIENCE;
 
 /// A running service, killed when it is dropped.
@@ -40,11 +41,28 @@ impl Service {
 
     /// Starts it with its log to `stdout`.
     pub(crate) fn start_logging(dir: &Path, flags: &[&str], stdout: Stdio) -> Self {
+        Self::start_told(dir, flags, &[], stdout)
+    }
+
+    /// Starts it with these variables beside those of the test.
+    pub(crate) fn start_with_variables(
+        dir: &Path,
+        flags: &[&str],
+        variables: &[(&str, String)],
+    ) -> Self {
+        Self::start_told(dir, flags, variables, Stdio::null())
+    }
+
+    fn start_told(dir: &Path, flags: &[&str], variables: &[(&str, String)], stdout: Stdio) -> Self {
         let file = dir.join("address");
         // A killed predecessor leaves its own behind.
         let _ = std::fs::remove_file(&file);
         let mut command = Command::new(env!("CARGO_BIN_EXE_moe-gps"));
         command.args(["serve", "--listen", "127.0.0.1:0", "--drain-delay-s", "0"]).args(flags);
+        if !flags.contains(&"--database") {
+            command.args(databases::flags(dir));
+        }
+        command.envs(variables.iter().cloned());
         let child = command.arg("--data-dir").arg(dir).stdout(stdout).spawn().unwrap();
         let mut service = Self { child, address: ([127, 0, 0, 1], 0).into() };
         let began = Instant::now();
@@ -62,7 +80,11 @@ impl Service {
 
     /// Sends bytes and reads the answer to the end of the connection.
     pub(crate) fn send(&self, bytes: &[u8]) -> Option<String> {
-        let mut stream = TcpStream::connect(self.address).ok()?;
+        Self::send_to(self.address, bytes)
+    }
+
+    fn send_to(address: SocketAddr, bytes: &[u8]) -> Option<String> {
+        let mut stream = TcpStream::connect(address).ok()?;
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         stream.write_all(bytes).ok()?;
         let mut text = String::new();
@@ -79,12 +101,33 @@ impl Service {
         content_type: &str,
         body: &[u8],
     ) -> Option<(u16, Value)> {
+        Self::send_request(self.address, method, path, ("wait=60", content_type), body)
+    }
+
+    /// A request with JSON, to whatever listens there.
+    pub(crate) fn call_at(
+        address: SocketAddr,
+        method: &str,
+        path: &str,
+        prefer: &str,
+        body: &str,
+    ) -> Option<(u16, Value)> {
+        Self::send_request(address, method, path, (prefer, "application/json"), body.as_bytes())
+    }
+
+    fn send_request(
+        address: SocketAddr,
+        method: &str,
+        path: &str,
+        (prefer, content_type): (&str, &str),
+        body: &[u8],
+    ) -> Option<(u16, Value)> {
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nprefer: wait=60\r\n\
+            "{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nprefer: {prefer}\r\n\
              content-type: {content_type}\r\ncontent-length: {}\r\n\r\n",
             body.len()
         );
-        let text = self.send(&[head.as_bytes(), body].concat())?;
+        let text = Self::send_to(address, &[head.as_bytes(), body].concat())?;
         let status = text.split_whitespace().nth(1)?.parse().ok()?;
         Some((status, serde_json::from_str(text.split_once("\r\n\r\n")?.1).unwrap_or_default()))
     }

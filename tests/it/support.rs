@@ -24,6 +24,8 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tower::ServiceExt;
 
+use crate::databases;
+
 /// Longest time a test waits for something that should happen at once, on a machine that may be
 /// doing much else.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
@@ -168,7 +170,9 @@ struct Line {
 pub(crate) fn settings(dir: &Path, flags: &[&str]) -> Settings {
     let dir = dir.to_str().unwrap();
     let line = ["test", "--listen", "127.0.0.1:0", "--data-dir", dir];
-    Line::parse_from(line.iter().chain(flags)).settings
+    let engine = databases::flags(Path::new(dir));
+    let engine = engine.iter().map(String::as_str);
+    Line::parse_from(line.into_iter().chain(flags.iter().copied()).chain(engine)).settings
 }
 
 impl Drop for TestApp {

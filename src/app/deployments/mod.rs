@@ -25,7 +25,7 @@ use crate::app::uploads::Kept;
 use crate::app::withdraw::withdraw;
 use crate::app::{question, room, traces};
 use crate::store::deployments::{DeploymentRecord, WindowRecord};
-use crate::store::{StoreError, Turn};
+use crate::store::{Shared, StoreError, Turn};
 use crate::wire::deployment::{
     CheckedLoads, ConditionBody, CurrentBody, DeploymentBody, DeploymentItem, DeploymentList,
     DeploymentRequest, JudgementBody, JudgementPage, LONGEST_NAME, Policy, PolicyBody, SpecBody,
@@ -81,7 +81,7 @@ impl Deployments {
 /// A turn of changing a deployment: one at a time, of all processes that share the database.
 async fn turn(app: &App) -> Result<(MutexGuard<'_, ()>, Turn), StoreError> {
     let here = app.deployments.changing.lock().await;
-    Ok((here, app.store.deployments_turn().await?))
+    Ok((here, app.store.turn(Shared::Deployments).await?))
 }
 
 /// What a deployment was told, as it is stored.

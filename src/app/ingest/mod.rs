@@ -3,13 +3,21 @@
 //! A trace is named by the SHA-256 of what was uploaded, so the same bytes are kept once.
 //! A file appears under its name only when it is complete and on disk.
 
+#[cfg(feature = "replicas")]
+pub mod remote;
+#[cfg(not(feature = "replicas"))]
+#[path = "no_remote.rs"]
+pub mod remote;
+mod shared;
 mod versions;
 
+pub use shared::{confirm, sweep};
 pub use versions::NeededFiles;
 
 use std::fs::{self, File};
 use std::io::{self, BufReader, Read, Seek};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tempfile::NamedTempFile;
 
@@ -54,12 +62,16 @@ pub struct Ingested {
     pub decoded_bytes: u64,
     /// Bytes of the stored file.
     pub stored_bytes: u64,
+    /// Which stored form it is.
+    pub version: String,
 }
 
 /// The directory in which traces are kept.
 #[derive(Debug, Clone)]
 pub struct TraceDirectory {
     path: PathBuf,
+    /// The object store of which it is a cache.
+    cached: Option<Arc<shared::Cached>>,
 }
 
 impl TraceDirectory {
@@ -74,7 +86,7 @@ impl TraceDirectory {
                 fs::remove_file(entry.path())?;
             }
         }
-        Ok(Self { path })
+        Ok(Self { path, cached: None })
     }
 
     /// Where the stored form of a trace lies; `None` if no trace can have this id.
@@ -143,7 +155,8 @@ impl TraceDirectory {
         if !before.as_ref().is_some_and(fits) {
             self.convert(reader, raw, &id, digest, upload.declared, limits)?;
         }
-        let mut summary = self.summarize(&id, upload).map_err(TraceError::storage)?;
+        let trace = self.open_trace(&id).map_err(TraceError::storage)?;
+        let mut summary = self.summarize(&id, &trace, upload).map_err(TraceError::storage)?;
         if let Some(before) = before.as_ref().filter(|header| header.experts != summary.experts) {
             summary.warnings.push(format!(
                 "this trace was kept with {} experts until now; it has {} from here on",
@@ -152,7 +165,9 @@ impl TraceDirectory {
         }
         let path = self.trace_path(&id).unwrap_or_default();
         let stored_bytes = fs::metadata(path).map_err(TraceError::storage)?.len();
-        Ok(Ingested { summary, created: before.is_none(), decoded_bytes, stored_bytes })
+        let version = self.share(&id).map_err(TraceError::storage)?;
+        let created = before.is_none();
+        Ok(Ingested { summary, created, decoded_bytes, stored_bytes, version })
     }
 
     /// Takes in an embedding for a trace: a NumPy file of `[vocabulary, dimension]` floats.
@@ -171,12 +186,17 @@ impl TraceDirectory {
         let mut to = self.partial().map_err(TraceError::storage)?;
         convert_embedding(&mut BufReader::new(raw), to.as_file_mut(), limits)?;
         self.keep(to, &self.embedding_version(id, &digest)).map_err(TraceError::storage)?;
+        self.send(&[versions::embedding_name(id, &digest)]).map_err(TraceError::storage)?;
         Ok(digest)
     }
 
     /// What is said about a kept trace.
-    pub fn summarize(&self, id: &str, upload: &Upload) -> io::Result<TraceSummary> {
-        let trace = self.open_trace(id)?;
+    pub fn summarize(
+        &self,
+        id: &str,
+        trace: &StoredTrace,
+        upload: &Upload,
+    ) -> io::Result<TraceSummary> {
         let statistics = trace.statistics()?;
         let has_embedding = self.kept_embedding(id).is_some();
         let mut summary = summary(trace.header(), &statistics, upload, has_embedding);

@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::{PARTIAL, TraceDirectory, hex};
 use crate::app::advisor::TraceFacts;
+use crate::store::traces::TraceRecord;
 use moe_gps_core::formats::trace::stored::StoredTrace;
 use moe_gps_core::trace::TraceHeader;
 
@@ -52,6 +53,9 @@ impl TraceDirectory {
         version: Option<&str>,
         embedding_digest: Option<&[u8]>,
     ) -> io::Result<(TraceFacts, String)> {
+        if let Some(version) = version {
+            self.bring(id, version, embedding_digest)?;
+        }
         let pinned = version.map(|version| self.version_path(id, version));
         let (trace, path) = match pinned.filter(|path| path.exists()) {
             Some(path) => (StoredTrace::from_file(File::open(&path)?)?, path),
@@ -66,8 +70,14 @@ impl TraceDirectory {
         Ok((facts, version))
     }
 
+    /// Opens the stored form of a row; that in force where the row does not say which.
+    pub fn open_row(&self, row: &TraceRecord) -> io::Result<StoredTrace> {
+        let (facts, _) = self.pinned(&row.id, row.version.as_deref(), None)?;
+        StoredTrace::from_file(File::open(&facts.path)?)
+    }
+
     /// Gives the stored form in force its second name.
-    fn pin(&self, id: &str) -> io::Result<(StoredTrace, PathBuf)> {
+    pub(super) fn pin(&self, id: &str) -> io::Result<(StoredTrace, PathBuf)> {
         let current = self.trace_path(id).ok_or(io::ErrorKind::NotFound)?;
         let trace = self.open_trace(id)?;
         let path = self.version_path(id, &version_of(trace.header()));
@@ -90,13 +100,13 @@ impl TraceDirectory {
         Ok((trace, path))
     }
 
-    fn version_path(&self, id: &str, version: &str) -> PathBuf {
-        self.path.join(format!("{id}.{version}.trace"))
+    pub(super) fn version_path(&self, id: &str, version: &str) -> PathBuf {
+        self.path.join(trace_name(id, version))
     }
 
     /// Where the embedding with this digest lies that was put beside a trace.
     pub(super) fn embedding_version(&self, id: &str, digest: &[u8]) -> PathBuf {
-        self.path.join(format!("{id}.{}.embedding.npy", hex(digest)))
+        self.path.join(embedding_name(id, digest))
     }
 
     /// Removes the files of traces, of their versions and embeddings that are none of these.
@@ -118,8 +128,18 @@ impl TraceDirectory {
     }
 }
 
+/// Name of a stored form.
+pub(super) fn trace_name(id: &str, version: &str) -> String {
+    format!("{id}.{version}.trace")
+}
+
+/// Name of an embedding that was put beside a trace.
+pub(super) fn embedding_name(id: &str, digest: &[u8]) -> String {
+    format!("{id}.{}.embedding.npy", hex(digest))
+}
+
 /// Tells the stored forms of one trace apart.
-fn version_of(header: &TraceHeader) -> String {
+pub(super) fn version_of(header: &TraceHeader) -> String {
     // `Debug` prints every field.
     hex(&Sha256::digest(format!("{header:?}"))[..VERSION_BYTES])
 }

@@ -100,7 +100,7 @@ pub async fn report(app: &App, id: &str, asked: Asked) -> Result<TraceReport, Ap
     let cancel = Cancel::default();
     let _when_dropped = cancel.on_drop();
     let directory = app.traces.clone();
-    let made = move || of(&directory.open_trace(&id)?, &id, record.name, asked, &cancel);
+    let made = move || of(&directory.open_row(&record)?, &id, record.name, asked, &cancel);
     let made = tokio::task::spawn_blocking(made).await;
     let made = made.map_err(|error| AppError::Internal(format!("a report panicked: {error}")))?;
     made.map_err(|error| match error {

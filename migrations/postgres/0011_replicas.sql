@@ -31,7 +31,8 @@ create table recommendation (
     placement_crc bigint,
     memory_bytes bigint not null default 0,
     alone bigint not null default 0,
-    revision bigint not null default 0
+    revision bigint not null default 0,
+    traceparent text
 );
 -- Progress is written twice a second; room in the page keeps that from growing the indexes.
 alter table recommendation set (fillfactor = 80);

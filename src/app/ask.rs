@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 use sha2::{Digest, Sha256};
+use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::app::advisor::CheckedQuestion;
@@ -19,7 +20,7 @@ use crate::app::{question, references, room};
 use crate::store::asks::{ListedQuestion, NewAsk};
 use crate::store::jobs::{Inserted, JobRecord, Lease, NewJob};
 use crate::store::keys::Key;
-use crate::telemetry::metrics as names;
+use crate::telemetry::{metrics as names, spans};
 use crate::wire::job::Status;
 use crate::wire::violation::Violation;
 use moe_gps_core::engines;
@@ -44,7 +45,7 @@ pub async fn submit(app: &Arc<App>, asked: Asked) -> Result<Seen, AppError> {
     let (caller, wait) = (asked.caller.clone(), asked.wait);
     // A task of its own: a job that is stored as running reaches its worker also where the client
     // goes away meanwhile.
-    let placed = tokio::spawn(place(Arc::clone(app), asked)).await;
+    let placed = tokio::spawn(place(Arc::clone(app), asked).in_current_span()).await;
     let (job, ended) =
         placed.map_err(|error| AppError::Internal(format!("an ask panicked: {error}")))??;
     let job = match (ended, wait) {
@@ -237,6 +238,7 @@ async fn store_question(
         request: question.request.to_string(),
         result: None,
         inputs,
+        traceparent: spans::current(),
         memory_bytes: i64::try_from(question.memory_bytes).unwrap_or(i64::MAX),
         alone: 0,
     };

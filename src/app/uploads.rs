@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::body::Bytes;
 use tokio::sync::mpsc;
+use tracing::Instrument;
 
 use crate::app::clock::now_ms;
 use crate::app::context::App;
@@ -62,7 +63,7 @@ pub async fn take_trace(app: &Arc<App>, labels: Labels, pieces: Pieces) -> Resul
 async fn finishing<T: Send + 'static>(
     work: impl Future<Output = Result<T, AppError>> + Send + 'static,
 ) -> Result<T, AppError> {
-    let done = tokio::spawn(work).await;
+    let done = tokio::spawn(work.in_current_span()).await;
     done.map_err(|error| AppError::Internal(format!("an upload panicked: {error}")))?
 }
 

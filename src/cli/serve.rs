@@ -78,8 +78,13 @@ async fn serve_until_stopped(
     telemetry::logs::first_line(settings.log.log_format, address)?;
     telemetry::logs::start(&settings.log).map_err(anyhow::Error::msg)?;
 
+    let storage = &settings.storage;
     let (app, runner) = start(settings, dir, advisor).await.with_context(|| {
-        format!("data directory {} cannot be used", settings.storage.data_dir.display())
+        if storage.database.is_empty() && storage.traces.is_empty() {
+            format!("data directory {} cannot be used", storage.data_dir.display())
+        } else {
+            "the service cannot start".to_owned()
+        }
     })?;
     let loopback = address.ip().to_canonical().is_loopback();
     if !loopback && !app.gate.is_closed() && !settings.access.insecure_no_auth {

@@ -40,7 +40,7 @@ use crate::http::discard_body::drain_refused;
 use crate::http::etag::compressed_tag;
 use crate::http::problem::{Failure, PROBLEM_JSON, PageOfRefusal};
 use crate::http::state::Service;
-use crate::telemetry::metrics as names;
+use crate::telemetry::{metrics as names, spans};
 use crate::web;
 
 /// Request and answer header with the id under which the log tells more.
@@ -63,12 +63,16 @@ pub(super) fn wrap(routes: Router<Service>, service: &Service) -> Router<Service
     let upload = usize::try_from(upload).unwrap_or(usize::MAX);
     let trace = TraceLayer::new_for_http()
         .make_span_with(|request: &Request<Body>| {
-            tracing::info_span!(
+            let span = tracing::info_span!(
                 "request",
                 http.id = request_id(request).unwrap_or_default(),
                 http.method = request.method().as_str(),
                 http.path = request.uri().path(),
-            )
+            );
+            if let Some(parent) = request.headers().get("traceparent") {
+                spans::follow(&span, parent.to_str().unwrap_or_default());
+            }
+            span
         })
         .on_request(())
         .on_failure(())

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::MissedTickBehavior;
+use tracing::Instrument;
 
 use crate::app::advisor::Work;
 use crate::app::clock::now_ms;
@@ -15,7 +16,7 @@ use crate::app::{question, recommendations, references};
 use crate::jobs::outcome::{self, End};
 use crate::store::StoreError;
 use crate::store::jobs::{JobRecord, Lease, Outcome};
-use crate::telemetry::metrics as names;
+use crate::telemetry::{metrics as names, spans};
 
 /// Longest time between two signs of life of a job; also how soon a cancellation by
 /// another process is noticed.
@@ -46,7 +47,11 @@ pub(super) async fn work(app: Arc<App>, slot: Slot, first: Option<(JobRecord, Wo
                 }
             },
         };
-        run(&app, job, read).await;
+        let span = tracing::info_span!("computation", job.id, job.attempt);
+        if let Some(traceparent) = &job.traceparent {
+            spans::link(&span, traceparent);
+        }
+        run(&app, job, read).instrument(span).await;
     }
     drop(slot);
 }

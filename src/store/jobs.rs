@@ -47,6 +47,8 @@ pub struct JobRecord {
     pub result: Option<String>,
     /// What its names led to when it was accepted, JSON, until it ends.
     pub inputs: Option<String>,
+    /// The span of the request that asked first, as a header names it, where spans are sent.
+    pub traceparent: Option<String>,
     /// Memory that the computation takes by its estimate, bytes.
     pub memory_bytes: i64,
     /// Above 0 when a process has died while it ran, so that nothing may run beside it: 1 while it
@@ -75,6 +77,7 @@ from_row!(JobRecord, row => {
         request: text("request", "request_crc")?.unwrap_or_default(),
         result: text("result", "result_crc")?,
         inputs: text("inputs", "inputs_crc")?,
+        traceparent: row.try_get("traceparent")?,
         memory_bytes: row.try_get("memory_bytes")?,
         alone: row.try_get("alone")?,
         id,
@@ -146,8 +149,8 @@ pub enum Inserted {
 const INSERT: &str = "insert into recommendation
     (id, digest, status, model, device, attempt, lease_owner, lease_until_ms,
      created_ms, started_ms, trace_ids, request, inputs, request_crc, inputs_crc,
-     memory_bytes, revision)
-    select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $17, $18, $19, $20
+     memory_bytes, revision, traceparent)
+    select $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $17, $18, $19, $20, $21
     where $3 = 'running'
        or ((select count(*) from recommendation where status = 'queued') < $14
            and ($16 is null
@@ -369,6 +372,7 @@ async fn insert(transaction: &mut Transaction, new: NewJob<'_>) -> Result<bool, 
         .bind(job.inputs.as_deref().map(crc))
         .bind(job.memory_bytes)
         .bind(i64::from(new.revision))
+            .bind(&job.traceparent)
         .execute(db)
         .await?
         .rows_affected());

@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{SyncSender, sync_channel};
 use std::time::{Duration, Instant};
 
-use tracing::level_filters::LevelFilter;
+use tracing_subscriber::Layer;
 use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{Log, LogFormat};
+use crate::telemetry::spans;
 
 /// Starts the log; a filter that cannot be read is told.
 pub fn start(settings: &Log) -> Result<(), String> {
@@ -19,21 +20,17 @@ pub fn start(settings: &Log) -> Result<(), String> {
         .log
         .parse()
         .map_err(|error| format!("log filter {:?} cannot be read: {error}", settings.log))?;
-    let builder = tracing_subscriber::fmt().with_max_level(LevelFilter::TRACE);
-    let builder = builder.with_writer(Lines::start()?);
-    let started = match settings.log_format {
+    let lines = tracing_subscriber::fmt::layer().with_writer(Lines::start()?);
+    let lines = match settings.log_format {
         LogFormat::Text => {
             let ansi = std::io::stdout().is_terminal();
-            builder.with_target(false).with_ansi(ansi).finish().with(filter).try_init()
+            lines.with_target(false).with_ansi(ansi).with_filter(filter).boxed()
         }
-        LogFormat::Json => builder
-            .json()
-            .flatten_event(true)
-            .with_span_list(false)
-            .finish()
-            .with(filter)
-            .try_init(),
+        LogFormat::Json => {
+            lines.json().flatten_event(true).with_span_list(false).with_filter(filter).boxed()
+        }
     };
+    let started = tracing_subscriber::registry().with(spans::layer()?).with(lines).try_init();
     started.map_err(|error| format!("the log cannot be started: {error}"))
 }
 
@@ -47,6 +44,7 @@ const LAST_LINES: Duration = Duration::from_millis(500);
 
 /// Waits until the log is written, as far as somebody reads it; for the end of the process.
 pub fn finish() {
+    spans::finish();
     let began = Instant::now();
     while 0 < WAITING.load(Ordering::Acquire) && began.elapsed() < LAST_LINES {
         std::thread::sleep(Duration::from_millis(1));

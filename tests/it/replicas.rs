@@ -1,11 +1,15 @@
 //! Several processes that share a database and an object store, killed one after another.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
+use opentelemetry_proto::tonic::trace::v1::Span;
+use prost::Message;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
@@ -293,4 +297,105 @@ fn a_database_that_is_away_for_a_while_loses_nothing() {
     assert_eq!(number(&database, "select count(*) from ask"), 2);
     let counted = "select cast(sum(n) as bigint) from job_count where status = 'succeeded'";
     assert_eq!(number(&database, counted), 2);
+}
+
+/// A collector of spans, which keeps what it is sent.
+struct Collector {
+    address: std::net::SocketAddr,
+    sent: std::sync::Arc<Mutex<Vec<ExportTraceServiceRequest>>>,
+}
+
+impl Collector {
+    fn start() -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let sent = std::sync::Arc::<Mutex<Vec<_>>>::default();
+        let kept = std::sync::Arc::clone(&sent);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let kept = std::sync::Arc::clone(&kept);
+                std::thread::spawn(move || {
+                    let mut stream = BufReader::new(stream.unwrap());
+                    loop {
+                        let mut length = 0;
+                        let mut line = String::new();
+                        while line != "\r\n" {
+                            line.clear();
+                            if stream.read_line(&mut line).unwrap_or(0) == 0 {
+                                return;
+                            }
+                            let header = line.to_ascii_lowercase();
+                            if let Some(told) = header.strip_prefix("content-length:") {
+                                length = told.trim().parse().unwrap();
+                            }
+                        }
+                        let mut body = vec![0; length];
+                        stream.read_exact(&mut body).unwrap();
+                        kept.lock().unwrap().push(Message::decode(&body[..]).unwrap());
+                        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+                        stream.get_mut().write_all(answer).unwrap();
+                    }
+                });
+            }
+        });
+        Self { address, sent }
+    }
+
+    /// The spans of this name.
+    fn spans(&self, name: &str) -> Vec<Span> {
+        let sent = self.sent.lock().unwrap();
+        let resources = sent.iter().flat_map(|sent| &sent.resource_spans);
+        let scopes = resources.flat_map(|resource| &resource.scope_spans);
+        scopes.flat_map(|scope| &scope.spans).filter(|span| span.name == name).cloned().collect()
+    }
+}
+
+#[test]
+fn a_computation_is_linked_to_its_request_across_replicas() {
+    let Some(database) = databases::fresh("spans across replicas") else { return };
+    // Each replica tells a collector of its own, by which they are told apart.
+    let (asked, other) = (Collector::start(), Collector::start());
+    let dir = tempfile::tempdir().unwrap();
+    let start = |name: &str, collector: &Collector| {
+        let endpoint = ("OTEL_EXPORTER_OTLP_ENDPOINT", format!("http://{}", collector.address));
+        let soon = ("OTEL_BSP_SCHEDULE_DELAY", "100".to_owned());
+        replica(&dir.path().join(name), &database, &[endpoint, soon])
+    };
+    let service = start("asked", &asked);
+    let _other = start("other", &other);
+    let trace_id = "0af7651916cd43dd8448eb211c80319c";
+    let header = format!("traceparent: 00-{trace_id}-b7ad6b7169203331-01\r\n");
+    let began = Instant::now();
+    let mut seed = 0;
+    // Until some are computed by the one that was not asked.
+    while other.spans("computation").is_empty() {
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                seed += 1;
+                let mut question = crate::questions::of_the_paper();
+                question["seed"] = json!(seed);
+                let (body, service, header) = (question.to_string(), &service, &header);
+                scope.spawn(move || {
+                    let head = format!(
+                        "POST /v1/recommendations HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\
+                         {header}content-type: application/json\r\ncontent-length: {}\r\n\r\n",
+                        body.len()
+                    );
+                    service.send((head + &body).as_bytes()).unwrap();
+                });
+            }
+        });
+        assert!(began.elapsed() < PATIENCE, "no other replica computes");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    let requests = asked.spans("request");
+    let trace_id = (0..16).map(|n| u8::from_str_radix(&trace_id[2 * n..2 * n + 2], 16).unwrap());
+    let trace_id: Vec<u8> = trace_id.collect();
+    for span in other.spans("computation") {
+        let [link] = &span.links[..] else { panic!("{span:?}") };
+        assert_eq!(link.trace_id, trace_id);
+        let request = requests.iter().find(|request| request.span_id == link.span_id);
+        let request = request.expect("the request that it links to");
+        assert_eq!(request.parent_span_id, [0xb7, 0xad, 0x6b, 0x71, 0x69, 0x20, 0x33, 0x31]);
+    }
 }

@@ -48,6 +48,7 @@ fn job(n: u32) -> JobRecord {
         request: "{}".to_owned(),
         result: None,
         inputs: None,
+        traceparent: None,
         memory_bytes: 0,
         alone: 0,
     }

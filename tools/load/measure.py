@@ -2,12 +2,15 @@
 """Measures a service under load: questions, long polls, lists of a million recommendations, tokens.
 
     cargo build --release && tools/load/measure.py target/release/moe-gps [--rows 1000000] [--seconds 10]
+        [--postgres postgres://moe@127.0.0.1:5432/postgres]
 
+With --postgres only SQLite and PostgreSQL are compared, side by side; it needs psql.
 Needs Python 3.10 or later and wrk (Debian's `wrk`), because a client in Python is slower than the service. Everything
 happens in a temporary folder. One line of figures each.
 """
 
 import argparse
+import contextlib
 import http.client
 import json
 import os
@@ -91,9 +94,9 @@ end
 """
 
 
-def load(service, clients, seconds, new, headers=()):
-    """What so many clients get in so many seconds, by wrk."""
-    script = SCRIPT.replace("BODY", json.dumps(CALIBRATED)).replace("SEED", "place * 1e9 + asked" if new else "nil")
+def load(service, clients, seconds, new, headers=(), first=0):
+    """What so many clients get in so many seconds, by wrk; the seeds of new questions begin at `first`."""
+    script = SCRIPT.replace("BODY", json.dumps(CALIBRATED)).replace("SEED", f"{first} + place * 1e9 + asked" if new else "nil")
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
         file.write(script)
         file.flush()
@@ -154,6 +157,35 @@ def repeated(program, seconds):
         print(f"a token costs {100 * (1 - ratio):+.1f} % of the rate, median of ten pairs", flush=True)
         for service, _ in services.values():
             service.stop()
+
+
+def engines(program, seconds, server):
+    """New questions of 50 clients that wait: one process with SQLite, one and three with PostgreSQL, by turns."""
+    rates = {"SQLite": [], "PostgreSQL": [], "PostgreSQL, three replicas": []}
+    for turn in range(3):
+        for name, got in rates.items():
+            database, flags = f"load_{os.getpid()}_{turn}_{len(name)}", []
+            if name != "SQLite":
+                subprocess.run(["psql", "-q", server, "-c", f"create database {database}"], check=True)
+                flags = ["--database", server.rsplit("/", 1)[0] + "/" + database]
+            with contextlib.ExitStack() as stack:
+                folders = [stack.enter_context(tempfile.TemporaryDirectory()) for _ in range(3 if "three" in name else 1)]
+                services = [Service(program, folder, *flags) for folder in folders]
+                counted = []
+                share = lambda n: counted.append(load(services[n], 50 // len(services), seconds, True, WAIT, n * 10**10))
+                clients = [threading.Thread(target=share, args=[n]) for n in range(len(services))]
+                for client in clients:
+                    client.start()
+                for client in clients:
+                    client.join()
+                spent = sum(ended(service)[2] for service in services)
+                for service in services:
+                    service.stop()
+            accepted = sum(one["accepted"] for one in counted)
+            got.append((accepted / max(one["lasted_s"] for one in counted), 1e3 * spent / accepted))
+    for name, got in rates.items():
+        rate, spent = (statistics.median(column) for column in zip(*got))
+        print(f"new questions, 50 clients that wait, {name}: {rate:.0f}/s, {spent:.2f} ms of processor each", flush=True)
 
 
 def waiters(program, seconds):
@@ -225,8 +257,12 @@ def main():
     parser.add_argument("program")
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--seconds", type=int, default=10)
+    parser.add_argument("--postgres")
     arguments = parser.parse_args()
     program = str(pathlib.Path(arguments.program).resolve())
+    if arguments.postgres:
+        engines(program, arguments.seconds, arguments.postgres)
+        return
     questions(program, arguments.seconds)
     repeated(program, arguments.seconds)
     waiters(program, arguments.seconds)

@@ -220,28 +220,7 @@ async fn store_question(
         owner: &app.instance,
         until_ms: app.store.clock_ms(now) + app.queue.lease_ms,
     });
-    let trace_ids: BTreeSet<&String> = question.trace_ids.iter().collect();
-    let job = JobRecord {
-        id: Uuid::now_v7().to_string(),
-        digest: question.digest.to_vec(),
-        status: if lease.is_some() { Status::Running } else { Status::Queued },
-        model: question.model,
-        device: question.device,
-        attempt: i64::from(lease.is_some()),
-        progress: 0.0,
-        phase: None,
-        created_ms: now,
-        started_ms: lease.map(|_| now),
-        finished_ms: None,
-        trace_ids: Value::from(trace_ids.into_iter().cloned().collect::<Vec<_>>()).to_string(),
-        problem: None,
-        request: question.request.to_string(),
-        result: None,
-        inputs,
-        traceparent: spans::current(),
-        memory_bytes: i64::try_from(question.memory_bytes).unwrap_or(i64::MAX),
-        alone: 0,
-    };
+    let job = new_job(&question, inputs, lease.is_some(), now);
     let ended = wants_end.then(|| app.board.wait_for(&job.id));
     let inserted = app
         .store
@@ -294,6 +273,32 @@ async fn store_question(
         return Err(AppError::Conflict(detail.to_owned()));
     }
     Err(no_room(app, asks.principal).await?)
+}
+
+/// The row of a question, running or queued.
+fn new_job(question: &CheckedQuestion, inputs: Option<String>, runs: bool, now: i64) -> JobRecord {
+    let trace_ids: BTreeSet<&String> = question.trace_ids.iter().collect();
+    JobRecord {
+        id: Uuid::now_v7().to_string(),
+        digest: question.digest.to_vec(),
+        status: if runs { Status::Running } else { Status::Queued },
+        model: question.model.clone(),
+        device: question.device.clone(),
+        attempt: i64::from(runs),
+        progress: 0.0,
+        phase: None,
+        created_ms: now,
+        started_ms: runs.then_some(now),
+        finished_ms: None,
+        trace_ids: Value::from(trace_ids.into_iter().cloned().collect::<Vec<_>>()).to_string(),
+        problem: None,
+        request: question.request.to_string(),
+        result: None,
+        inputs,
+        traceparent: spans::current(),
+        memory_bytes: i64::try_from(question.memory_bytes).unwrap_or(i64::MAX),
+        alone: 0,
+    }
 }
 
 /// Why a question was not stored: too many of all wait, or too many of its principal.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use opentelemetry_proto::tonic::collector::trace::v1::ExportTraceServiceRequest;
@@ -100,7 +100,7 @@ fn recording(n: u64) -> String {
     lines.collect()
 }
 
-fn simulated(trace: &str, seed: u64) -> Value {
+fn simulated(trace: &str, seed: usize) -> Value {
     let mut question = crate::questions::of_the_paper();
     question["routing"] = json!({"trace_id": trace});
     question["predictors"] = json!([]);
@@ -108,142 +108,157 @@ fn simulated(trace: &str, seed: u64) -> Value {
     question
 }
 
+/// Three replicas of one database and one object store.
+struct Fleet {
+    dir: tempfile::TempDir,
+    database: String,
+    objects: Objects,
+    replicas: Vec<Mutex<Service>>,
+}
+
+impl Fleet {
+    fn start(database: String) -> Self {
+        let (dir, objects) = (tempfile::tempdir().unwrap(), Objects::start());
+        let start =
+            |n: usize| replica(&dir.path().join(n.to_string()), &database, &objects.variables());
+        let replicas = (0..3).map(|n| Mutex::new(start(n))).collect();
+        Self { dir, database, objects, replicas }
+    }
+
+    /// Kills a replica at once and starts it again.
+    fn kill(&self, n: usize) {
+        let mut one = self.replicas[n].lock().unwrap();
+        one.signal("-KILL");
+        one.child.wait().unwrap();
+        let folder = self.dir.path().join(n.to_string());
+        *one = replica(&folder, &self.database, &self.objects.variables());
+    }
+
+    /// A request to one of them, whichever the number is of; nothing where it goes away.
+    fn call(
+        &self,
+        n: usize,
+        method: &str,
+        path: &str,
+        prefer: &str,
+        body: &str,
+    ) -> Option<(u16, Value)> {
+        let address = self.replicas[n % 3].lock().unwrap().address;
+        Service::call_at(address, method, path, prefer, body)
+    }
+
+    /// Uploads a recording to one of them.
+    fn upload(&self, n: usize) -> String {
+        let replica = self.replicas[n % 3].lock().unwrap();
+        let (path, body) = ("/v1/traces?model=mixtral-8x7b", recording(n as u64));
+        let sent = replica.call("POST", path, "application/x-ndjson", body.as_bytes());
+        let (status, trace) = sent.unwrap();
+        assert_eq!(status, 201, "{trace}");
+        trace["id"].as_str().unwrap().to_owned()
+    }
+
+    /// Asks one after the other, beginning with this one, until one accepts.
+    fn ask(&self, first: usize, question: &Value) -> String {
+        let asked = (first..).find_map(|n| {
+            let sent = self.call(n, "POST", "/v1/recommendations", "wait=0", &question.to_string());
+            let accepted = sent.filter(|(status, _)| matches!(status, 200 | 202));
+            if accepted.is_none() {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            Some(accepted?.1["id"].as_str().unwrap().to_owned())
+        });
+        asked.unwrap()
+    }
+
+    /// The ids of all that it lists, each once.
+    fn listed(&self) -> BTreeSet<String> {
+        let mut listed = BTreeSet::new();
+        let mut path = "/v1/recommendations?limit=500".to_owned();
+        loop {
+            let (_, page) = self.call(0, "GET", &path, "wait=0", "").unwrap();
+            for item in page["items"].as_array().unwrap() {
+                assert!(listed.insert(item["id"].as_str().unwrap().to_owned()), "twice: {item}");
+            }
+            let Some(cursor) = page["next_cursor"].as_str() else { return listed };
+            path = format!("/v1/recommendations?limit=500&cursor={cursor}");
+        }
+    }
+}
+
+/// Questions of the campaign, about one of these traces each.
+const JOBS: usize = 500;
+
+/// Asks while replicas are killed, and waits for what one of them accepted at another one; what was
+/// accepted, with its seed.
+fn asked_under_kills(fleet: &Fleet, traces: &[String]) -> BTreeMap<String, usize> {
+    let (accepted, told_elsewhere) = (Mutex::new(BTreeMap::new()), AtomicUsize::new(0));
+    let (next, kills) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let client = |client: usize| {
+        loop {
+            // So that the campaign lasts for some kills.
+            std::thread::sleep(Duration::from_millis(40));
+            let n = next.fetch_add(1, Ordering::Relaxed);
+            if JOBS <= n {
+                break;
+            }
+            let id = fleet.ask(client, &simulated(&traces[n % traces.len()], n));
+            accepted.lock().unwrap().insert(id.clone(), n);
+            let path = format!("/v1/recommendations/{id}");
+            if let Some((200, job)) = fleet.call(client + 1, "GET", &path, "wait=60", "") {
+                assert_eq!(job["status"], "succeeded", "{job}");
+                told_elsewhere.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for n in 0..6 {
+            scope.spawn(move || client(n));
+        }
+        for n in (0..3).cycle() {
+            std::thread::sleep(Duration::from_millis(200));
+            if JOBS <= next.load(Ordering::Relaxed) {
+                break;
+            }
+            fleet.kill(n);
+            kills.fetch_add(1, Ordering::Relaxed);
+        }
+    });
+    println!("{kills:?} kills, {told_elsewhere:?} waited for at another replica");
+    assert!(2 < kills.into_inner() && 0 < told_elsewhere.into_inner());
+    accepted.into_inner().unwrap()
+}
+
 #[test]
 fn three_replicas_lose_nothing_while_one_after_another_is_killed() {
     let Some(database) = databases::fresh("the story of three replicas") else { return };
-    let objects = Objects::start();
-    let variables = objects.variables();
-    let dir = tempfile::tempdir().unwrap();
-    let folder = |n: usize| dir.path().join(n.to_string());
-    let replicas: Vec<Mutex<Service>> =
-        (0..3).map(|n| Mutex::new(replica(&folder(n), &database, &variables))).collect();
-    let addresses =
-        || -> Vec<_> { replicas.iter().map(|one| one.lock().unwrap().address).collect() };
-    let traces: Vec<String> = (0..4)
-        .map(|n| {
-            let body = recording(n);
-            let sent = replicas[n as usize % 3].lock().unwrap().call(
-                "POST",
-                "/v1/traces?model=mixtral-8x7b",
-                "application/x-ndjson",
-                body.as_bytes(),
-            );
-            let (status, trace) = sent.unwrap();
-            assert_eq!(status, 201, "{trace}");
-            trace["id"].as_str().unwrap().to_owned()
-        })
-        .collect();
-    const JOBS: u64 = 500;
-    let accepted = Mutex::new(BTreeMap::new());
-    let waited_elsewhere = AtomicU64::new(0);
-    let next = AtomicU64::new(0);
-    let done = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        for client in 0..6_usize {
-            let (accepted, next, traces) = (&accepted, &next, &traces);
-            let (addresses, waited_elsewhere) = (&addresses, &waited_elsewhere);
-            scope.spawn(move || {
-                loop {
-                    // So that the campaign lasts for some kills.
-                    std::thread::sleep(Duration::from_millis(40));
-                    let n = next.fetch_add(1, Ordering::Relaxed);
-                    if JOBS <= n {
-                        break;
-                    }
-                    let question = simulated(&traces[n as usize % traces.len()], n);
-                    // Asked of one replica, until one takes it; then waited for at another one.
-                    let id = (0..)
-                        .find_map(|attempt: usize| {
-                            let at = addresses()[(client + attempt) % 3];
-                            let sent = Service::call_at(
-                                at,
-                                "POST",
-                                "/v1/recommendations",
-                                "wait=0",
-                                &question.to_string(),
-                            );
-                            if !matches!(sent, Some((200 | 202, _))) {
-                                std::thread::sleep(Duration::from_millis(20));
-                            }
-                            let (_, job) =
-                                sent.filter(|(status, _)| matches!(status, 200 | 202))?;
-                            Some(job["id"].as_str().unwrap().to_owned())
-                        })
-                        .unwrap();
-                    accepted.lock().unwrap().insert(id.clone(), n);
-                    let at = addresses()[(client + 1) % 3];
-                    let path = format!("/v1/recommendations/{id}");
-                    if let Some((200, job)) = Service::call_at(at, "GET", &path, "wait=60", "") {
-                        assert_eq!(job["status"], "succeeded", "{job}");
-                        waited_elsewhere.fetch_add(1, Ordering::Relaxed);
-                    }
-                }
-            });
-        }
-        let (done, database, folder, variables) = (&done, &database, &folder, &variables);
-        let replicas = &replicas;
-        let killing = scope.spawn(move || {
-            let mut kills = 0;
-            for n in (0..3).cycle() {
-                std::thread::sleep(Duration::from_millis(200));
-                if done.load(Ordering::Relaxed) {
-                    return kills;
-                }
-                let mut one = replicas[n].lock().unwrap();
-                one.signal("-KILL");
-                one.child.wait().unwrap();
-                *one = replica(&folder(n), database, variables);
-                kills += 1;
-            }
-            kills
-        });
-        while next.load(Ordering::Relaxed) < JOBS + 6 {
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        done.store(true, Ordering::Relaxed);
-        let kills = killing.join().unwrap();
-        println!(
-            "{kills} kills, {} waited for elsewhere",
-            waited_elsewhere.load(Ordering::Relaxed)
-        );
-        assert!(2 < kills);
-    });
-    let accepted = accepted.into_inner().unwrap();
-    assert_eq!(accepted.len() as u64, JOBS);
-    assert!(0 < waited_elsewhere.into_inner());
+    let fleet = Fleet::start(database);
+    let traces: Vec<String> = (0..4).map(|n| fleet.upload(n)).collect();
+    let accepted = asked_under_kills(&fleet, &traces);
+    assert_eq!(accepted.len(), JOBS);
     // Every accepted job ends, once, about what was asked, whichever replica is asked.
     let began = Instant::now();
     for (n, (id, seed)) in accepted.iter().enumerate() {
-        let at = addresses()[n % 3];
         let path = format!("/v1/recommendations/{id}");
-        let (status, job) = Service::call_at(at, "GET", &path, "wait=60", "").unwrap();
+        let (status, job) = fleet.call(n, "GET", &path, "wait=60", "").unwrap();
         assert_eq!((status, &job["status"]), (200, &json!("succeeded")), "{job}");
-        assert_eq!(job["request"]["seed"].as_u64(), Some(*seed));
+        assert_eq!(job["request"]["seed"], json!(seed));
         assert!(began.elapsed() < PATIENCE, "{id} does not end");
     }
-    let mut listed = BTreeSet::new();
-    let mut path = "/v1/recommendations?limit=500".to_owned();
-    loop {
-        let (_, page) = Service::call_at(addresses()[0], "GET", &path, "wait=0", "").unwrap();
-        for item in page["items"].as_array().unwrap() {
-            assert!(listed.insert(item["id"].as_str().unwrap().to_owned()), "twice: {item}");
-        }
-        let Some(cursor) = page["next_cursor"].as_str() else { break };
-        path = format!("/v1/recommendations?limit=500&cursor={cursor}");
-    }
-    assert_eq!(listed, accepted.into_keys().collect());
+    assert_eq!(fleet.listed(), accepted.into_keys().collect());
     // Every trace is in the store, and what nothing names any more goes from there.
-    let of = |id: &String| objects.names().iter().any(|name| name.starts_with(id.as_str()));
-    assert!(traces.iter().all(of), "{:?}", objects.names());
+    let is_there = |id: &String| {
+        let names = fleet.objects.names();
+        names.iter().any(|name| name.starts_with(id.as_str()))
+    };
+    assert!(traces.iter().all(is_there), "{:?}", fleet.objects.names());
     let path = format!("/v1/traces/{}", traces[0]);
-    let (status, _) = Service::call_at(addresses()[1], "DELETE", &path, "wait=0", "").unwrap();
-    assert_eq!(status, 204);
+    assert_eq!(fleet.call(1, "DELETE", &path, "wait=0", "").unwrap().0, 204);
     let began = Instant::now();
-    while of(&traces[0]) {
-        assert!(began.elapsed() < PATIENCE, "{:?}", objects.names());
+    while is_there(&traces[0]) {
+        assert!(began.elapsed() < PATIENCE, "{:?}", fleet.objects.names());
         std::thread::sleep(Duration::from_millis(100));
     }
-    assert!(traces[1..].iter().all(of), "{:?}", objects.names());
+    assert!(traces[1..].iter().all(is_there), "{:?}", fleet.objects.names());
 }
 
 /// What a database is asked for one number.

@@ -50,7 +50,7 @@ impl Remote {
             builder.with_bucket_name(bucket).with_client_options(client).with_retry(retry);
         let store = Box::new(builder.build().map_err(|error| error.to_string())?);
         let parts = prefix.split('/').filter(|part| !part.is_empty()).chain(["traces"]);
-        Ok(Self { store, prefix: Key::from_iter(parts), runtime: Handle::current() })
+        Ok(Self { store, prefix: parts.collect(), runtime: Handle::current() })
     }
 
     fn key(&self, name: &str) -> Key {

@@ -53,8 +53,8 @@ pub struct Storage {
     /// the data directory.
     #[arg(long, env = "MOE_GPS_TRACES", default_value = "", hide_default_value = true)]
     pub traces: String,
-    /// How much of an object store is kept in the data directory, bytes; what was used within a
-    /// quarter of an hour stays.
+    /// How much of an object store is kept in the data directory, bytes; what was used within an
+    /// hour stays.
     #[arg(long, env = "MOE_GPS_TRACE_CACHE_BYTES", default_value_t = 10 << 30)]
     pub trace_cache_bytes: u64,
     /// Age at which an object that nothing names any more is deleted, seconds; longer than the

@@ -9,6 +9,7 @@ create table recommendation (
     strategy text,
     verdict text,
     attempt bigint not null default 0,
+    forgiven bigint not null default 0,
     lease_owner text,
     lease_until_ms bigint,
     progress double precision not null default 0,
@@ -67,6 +68,11 @@ create table trace (
     summary text not null,
     summary_crc bigint,
     version text
+);
+
+create table identity (
+    id bigint not null primary key check (id = 1),
+    name text not null
 );
 
 create table probe (

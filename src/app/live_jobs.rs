@@ -271,6 +271,11 @@ impl Board {
         lock(&self.waiters).contains_key(id)
     }
 
+    /// Sends away all who wait for a job that is gone.
+    pub fn drop_waiters(&self, id: &str) {
+        lock(&self.waiters).remove(id);
+    }
+
     /// Forgets a job nobody waits for any more.
     pub fn forget_waiters(&self, id: &str) {
         let mut waiters = lock(&self.waiters);

@@ -38,7 +38,7 @@ pub struct References {
 ///
 /// An accepted job keeps it to its end, so that nothing registered, uploaded or declared later
 /// changes its answer.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Inputs {
     /// The profile of the registered device, as it is stored.
     device: Option<String>,
@@ -50,7 +50,7 @@ pub struct Inputs {
 }
 
 /// A trace as it was looked up.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 struct Pinned {
     /// Which stored form; that in force until it is opened.
     version: Option<String>,
@@ -59,7 +59,7 @@ struct Pinned {
 }
 
 /// What was looked up, to be opened.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct LookedUp {
     directory: TraceDirectory,
     inputs: Inputs,

@@ -4,6 +4,7 @@ use crate::app::clock::now_ms;
 use crate::app::context::{App, Keep};
 use crate::app::error::AppError;
 use crate::app::{room, traces};
+use crate::store::Shared;
 use crate::telemetry::metrics as names;
 
 /// One round: some of what may go, then the room; says whether there is more.
@@ -17,6 +18,8 @@ pub async fn round(app: &App) -> Result<bool, AppError> {
             tracing::info!(what, n, "deleted by age or number");
         }
     };
+    // Each of several replicas counts after the one before has deleted.
+    let _turn = app.store.turn(Shared::Retention).await?;
     let keep = kept.recommendations;
     let mut gone = app.store.delete_old_recommendations(cutoff(keep), keep.most).await;
     if room::made(app, &gone) {

@@ -5,8 +5,8 @@ use serde_json::value::RawValue;
 use crate::app::context::App;
 use crate::app::error::AppError;
 use crate::app::room;
-use crate::store::StoreError;
 use crate::store::traces::{TraceDeletion, TraceRecord};
+use crate::store::{Shared, StoreError};
 use crate::wire::listing::TracePage;
 
 /// The trace with this id.
@@ -29,6 +29,7 @@ pub async fn list(app: &App, after: Option<&str>, limit: u32) -> Result<TracePag
 /// Deletes a trace that no queued or running recommendation needs.
 pub async fn delete(app: &App, id: &str) -> Result<(), AppError> {
     let _keeping = app.uploads.keeping.lock().await;
+    let _turn = app.store.turn(Shared::Traces).await?;
     let mut deleted = app.store.delete_trace(id).await;
     if room::made(app, &deleted) {
         deleted = app.store.delete_trace(id).await;

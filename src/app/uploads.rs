@@ -12,8 +12,8 @@ use crate::app::context::App;
 use crate::app::error::AppError;
 use crate::app::ingest::{Ingested, Upload, confirm};
 use crate::app::room;
-use crate::store::StoreError;
 use crate::store::traces::TraceRecord;
+use crate::store::{Shared, StoreError};
 use crate::telemetry::metrics as names;
 use crate::wire::trace::TraceSummary;
 use crate::wire::violation::Violation;
@@ -87,6 +87,7 @@ async fn keep_trace(app: Arc<App>, labels: Labels, pieces: Pieces) -> Result<Kep
         .await?
     };
     let _keeping = app.uploads.keeping.lock().await;
+    let _turn = app.store.turn(Shared::Traces).await?;
     let id = &ingested.summary.id;
     let conflict = |what| {
         let detail = format!("trace {id} was {what} while it was uploaded; upload it again");
@@ -153,6 +154,7 @@ async fn keep_embedding(
         .await?
     };
     let _keeping = app.uploads.keeping.lock().await;
+    let _turn = app.store.turn(Shared::Traces).await?;
     let mut record = crate::app::traces::fetch(app, &id).await?;
     let mut summary: TraceSummary = serde_json::from_str(&record.summary)
         .map_err(|_| StoreError::Corrupt { what: "summary of a trace" })?;

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 
 use crate::app::backup::{self, Manifest};
 use crate::cli::answer_table::wrapped;
@@ -17,9 +17,21 @@ pub(super) struct Places {
     /// Directory of the database and the traces.
     #[arg(long, env = "MOE_GPS_DATA_DIR", default_value = "./data")]
     data_dir: PathBuf,
+    /// Where the service keeps its answers otherwise.
+    #[arg(long, env = "MOE_GPS_DATABASE", default_value = "", hide = true)]
+    database: String,
+    /// Where it keeps its traces otherwise.
+    #[arg(long, env = "MOE_GPS_TRACES", default_value = "", hide = true)]
+    traces: String,
 }
 
 pub(super) fn back_up(places: &Places, out: &mut impl Write) -> Result<()> {
+    ensure!(
+        places.database.is_empty() && places.traces.is_empty(),
+        "backup copies a data directory that holds everything; MOE_GPS_DATABASE or MOE_GPS_TRACES says \
+         that it does not: back up PostgreSQL with pg_dump, an SQLite file with `sqlite3 FILE '.backup \
+         COPY'`, and the bucket with its own means (docs/replicas.md)"
+    );
     let manifest = runtime()?.block_on(backup::back_up(&places.data_dir, &places.dir))?;
     say(out, "backed up", &manifest, &places.dir)
 }

@@ -48,7 +48,8 @@ pub fn run(
     advisor: Arc<dyn Advisor>,
     ready: Option<fn(SocketAddr)>,
 ) -> anyhow::Result<()> {
-    let dir = DataDir::take(&settings.storage.data_dir)?;
+    let storage = &settings.storage;
+    let dir = DataDir::take(&storage.data_dir)?.with_database(&storage.database)?;
     let runtime = runtime()?;
     let ended = runtime.block_on(serve_until_stopped(settings, &dir, advisor, ready));
     dir.remove_address();
@@ -172,7 +173,8 @@ pub async fn start(
     let gate = Gate::new(&store, file, access.insecure_no_auth).await?;
     let n_cores = std::thread::available_parallelism().map_or(1, NonZero::get);
     let (board, handovers) = Board::new(settings.jobs.n_workers());
-    let has_outcomes = store.has_outcomes().await?.into();
+    // Where others share the database, they may report some.
+    let has_outcomes = (store.is_shared() || store.has_outcomes().await?).into();
     let app = Arc::new(App {
         store,
         board,

@@ -45,7 +45,11 @@ impl FromRequest<Service> for FileBody {
     type Rejection = Failure;
 
     async fn from_request(request: Request, service: &Service) -> Result<Self, Failure> {
-        whole(request, service).await.map(Self)
+        let bytes = whole(request, service).await?;
+        if bytes.windows(3).any(|three| three == b"%00") {
+            return Err(Failure::malformed(NUL));
+        }
+        Ok(Self(bytes))
     }
 }
 
@@ -98,13 +102,33 @@ impl FromRequest<Service> for DocumentBody {
             Failure::malformed(format!("the body is not TOML: {error}"))
         };
         let text = std::str::from_utf8(&bytes).map_err(|error| refuse(&error))?;
-        toml::from_str(text).map(Self).map_err(|error: toml::de::Error| refuse(&error.message()))
+        let read = toml::from_str(text).map_err(|error: toml::de::Error| refuse(&error.message()));
+        Ok(Self(without_nul(read?)?))
     }
 }
 
 fn json(bytes: &Bytes, loose: Loose) -> Result<Value, Failure> {
-    loose::parse(bytes, loose)
-        .map_err(|error| Failure::malformed(format!("the body is not JSON: {error}")))
+    let read = loose::parse(bytes, loose)
+        .map_err(|error| Failure::malformed(format!("the body is not JSON: {error}")))?;
+    // Nearly none has a NUL, and escaped it looks like this.
+    if bytes.windows(6).any(|six| six == br"\u0000") { without_nul(read) } else { Ok(read) }
+}
+
+const NUL: &str = "a text in the body has the character NUL (\\u0000); leave it out";
+
+/// A value of whose texts none has the character NUL, which `PostgreSQL` cannot keep.
+fn without_nul(value: Value) -> Result<Value, Failure> {
+    fn has_nul(value: &Value) -> bool {
+        match value {
+            Value::String(text) => text.contains('\0'),
+            Value::Array(items) => items.iter().any(has_nul),
+            Value::Object(fields) => {
+                fields.iter().any(|(name, value)| name.contains('\0') || has_nul(value))
+            }
+            _ => false,
+        }
+    }
+    if has_nul(&value) { Err(Failure::malformed(NUL)) } else { Ok(value) }
 }
 
 /// The whole body, unencoded, within the limits of size and time.

@@ -99,6 +99,7 @@ pub(super) fn wrap(routes: Router<Service>, service: &Service) -> Router<Service
             .layer(middleware::from_fn(write_problem))
             .layer(middleware::from_fn(measure))
             .layer(middleware::from_fn(drain_refused))
+            .layer(middleware::from_fn(refuse_nul))
             .layer(middleware::from_fn_with_state(service.clone(), admit))
             .layer(CatchPanicLayer::custom(|panic: Box<dyn std::any::Any + Send>| {
                 let text = panic.downcast_ref::<String>().map(String::as_str);
@@ -187,6 +188,19 @@ async fn drop_unfit_id(mut request: Request, next: Next) -> Response {
     let id = request.headers().get(X_REQUEST_ID);
     if id.is_some_and(|id| !id.to_str().is_ok_and(fits)) {
         request.headers_mut().remove(X_REQUEST_ID);
+    }
+    next.run(request).await
+}
+
+/// No text that is kept has the character NUL, which PostgreSQL cannot keep.
+async fn refuse_nul(request: Request, next: Next) -> Response {
+    let uri = request.uri();
+    if uri.path().contains("%00") {
+        return Failure::of_status(StatusCode::NOT_FOUND).into_response();
+    }
+    if uri.query().is_some_and(|query| query.contains("%00")) {
+        return Failure::malformed("the query has the character NUL (%00); leave it out")
+            .into_response();
     }
     next.run(request).await
 }

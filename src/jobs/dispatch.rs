@@ -63,16 +63,26 @@ pub(super) async fn dispatch(
     // Jobs handed over and not begun are put back with the others by `Runner::stop`.
 }
 
+/// Time after which one who lives has said so again once the database is back: longer than a
+/// connection and a statement are waited for.
+const ALL_BACK: Duration = Duration::from_secs(10);
+/// Longest look; a connection that was cut in silence is given up then.
+const LONGEST_LOOK: Duration = Duration::from_secs(10);
+
 /// Frees what nobody works on any more, and tells those who wait what has ended elsewhere.
 async fn look_after(app: &App, taken_over: bool) -> Result<(), StoreError> {
-    app.store.look_at_clock().await?;
-    if taken_over {
-        free_expired(app).await?;
-    } else {
-        take_over(app).await?;
-    }
-    listening::look_for_ends(app).await?;
-    app.store.join_counts().await
+    let looking = async {
+        app.store.look_at_clock().await?;
+        if !taken_over {
+            take_over(app).await?;
+        } else if ALL_BACK <= app.store.in_reach_for() {
+            free_expired(app).await?;
+        }
+        listening::look_for_ends(app).await?;
+        app.store.join_counts().await
+    };
+    let late = |_| Err(StoreError::Silent);
+    tokio::time::timeout(LONGEST_LOOK, looking).await.unwrap_or_else(late)
 }
 
 /// Frees the jobs of this process that show no sign of life.

@@ -61,6 +61,7 @@ async fn ended(app: &App, id: &str) -> Result<(), StoreError> {
     }
     let Some(job) = app.store.find_job(id).await? else {
         live.inspect(|live| live.cancel());
+        app.board.drop_waiters(id);
         return Ok(());
     };
     if job.status.is_final() {

@@ -7,11 +7,12 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::MissedTickBehavior;
 use tracing::Instrument;
 
-use crate::app::advisor::Work;
+use crate::app::advisor::{AdviceError, Progress, Work};
 use crate::app::clock::now_ms;
 use crate::app::context::App;
 use crate::app::error::AppError;
 use crate::app::live_jobs::{LiveJob, Slot};
+use crate::app::references::{LookedUp, References};
 use crate::app::{question, recommendations, references};
 use crate::jobs::outcome::{self, End};
 use crate::store::StoreError;
@@ -21,6 +22,8 @@ use crate::telemetry::{metrics as names, spans};
 /// Longest time between two signs of life of a job; also how soon a cancellation by
 /// another process is noticed.
 const HEARTBEAT: Duration = Duration::from_millis(500);
+/// Longest such sign; a connection that was cut in silence is given up then.
+const LONGEST_BEAT: Duration = Duration::from_secs(10);
 /// First and longest pause before a failed write is tried again.
 const RETRY_PAUSE: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(5));
 
@@ -105,7 +108,9 @@ async fn compute(
     let alone = 0 < job.alone;
     let bytes = job.memory_bytes.max(0).unsigned_abs();
     let memory = app.memory.take(bytes, alone).await.map(Arc::new);
-    if alone && until_stored(app, &job.id, || app.store.mark_alone(job)).await.is_none() {
+    if alone
+        && until_stored(app, &job.id, || app.store.mark_alone(job, &app.instance)).await.is_none()
+    {
         return (End::Canceled, memory);
     }
     let following = Arc::clone(live);
@@ -128,9 +133,26 @@ async fn read_again(app: &App, job: &JobRecord) -> Result<Work, AppError> {
     let named = references::of_job(app, job, &question.asked).await?;
     let advisor = Arc::clone(&app.advisor);
     Ok(Box::new(move |progress| {
-        let checked = advisor.check(question, &named.open()?)?;
+        let checked = advisor.check(question, &opened(&named, progress)?)?;
         (checked.work)(progress)
     }))
+}
+
+/// What a job names, opened; while the object store is away it is tried again, so that an accepted job
+/// does not end with it.
+fn opened(named: &LookedUp, progress: &dyn Progress) -> Result<References, AdviceError> {
+    loop {
+        match named.clone().open() {
+            Err(AdviceError::Trace { id, source })
+                if source.kind() == std::io::ErrorKind::HostUnreachable =>
+            {
+                tracing::warn!(trace.id = id, error = %source, "a job waits for the object store");
+                progress.cancel().check()?;
+                std::thread::sleep(RETRY_PAUSE.1);
+            }
+            opened => return opened,
+        }
+    }
 }
 
 /// Waits for the computation, extending its lease, and ends it when the job is not ours.
@@ -150,7 +172,9 @@ async fn keep_alive<T>(
             computed = &mut computing => return computed,
             _ = beat.tick() => {
                 let (progress, phase) = live.progress();
-                match app.store.extend_lease(job, lease(app), progress, phase).await {
+                let extending = app.store.extend_lease(job, lease(app), progress, phase);
+                let extended = tokio::time::timeout(LONGEST_BEAT, extending).await;
+                match extended.unwrap_or(Err(StoreError::Silent)) {
                     Ok(true) => {}
                     Ok(false) => live.cancel(),
                     Err(error) => {

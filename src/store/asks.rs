@@ -51,7 +51,8 @@ pub enum Withdrawn {
     Canceled,
 }
 
-/// Keeps an ask of a recommendation that is not deleted meanwhile.
+/// Keeps an ask of a recommendation that is neither deleted nor ended meanwhile, of which the ask has a
+/// copy.
 const INSERT: Spelled = spelled!(
     "insert into ask (id, principal, recommendation_id, created_ms, labels, model, device,
                       devices, engine, phase, workload, status, strategy, verdict,
@@ -59,7 +60,7 @@ const INSERT: Spelled = spelled!(
      select $1, $2, id, $4, coalesce($5, '{}'), $6, $7, $8, $9, $10, $11, status, strategy,
             verdict, summary_crc
      from recommendation where id = $3",
-    ["" | " for key share"],
+    ["" | " for share"],
     " on conflict (principal, recommendation_id) do update
      set labels = coalesce($5, ask.labels)"
 );
@@ -185,7 +186,10 @@ impl Store {
     ) -> Result<Vec<(String, Withdrawn)>, StoreError> {
         let mut transaction = self.begin().await?;
         let mut withdrawn = Vec::with_capacity(asks.len());
-        for (ask_id, id) in asks {
+        let mut in_order: Vec<_> = asks.iter().collect();
+        // As everybody locks several, so that no two wait for each other.
+        in_order.sort_by(|one, next| one.1.cmp(&next.1));
+        for (ask_id, id) in in_order {
             transaction.lock(Row::Recommendation, id).await?;
             let found: Option<(String, i64)> = within!(&mut transaction, db => {
                 sqlx::query_as(

@@ -18,6 +18,8 @@ pub struct DataDir {
     root: PathBuf,
     // Locked; the operating system lets go of it when the process dies, however it dies.
     _lock: File,
+    /// The same beside a database that lies elsewhere.
+    _database: Option<File>,
 }
 
 impl DataDir {
@@ -28,18 +30,8 @@ impl DataDir {
             |source| StoreError::Directory { path, source }
         };
         std::fs::create_dir_all(root).map_err(failed(root))?;
-        let path = root.join("lock");
-        let lock = File::options().create(true).append(true).open(&path).map_err(failed(&path))?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => {
-                return Err(StoreError::InUse { path: root.to_owned() });
-            }
-            Err(TryLockError::Error(source)) => {
-                return Err(StoreError::Directory { path, source });
-            }
-        }
-        let dir = Self { root: root.to_owned(), _lock: lock };
+        let lock = locked(&root.join("lock"), root)?;
+        let dir = Self { root: root.to_owned(), _lock: lock, _database: None };
         // Left by a killed predecessor; who reads it must not take it for ours.
         match std::fs::remove_file(dir.address()) {
             Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
@@ -47,6 +39,13 @@ impl DataDir {
             }
             _ => Ok(dir),
         }
+    }
+
+    /// Takes a database file that lies elsewhere for this process, too, if this names one.
+    pub fn with_database(self, database: &str) -> Result<Self, StoreError> {
+        let Some(file) = database.strip_prefix("sqlite:") else { return Ok(self) };
+        let lock = locked(&PathBuf::from(format!("{file}-lock")), Path::new(file))?;
+        Ok(Self { _database: Some(lock), ..self })
     }
 
     /// The database file.
@@ -87,6 +86,17 @@ impl DataDir {
     pub fn remove_address(&self) {
         // At the end of the process nothing can be done about a failure.
         let _ = std::fs::remove_file(self.address());
+    }
+}
+
+/// A file that this process alone has; `of` is what another one would use, too.
+fn locked(path: &Path, of: &Path) -> Result<File, StoreError> {
+    let failed = |source| StoreError::Directory { path: path.to_owned(), source };
+    let lock = File::options().create(true).append(true).open(path).map_err(failed)?;
+    match lock.try_lock() {
+        Ok(()) => Ok(lock),
+        Err(TryLockError::WouldBlock) => Err(StoreError::InUse { path: of.to_owned() }),
+        Err(TryLockError::Error(source)) => Err(failed(source)),
     }
 }
 

@@ -13,7 +13,7 @@ use sqlx::{Connection, Postgres, Sqlite};
 
 use crate::store::{Store, StoreError};
 
-/// Connections of a process to `PostgreSQL`, beside the one that listens.
+/// Connections of a process to `PostgreSQL`, of which one listens.
 const CONNECTIONS: u32 = 16;
 /// How long a request waits for a connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -128,6 +128,10 @@ pub enum Shared {
     Counts = 0x6d67_7073_0003,
     /// Freeing the jobs of the dead.
     Leases = 0x6d67_7073_0005,
+    /// Changing the row of a trace.
+    Traces = 0x6d67_7073_0006,
+    /// Deleting what is old.
+    Retention = 0x6d67_7073_0007,
     /// Deleting objects of an object store.
     Objects = 0x6d67_7073_0004,
 }
@@ -205,6 +209,15 @@ impl Transaction {
     pub(super) async fn lock(&mut self, row: Row, id: &str) -> Result<(), sqlx::Error> {
         if let Self::Postgres(one) = self {
             sqlx::query(row.locking()).bind(id).execute(&mut **one).await?;
+        }
+        Ok(())
+    }
+
+    /// The same for everybody who does something with this text.
+    pub(super) async fn alone_with(&mut self, text: &str) -> Result<(), sqlx::Error> {
+        if let Self::Postgres(one) = self {
+            let lock = "select pg_advisory_xact_lock(hashtextextended($1, 0))";
+            sqlx::query(lock).bind(text).execute(&mut **one).await?;
         }
         Ok(())
     }

@@ -17,7 +17,7 @@ pub enum StoreError {
     },
     /// Another live service uses the data directory.
     #[error(
-        "data directory {} is in use by another moe-gps; stop it or choose another with --data-dir",
+        "{} is in use by another moe-gps; stop it or choose another with --data-dir or --database",
         path.display()
     )]
     InUse {
@@ -67,7 +67,9 @@ pub enum StoreError {
     #[error("--database is not the address of a PostgreSQL database, as postgres://user@host/name")]
     Named(#[source] sqlx::Error),
     /// The database is of no kind that is known.
-    #[error("--database is {0:?}; it must begin with sqlite: or postgres://")]
+    #[error(
+        "--database begins with {0:?}; it must be sqlite:PATH or postgres://user:password@host/name"
+    )]
     NamedOtherwise(String),
     /// Traces cannot be kept where they are to be.
     #[error("--traces is {address:?}: {why}")]
@@ -77,6 +79,9 @@ pub enum StoreError {
         /// What is wrong with it.
         why: String,
     },
+    /// The database server says nothing.
+    #[error("the database server does not answer; see that it runs and can be reached from here")]
+    Silent,
     /// The database server is away.
     #[error(
         "the database server cannot be reached; see that it runs and takes connections from here"
@@ -122,6 +127,7 @@ impl StoreError {
                 | Self::ReadOnly(_)
                 | Self::Busy(_)
                 | Self::Away(_)
+                | Self::Silent
                 | Self::Refused(_)
         )
     }
@@ -138,7 +144,7 @@ impl StoreError {
             Self::Gone { .. } => "gone",
             Self::ReadOnly(_) => "read_only",
             Self::Busy(_) => "busy",
-            Self::Away(_) | Self::Refused(_) => "away",
+            Self::Away(_) | Self::Silent | Self::Refused(_) => "away",
             Self::Named(_) | Self::NamedOtherwise(_) | Self::Traces { .. } => "named",
             Self::Schema(_) => "schema",
             Self::Corrupt { .. } => "corrupt",

@@ -2,7 +2,7 @@
 
 use sqlx::postgres::PgListener;
 
-use crate::store::engine::{Pool, Shared, Transaction};
+use crate::store::engine::{Pool, Shared, Transaction, reading, writing};
 use crate::store::{Store, StoreError};
 
 /// The channel on which triggers tell.
@@ -75,11 +75,23 @@ impl Store {
         Ok(Turn { _lock: Some(transaction) })
     }
 
-    /// Joins the rows of the counts of jobs; of several processes one does.
+    /// The name of this database, which it got when it was first asked.
+    pub async fn identity(&self, new: &str) -> Result<String, StoreError> {
+        let keep = "insert into identity (id, name) values (1, $1) on conflict (id) do nothing";
+        writing!(self, db => {
+            sqlx::query(keep).bind(new).execute(db).await?;
+        });
+        let look = "select name from identity where id = 1";
+        Ok(reading!(self, db => sqlx::query_scalar(look).fetch_one(db).await?))
+    }
+
+    /// Joins the rows of the counts of jobs, once there are some; of several processes one does.
     pub async fn join_counts(&self) -> Result<(), StoreError> {
         let Pool::Postgres(pool) = &self.pool else { return Ok(()) };
         let join = "with turn as (select pg_try_advisory_xact_lock($1) as mine),
-                    gone as (delete from job_count where (select mine from turn)
+                    gone as (delete from job_count
+                             where (select count(*) > 64 from job_count)
+                             and (select mine from turn)
                              returning status, n)
                     insert into job_count (status, n)
                     select status, sum(n)::bigint from gone group by status";

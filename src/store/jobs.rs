@@ -25,7 +25,7 @@ pub struct JobRecord {
     pub model: String,
     /// Catalog id or name of the device.
     pub device: String,
-    /// How often a worker has started on it.
+    /// How often a worker has started on it; of two workers, which has it.
     pub attempt: i64,
     /// Share that is done, 0 to 1.
     pub progress: f64,
@@ -160,15 +160,16 @@ const INSERT: &str = "insert into recommendation
     on conflict (digest) where status in ('queued', 'running', 'succeeded') do nothing";
 
 /// While programs of two versions run side by side, an old one must not answer in numbers that the
-/// question's digest does not stand for; a new one takes what old ones leave, after its own.
+/// question's digest does not stand for; a new one takes what old ones leave, after its own. One process
+/// alone takes them as they come.
 const CLAIM: Spelled = spelled!(
     "update recommendation
     set status = 'running', attempt = attempt + 1, lease_owner = $1, lease_until_ms = $2,
         started_ms = coalesce(started_ms, $3), progress = 0, phase = null,
         alone = case when alone = 2 then 1 else alone end
-    where id = (select id from recommendation where status = 'queued' and revision <= $4
-                order by revision desc, id limit 1",
-    ["" | " for update skip locked"],
+    where id = (select id from recommendation where status = 'queued' and ",
+    ["$4 is not null order by id limit 1"
+        | "revision <= $4 order by revision desc, id limit 1 for no key update skip locked"],
     ") returning *"
 );
 
@@ -242,8 +243,8 @@ impl Store {
         Ok(reading!(self, db => sqlx::query_scalar(all).fetch_all(db).await?))
     }
 
-    /// Takes the oldest queued job of this revision of the numbers, else of an earlier one, under a
-    /// lease.
+    /// Takes the oldest queued job under a lease; where programs of several versions share the database,
+    /// of this revision of the numbers, else of an earlier one.
     pub async fn claim_job(
         &self,
         lease: Lease<'_>,
@@ -287,10 +288,11 @@ impl Store {
     }
 
     /// Notes that a job begins now, and runs with nothing beside it.
-    pub async fn mark_alone(&self, job: &JobRecord) -> Result<(), StoreError> {
-        let mark = "update recommendation set alone = 2 where id = $1 and attempt = $2";
+    pub async fn mark_alone(&self, job: &JobRecord, owner: &str) -> Result<(), StoreError> {
+        let mark = "update recommendation set alone = 2
+             where id = $1 and attempt = $2 and lease_owner = $3 and status = 'running'";
         writing!(self, db => {
-            sqlx::query(mark).bind(&job.id).bind(job.attempt).execute(db).await?;
+            sqlx::query(mark).bind(&job.id).bind(job.attempt).bind(owner).execute(db).await?;
         });
         Ok(())
     }
@@ -337,7 +339,7 @@ impl Store {
     pub async fn requeue_all(&self, owner: &str) -> Result<u64, StoreError> {
         let requeued = writing!(self, db => sqlx::query(
             "update recommendation
-             set status = 'queued', attempt = attempt - 1, lease_owner = null,
+             set status = 'queued', forgiven = forgiven + 1, lease_owner = null,
                  lease_until_ms = null, progress = 0, phase = null
              where status = 'running' and lease_owner = $1",
         )

@@ -1,6 +1,6 @@
 //! Idempotency keys: which recommendation answered a request that is sent again.
 
-use crate::store::engine::{Transaction, reading, within, writing};
+use crate::store::engine::{Transaction, reading, within};
 use crate::store::{Store, StoreError};
 
 /// What a key was first used for.
@@ -23,29 +23,6 @@ pub struct Key<'a> {
     pub body_digest: &'a [u8; 32],
 }
 
-/// Notes which job a key leads to, on a connection; the rows are none if it leads to another one. A
-/// key whose job has been deleted leads to a new one for the same body.
-macro_rules! insert {
-    ($db:expr, $key:expr, $id:expr, $now_ms:expr) => {
-        sqlx::query(
-            "insert into ask_key (principal, key, body_digest, recommendation_id, created_ms)
-             select $1, $2, $3, id, $5 from recommendation where id = $4
-             on conflict (principal, key) do update
-             set recommendation_id = excluded.recommendation_id
-             where ask_key.body_digest = excluded.body_digest
-               and not exists (select 1 from recommendation where id = ask_key.recommendation_id)",
-        )
-        .bind($key.principal)
-        .bind($key.key)
-        .bind(&$key.body_digest[..])
-        .bind($id)
-        .bind($now_ms)
-        .execute($db)
-        .await?
-        .rows_affected()
-    };
-}
-
 impl Store {
     /// What the key was used for, if it was.
     pub async fn find_key(&self, key: Key<'_>) -> Result<Option<KeyUse>, StoreError> {
@@ -64,16 +41,40 @@ impl Store {
         id: &str,
         now_ms: i64,
     ) -> Result<bool, StoreError> {
-        Ok(0 < writing!(self, db => insert!(db, key, id, now_ms)))
+        let mut transaction = self.begin().await?;
+        let kept = insert(&mut transaction, key, id, now_ms).await?;
+        transaction.commit().await?;
+        Ok(kept)
     }
 }
 
-/// Notes which job a key leads to; false if it leads to another one.
+/// Notes which job a key leads to; false if it leads to another one. A key whose job has been deleted
+/// leads to a new one for the same body.
 pub(super) async fn insert(
     transaction: &mut Transaction,
     key: Key<'_>,
     id: &str,
     now_ms: i64,
 ) -> Result<bool, sqlx::Error> {
-    Ok(0 < within!(transaction, db => insert!(db, key, id, now_ms)))
+    // Who waits here looks afterwards, and sees what the one before has kept.
+    transaction.alone_with(&format!("{}\n{}", key.principal, key.key)).await?;
+    let inserted = within!(transaction, db => {
+        sqlx::query(
+            "insert into ask_key (principal, key, body_digest, recommendation_id, created_ms)
+             select $1, $2, $3, id, $5 from recommendation where id = $4
+             on conflict (principal, key) do update
+             set recommendation_id = excluded.recommendation_id
+             where ask_key.body_digest = excluded.body_digest
+               and not exists (select 1 from recommendation where id = ask_key.recommendation_id)",
+        )
+        .bind(key.principal)
+        .bind(key.key)
+        .bind(&key.body_digest[..])
+        .bind(id)
+        .bind(now_ms)
+        .execute(db)
+        .await?
+        .rows_affected()
+    });
+    Ok(0 < inserted)
 }

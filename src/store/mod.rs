@@ -83,9 +83,13 @@ impl Store {
             return Ok(store);
         }
         let file = match named.strip_prefix("sqlite:") {
-            Some(path) => path.trim_start_matches("//").into(),
+            Some(path) if !path.is_empty() && !path.starts_with(':') => PathBuf::from(path),
             None if named.is_empty() => storage.data_dir.join(DATABASE),
-            None => return Err(StoreError::NamedOtherwise(named.clone())),
+            // Without what follows, which may be a password.
+            _ => {
+                let scheme = named.split_inclusive(':').next().unwrap_or_default();
+                return Err(StoreError::NamedOtherwise(scheme.to_owned()));
+            }
         };
         Self::open_file(&file, storage).await
     }

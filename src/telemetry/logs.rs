@@ -31,7 +31,9 @@ pub fn start(settings: &Log) -> Result<(), String> {
         }
     };
     let started = tracing_subscriber::registry().with(spans::layer()?).with(lines).try_init();
-    started.map_err(|error| format!("the log cannot be started: {error}"))
+    started.map_err(|error| format!("the log cannot be started: {error}"))?;
+    spans::say_what_is_not();
+    Ok(())
 }
 
 /// Events that may wait to be written: some seconds of a busy service.

@@ -47,6 +47,9 @@ pub(super) fn layer() -> Result<Option<Box<dyn Layer<Registry> + Send + Sync>>, 
     Ok(Some(Box::new(layer)))
 }
 
+/// Nothing is left out.
+pub(super) fn say_what_is_not() {}
+
 /// Makes the span of a client's the parent of this one.
 pub fn follow(span: &Span, traceparent: &str) {
     if PROVIDER.get().is_some() {

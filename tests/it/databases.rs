@@ -33,6 +33,23 @@ pub(crate) fn execute(address: &str, statement: &str) {
     done.join().unwrap();
 }
 
+/// Breaks all connections to a database, and lets none in.
+pub(crate) fn away(address: &str) {
+    let (server, name) = address.rsplit_once('/').unwrap();
+    let refuse = format!(
+        "alter database {name} allow_connections false;
+         select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}';"
+    );
+    execute(&format!("{server}/postgres"), &refuse);
+}
+
+/// Lets connections in again.
+pub(crate) fn back(address: &str) {
+    let (server, name) = address.rsplit_once('/').unwrap();
+    let allow = format!("alter database {name} allow_connections true");
+    execute(&format!("{server}/postgres"), &allow);
+}
+
 /// The flags by which the service in a directory keeps its answers in the engine of this run, in one
 /// database as long as the directory lasts.
 pub(crate) fn flags(dir: &Path) -> Vec<String> {

@@ -282,23 +282,14 @@ fn a_database_that_is_away_for_a_while_loses_nothing() {
     };
     let (status, _) = service.ask(&question(0)).unwrap();
     assert_eq!(status, 200);
-    // All connections break, and none is let in.
-    let (server, name) = database.rsplit_once('/').unwrap();
-    let postgres = format!("{server}/postgres");
-    databases::execute(
-        &postgres,
-        &format!(
-            "alter database {name} allow_connections false;
-             select pg_terminate_backend(pid) from pg_stat_activity where datname = '{name}';"
-        ),
-    );
+    databases::away(&database);
     let (status, problem) = service.ask(&question(1)).unwrap();
     assert_eq!(status, 503, "{problem}");
     assert_eq!(problem["type"], "urn:moe-gps:problem:storage-unavailable");
     assert_eq!(service.call("GET", "/livez", "", b"").unwrap().0, 200);
     assert_eq!(service.call("GET", "/readyz", "", b"").unwrap().0, 503);
     std::thread::sleep(Duration::from_secs(10));
-    databases::execute(&postgres, &format!("alter database {name} allow_connections true"));
+    databases::back(&database);
     let began = Instant::now();
     let job = loop {
         if let Some((200, job)) = service.ask(&question(1)) {
@@ -413,4 +404,23 @@ fn a_computation_is_linked_to_its_request_across_replicas() {
         let request = request.expect("the request that it links to");
         assert_eq!(request.parent_span_id, [0xb7, 0xad, 0x6b, 0x71, 0x69, 0x20, 0x33, 0x31]);
     }
+}
+
+#[test]
+fn a_trace_taken_in_by_one_replica_is_read_by_another() {
+    let Some(database) = databases::fresh("a trace of another replica") else { return };
+    let fleet = Fleet::start(database);
+    let trace = fleet.upload(0);
+    let asked = fleet.ask(1, &simulated(&trace, 1));
+    let path = format!("/v1/recommendations/{asked}");
+    let (_, job) = fleet.call(2, "GET", &path, "wait=60", "").unwrap();
+    assert_eq!(job["status"], "succeeded", "{job}");
+    let report = format!("/v1/traces/{trace}/report?devices=4");
+    assert_eq!(fleet.call(2, "GET", &report, "wait=0", "").unwrap().0, 200);
+    // Another database finds that the objects are none of its own, and deletes none of them.
+    let stranger = databases::fresh("a stranger").unwrap();
+    let dir = tempfile::tempdir().unwrap();
+    let _stranger = replica(dir.path(), &stranger, &fleet.objects.variables());
+    std::thread::sleep(Duration::from_secs(6));
+    assert!(fleet.objects.names().iter().any(|name| name.starts_with(&trace)));
 }

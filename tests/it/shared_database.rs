@@ -8,9 +8,10 @@ use moe_gps::config::{Storage, Synchronous};
 use moe_gps::store::Store;
 use moe_gps::store::asks::{ListedQuestion, NewAsk, Withdrawn};
 use moe_gps::store::devices::{DeviceRecord, Kind, Registration};
-use moe_gps::store::jobs::{Inserted, JobRecord, Lease, NewJob};
+use moe_gps::store::jobs::{Inserted, JobRecord, Lease, NewJob, Outcome};
 use moe_gps::store::traces::{TraceDeletion, TraceRecord};
 use moe_gps::wire::job::Status;
+use moe_gps::wire::listing::CheckedListQuery;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 use sqlx::postgres::PgPoolOptions;
@@ -108,6 +109,7 @@ fn engines(what: &str) -> Vec<(tempfile::TempDir, String)> {
 #[tokio::test]
 async fn an_older_program_leaves_jobs_to_a_newer_one() {
     for (dir, database) in engines("a rolling update") {
+        let alone = database.is_empty();
         let store = Store::open(&storage(dir.path(), &database)).await.unwrap();
         for (n, revision) in [(1, 5), (2, 7), (3, 6), (4, 7)] {
             assert_eq!(insert(&store, &job(n), &[], revision).await, Inserted::New);
@@ -116,6 +118,13 @@ async fn an_older_program_leaves_jobs_to_a_newer_one() {
             let job = store.claim_job(LEASE, revision, 1).await.unwrap();
             job.map(|job| job.created_ms)
         };
+        if alone {
+            // Nobody else is there to take them.
+            for n in 1..=4 {
+                assert_eq!(claimed(6).await, Some(n));
+            }
+            continue;
+        }
         // Its own first, in order; then those of before, the newest of them first.
         assert_eq!(claimed(6).await, Some(3));
         assert_eq!(claimed(7).await, Some(2));
@@ -339,4 +348,83 @@ async fn a_queued_job_is_taken_by_whichever_replica_is_idle() {
     }
     assert!(began.elapsed() < PATIENCE);
     assert_eq!(other.advisor.begun.load(std::sync::atomic::Ordering::SeqCst), 5);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_computed_while_the_database_is_away_is_kept() {
+    let Some(database) = databases::fresh("a job while the database is away") else { return };
+    let flags = ["--database", &database, "--lease-s", "1"];
+    let (one, other) = (TestApp::start_with(&flags).await, TestApp::start_with(&flags).await);
+    let id = one.submit(&json!({"do": "wait", "until": one.gate("go")})).await;
+    one.until(&id, "running").await;
+    databases::away(&database);
+    // Longer than the lease.
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    std::fs::write(one.gate("go"), "").unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    databases::back(&database);
+    let began = Instant::now();
+    let job = loop {
+        let answer = other.get(&format!("/v1/recommendations/{id}")).await;
+        if answer.status == 200 && answer.json()["status"] == "succeeded" {
+            break answer.json();
+        }
+        assert!(began.elapsed() < PATIENCE, "{answer:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    };
+    assert_eq!(job["id"], id);
+    let begun = |app: &TestApp| app.advisor.begun.load(std::sync::atomic::Ordering::SeqCst);
+    assert_eq!((begun(&one), begun(&other)), (1, 0), "nobody took it from the one that computed");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ask_that_joins_a_job_that_ends_ends_with_it() {
+    for (dir, database) in engines("asks and ends that meet") {
+        let store = Store::open(&storage(dir.path(), &database)).await.unwrap();
+        let listed = ListedQuestion::default();
+        for n in 0..100 {
+            let new = job(n);
+            insert(&store, &new, &[], 6).await;
+            let claimed = store.claim_job(LEASE, 6, 1).await.unwrap().unwrap();
+            let other = format!("0192abcd-0000-7000-9000-{n:012}");
+            let ask = NewAsk {
+                id: &other,
+                principal: "other",
+                labels: None,
+                created_ms: 1,
+                listed: &listed,
+            };
+            let ended = Outcome {
+                status: Status::Failed,
+                strategy: None,
+                verdict: None,
+                recommendation: None,
+                result: None,
+                placement: None,
+                problem: Some("{}".to_owned()),
+            };
+            let (joined, stored) = tokio::join!(
+                store.join_ask(&new.id, ask),
+                store.finish_job(&claimed, LEASE.owner, &ended, 2),
+            );
+            assert!(joined.unwrap() && stored.unwrap());
+        }
+        let filter = CheckedListQuery { limit: 500, ..CheckedListQuery::default() };
+        let listed = store.list_asks(None, &filter, 500).await.unwrap().items;
+        assert_eq!(listed.len(), 200);
+        assert!(listed.iter().all(|ask| ask.status == "failed"), "{listed:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_text_with_a_nul_is_refused_on_either_engine() {
+    let app = TestApp::start().await;
+    app.get("/v1/recommendations/%00").await.problem(404, "not-found");
+    app.get("/v1/recommendations?q=a%00b").await.problem(400, "malformed");
+    let answer = app.ask(&json!({"do": "answer", "model": "a\0b"}), &[]).await;
+    let problem = answer.problem(400, "malformed");
+    assert!(problem["detail"].as_str().unwrap().contains("NUL"), "{problem}");
+    // What only looks like one is none.
+    let answer = app.ask_and_wait(&json!({"do": "answer", "n": "\\u0000"})).await;
+    assert_eq!(answer.status, 200);
 }

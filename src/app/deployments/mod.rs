@@ -378,6 +378,9 @@ pub async fn question(app: &App, name: &str) -> Result<Value, AppError> {
     Ok(judging::request(&watched.spec, watched.current.as_ref(), routing, None))
 }
 
+/// How late a change is seen that nobody has told.
+const SEEN_LATEST: Duration = Duration::from_secs(1);
+
 /// The same, once nothing of it waits to be judged or is being judged, if that comes within the
 /// wait; where the client knows a state already, once it is another one.
 pub async fn follow(
@@ -400,6 +403,8 @@ pub async fn follow(
         let Some(deadline) = deadline.filter(|_| !is_news) else { return Ok(body) };
         tokio::select! {
             _ = changes.changed() => {}
+            // Another replica may have changed it and not be heard.
+            () = tokio::time::sleep(SEEN_LATEST), if app.store.is_shared() => {}
             () = tokio::time::sleep_until(deadline) => return Ok(body),
             () = app.board.stopping.cancelled() => return Ok(body),
         }

@@ -11,7 +11,7 @@ pub mod remote;
 mod shared;
 mod versions;
 
-pub use shared::{confirm, sweep};
+pub use shared::{confirm, is_own, sweep};
 pub use versions::NeededFiles;
 
 use std::fs::{self, File};

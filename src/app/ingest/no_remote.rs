@@ -27,6 +27,11 @@ impl Remote {
     }
 
     /// Never called.
+    pub async fn owner(&self, _new: &str) -> io::Result<String> {
+        match *self {}
+    }
+
+    /// Never called.
     pub async fn has(&self, _name: &str) -> io::Result<bool> {
         match *self {}
     }

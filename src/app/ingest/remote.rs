@@ -10,12 +10,14 @@ use futures_util::TryStreamExt;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::path::Path as Key;
 use object_store::{
-    ClientOptions, ObjectStore, ObjectStoreExt, PutPayload, RetryConfig, WriteMultipart,
+    ClientOptions, ObjectStore, ObjectStoreExt, PutMode, PutPayload, RetryConfig, WriteMultipart,
 };
 use tokio::runtime::Handle;
 
 /// Bytes that are sent at once; what is larger goes in parts of this size.
 const PART_BYTES: usize = 16 << 20;
+/// Name of the object that says to which database the others belong.
+const OWNER: &str = "owner";
 /// Parts of one object that are on their way at once.
 const PARTS_AT_ONCE: usize = 4;
 /// Longest silence of the store, and how long a request is tried again.
@@ -95,6 +97,19 @@ impl Remote {
         })
     }
 
+    /// The name that stands in the object store, which it is given where it has none.
+    pub async fn owner(&self, new: &str) -> io::Result<String> {
+        let key = self.key(OWNER);
+        let (payload, options) = (PutPayload::from(new.to_owned()), PutMode::Create.into());
+        match self.store.put_opts(&key, payload, options).await {
+            Ok(_) => return Ok(new.to_owned()),
+            Err(object_store::Error::AlreadyExists { .. }) => {}
+            Err(error) => return Err(failed(error)),
+        }
+        let bytes = self.store.get(&key).await.map_err(failed)?.bytes().await.map_err(failed)?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
     /// Whether there is an object of this name.
     pub async fn has(&self, name: &str) -> io::Result<bool> {
         match self.store.head(&self.key(name)).await {
@@ -125,6 +140,9 @@ impl Remote {
 fn failed(error: object_store::Error) -> io::Error {
     match error {
         object_store::Error::NotFound { .. } => io::ErrorKind::NotFound.into(),
-        error => io::Error::other(format!("the object store failed: {error}")),
+        error => io::Error::new(
+            io::ErrorKind::HostUnreachable,
+            format!("the object store failed: {error}"),
+        ),
     }
 }

@@ -3,9 +3,10 @@
 //! An object is sent before the row that names it, and deleted long after that row. What is here and
 //! has not been used for a while goes when the cache is too large.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -21,7 +22,7 @@ use crate::store::traces::TraceRecord;
 
 /// How long a file stays after it was last asked for, so that no computation loses one that it opens
 /// anew.
-const IN_USE: Duration = Duration::from_mins(15);
+const IN_USE: Duration = Duration::from_hours(1);
 
 /// An object store, and how much of it lies here.
 #[derive(Debug)]
@@ -56,8 +57,9 @@ impl TraceDirectory {
         let mut came = false;
         for (name, is_needed) in wanted {
             let path = self.path.join(&name);
-            if path.exists() {
-                File::options().append(true).open(&path)?.set_modified(SystemTime::now())?;
+            // One that goes between two looks is brought again.
+            if let Ok(file) = File::options().append(true).open(&path) {
+                file.set_modified(SystemTime::now())?;
                 continue;
             }
             if !is_needed && !is_new {
@@ -72,7 +74,7 @@ impl TraceDirectory {
             came = true;
         }
         if came {
-            self.evict(cached.most_bytes)?;
+            self.evict(cached.most_bytes);
         }
         Ok(())
     }
@@ -97,11 +99,19 @@ impl TraceDirectory {
         for name in names {
             cached.remote.send(name, &self.path.join(name))?;
         }
-        self.evict(cached.most_bytes)
+        self.evict(cached.most_bytes);
+        Ok(())
     }
 
     /// Removes the traces that were not used for longest while all together are too large.
-    fn evict(&self, most_bytes: u64) -> io::Result<()> {
+    fn evict(&self, most_bytes: u64) {
+        if let Err(error) = self.try_evict(most_bytes) {
+            tracing::warn!(%error, "the cache of traces stays larger than it should be");
+        }
+    }
+
+    fn try_evict(&self, most_bytes: u64) -> io::Result<()> {
+        let mut seen = BTreeSet::new();
         let mut traces: BTreeMap<String, (SystemTime, u64)> = BTreeMap::new();
         for entry in fs::read_dir(&self.path)? {
             let entry = entry?;
@@ -111,7 +121,8 @@ impl TraceDirectory {
             let Ok(about) = entry.metadata() else { continue };
             let (used, bytes) = traces.entry(id.to_owned()).or_insert((SystemTime::UNIX_EPOCH, 0));
             *used = about.modified()?.max(*used);
-            *bytes += about.len();
+            // A second name of a file takes no room.
+            *bytes += if seen.insert(about.ino()) { about.len() } else { 0 };
         }
         let mut all: u64 = traces.values().map(|(_, bytes)| bytes).sum();
         let mut oldest_first: Vec<_> = traces.into_iter().collect();
@@ -133,7 +144,8 @@ pub async fn confirm(app: &App, row: &TraceRecord) -> Result<(), AppError> {
     let Some(cached) = app.traces.cached.clone() else { return Ok(()) };
     let put = row.embedding_digest.as_deref().map(|digest| embedding_name(&row.id, digest));
     let trace = row.version.as_deref().map(|version| trace_name(&row.id, version));
-    let names: Vec<String> = put.into_iter().chain(trace).collect();
+    let inside = app.traces.kept_embedding(&row.id).map(|_| format!("{}.embedding.npy", row.id));
+    let names: Vec<String> = put.into_iter().chain(inside).chain(trace).collect();
     // A sweep that is going on has ended when this begins; the next one sees the row.
     let turn = app.store.turn(Shared::Objects).await?;
     drop(turn);
@@ -152,23 +164,53 @@ pub async fn confirm(app: &App, row: &TraceRecord) -> Result<(), AppError> {
     sent.map_err(|error| AppError::Internal(error.to_string()))?.map_err(failed)
 }
 
-/// Deletes the objects that no row and no job names, once they are older than the grace time.
-pub async fn sweep(app: &App, grace: Duration) -> Result<u64, AppError> {
+/// Says so where the object store belongs to another database, and whether it does not.
+pub async fn is_own(app: &App) -> Result<bool, AppError> {
+    let Some(cached) = &app.traces.cached else { return Ok(true) };
+    let name = app.store.identity(&app.instance).await?;
+    let owner = cached.remote.owner(&name).await.map_err(of_the_store)?;
+    if owner != name {
+        tracing::error!(
+            "the object store holds the traces of another database: none is deleted there; give \
+             every database a prefix of its own in --traces, or delete the object `owner` where the \
+             other one is gone"
+        );
+    }
+    Ok(owner == name)
+}
+
+fn of_the_store(source: io::Error) -> AppError {
+    AppError::Trace { id: "of the object store".to_owned(), source }
+}
+
+/// Objects that are deleted in one turn, so that no upload waits long for it.
+const BATCH: usize = 32;
+
+/// Deletes the objects that no row and no job names, once they are older than the grace time and were
+/// unneeded at the sweep before, which `unneeded` says; how many.
+pub async fn sweep(app: &App, unneeded: &mut BTreeSet<String>) -> Result<usize, AppError> {
     let Some(cached) = &app.traces.cached else { return Ok(0) };
-    let failed = |source| AppError::Trace { id: "of the object store".to_owned(), source };
-    let before_ms = now_ms() - i64::try_from(grace.as_millis()).unwrap_or(i64::MAX);
-    let mut old = cached.remote.list().await.map_err(failed)?;
-    old.retain(|(_, sent_ms)| *sent_ms < before_ms);
-    if old.is_empty() {
-        return Ok(0);
+    let grace_ms = i64::try_from(app.uploads.grace.as_millis()).unwrap_or(i64::MAX);
+    let before_ms = app.store.clock_ms(now_ms()).saturating_sub(grace_ms);
+    let mut old = cached.remote.list().await.map_err(of_the_store)?;
+    // What is none of ours stays.
+    old.retain(|(name, sent_ms)| {
+        *sent_ms < before_ms && is_id(name.split('.').next().unwrap_or_default())
+    });
+    let (mut deleted, mut still) = (0, BTreeSet::new());
+    for names in old.chunks(BATCH) {
+        let _here = app.uploads.keeping.lock().await;
+        let _turn = app.store.turn(Shared::Objects).await?;
+        let needed = references::needed_files(&app.store).await?;
+        for (name, _) in names.iter().filter(|(name, _)| !needed.has(name)) {
+            if unneeded.contains(name) {
+                cached.remote.delete(name).await.map_err(of_the_store)?;
+                deleted += 1;
+            } else {
+                still.insert(name.clone());
+            }
+        }
     }
-    let _here = app.uploads.keeping.lock().await;
-    let _turn = app.store.turn(Shared::Objects).await?;
-    let needed = references::needed_files(&app.store).await?;
-    let mut deleted = 0;
-    for (name, _) in old.iter().filter(|(name, _)| !needed.has(name)) {
-        cached.remote.delete(name).await.map_err(failed)?;
-        deleted += 1;
-    }
+    *unneeded = still;
     Ok(deleted)
 }

@@ -57,7 +57,9 @@ impl TraceDirectory {
             self.bring(id, version, embedding_digest)?;
         }
         let pinned = version.map(|version| self.version_path(id, version));
-        let (trace, path) = match pinned.filter(|path| path.exists()) {
+        let is_there = pinned.filter(|path| path.exists());
+        let asked = version.filter(|_| is_there.is_some()).map(ToOwned::to_owned);
+        let (trace, path) = match is_there {
             Some(path) => (StoredTrace::from_file(File::open(&path)?)?, path),
             None => self.pin(id)?,
         };
@@ -65,7 +67,7 @@ impl TraceDirectory {
         // name.
         let put = embedding_digest.map(|digest| self.embedding_version(id, digest));
         let embedding = put.filter(|path| path.exists()).or_else(|| self.kept_embedding(id));
-        let version = version_of(trace.header());
+        let version = asked.unwrap_or_else(|| version_of(trace.header()));
         let facts = TraceFacts::new(id, trace.header(), path, embedding, embedding_digest);
         Ok((facts, version))
     }
@@ -121,7 +123,11 @@ impl TraceDirectory {
         for entry in fs::read_dir(&self.path)? {
             let entry = entry?;
             if unwanted(&entry.file_name().to_string_lossy()) {
-                fs::remove_file(entry.path())?;
+                match fs::remove_file(entry.path()) {
+                    // Another thread was there first.
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+                    _ => {}
+                }
             }
         }
         Ok(())

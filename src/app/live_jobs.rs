@@ -262,7 +262,10 @@ impl Board {
     /// The jobs whose end somebody waits for.
     #[must_use]
     pub fn waited_for(&self) -> Vec<String> {
-        lock(&self.waiters).keys().cloned().collect()
+        let mut waiters = lock(&self.waiters);
+        // Clients that went away leave their senders behind.
+        waiters.retain(|_, those| those.iter().any(|sender| !sender.is_closed()));
+        waiters.keys().cloned().collect()
     }
 
     /// Whether somebody waits for the end of this job.

@@ -42,6 +42,7 @@ use crate::http::problem::{Failure, PROBLEM_JSON, PageOfRefusal};
 use crate::http::state::Service;
 use crate::telemetry::{metrics as names, spans};
 use crate::web;
+use crate::wire::violation::Violation;
 
 /// Request and answer header with the id under which the log tells more.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -199,8 +200,9 @@ async fn refuse_nul(request: Request, next: Next) -> Response {
         return Failure::of_status(StatusCode::NOT_FOUND).into_response();
     }
     if uri.query().is_some_and(|query| query.contains("%00")) {
-        return Failure::malformed("the query has the character NUL (%00); leave it out")
-            .into_response();
+        let detail = "the query has the character NUL (%00); leave it out";
+        let violation = Violation::new("", "text", detail);
+        return Failure::invalid(vec![violation]).into_response();
     }
     next.run(request).await
 }

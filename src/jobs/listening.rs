@@ -60,6 +60,7 @@ async fn ended(app: &App, id: &str) -> Result<(), StoreError> {
         return Ok(());
     }
     let Some(job) = app.store.find_job(id).await? else {
+        // It ended, of which this was told, and was deleted.
         live.inspect(|live| live.cancel());
         app.board.drop_waiters(id);
         return Ok(());

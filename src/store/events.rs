@@ -56,13 +56,12 @@ impl Store {
         Ok(Some(Events(listener)))
     }
 
-    /// Of these jobs, those that have ended or are gone.
+    /// Of these jobs, those that have ended; one that is not there may be about to be stored.
     pub async fn find_ended(&self, ids: &[String]) -> Result<Vec<String>, StoreError> {
         let Pool::Postgres(pool) = &self.pool else { return Ok(Vec::new()) };
-        let live = "select id from recommendation
-                    where id = any($1) and status in ('queued', 'running')";
-        let live: Vec<String> = sqlx::query_scalar(live).bind(ids).fetch_all(pool).await?;
-        Ok(ids.iter().filter(|id| !live.contains(id)).cloned().collect())
+        let ended = "select id from recommendation
+                     where id = any($1) and status not in ('queued', 'running')";
+        Ok(sqlx::query_scalar(ended).bind(ids).fetch_all(pool).await?)
     }
 
     /// Waits until no other process does the same, and keeps others from it until the turn ends.

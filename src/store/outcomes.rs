@@ -83,6 +83,9 @@ impl Store {
 
     /// The outcomes of these recommendations, in the order in which they were reported.
     pub async fn find_outcomes(&self, ids: &[&str]) -> Result<Vec<OutcomeRecord>, StoreError> {
+        if ids.is_empty() {
+            return Ok(Vec::new());
+        }
         Ok(reading!(self, db => {
             let mut query =
                 QueryBuilder::new("select * from outcome where recommendation_id in (");

@@ -420,7 +420,7 @@ async fn an_ask_that_joins_a_job_that_ends_ends_with_it() {
 async fn a_text_with_a_nul_is_refused_on_either_engine() {
     let app = TestApp::start().await;
     app.get("/v1/recommendations/%00").await.problem(404, "not-found");
-    app.get("/v1/recommendations?q=a%00b").await.problem(400, "malformed");
+    app.get("/v1/recommendations?q=a%00b").await.problem(422, "invalid-question");
     let answer = app.ask(&json!({"do": "answer", "model": "a\0b"}), &[]).await;
     let problem = answer.problem(400, "malformed");
     assert!(problem["detail"].as_str().unwrap().contains("NUL"), "{problem}");

@@ -24,6 +24,18 @@ const CHALLENGES: [HeaderValue; 2] = [
 
 /// What remains true while nothing can be written.
 const KEPT: &str = "; nothing that was accepted is lost";
+/// Whether what failed is the object store of the traces, and not the disk.
+fn is_away(source: &std::io::Error) -> bool {
+    source.kind() == std::io::ErrorKind::HostUnreachable
+}
+
+fn away() -> String {
+    format!(
+        "the object store that --traces names cannot be used; see that it runs and lets this \
+             service in{KEPT}"
+    )
+}
+
 /// Title of every 413.
 const TOO_LARGE: &str = "Body too large";
 /// How soon a client may try again after the queue was full, seconds.
@@ -218,6 +230,7 @@ impl From<AppError> for Failure {
                 Self::storage(detail, &error)
             }
             AppError::Store(error) if error.is_passing() => Self::storage(detail + KEPT, &error),
+            AppError::Trace { source, .. } if is_away(&source) => Self::storage(away(), &source),
             AppError::Upload(error) => error.into(),
             other => Self::internal(chain(&other)),
         }
@@ -258,6 +271,7 @@ impl From<TraceError> for Failure {
                 }
                 failure
             }
+            TraceError::Storage(ref source) if is_away(source) => Self::storage(away(), source),
             TraceError::StorageFull(ref source) | TraceError::Storage(ref source) => {
                 Self::storage(detail.clone() + KEPT, source)
             }

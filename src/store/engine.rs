@@ -7,7 +7,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgPool, PgPoolOptions};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::sqlite::SqlitePool;
 use sqlx::{Connection, Postgres, Sqlite};
 
@@ -141,6 +141,8 @@ pub(super) async fn connect(options: PgConnectOptions) -> Result<PgPool, sqlx::E
     let options = options
         .application_name("moe-gps")
         .options([("statement_timeout", STATEMENT_TIMEOUT), ("client_min_messages", "warning")]);
+    // A pool would wait and say nothing of why.
+    PgConnection::connect_with(&options).await?.close().await?;
     PgPoolOptions::new()
         .max_connections(CONNECTIONS)
         .acquire_timeout(ACQUIRE_TIMEOUT)

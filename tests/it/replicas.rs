@@ -417,6 +417,14 @@ fn a_trace_taken_in_by_one_replica_is_read_by_another() {
     assert_eq!(job["status"], "succeeded", "{job}");
     let report = format!("/v1/traces/{trace}/report?devices=4");
     assert_eq!(fleet.call(2, "GET", &report, "wait=0", "").unwrap().0, 200);
+    // A store that is away is said, and so is what that means.
+    let away = [("AWS_ENDPOINT", "http://127.0.0.1:1".to_owned())];
+    let variables = [&fleet.objects.variables()[..], &away].concat();
+    let cut_off = replica(&fleet.dir.path().join("cut off"), &fleet.database, &variables);
+    let (status, problem) = cut_off.ask(&simulated(&trace, 2)).unwrap();
+    assert_eq!(status, 503, "{problem}");
+    assert!(problem["detail"].as_str().unwrap().contains("--traces"), "{problem}");
+    drop(cut_off);
     // Another database finds that the objects are none of its own, and deletes none of them.
     let stranger = databases::fresh("a stranger").unwrap();
     let dir = tempfile::tempdir().unwrap();

@@ -428,3 +428,27 @@ async fn a_text_with_a_nul_is_refused_on_either_engine() {
     let answer = app.ask_and_wait(&json!({"do": "answer", "n": "\\u0000"})).await;
     assert_eq!(answer.status, 200);
 }
+
+/// What `PostgreSQL` does without the locks on the trace: the reason of both.
+#[tokio::test]
+async fn without_its_lock_a_trace_goes_that_a_job_needs() {
+    let Some(database) = databases::fresh("a trace without a lock") else { return };
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&storage(dir.path(), &database)).await.unwrap();
+    store.put_trace(&trace("needed")).await.unwrap();
+    insert(&store, &job(1), &[], 6).await;
+    let pool = PgPoolOptions::new().connect(&database).await.unwrap();
+    let (mut deleting, mut linking) = (pool.begin().await.unwrap(), pool.begin().await.unwrap());
+    let count = "select count(*) from recommendation_trace where trace_id = 'needed'";
+    let needed: i64 = sqlx::query_scalar(count).fetch_one(&mut *deleting).await.unwrap();
+    assert_eq!(needed, 0);
+    let link = "insert into recommendation_trace (trace_id, recommendation_id)
+                select trace.id, recommendation.id from trace, recommendation";
+    assert_eq!(sqlx::query(link).execute(&mut *linking).await.unwrap().rows_affected(), 1);
+    sqlx::query("delete from trace where id = 'needed'").execute(&mut *deleting).await.unwrap();
+    deleting.commit().await.unwrap();
+    linking.commit().await.unwrap();
+    let needed: i64 = sqlx::query_scalar(count).fetch_one(&pool).await.unwrap();
+    assert_eq!(needed, 1, "the job needs it");
+    assert!(store.find_trace("needed").await.unwrap().is_none(), "and it is gone");
+}

@@ -38,6 +38,9 @@ impl Remote {
     pub fn open(address: &str) -> Result<Self, String> {
         let within = address.strip_prefix("s3://").unwrap_or(address);
         let (bucket, prefix) = within.split_once('/').unwrap_or((within, ""));
+        if bucket.is_empty() {
+            return Err("it names no bucket, as s3://bucket/prefix does".to_owned());
+        }
         // Another part of the program may have said so before.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let builder = AmazonS3Builder::from_env();

@@ -17,8 +17,12 @@ pub enum Loose {
     InModel,
 }
 
+/// What editors on Windows put before a text in UTF-8, to be ignored (RFC 8259 section 8.1).
+pub const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
+
 /// Reads JSON; `Infinity` and `NaN` inside a model's configuration are as good as null.
 pub fn parse(text: &[u8], loose: Loose) -> Result<Value, serde_json::Error> {
+    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     let strict = json::parse(text);
     let Err(error) = strict else { return strict };
     let Some(marked) = marked(text) else { return Err(error) };
@@ -82,6 +86,12 @@ fn has_mark(value: &Value) -> bool {
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_byte_order_mark_is_ignored() {
+        let marked = [BYTE_ORDER_MARK, b"{}"].concat();
+        assert_eq!(parse(&marked, Loose::Everywhere).unwrap(), json!({}));
+    }
 
     #[test]
     fn numbers_that_json_lacks_are_read_inside_a_model_only() {

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use tempfile::NamedTempFile;
 
 use crate::app::advisor::TraceFacts;
+use crate::wire::loose::BYTE_ORDER_MARK;
 use crate::wire::trace::{Skewness, TraceSummary};
 use moe_gps_core::formats::trace::embedding_file::convert_embedding;
 use moe_gps_core::formats::trace::inflate::{Encoding, copy_decoded};
@@ -269,6 +270,9 @@ fn opened(
     if encoding == Encoding::Identity {
         body.by_ref().take(4).read_to_end(&mut head).map_err(TraceError::Interrupted)?;
         encoding = sniff::encoding(&head);
+        if head.starts_with(BYTE_ORDER_MARK) {
+            head.drain(..BYTE_ORDER_MARK.len());
+        }
     }
     Ok((encoding, io::Cursor::new(head).chain(body)))
 }

@@ -70,6 +70,8 @@ fn the_same_bytes_are_kept_once_under_the_same_id() {
     let zipped = zipped.finish().unwrap();
     let sent = shelf.traces.ingest(&zipped[..], &encoded, &Limits::default()).unwrap();
     assert_eq!((sent.created, &sent.summary.id), (false, &first.summary.id));
+    let marked = shelf.take("json", &[b"\xef\xbb\xbf", COUNTS].concat()).unwrap();
+    assert_eq!(marked.summary.id, first.summary.id, "as an editor on Windows keeps it");
     assert_eq!(shelf.files(), [format!("{}.trace", first.summary.id)]);
     shelf.traces.remove(&first.summary.id).unwrap();
     shelf.traces.remove(&first.summary.id).unwrap();

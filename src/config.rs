@@ -48,7 +48,7 @@ pub struct Storage {
     #[arg(long, env = "MOE_GPS_DATABASE", default_value = "")]
     #[arg(hide_default_value = true, hide_env_values = true)]
     pub database: String,
-    /// Where traces are kept: `s3://bucket/prefix` for an object store that several replicas share,
+    /// Where traces are kept: `file:PATH`, or `s3://bucket/prefix` for an object store that several replicas share,
     /// with credentials, region and endpoint in the usual AWS variables; without it, a folder of
     /// the data directory.
     #[arg(long, env = "MOE_GPS_TRACES", default_value = "", hide_default_value = true)]

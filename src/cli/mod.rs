@@ -336,7 +336,7 @@ fn show_catalog(command: &CatalogCommand, out: &mut impl Write) -> anyhow::Resul
 }
 
 fn migrate(storage: &Storage) -> anyhow::Result<()> {
-    let _dir = DataDir::take(&storage.data_dir)?.with_database(&storage.database)?;
+    let _dir = DataDir::take(&storage.data_dir)?.with(storage)?;
     serve::runtime()?.block_on(async {
         let store = Store::open(storage).await?;
         store.allow_giving_back(None).await?;

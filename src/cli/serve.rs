@@ -49,7 +49,7 @@ pub fn run(
     ready: Option<fn(SocketAddr)>,
 ) -> anyhow::Result<()> {
     let storage = &settings.storage;
-    let dir = DataDir::take(&storage.data_dir)?.with_database(&storage.database)?;
+    let dir = DataDir::take(&storage.data_dir)?.with(storage)?;
     let runtime = runtime()?;
     let ended = runtime.block_on(serve_until_stopped(settings, &dir, advisor, ready));
     dir.remove_address();
@@ -213,20 +213,23 @@ fn traces_of(
     storage: &Storage,
     is_shared: bool,
 ) -> Result<TraceDirectory, StoreError> {
-    let here = TraceDirectory::open(dir.root())
-        .map_err(|source| StoreError::Directory { path: dir.root().to_owned(), source })?;
     let address = &storage.traces;
-    if address.is_empty() {
+    let (folder, opened) = match address.strip_prefix("file:") {
+        Some(folder) => (folder.into(), TraceDirectory::at(folder.into())),
+        None => (dir.root().to_owned(), TraceDirectory::open(dir.root())),
+    };
+    let here = opened.map_err(|source| StoreError::Directory { path: folder, source })?;
+    if address.is_empty() || address.starts_with("file:") {
         if is_shared {
             tracing::warn!(
-                "traces lie in this replica's own data directory, where other replicas do not find \
-                 them; name an object store with --traces"
+                "traces lie in a folder of this replica, where others do not find them; name an object \
+                 store with --traces"
             );
         }
         return Ok(here);
     }
     if !address.starts_with("s3://") {
-        let why = "it must begin with s3://".to_owned();
+        let why = "it must begin with file: or s3://".to_owned();
         return Err(StoreError::Traces { address: address.clone(), why });
     }
     match Remote::open(address) {

@@ -4,6 +4,7 @@ use std::fs::{File, TryLockError};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use crate::config::Storage;
 use crate::store::StoreError;
 
 /// Name of the database within the data directory.
@@ -16,10 +17,9 @@ pub const ADDRESS: &str = "address";
 #[derive(Debug)]
 pub struct DataDir {
     root: PathBuf,
-    // Locked; the operating system lets go of it when the process dies, however it dies.
-    _lock: File,
-    /// The same beside a database that lies elsewhere.
-    _database: Option<File>,
+    /// Locked files, here and beside what lies elsewhere; the operating system lets go of them when the
+    /// process dies, however it dies.
+    locks: Vec<File>,
 }
 
 impl DataDir {
@@ -31,7 +31,7 @@ impl DataDir {
         };
         std::fs::create_dir_all(root).map_err(failed(root))?;
         let lock = locked(&root.join("lock"), root)?;
-        let dir = Self { root: root.to_owned(), _lock: lock, _database: None };
+        let dir = Self { root: root.to_owned(), locks: vec![lock] };
         // Left by a killed predecessor; who reads it must not take it for ours.
         match std::fs::remove_file(dir.address()) {
             Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
@@ -41,11 +41,20 @@ impl DataDir {
         }
     }
 
-    /// Takes a database file that lies elsewhere for this process, too, if this names one.
-    pub fn with_database(self, database: &str) -> Result<Self, StoreError> {
-        let Some(file) = database.strip_prefix("sqlite:") else { return Ok(self) };
-        let lock = locked(&PathBuf::from(format!("{file}-lock")), Path::new(file))?;
-        Ok(Self { _database: Some(lock), ..self })
+    /// Takes a database file and a folder of traces that lie elsewhere for this process, too, if the
+    /// settings name any.
+    pub fn with(mut self, storage: &Storage) -> Result<Self, StoreError> {
+        if let Some(file) = storage.database.strip_prefix("sqlite:") {
+            let lock = PathBuf::from(format!("{file}-lock"));
+            self.locks.push(locked(&lock, Path::new(file))?);
+        }
+        if let Some(folder) = storage.traces.strip_prefix("file:") {
+            let folder = Path::new(folder);
+            let failed = |source| StoreError::Directory { path: folder.to_owned(), source };
+            std::fs::create_dir_all(folder).map_err(failed)?;
+            self.locks.push(locked(&folder.join("lock"), folder)?);
+        }
+        Ok(self)
     }
 
     /// The database file.

@@ -397,3 +397,21 @@ fn a_body_that_trickles_is_refused_when_its_time_is_up_not_when_it_ends() {
     assert!(text.starts_with("HTTP/1.1 408"), "{text}");
     assert!(text.contains("the body did not arrive within 0.3 s"), "{text}");
 }
+
+#[test]
+fn what_lies_elsewhere_has_one_process_at_a_time() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let elsewhere = elsewhere.path().to_str().unwrap();
+    for flags in [
+        format!("--database sqlite:{elsewhere}/answers.db"),
+        format!("--traces file:{elsewhere}/traces"),
+    ] {
+        let (dir, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let first = Process::start(dir.path(), &flags);
+        assert!(Process::try_start(other.path(), &flags).is_none(), "{flags}");
+        drop(first);
+        assert!(Process::try_start(other.path(), &flags).is_some(), "{flags}");
+    }
+    assert!(Path::new(elsewhere).join("answers.db").exists());
+    assert!(Path::new(elsewhere).join("traces").is_dir());
+}

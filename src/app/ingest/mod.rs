@@ -76,10 +76,14 @@ pub struct TraceDirectory {
 }
 
 impl TraceDirectory {
-    /// The traces of a data directory; makes the directory if need be, and removes what
-    /// uploads that never ended have left behind.
+    /// The traces of a data directory.
     pub fn open(data_directory: &Path) -> io::Result<Self> {
-        let path = data_directory.join("traces");
+        Self::at(data_directory.join("traces"))
+    }
+
+    /// The traces in a folder, which is made if need be; removes what uploads that never ended have
+    /// left behind.
+    pub fn at(path: PathBuf) -> io::Result<Self> {
         fs::create_dir_all(&path)?;
         for entry in fs::read_dir(&path)? {
             let entry = entry?;

@@ -66,7 +66,7 @@ const JOURNAL_BYTES: u32 = 32 << 20;
 pub struct Store {
     pool: Pool,
     clock: Arc<Clock>,
-    /// The folder on whose disk it, or what stands beside it, lies.
+    /// The folder of its file; of a server's, the data directory of this process.
     folder: PathBuf,
 }
 

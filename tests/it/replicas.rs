@@ -359,7 +359,7 @@ impl Collector {
 #[test]
 fn a_computation_is_linked_to_its_request_across_replicas() {
     let Some(database) = databases::fresh("spans across replicas") else { return };
-    // Each replica tells a collector of its own, by which they are told apart.
+    // Each replica has a collector of its own, so that it is known which one computed.
     let (asked, other) = (Collector::start(), Collector::start());
     let dir = tempfile::tempdir().unwrap();
     let start = |name: &str, collector: &Collector| {

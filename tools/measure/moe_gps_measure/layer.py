@@ -17,6 +17,7 @@ import torch.distributed as dist
 from moe_gps_measure import trace
 from moe_gps_measure.blocks import experts, latent
 from moe_gps_measure.blocks.fp8_block import dense
+from moe_gps_measure.blocks.pairs import moved
 from moe_gps_measure.blocks.predictors import attention_block
 from moe_gps_measure.case import Budget, Case, measure
 from moe_gps_measure.group import Group
@@ -102,13 +103,14 @@ class Layer:
         """Two norms, two sums with the residual stream, and tokens to pairs and back."""
         model = self.question.model
         rows, weight = machine.random(self.tokens, model.hidden), machine.random(model.hidden)
-        pairs = pairs_of(self.question) // self.devices
-        order = torch.randint(self.tokens, (pairs,), device=machine.device)
+        # Where tokens are gathered a device has those of all.
+        held = self.tokens * (self.devices if self.pattern == GATHERED else 1)
+        move = moved(machine, held, model.top_k, pairs_of(self.question) // self.devices, model.hidden)
 
         def run() -> torch.Tensor:
             for _ in range(2):
-                normed = torch.nn.functional.rms_norm(rows + rows, (model.hidden,), weight)
-            return normed.index_add(0, order, normed[order])
+                torch.nn.functional.rms_norm(rows + rows, (model.hidden,), weight)
+            return move()
 
         return [run]
 
@@ -222,7 +224,7 @@ class Terms:
         found = {
             "attention_s": self._add("layer_attention", self.products, layer.attention),
             "router_s": self._add("layer_router", self.tokens, layer.router),
-            "other_s": self._add("layer_other", self.tokens, layer.other),
+            "other_s": self._add("layer_other", {**self.tokens, "pairs": pairs_of(asked) // layer.devices}, layer.other),
         }
         if asked.model.shared_intermediate:
             found["shared_s"] = self._add("layer_shared", self.products, layer.shared)

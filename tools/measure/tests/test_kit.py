@@ -16,7 +16,7 @@ sys.path.insert(0, str(KIT))
 
 import torch  # noqa: E402
 from moe_gps_measure import layer, question, trace  # noqa: E402
-from moe_gps_measure.blocks import BLOCKS, engines, fp8_block, gemm, latent, predictors  # noqa: E402
+from moe_gps_measure.blocks import BLOCKS, engines, fp8_block, gemm, latent, pairs, predictors  # noqa: E402
 from moe_gps_measure.blocks.experts import Experts, zipf_counts  # noqa: E402
 from moe_gps_measure.timing import Machine  # noqa: E402
 
@@ -33,6 +33,15 @@ def run(*arguments: str, processes: int = 0) -> subprocess.CompletedProcess[str]
     path = {**os.environ, "PYTHONPATH": str(KIT), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, *torchrun, "-m", "moe_gps_measure", *arguments, "--device-id=h200-sxm"]
     return subprocess.run(command, cwd=ROOT, env=path, capture_output=True, text=True, check=False)
+
+
+def interpreted(code: str) -> float:
+    """The number that a program prints where Triton's interpreter runs the kernels."""
+    path = {**os.environ, "PYTHONPATH": str(KIT), "TRITON_INTERPRET": "1"}
+    done = subprocess.run([sys.executable, "-c", code], env=path, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise AssertionError(done.stderr)
+    return float(done.stdout)
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -227,11 +236,31 @@ rows = machine.random(170, 256)
 exact, block.looped = block(rows), False
 print(float((block(rows) - exact).norm() / exact.norm()))
 """
-        done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": str(KIT), "TRITON_INTERPRET": "1"},
-                              capture_output=True, text=True, check=False)  # fmt: skip
-        self.assertEqual(done.returncode, 0, done.stderr)
         # The interpreter cuts numbers off where a GPU rounds them.
-        self.assertLess(float(done.stdout), 0.1)
+        self.assertLess(interpreted(code), 0.1)
+
+    def test_pairs_are_summed_for_every_token(self) -> None:
+        at, weights = torch.tensor([[2, -1], [0, 3], [-1, -1], [1, -1]]), torch.rand(4, 2)
+        outputs, expected = torch.randn(4, 48), torch.zeros(4, 48)
+        for token, choice in (at >= 0).nonzero().tolist():
+            expected[token] += weights[token, choice] * outputs[at[token, choice]]
+        torch.testing.assert_close(pairs.combine(outputs, at, weights, False), expected)
+        out = pairs.moved(Machine(torch.device("cpu"), torch.float32), 6, 2, 5, 48)()
+        self.assertEqual(tuple(out.shape), (6, 48))
+        self.assertLessEqual(int((out != 0).any(1).sum()), 5)
+
+    @unittest.skipUnless(fp8_block.triton and find_spec("numpy"), "Triton, or NumPy for its interpreter, is absent")
+    def test_the_kernel_of_pairs_by_its_interpreter(self) -> None:
+        code = """
+import torch
+from moe_gps_measure.blocks import pairs
+at = torch.randperm(60).view(20, 3)
+at = torch.where(at < 40, at, -1)
+outputs, weights = torch.randn(40, 1500), torch.rand(20, 3)
+exact = pairs.combine(outputs, at, weights, False)
+print(float((pairs.combine(outputs, at, weights, True) - exact).norm() / exact.norm()))
+"""
+        self.assertLess(interpreted(code), 1e-6)
 
     def test_routes_are_drawn_by_loads(self) -> None:
         load = [10, 1, 5, 3, 1, 1, 1, 1]

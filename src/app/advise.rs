@@ -74,6 +74,9 @@ fn advise(mut asked: Answerable, progress: &dyn Progress) -> Result<Advice, Advi
     let interval = interval::search(&mut asked, progress)?;
     let cancel = progress.cancel();
     let mut loaded = routing_evidence::load(&asked, cancel)?;
+    if let Some(skewness) = loaded.known.mean_skewness() {
+        asked.question.predict_at(skewness);
+    }
     progress.report(0.1, "pricing");
     let missing = std::mem::take(&mut loaded.missing);
     let Answerable { question, method, routing, .. } = &asked;

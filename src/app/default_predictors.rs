@@ -33,6 +33,7 @@ pub(super) fn predictors(question: &Question) -> Vec<Predictor> {
             kind: Some(kind),
             source: PredictorSource::Assumed,
             cost: PredictorCost::Point(PredictorPoint { accuracy, overhead: overhead(kind) }),
+            accuracy_over_skewness: None,
         })
         .collect()
 }

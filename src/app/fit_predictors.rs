@@ -110,6 +110,7 @@ fn predictor(kind: PredictorKind, accuracy: f64, overhead: Seconds) -> Predictor
         kind: Some(kind),
         source: PredictorSource::Fitted,
         cost: PredictorCost::Point(PredictorPoint { accuracy, overhead }),
+        accuracy_over_skewness: None,
     }
 }
 

@@ -41,7 +41,7 @@ pub(crate) fn load(asked: &Answerable, cancel: &Cancel) -> Result<LoadedRouting,
     let known = match &asked.routing {
         AskedRouting::Skewness { skewness, distribution_error } => RoutingEvidence::Scalar {
             shares: power_law::with_skewness(experts, top_k, *skewness),
-            distribution_error: *distribution_error,
+            distribution_error: distribution_error.clone(),
         },
         AskedRouting::PowerLaw { exponent } => RoutingEvidence::Scalar {
             shares: power_law::with_exponent(experts, top_k, *exponent),

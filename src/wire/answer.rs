@@ -11,8 +11,8 @@ use utoipa::ToSchema;
 use crate::wire::duplication_search::DuplicationSearch;
 use crate::wire::interval_search::IntervalSearch;
 use crate::wire::names::{
-    BaselineName, BasisName, CommunicationName, EngineName, FlipParameterName, MethodName,
-    RebalanceModeName, SourceName, StrategyName, VerdictName,
+    BaselineName, BasisName, CommunicationName, CopiesName, EngineName, FlipParameterName,
+    MethodName, RebalanceModeName, SourceName, StrategyName, VerdictName,
 };
 use crate::wire::transfer::TransferBody;
 
@@ -448,6 +448,12 @@ pub struct FlipPoint {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<CommunicationName>)]
     pub communication: Option<Cow<'static, str>>,
+    /// With `copy_overlap` `attention`: no change of the strategy, but of its copies, one expert's
+    /// weights, which become `hidden` behind attention or `exposed`; what they are in all of `range`
+    /// where `value` is null.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<CopiesName>)]
+    pub copies: Option<Cow<'static, str>>,
 }
 
 /// The routing behind an answer.

@@ -72,6 +72,11 @@ named! {
 }
 
 named! {
+    /// Whether the copies of experts are hidden behind attention.
+    CopiesName: OneOf(&[((), "hidden"), ((), "exposed")])
+}
+
+named! {
     /// A quantity that can be swept.
     SweptParameterName: OneOf(&SweptParameter::ALL)
 }

@@ -3,8 +3,8 @@
 use indexmap::IndexMap;
 
 use crate::wire::answer::{
-    GainBody, LayoutBody, OptionBody, OptionPriceBody, Recommendation, ResultBody, StrategyBody,
-    TermsBody,
+    FlipPoint, GainBody, LayoutBody, OptionBody, OptionPriceBody, Recommendation, ResultBody,
+    StrategyBody, TermsBody,
 };
 use crate::wire::outcome::MeasuredOutcome;
 
@@ -173,6 +173,20 @@ pub fn quantity(parameter: &str) -> (&str, fn(f64) -> String) {
         "predictor_overhead_s" => ("predictor overhead", |value| format!("{:.1} µs", value * 1e6)),
         other => (other, |value| format!("{value:.3}")),
     }
+}
+
+/// A change of the copies of experts, in words; `None` where it is the strategy that changes.
+#[must_use]
+pub fn copies(flip: &FlipPoint) -> Option<String> {
+    let state = flip.copies.as_deref()?;
+    let (name, written) = quantity(&flip.parameter);
+    Some(match (flip.value, flip.range) {
+        (Some(value), _) => format!("copies are {state} from {name} {} on", written(value)),
+        (None, Some([low, high])) => {
+            format!("copies are {state} with {name} from {} to {}", written(low), written(high))
+        }
+        (None, None) => format!("copies are {state}"),
+    })
 }
 
 fn gigabytes_per_s(value: f64) -> String {

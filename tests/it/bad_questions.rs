@@ -59,7 +59,7 @@ fn of_the_system() -> [BadQuestion; 6] {
     ]
 }
 
-fn of_the_load() -> [BadQuestion; 8] {
+fn of_the_load() -> [BadQuestion; 10] {
     let range = "range";
     [
         (
@@ -119,6 +119,25 @@ fn of_the_load() -> [BadQuestion; 8] {
             "/predictors/0/accuracy",
             range,
             "1.5 is out of range; it must be from 0 to 1",
+        ),
+        (
+            "/predictors",
+            json!([{"name": "p", "overhead_s": 1e-5, "accuracy_points": [
+                {"skewness": 1.5, "accuracy": 0.5}, {"skewness": 1.5, "accuracy": 0.6},
+            ]}]),
+            "/predictors/0/accuracy_points",
+            "unique",
+            "two points have skewness 1.5; give each skewness once",
+        ),
+        (
+            "/routing",
+            json!({"skewness": 1.5, "distribution_error": 0.1, "distribution_error_points": [
+                {"skewness": 1.5, "distribution_error": 0.1},
+                {"skewness": 2.0, "distribution_error": 0.2},
+            ]}),
+            "/routing",
+            "exactly_one",
+            "give `distribution_error` or `distribution_error_points`, not both",
         ),
     ]
 }

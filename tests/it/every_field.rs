@@ -121,6 +121,21 @@ fn cases(traces: [&str; 2]) -> Vec<Case> {
     ]}]);
     let stated = || with(node(), "/predictors", &point);
     let curve = || with(node(), "/predictors", &points);
+    let over_skewness = json!([{"name": "a", "overhead_s": 2e-5, "accuracy_points": [
+        {"skewness": 1.4, "accuracy": 0.5}, {"skewness": 2.4, "accuracy": 0.9},
+    ]}]);
+    let trend = || with(node(), "/predictors", &over_skewness);
+    let errors = || {
+        routing(json!({"skewness": 1.8, "distribution_error_points": [
+            {"skewness": 1.4, "distribution_error": 0.01},
+            {"skewness": 2.4, "distribution_error": 0.4},
+        ]}))
+    };
+    let skipping = || with(nodes(), "/assumptions", &json!({"t2e_skips_scatter": true}));
+    let formulas = || {
+        let asked = routing(json!({"skewness": 1.8, "distribution_error": 0.1}));
+        with(asked, "/assumptions", &json!({"preset": "paper"}))
+    };
     let layer = json!({"attention_s": 3e-4, "all_reduce_s": 1e-4, "expert_ffn_balanced_s": 5e-4});
     let measured = || with(node(), "/measured_layer", &layer);
     let apart = || with(node(), "/workload/quantization", &json!({}));
@@ -211,6 +226,13 @@ fn cases(traces: [&str; 2]) -> Vec<Case> {
         ("/engine/cuda_graph", node(), json!(true), json!(false)),
         ("/routing/skewness", node(), json!(1.5), json!(2.5)),
         ("/routing/distribution_error", node(), json!(0.0), json!(0.5)),
+        ("/routing/distribution_error_points/0/skewness", errors(), json!(1.2), json!(1.7)),
+        (
+            "/routing/distribution_error_points/0/distribution_error",
+            errors(),
+            json!(0.01),
+            json!(0.2),
+        ),
         (
             "/routing/power_law/exponent",
             routing(json!({"power_law": {"exponent": 0.5}})),
@@ -257,6 +279,10 @@ fn cases(traces: [&str; 2]) -> Vec<Case> {
         ("/predictors/0/name", stated(), json!("a"), json!("b")),
         ("/predictors/0/accuracy", stated(), json!(0.6), json!(0.9)),
         ("/predictors/0/overhead_s", stated(), json!(1e-5), json!(1e-4)),
+        ("/predictors/0/accuracy_points/0/skewness", trend(), json!(1.2), json!(1.7)),
+        ("/predictors/0/accuracy_points/0/accuracy", trend(), json!(0.3), json!(0.7)),
+        ("/predictors/0/metric", stated(), json!("per_choice"), json!("exact_set")),
+        ("/predictors/0/metric", stated(), json!("per_choice"), json!("top1")),
         ("/predictors/0/points/0/accuracy", curve(), json!(0.5), json!(0.7)),
         ("/predictors/0/points/0/overhead_s", curve(), json!(1e-6), json!(1e-5)),
         (
@@ -346,6 +372,9 @@ fn cases(traces: [&str; 2]) -> Vec<Case> {
         ("/assumptions/cap_at_baseline", node(), json!(false), json!(true)),
         ("/assumptions/communication", nodes(), json!("all_to_all_normal"), json!("replicated")),
         ("/assumptions/t2e_skips_scatter", nodes(), json!(false), json!(true)),
+        ("/assumptions/misroute_repair", skipping(), json!("none"), json!("wrong_tokens")),
+        ("/assumptions/misroute_repair", nodes(), json!("none"), json!("full_exchange")),
+        ("/assumptions/copy_overlap", formulas(), json!("free"), json!("attention")),
         ("/assumptions/predictor_overlap", node(), json!("none"), json!("attention")),
         ("/assumptions/overlap", nodes(), json!("none"), json!("two_batch")),
         ("/assumptions/k_comm", node(), json!(1.0), json!(2.0)),

@@ -4,9 +4,14 @@
 //! The formulas stand here a second time, written from the paper and not shared with the
 //! code; the table below is rounded to 1e-6 ms.
 
+use moe_gps::app::advisor::KnownTraces;
+use moe_gps::app::references::References;
+use moe_gps::app::sweep;
+use moe_gps::wire::sweep::SweepAnswer;
+use moe_gps_core::cancel::Cancel;
 use serde_json::{Value, json};
 
-use crate::asking::{entry, latency};
+use crate::asking::{entry, latency, result_of};
 use crate::support::TestApp;
 
 /// Seconds: the layer times of the worked numbers, which LLMCompass computed, and the link's
@@ -164,6 +169,94 @@ async fn replacing_without_copies_has_no_formula() {
     assert_eq!(entry["layer_latency_s"], Value::Null);
     assert_eq!(entry["terms"], Value::Null);
     assert!(entry["infeasible_reason"].as_str().unwrap().contains("no formula"));
+}
+
+/// The question with both trends: errors of the paper's data sets, and a predictor that gets better.
+fn over_skewness(s: f64, bandwidth: f64) -> Value {
+    let mut asked = question(s, 0.0, bandwidth);
+    asked["routing"] = json!({"skewness": s, "distribution_error_points": [
+        {"skewness": 1.40, "distribution_error": 0.0098},
+        {"skewness": 1.99, "distribution_error": 0.16},
+    ]});
+    asked["predictors"] = json!([{"name": "ffn", "overhead_s": PREDICTOR, "accuracy_points": [
+        {"skewness": 2.2, "accuracy": 0.9}, {"skewness": 1.2, "accuracy": 0.8},
+    ]}]);
+    asked
+}
+
+#[test]
+fn forecast_and_predictor_follow_the_skewness() {
+    // Log-linear between the points, held beyond them.
+    let held = |s: f64, [a, b]: [(f64, f64); 2]| {
+        let share = ((s - a.0) / (b.0 - a.0)).clamp(0.0, 1.0);
+        (a.1.ln() * (1.0 - share) + b.1.ln() * share).exp()
+    };
+    let skewness = [1.1, 1.3, 1.695, 1.9, 2.5];
+    let request = json!({
+        "question": over_skewness(1.5, 32e9),
+        "axes": [{"parameter": "skewness", "values": skewness}],
+    });
+    let none = References::default();
+    let swept: SweepAnswer =
+        sweep::compute(&sweep::read(&request), &none, Cancel::NEVER).unwrap().into();
+    for (at, s) in skewness.into_iter().enumerate() {
+        let error = held(s, [(1.40, 0.0098), (1.99, 0.16)]);
+        let accuracy = held(s, [(1.2, 0.8), (2.2, 0.9)]);
+        let exact = [
+            ("distribution_only", distribution_only(s, 1.0 + error, 32e9)),
+            ("token_to_expert", token_to_expert(PREDICTOR, 2.0 - accuracy, 32e9)),
+        ];
+        let answered = result_of(&over_skewness(s, 32e9), &KnownTraces::new());
+        for (strategy, exact) in exact {
+            assert_close(latency(&answered, strategy), exact);
+            assert_close(swept.layer_latency_s.0[strategy][0][at].unwrap(), exact);
+        }
+        let warned = answered["warnings"].to_string();
+        assert_eq!(
+            warned.contains("/routing/distribution_error_points"),
+            !(1.4..=1.99).contains(&s)
+        );
+        assert_eq!(warned.contains("/predictors/0/accuracy_points"), !(1.2..=2.2).contains(&s));
+    }
+}
+
+#[test]
+fn copies_hide_behind_attention_from_a_bandwidth_on() {
+    let mut asked = question(1.39, 0.018, 300e9);
+    asked["assumptions"]["copy_overlap"] = "attention".into();
+    let answered = result_of(&asked, &KnownTraces::new());
+    // 352,321,536 bytes of an expert over 300 GB/s take 1,174.405 µs, of which attention hides 246.
+    for strategy in ["distribution_only", "token_to_expert"] {
+        let copied = entry(&answered, strategy)["terms"]["rebalance_s"].as_f64().unwrap();
+        assert_close(copied, 352_321_536.0 / 300e9 - ATTENTION);
+    }
+    let copies: Vec<&Value> = answered["flip_points"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|flip| flip["copies"].is_string())
+        .collect();
+    let of = |parameter: &str| *copies.iter().find(|flip| flip["parameter"] == parameter).unwrap();
+    let found = of("link_bandwidth_bytes_per_s");
+    assert_eq!((&found["copies"], &found["becomes"]), (&json!("hidden"), &Value::Null));
+    let exact = 352_321_536.0 / ATTENTION;
+    assert!((found["value"].as_f64().unwrap() / exact - 1.0).abs() < 1e-5, "{found}");
+    // Attention is stated: no number of tokens changes it.
+    let found = of("tokens_per_step");
+    assert_eq!((&found["copies"], &found["value"]), (&json!("exposed"), &Value::Null));
+    // By the closed forms it grows with the tokens, until a copy is hidden.
+    asked.as_object_mut().unwrap().remove("measured_layer");
+    for preset in ["paper", "calibrated"] {
+        asked["assumptions"]["preset"] = preset.into();
+        let answered = result_of(&asked, &KnownTraces::new());
+        let flips = answered["flip_points"].as_array().unwrap();
+        let found = flips
+            .iter()
+            .find(|flip| flip["copies"] == "hidden" && flip["parameter"] == "tokens_per_step");
+        let found = found.unwrap_or_else(|| panic!("{preset}: {flips:?}"));
+        let tokens = found["value"].as_f64().unwrap();
+        assert!((1024.0..65_536.0).contains(&tokens), "{preset}: {found}");
+    }
 }
 
 /// The skewness at which the formulas of DO and T2E meet.

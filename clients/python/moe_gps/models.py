@@ -16,6 +16,15 @@ else:
     NotRequired = Optional
 
 
+class AccuracyPoint(TypedDict):
+    """
+    A predictor's accuracy at one skewness.
+    """
+
+    skewness: float
+    accuracy: float
+
+
 class AscendDevice(TypedDict):
     """
     A device of `vllm_ascend`.
@@ -45,6 +54,8 @@ class Assumptions(TypedDict):
     cap_at_baseline: NotRequired[bool]
     communication: NotRequired[Literal['replicated', 'allgather_reducescatter', 'all_to_all_normal', 'all_to_all_low_latency', 'paper']]
     t2e_skips_scatter: NotRequired[bool]
+    misroute_repair: NotRequired[Literal['none', 'wrong_tokens', 'full_exchange']]
+    copy_overlap: NotRequired[Literal['none', 'attention', 'free']]
     predictor_overlap: NotRequired[Literal['none', 'attention']]
     overlap: NotRequired[Literal['none', 'shared_expert', 'two_batch']]
     k_comm: NotRequired[float]
@@ -181,6 +192,9 @@ class Convention(TypedDict):
     per_layer: list[float]
 
 
+CopiesName: TypeAlias = Literal['hidden', 'exposed']
+
+
 Counts: TypeAlias = Union[dict[str, Any], list[Any]]
 
 
@@ -312,6 +326,15 @@ class EngineSupport(TypedDict):
     runnable: bool
     because: str
     balances_model: NotRequired[Optional[bool]]
+
+
+class ErrorPoint(TypedDict):
+    """
+    A forecast's error at one skewness.
+    """
+
+    skewness: float
+    distribution_error: float
 
 
 class Experts(TypedDict):
@@ -787,12 +810,13 @@ ExpertShare: TypeAlias = list[ExpertShareItem]
 class Routing(TypedDict):
     """
     What is known of the routing. Exactly one form: `skewness` (with or without
-    `distribution_error`), `power_law`, `expert_shares`, `balancedness` with
+    `distribution_error` or `distribution_error_points`), `power_law`, `expert_shares`, `balancedness` with
     `at_devices`, `trace_id`, `trace_ids`, or `windows`.
     """
 
     skewness: NotRequired[float]
     distribution_error: NotRequired[float]
+    distribution_error_points: NotRequired[list[ErrorPoint]]
     power_law: NotRequired[PowerLaw]
     expert_shares: NotRequired[list[ExpertShare]]
     balancedness: NotRequired[float]
@@ -1195,6 +1219,7 @@ class FlipPoint(TypedDict):
     becomes: NotRequired[Optional[StrategyName]]
     range: NotRequired[Optional[list[float]]]
     communication: NotRequired[Optional[CommunicationName]]
+    copies: NotRequired[Optional[CopiesName]]
 
 
 class Forecast(TypedDict):
@@ -1396,6 +1421,8 @@ class Predictor(TypedDict):
 
     name: NotRequired[str]
     accuracy: NotRequired[float]
+    accuracy_points: NotRequired[list[AccuracyPoint]]
+    metric: NotRequired[Literal['per_choice', 'exact_set', 'top1']]
     overhead_s: NotRequired[float]
     points: NotRequired[list[PredictorPoint]]
     fit: NotRequired[Literal['most_frequent', 'by_token', 'by_position', 'ffn', 'lstm']]

@@ -38,6 +38,7 @@ pub mod strategies;
 pub mod system;
 pub mod terms;
 pub mod trace;
+pub mod trend;
 pub mod units;
 pub mod violation;
 pub mod watch;

@@ -6,6 +6,7 @@ use crate::options::{self, ServingOption};
 use crate::serving::Serving;
 use crate::strategies::{self, Strategy};
 use crate::system::{Assumptions, Cluster, Preset, System, Workload};
+use crate::trend::Trend;
 use crate::units::Seconds;
 
 /// Everything an answer depends on, checked.
@@ -86,6 +87,17 @@ impl Question {
             + self.step_overhead
     }
 
+    /// Takes predictors whose accuracy depends on skewness as they are at this one.
+    pub fn predict_at(&mut self, skewness: f64) {
+        for predictor in &mut self.predictors {
+            if let (Some(trend), PredictorCost::Point(point)) =
+                (&predictor.accuracy_over_skewness, &mut predictor.cost)
+            {
+                point.accuracy = trend.at(skewness);
+            }
+        }
+    }
+
     /// Asks about a running server.
     pub fn serve(&mut self, serving: Serving) {
         let steps = serving.steps(self.system.workload.dtypes);
@@ -107,6 +119,8 @@ pub struct Predictor {
     pub source: PredictorSource,
     /// Accuracy and overhead, or the curve they lie on.
     pub cost: PredictorCost,
+    /// Its accuracy over skewness, where that is stated; that of `cost` belongs to one skewness.
+    pub accuracy_over_skewness: Option<Trend>,
 }
 
 /// Accuracy and overhead of a predictor.

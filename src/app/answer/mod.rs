@@ -291,8 +291,21 @@ fn flip_points(advised: &Advised) -> Vec<wire::FlipPoint> {
             becomes: flip.at.map(|change| change.becomes.id().into()),
             range: Some([flip.range.0, flip.range.1]),
             communication: None,
+            copies: None,
         })
         .collect();
+    points.extend(advised.copies.iter().map(|(now, flip)| {
+        let hidden = flip.at.map_or(*now, |change| change.becomes);
+        wire::FlipPoint {
+            parameter: flip.parameter.id().into(),
+            value: flip.at.map(|change| change.value),
+            interval: flip.at.map(|change| change.interval),
+            becomes: None,
+            range: Some([flip.range.0, flip.range.1]),
+            communication: None,
+            copies: Some(if hidden { "hidden" } else { "exposed" }.into()),
+        }
+    }));
     points.extend(advised.other_communication.map(|(pattern, winner)| wire::FlipPoint {
         parameter: "communication".into(),
         value: None,
@@ -300,6 +313,7 @@ fn flip_points(advised: &Advised) -> Vec<wire::FlipPoint> {
         becomes: Some(winner.id().into()),
         range: None,
         communication: Some(name_of(&pattern, &Communication::ALL).into()),
+        copies: None,
     }));
     points
 }

@@ -19,8 +19,8 @@ use moe_gps_core::pricing::kinds::served_steps;
 use moe_gps_core::question::Question;
 use moe_gps_core::serving::{Scheduling, ServedStep, Serving, StepKind};
 use moe_gps_core::system::{
-    Communication, Dtype, ErrorModel, Overlap, PredictorOverlap, Preset, Quantization,
-    ReplicaSplit, Speculation,
+    Assumptions, Communication, CopyOverlap, Dtype, ErrorModel, MisrouteRepair, Overlap,
+    PredictorOverlap, Preset, Quantization, ReplicaSplit, Speculation,
 };
 use moe_gps_core::units::Seconds;
 
@@ -97,7 +97,20 @@ fn assumptions(question: &Question, advised: &Advised) -> BTreeMap<Cow<'static, 
         ("attention_imbalance", json!(used.attention_imbalance)),
         ("replica_split", json!(name_of(&split, &ReplicaSplit::ALL))),
     ];
-    switches.into_iter().map(|(name, value)| (name.into(), value)).collect()
+    let preset = Assumptions::preset(used.preset);
+    let repair = json!(name_of(&used.misroute_repair, &MisrouteRepair::ALL));
+    let copies = json!(name_of(&used.copy_overlap, &CopyOverlap::ALL));
+    // Said where they are not as the preset has them.
+    let otherwise = [
+        ("misroute_repair", repair, used.misroute_repair != preset.misroute_repair),
+        ("copy_overlap", copies, used.copy_overlap != preset.copy_overlap),
+    ];
+    let otherwise = otherwise.into_iter().filter(|switch| switch.2);
+    switches
+        .into_iter()
+        .chain(otherwise.map(|(name, value, _)| (name, value)))
+        .map(|(name, value)| (name.into(), value))
+        .collect()
 }
 
 /// The stack whose constants price the experts, and what they were measured with.

@@ -142,7 +142,8 @@ fn check(
     let routing =
         routing::check(asked, model.as_ref().map(|named| &named.model), traces, violations);
     let current = current(asked, model.as_ref().map(|named| &named.model), violations);
-    let predictors = predictors::check(asked, routing.as_ref(), violations);
+    let top_k = model.as_ref().map(|named| named.model.experts.top_k);
+    let predictors = predictors::check(asked, routing.as_ref(), top_k, violations);
     let method = method(asked, routing.as_ref(), violations);
     greedy_groups(asked, violations);
 
@@ -158,6 +159,7 @@ fn check(
     warnings.extend(formats::warnings(asked, &system, facts.quantization));
     let mode = asked.rebalance.mode.unwrap_or(default.mode);
     warnings.extend(unused::unused(asked, (&system, serving.as_ref()), mode, method));
+    warnings.extend(predictors.warnings);
     warnings.extend(uneven_replicas(asked, &system));
     warnings.extend(unlike_slots(asked, &system));
     warnings.extend(engine::warnings(&system));
@@ -225,8 +227,10 @@ fn assumptions(asked: &wire::Assumptions) -> Assumptions {
     assumptions.cap_at_baseline = asked.cap_at_baseline.unwrap_or(assumptions.cap_at_baseline);
     assumptions.t2e_skips_scatter =
         asked.t2e_skips_scatter.unwrap_or(assumptions.t2e_skips_scatter);
+    assumptions.misroute_repair = asked.misroute_repair.unwrap_or(assumptions.misroute_repair);
     assumptions.predictor_overlap =
         asked.predictor_overlap.unwrap_or(assumptions.predictor_overlap);
+    assumptions.copy_overlap = asked.copy_overlap.unwrap_or(assumptions.copy_overlap);
     assumptions.overlap = asked.overlap.unwrap_or(assumptions.overlap);
     assumptions
 }

@@ -4,10 +4,12 @@ use crate::app::advisor::TraceFacts;
 use crate::app::question::routing::AskedRouting;
 use crate::wire::question as wire;
 use crate::wire::read::Violations;
+use moe_gps_core::predict::metric::AccuracyMetric;
 use moe_gps_core::predict::{is_learned, needs_token_ids};
 use moe_gps_core::question::{
     OverheadCurve, Predictor, PredictorCost, PredictorKind, PredictorPoint, PredictorSource,
 };
+use moe_gps_core::trend::Trend;
 use moe_gps_core::units::Seconds;
 
 /// What is asked of predictors.
@@ -17,6 +19,8 @@ pub(super) struct AskedPredictors {
     pub(super) stated: Vec<Predictor>,
     /// What is to be fitted.
     pub(super) fits: Vec<AskedFit>,
+    /// How stated accuracies were taken.
+    pub(super) warnings: Vec<String>,
 }
 
 /// A predictor to fit on the trace.
@@ -34,6 +38,7 @@ pub struct AskedFit {
 pub(super) fn check(
     asked: &wire::Question,
     routing: Option<&AskedRouting>,
+    top_k: Option<u32>,
     violations: &Violations,
 ) -> AskedPredictors {
     let mut checked = AskedPredictors::default();
@@ -53,28 +58,89 @@ pub(super) fn check(
             let overhead = predictor.overhead_s.map(Seconds::new);
             checked.fits.push(AskedFit { place: index, kind, overhead });
         } else {
-            checked.stated.extend(cost(predictor).map(|cost| Predictor {
+            let top_k = top_k.unwrap_or(1);
+            let trend = trend(predictor, top_k);
+            if let (Some(trend), Some(routing)) = (&trend, routing) {
+                checked.warnings.extend(unreached(&at("/accuracy_points"), trend, routing));
+            }
+            checked.warnings.extend(counted_otherwise(predictor, &at("/metric"), top_k));
+            checked.stated.extend(cost(predictor, top_k).map(|cost| Predictor {
                 name: name.to_owned(),
                 kind: None,
                 source: PredictorSource::Stated,
                 cost,
+                accuracy_over_skewness: trend,
             }));
         }
     }
     checked
 }
 
-/// The point or curve that is stated.
-fn cost(predictor: &wire::Predictor) -> Option<PredictorCost> {
+/// The point or curve that is stated, its accuracies per choice; one over skewness as at its first point.
+fn cost(predictor: &wire::Predictor, top_k: u32) -> Option<PredictorCost> {
+    let metric = predictor.metric.unwrap_or_default();
     let point = |accuracy: Option<f64>, overhead_s: Option<f64>| {
-        Some(PredictorPoint { accuracy: accuracy?, overhead: Seconds::new(overhead_s?) })
+        let accuracy = metric.per_choice(accuracy?, top_k);
+        Some(PredictorPoint { accuracy, overhead: Seconds::new(overhead_s?) })
     };
+    let first = || predictor.accuracy_points.as_ref()?.first()?.accuracy;
     let Some(points) = &predictor.points else {
-        return point(predictor.accuracy, predictor.overhead_s).map(PredictorCost::Point);
+        let accuracy = predictor.accuracy.or_else(first);
+        return point(accuracy, predictor.overhead_s).map(PredictorCost::Point);
     };
     let points = points.iter().map(|one| point(one.accuracy, one.overhead_s));
     let points: Vec<PredictorPoint> = points.collect::<Option<_>>()?;
     Some(PredictorCost::Curve(OverheadCurve::fit(&points)))
+}
+
+/// The accuracy per choice over skewness that is stated.
+fn trend(predictor: &wire::Predictor, top_k: u32) -> Option<Trend> {
+    let metric = predictor.metric.unwrap_or_default();
+    let point = |point: &wire::AccuracyPoint| {
+        Some((point.skewness?, metric.per_choice(point.accuracy?, top_k)))
+    };
+    Trend::through(predictor.accuracy_points.as_ref()?.iter().map(point).collect::<Option<_>>()?)
+}
+
+/// Says where points over skewness stop short of the question's, or nobody knows it.
+pub(super) fn unreached(pointer: &str, trend: &Trend, routing: &AskedRouting) -> Option<String> {
+    let (low, high) = trend.range();
+    match routing {
+        AskedRouting::Balancedness { .. } => Some(format!(
+            "{pointer} changes nothing here: the balance of devices does not say how skewed experts are"
+        )),
+        AskedRouting::Skewness { skewness, .. } if !(low..=high).contains(skewness) => {
+            Some(format!(
+                "{pointer}: the skewness of {skewness} lies beyond the points, {low} to {high}; the nearest \
+             one is held"
+            ))
+        }
+        _ => None,
+    }
+}
+
+/// Says how accuracies were taken that count something else than choices.
+fn counted_otherwise(predictor: &wire::Predictor, pointer: &str, top_k: u32) -> Option<String> {
+    let metric = predictor.metric?;
+    let of_curve = predictor.points.iter().flatten().map(|point| point.accuracy);
+    let over_skewness = predictor.accuracy_points.iter().flatten().map(|point| point.accuracy);
+    let stated = predictor.accuracy.or_else(|| of_curve.chain(over_skewness).flatten().next())?;
+    let taken = metric.per_choice(stated, top_k);
+    match metric {
+        AccuracyMetric::PerChoice => None,
+        _ if top_k == 1 => Some(format!(
+            "{pointer} changes nothing here: with one expert a token all metrics are the same"
+        )),
+        AccuracyMetric::ExactSet => Some(format!(
+            "{pointer}: {stated} of exact sets of {top_k} is taken as {taken:.4} a choice, as if choices \
+             were independent; it is {stated} at least and {:.4} at most",
+            1.0 - (1.0 - stated) / f64::from(top_k)
+        )),
+        AccuracyMetric::Top1 => Some(format!(
+            "{pointer} changes nothing here: {stated} of first choices is taken as {stated} of all \
+             {top_k} choices, which are harder; measure `per_choice` where you can"
+        )),
+    }
 }
 
 /// Notes what a kind needs and the trace does not have.

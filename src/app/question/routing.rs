@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::fs::File;
 
 use crate::app::advisor::TraceFacts;
-use crate::wire::question::{self as wire, AskedPhase, NamedTrace, Routing};
+use crate::app::question::predictors::unreached;
+use crate::wire::question::{self as wire, AskedPhase, ErrorPoint, NamedTrace, Routing};
 use crate::wire::read::Violations;
 use moe_gps_core::formats::trace::stored::StoredTrace;
 use moe_gps_core::model::Model;
 use moe_gps_core::system::{Phase, Preset};
 use moe_gps_core::trace::counts::ExpertCounts;
 use moe_gps_core::trace::impossible::{BeyondTopK, OneBlock};
+use moe_gps_core::trend::Trend;
 
 /// Part of a trace that plans if the question does not say.
 const TRAIN_FRACTION: f64 = 0.5;
@@ -22,8 +24,8 @@ pub enum AskedRouting {
     Skewness {
         /// Skewness s.
         skewness: f64,
-        /// Distribution error of the forecast.
-        distribution_error: Option<f64>,
+        /// Distribution error of the forecast, over skewness.
+        distribution_error: Option<Trend>,
     },
     /// Shares by the exponent of a power law.
     PowerLaw {
@@ -94,6 +96,11 @@ impl AskedRouting {
             Self::Shares(layers) => {
                 warnings.extend(one_block(layers));
                 warnings.extend(fewer_layers(layers.len(), model));
+            }
+            Self::Skewness { distribution_error: Some(trend), .. }
+                if trend.range().0 < trend.range().1 =>
+            {
+                warnings.extend(unreached("/routing/distribution_error_points", trend, self));
             }
             _ => {}
         }
@@ -175,7 +182,8 @@ fn scalar(
     model: Option<&Model>,
     violations: &Violations,
 ) -> Option<AskedRouting> {
-    if paper && routing.distribution_error.is_none() {
+    let points = routing.distribution_error_points.as_ref();
+    if paper && routing.distribution_error.is_none() && points.is_none() {
         violations.note(
             "/routing",
             "required",
@@ -198,7 +206,10 @@ fn scalar(
             return None;
         }
     }
-    let distribution_error = routing.distribution_error;
+    let point = |point: &ErrorPoint| point.skewness.zip(point.distribution_error);
+    let points = points.and_then(|points| points.iter().map(point).collect::<Option<_>>());
+    let stated = routing.distribution_error.map(Trend::constant);
+    let distribution_error = stated.or_else(|| Trend::through(points?));
     Some(AskedRouting::Skewness { skewness, distribution_error })
 }
 

@@ -80,6 +80,12 @@ pub(super) fn unused(
         "/current/slots_per_device",
         "`physical_to_logical` says it; without a map the strategy's own plan stands in",
     );
+    note(
+        asked.assumptions.misroute_repair.is_some() && !system.assumptions.t2e_skips_scatter,
+        "/assumptions/misroute_repair",
+        "no dispatch is skipped, so that every token goes where its experts are; `t2e_skips_scatter` \
+         skips it",
+    );
     if paper {
         return found;
     }

@@ -119,8 +119,13 @@ pub fn compute_within(
     cancel: &Cancel,
 ) -> Result<Computed, AdviceError> {
     let catalog = Catalog::embedded();
-    let checked = check::check(asked, catalog, references)?;
+    let mut checked = check::check(asked, catalog, references)?;
     let loaded = routing_evidence::load(&checked.base, cancel)?;
+    if let Some(skewness) = loaded.known.mean_skewness() {
+        let of_devices = checked.by_devices.iter_mut().flatten();
+        let all = std::iter::once(&mut checked.base.question).chain(of_devices);
+        all.for_each(|question| question.predict_at(skewness));
+    }
     let predictor = held_predictor(&checked, &loaded.known, cancel)?;
     let swept = Swept { checked: &checked, known: &loaded.known, predictor, cancel };
     if let Some(longest) = longest {

@@ -13,8 +13,8 @@ use crate::wire::answer::{
 };
 use crate::wire::outcome::MeasuredOutcome;
 use crate::wire::written::{
-    OUTCOMES, TERMS, advised, engines_with, gain, infeasible, name, option_name, other_layouts,
-    outcome, priced_options, quantity, scaled, shown, spread,
+    OUTCOMES, TERMS, advised, copies, engines_with, gain, infeasible, name, option_name,
+    other_layouts, outcome, priced_options, quantity, scaled, shown, spread,
 };
 
 /// Writes the result of a recommendation: verdict and reason, strategies with their
@@ -283,6 +283,10 @@ fn flips(out: &mut dyn Write, flips: &[FlipPoint]) -> io::Result<()> {
     }
     writeln!(out, "The advice changes (to what gains 2 % or more)")?;
     for flip in flips {
+        if let Some(changed) = copies(flip) {
+            writeln!(out, "  {changed}")?;
+            continue;
+        }
         let (name, written) = quantity(&flip.parameter);
         match (flip.value, &flip.becomes) {
             (Some(value), Some(becomes)) => {

@@ -9,7 +9,7 @@ use crate::app::report::levels;
 use crate::web::parts::{chart, copied, picture, table};
 use crate::web::predictors::OF_CURVE;
 use crate::wire::answer::{BusiestLayer, FlipPoint, ResultBody, StrategyBody, TermsBody};
-use crate::wire::written::{TERMS, name, quantity, scaled};
+use crate::wire::written::{TERMS, copies, name, quantity, scaled};
 use moe_gps_core::catalog::Catalog;
 use moe_gps_core::charts::axis::{Axis, tick_step};
 use moe_gps_core::charts::bars::{self, Bar, Part};
@@ -120,8 +120,10 @@ pub(super) fn flips(request: &Value, result: &ResultBody) -> Markup {
     if flips.is_empty() {
         return html! {};
     }
+    let copies: Vec<String> = flips.iter().filter_map(copies).collect();
+    let flips: Vec<&FlipPoint> = flips.iter().filter(|flip| flip.copies.is_none()).collect();
     let mut parameters: Vec<&str> = Vec::new();
-    for flip in flips {
+    for flip in &flips {
         if !parameters.contains(&&*flip.parameter) {
             parameters.push(&flip.parameter);
         }
@@ -133,7 +135,10 @@ pub(super) fn flips(request: &Value, result: &ResultBody) -> Markup {
              more, and lies within the pale stretch."
         }
         @for parameter in parameters {
-            (line(request, result, parameter, &flips.iter().filter(|flip| flip.parameter == parameter).collect::<Vec<_>>()))
+            (line(request, result, parameter, &flips.iter().copied().filter(|flip| flip.parameter == parameter).collect::<Vec<_>>()))
+        }
+        @if !copies.is_empty() {
+            p { "One expert's weights beside attention: " (copies.join("; ")) "." }
         }
     }
 }

@@ -20,9 +20,11 @@ use crate::wire::field::{
 use crate::wire::labels::Labels;
 use crate::wire::read::{Located, Violations};
 use moe_gps_core::engines;
+use moe_gps_core::predict::metric::AccuracyMetric;
 use moe_gps_core::strategies::Strategy;
 use moe_gps_core::system::{
-    Communication, Dtype, ErrorModel, Overlap, Phase, PredictorOverlap, Preset, ReplicaSplit,
+    Communication, CopyOverlap, Dtype, ErrorModel, MisrouteRepair, Overlap, Phase,
+    PredictorOverlap, Preset, ReplicaSplit,
 };
 
 pub use moe_gps_core::question::{Algorithm, Grouping, PredictorKind, RebalanceMode};
@@ -541,7 +543,7 @@ object! {
 
 object! {
     /// What is known of the routing. Exactly one form: `skewness` (with or without
-    /// `distribution_error`), `power_law`, `expert_shares`, `balancedness` with
+    /// `distribution_error` or `distribution_error_points`), `power_law`, `expert_shares`, `balancedness` with
     /// `at_devices`, `trace_id`, `trace_ids`, or `windows`.
     #[check(rules::only_one_form)]
     pub struct Routing {
@@ -555,6 +557,19 @@ object! {
         /// Example: `0.02`
         /// Changes: how far plans miss the true load
         pub distribution_error: Option<f64> = optional(0.0..=2.0),
+        /// The same error as it changes with skewness, log-linear between these points and held beyond
+        /// them; in place of `distribution_error`.
+        /// Default: none
+        /// Example: `[{"skewness": 1.4, "distribution_error": 0.0098}, {"skewness": 1.99,
+        /// "distribution_error": 0.16}]`
+        /// Changes: how far plans miss the true load, in the answer at the question's skewness, along
+        /// skewness in sweeps and flip points
+        pub distribution_error_points: Option<Vec<ErrorPoint>> = optional(Holding(
+            List(2..=64, Itself),
+            |place, points: &Vec<ErrorPoint>| {
+                rules::at_different_skewness(place, points.iter().map(|point| point.skewness))
+            },
+        )),
         /// Shares proportional to (rank + 1) to the power of minus `exponent`.
         /// Default: none
         /// Changes: the shares of the experts
@@ -657,6 +672,22 @@ object! {
 }
 
 object! {
+    /// A forecast's error at one skewness.
+    #[derive(Copy)]
+    pub struct ErrorPoint {
+        /// Tokens of the hottest expert over the mean.
+        /// Example: `1.4`
+        /// Changes: where the error holds
+        pub skewness: Option<f64> = required(SKEWNESS),
+        /// Experts times the mean absolute error of the forecast shares; above 0, since points are
+        /// joined on its logarithm.
+        /// Example: `0.0098`
+        /// Changes: how far plans miss the true load
+        pub distribution_error: Option<f64> = required(1e-9..=2.0),
+    }
+}
+
+object! {
     /// A power law of expert popularity.
     #[derive(Copy)]
     pub struct PowerLaw {
@@ -681,6 +712,25 @@ object! {
         /// Example: `0.85`
         /// Changes: how far the plan of a step misses its load
         pub accuracy: Option<f64> = optional(ACCURACY),
+        /// The same as it changes with skewness, log-linear between these points and held beyond them; in
+        /// place of `accuracy`.
+        /// Default: none
+        /// Example: `[{"skewness": 1.4, "accuracy": 0.7}, {"skewness": 2.6, "accuracy": 0.8}]`
+        /// Changes: how far the plan of a step misses its load, in the answer at the skewness of the
+        /// routing, along skewness in sweeps and flip points
+        pub accuracy_points: Option<Vec<AccuracyPoint>> = optional(Holding(
+            List(2..=64, Itself),
+            |place, points: &Vec<AccuracyPoint>| {
+                rules::at_different_skewness(place, points.iter().map(|point| point.skewness))
+            },
+        )),
+        /// What the stated accuracies count: `per_choice`, right choices; `exact_set`, tokens all of
+        /// whose experts are named, whose k-th root is taken; `top1`, tokens whose first expert is
+        /// named, taken as the share of right choices.
+        /// Default: `per_choice`
+        /// Example: `"exact_set"`
+        /// Changes: the accuracy per choice, by which predictors are priced and which answers show
+        pub metric: Option<AccuracyMetric> = optional(OneOf(&AccuracyMetric::ALL)),
         /// Its time per layer and step, seconds; beside `fit`, measured and in place of the laws.
         /// Default: none; beside `fit` the laws
         /// Example: `0.000153`
@@ -712,6 +762,21 @@ object! {
         /// Example: `0.000153`
         /// Changes: the curve
         pub overhead_s: Option<f64> = required(1e-12..=60.0),
+    }
+}
+
+object! {
+    /// A predictor's accuracy at one skewness.
+    #[derive(Copy)]
+    pub struct AccuracyPoint {
+        /// Tokens of the hottest expert over the mean.
+        /// Example: `1.4`
+        /// Changes: where the accuracy holds
+        pub skewness: Option<f64> = required(SKEWNESS),
+        /// What `metric` counts; above 0, since points are joined on its logarithm.
+        /// Example: `0.7`
+        /// Changes: how far the plan of a step misses its load
+        pub accuracy: Option<f64> = required(1e-6..=1.0),
     }
 }
 
@@ -857,6 +922,22 @@ object! {
         /// Example: `false`
         /// Changes: `dispatch_s` of `token_to_expert`
         pub t2e_skips_scatter: Option<bool> = optional(Flag),
+        /// How tokens that a predictor has sent to a wrong device reach their experts, where the dispatch
+        /// is saved: at no cost as in the paper (`none`), sent once more (`wrong_tokens`), or with the
+        /// whole dispatch (`full_exchange`).
+        /// Default: `none`
+        /// Example: `"wrong_tokens"`
+        /// Changes: `dispatch_s` of `token_to_expert`
+        pub misroute_repair: Option<MisrouteRepair> = optional(OneOf(&MisrouteRepair::ALL)),
+        /// What the copies of experts run beside that are made in every step: nothing (`none`),
+        /// `attention`, so that only what is longer is seen, or anything (`free`). By the paper's
+        /// formulas those of `distribution_only` and `token_to_expert`, one expert to every device; else
+        /// those of `token_to_expert`.
+        /// Default: `none`; `free` in the paper preset
+        /// Example: `"attention"`
+        /// Changes: the term `rebalance_s`; with `attention` also `flip_points`, which then say from
+        /// where on one copy is hidden
+        pub copy_overlap: Option<CopyOverlap> = optional(OneOf(&CopyOverlap::ALL)),
         /// What a predictor runs beside.
         /// Default: `none`
         /// Example: `"attention"`

@@ -41,7 +41,7 @@ use crate::pricing::routing_evidence::{OrderRange, RoutingEvidence};
 use crate::question::Question;
 use crate::serving::{ServedStep, ServerTimes, StepKind};
 use crate::strategies::{LIST, NONE, Strategy};
-use crate::system::{Communication, Preset};
+use crate::system::{Communication, CopyOverlap, Preset};
 use crate::units::Seconds;
 
 pub use crate::evaluate::PlanSummary;
@@ -85,6 +85,9 @@ pub struct Advised {
     pub options: Vec<PricedOption>,
     /// Where the choice changes.
     pub flips: Vec<Flip<Strategy>>,
+    /// Where copies of experts begin or cease to hide behind attention, if they run beside it: what
+    /// they are now (true for hidden) and what they become.
+    pub copies: Vec<(bool, Flip<bool>)>,
     /// Another communication pattern under which another strategy wins.
     pub other_communication: Option<(Communication, Strategy)>,
     /// The communication pattern in force, and why.
@@ -248,6 +251,12 @@ pub fn advise<R: Recorded>(
         Some(chosen) => sensitivity::all_flips(&scenario, chosen)?,
         None => Vec::new(),
     };
+    let hides = question.system.assumptions.copy_overlap == CopyOverlap::Attention;
+    let copies = if hides && question.flip_points {
+        sensitivity::copies::thresholds(&scenario, pattern)
+    } else {
+        Vec::new()
+    };
     let mut missing_evidence = missing;
 
     let mut entries = sampled.entries.clone();
@@ -316,6 +325,7 @@ pub fn advise<R: Recorded>(
         groups,
         ceiling,
         flips,
+        copies,
         replayed,
         missing_evidence,
     })

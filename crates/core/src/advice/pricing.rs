@@ -27,6 +27,7 @@ use crate::routing::LayerRouting;
 use crate::serving::ServedStep;
 use crate::strategies::{NONE, Strategy};
 use crate::system::{Communication, Preset};
+use crate::trend::Trend;
 use crate::units::Seconds;
 
 /// A question with what is known of its routing, ready to be priced.
@@ -245,7 +246,8 @@ impl<'a> Pricing<'a> {
         let n_experts = question.system.model.experts.routed as usize;
         let shares = vec![1.0 / n_experts as f64; n_experts];
         if paper(question) {
-            let even = RoutingEvidence::Scalar { shares, distribution_error: Some(0.0) };
+            let even =
+                RoutingEvidence::Scalar { shares, distribution_error: Some(Trend::constant(0.0)) };
             let entries = paper_entries(question, &even);
             return Ok(entries.iter().find(|one| one.strategy == NONE).and_then(Entry::latency));
         }

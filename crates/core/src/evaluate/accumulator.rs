@@ -139,7 +139,10 @@ impl Accumulator {
         moving: Seconds,
     ) -> Terms {
         match self.point {
-            Some(point) => stepwise.predicted(stepwise.unpredicted(costs, routed, moving), point),
+            Some(point) => {
+                let told = stepwise.unpredicted(costs, routed, moving, point.accuracy);
+                stepwise.predicted(told, point)
+            }
             None => Terms { rebalance: moving, ..costs.terms(routed) },
         }
     }

@@ -22,6 +22,7 @@ pub mod embedding;
 mod ffn;
 mod lookup;
 mod lstm;
+pub mod metric;
 mod most_frequent;
 mod network;
 pub mod score;

@@ -362,6 +362,12 @@ impl LayerCosts {
         self.terms(&self.with_exchange(ffn, &self.exchange.balanced()))
     }
 
+    /// Attention of the layer.
+    #[must_use]
+    pub fn attention(&self) -> Seconds {
+        self.fixed.attention * self.halves
+    }
+
     /// Whether placement changes dispatch and combine.
     #[must_use]
     pub const fn exchange_depends_on_routing(&self) -> bool {

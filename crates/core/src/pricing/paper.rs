@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! a2a(f) as in `comm::paper`
-//! layer   = attention + all_reduce + dispatch + load·ffn + combine + predictor
+//! layer   = attention + all_reduce + dispatch + load·ffn + combine + predictor + rebalance
 //! load(e) = 1 | 1 + e | 1 + (N−1)·e        optimistic | typical | pessimistic
 //! ```
 //!
 //! N devices, T tokens per step, d hidden size, b bytes per element, W link bandwidth per
 //! direction, L link latency, e forecast error, ffn the balanced expert FFN of one
-//! device. Each strategy has its own formula in its file under [`crate::strategies`]. Source:
+//! device; rebalance what is seen of copying one expert to every device, nothing in the paper
+//! ([`CopyOverlap`](crate::system::CopyOverlap)). Each strategy has its own formula in its file under [`crate::strategies`]. Source:
 //! MoE-GPS (arXiv 2506.07366).
 
 use crate::comm;
@@ -37,6 +38,8 @@ pub struct PaperLayer {
     pub bandwidth: BytesPerSecond,
     /// Link latency, L.
     pub latency: Seconds,
+    /// One expert's weights over the link, B/W.
+    pub copy: Seconds,
 }
 
 /// Routing of one layer in the paper's two numbers.
@@ -133,6 +136,12 @@ impl Paper<'_> {
         }
     }
 
+    /// What is seen of the copies that strategies with copies make before the layer: one expert to
+    /// every device.
+    pub(crate) fn copying(&self) -> Seconds {
+        self.assumptions.copy_overlap.exposed(self.layer.copy, self.layer.attention)
+    }
+
     /// One all-to-all whose busiest device receives `factor` times the mean.
     pub(crate) fn all_to_all(&self, factor: f64) -> Seconds {
         let PaperLayer { activations, n_devices, bandwidth, latency, .. } = self.layer;
@@ -155,7 +164,7 @@ impl Paper<'_> {
 mod tests {
     use super::*;
     use crate::strategies::{DISTRIBUTION_ONLY, NONE, TOKEN_TO_EXPERT};
-    use crate::system::{Overlap, Preset};
+    use crate::system::{CopyOverlap, MisrouteRepair, Overlap, Preset};
 
     pub(crate) fn paper_assumptions() -> Assumptions {
         Assumptions::preset(Preset::Paper)
@@ -171,6 +180,7 @@ mod tests {
                 activations: Bytes::new(512.0 * 4096.0 * 2.0),
                 bandwidth: BytesPerSecond::new(bandwidth),
                 latency: Seconds::new(8.92e-6),
+                copy: Bytes::new(352_321_536.0) / BytesPerSecond::new(bandwidth),
             },
             routing: vec![PaperRouting { skewness: s, distribution_error: error }],
             assumptions,
@@ -197,6 +207,43 @@ mod tests {
             close(NONE, None, none);
             close(DISTRIBUTION_ONLY, None, distribution_only);
             close(TOKEN_TO_EXPERT, Some(point), token_to_expert);
+        }
+    }
+
+    #[test]
+    fn wrong_tokens_and_copies_cost_what_their_switches_say() {
+        let point = PredictorPoint { accuracy: 0.85, overhead: Seconds::new(0.153e-3) };
+        let microseconds = |strategy, bandwidth, assumptions: &Assumptions| {
+            let paper = mixtral(assumptions, bandwidth, 1.39, 0.018);
+            paper.terms_of(strategy, Some(point)).unwrap().total().get() * 1e6
+        };
+        let paper = paper_assumptions();
+        // a2a(1) = 8.92 + 4,194,304 · 3/16 / 300,000 = 11.54144 µs, a2a(1.39) = 12.56380 µs.
+        for (misroute_repair, seen) in [
+            (MisrouteRepair::None, 0.0),
+            (MisrouteRepair::WrongTokens, 0.15 * 11.541_44),
+            (MisrouteRepair::FullExchange, 12.563_801_6),
+        ] {
+            let repaired = Assumptions { misroute_repair, ..paper.clone() };
+            let more = microseconds(TOKEN_TO_EXPERT, 300e9, &repaired)
+                - microseconds(TOKEN_TO_EXPERT, 300e9, &paper);
+            assert!((more - seen).abs() < 1e-6, "{misroute_repair:?}: {more}");
+        }
+        // 352,321,536 bytes over 32 GB/s take 11,010.048 µs, over 2 TB/s 176.160768 µs.
+        for (copy_overlap, bandwidth, seen) in [
+            (CopyOverlap::Free, 32e9, 0.0),
+            (CopyOverlap::Attention, 32e9, 11_010.048 - 246.0),
+            (CopyOverlap::Attention, 2e12, 0.0),
+            (CopyOverlap::Exposed, 2e12, 176.160_768),
+        ] {
+            let copied = Assumptions { copy_overlap, ..paper.clone() };
+            for (strategy, seen) in
+                [(NONE, 0.0), (DISTRIBUTION_ONLY, seen), (TOKEN_TO_EXPERT, seen)]
+            {
+                let more = microseconds(strategy, bandwidth, &copied)
+                    - microseconds(strategy, bandwidth, &paper);
+                assert!((more - seen).abs() < 1e-6, "{copy_overlap:?} {strategy:?}: {more}");
+            }
         }
     }
 

@@ -16,6 +16,7 @@ use crate::comm::llmcompass;
 use crate::cost::closed_form::{
     A100_80GB, ClosedForm, LLMCOMPASS_GEMM_LAUNCH, LLMCOMPASS_ROW_LAUNCH, LLMCOMPASS_SOFTMAX_LAUNCH,
 };
+use crate::memory::expert_bytes;
 use crate::pricing::paper::PaperLayer;
 use crate::question::Question;
 use crate::units::{Bytes, Seconds};
@@ -49,6 +50,7 @@ pub(crate) fn paper_layer(question: &Question) -> (PaperLayer, Seconds) {
         activations,
         bandwidth: link.bandwidth,
         latency: link.latency,
+        copy: expert_bytes(system) / link.bandwidth,
     };
     if let Some(measured) = &question.measured_layer {
         layer.attention = measured.attention;

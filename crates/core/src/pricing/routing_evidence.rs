@@ -9,6 +9,7 @@ use crate::question::Question;
 use crate::routing::{self, LayerRouting, forecast, power_law};
 use crate::seed::{Purpose, stream};
 use crate::system::Workload;
+use crate::trend::Trend;
 
 /// Orders of the experts that are tried where only a scalar is known.
 const ORDERS: usize = 256;
@@ -21,8 +22,8 @@ pub enum RoutingEvidence {
     Scalar {
         /// The true shares.
         shares: Vec<f64>,
-        /// Distribution error of the forecast; the sampling error if left out.
-        distribution_error: Option<f64>,
+        /// Distribution error of the forecast over skewness; the sampling error if left out.
+        distribution_error: Option<Trend>,
     },
     /// Shares of every layer.
     Layers(Vec<LayerRouting>),
@@ -114,7 +115,7 @@ impl RoutingEvidence {
                 (mixed(prefill, decode, prompts), None)
             }
             Self::Scalar { shares, distribution_error } => {
-                let mut tried = Tried::new(question, orders, shares, *distribution_error);
+                let mut tried = Tried::new(question, orders, shares, distribution_error.as_ref());
                 let [low, middle, high] =
                     [ORDERS / 20, ORDERS / 2, ORDERS - 1 - ORDERS / 20].map(|at| tried.at(at));
                 let range = OrderRange { imbalance: [low.0, high.0], layers: [low.1, high.1] };
@@ -145,7 +146,7 @@ impl RoutingEvidence {
     pub fn median_layers(&self, question: &Question, orders: &Orders) -> Vec<LayerRouting> {
         match self {
             Self::Scalar { shares, distribution_error } => {
-                let mut tried = Tried::new(question, orders, shares, *distribution_error);
+                let mut tried = Tried::new(question, orders, shares, distribution_error.as_ref());
                 vec![tried.at(ORDERS / 2).1]
             }
             known => known.layers(question, orders).0,
@@ -162,8 +163,7 @@ impl RoutingEvidence {
         match self {
             Self::Scalar { shares, distribution_error } => vec![PaperRouting {
                 skewness: routing::skewness(shares),
-                distribution_error: distribution_error
-                    .unwrap_or_else(|| forecast::sampling_error(shares)),
+                distribution_error: error_at(shares, distribution_error.as_ref()),
             }],
             Self::Layers(layers) => layers.iter().map(of_layer).collect(),
             Self::Several(loads) => loads.iter().flatten().map(of_layer).collect(),
@@ -190,6 +190,13 @@ impl RoutingEvidence {
         }
     }
 
+    /// Mean skewness over layers; `None` where experts are not known.
+    #[must_use]
+    pub fn mean_skewness(&self) -> Option<f64> {
+        let skewness = self.skewness()?;
+        Some(skewness.iter().sum::<f64>() / skewness.len() as f64)
+    }
+
     /// The same routing made more or less uneven, so that its mean skewness is
     /// `skewness`: shares are raised to a common power and renormalised, which keeps a
     /// power law a power law.
@@ -202,7 +209,7 @@ impl RoutingEvidence {
                     top_k,
                     skewness,
                 ),
-                distribution_error: *distribution_error,
+                distribution_error: distribution_error.clone(),
             },
             Self::Layers(layers) => Self::Layers(tempered(layers, skewness, top_k)),
             Self::Several(loads) => {
@@ -219,6 +226,14 @@ impl RoutingEvidence {
             Self::Balancedness { .. } => self.clone(),
         }
     }
+}
+
+/// The forecast's error at the skewness of these shares; that of sampling where none is stated.
+fn error_at(shares: &[f64], stated: Option<&Trend>) -> f64 {
+    stated.map_or_else(
+        || forecast::sampling_error(shares),
+        |trend| trend.at(routing::skewness(shares)),
+    )
 }
 
 /// Layers of which one routing has so large a share of the tokens, another the rest.
@@ -310,9 +325,9 @@ impl<'a> Tried<'a> {
         question: &Question,
         orders: &'a Orders,
         shares: &'a [f64],
-        distribution_error: Option<f64>,
+        distribution_error: Option<&Trend>,
     ) -> Self {
-        let error = distribution_error.unwrap_or_else(|| forecast::sampling_error(shares));
+        let error = error_at(shares, distribution_error);
         let mut rng = stream(question.seed, Purpose::ForecastError, 0);
         let believed = forecast::drawn_around(shares, error, &mut rng);
         let n_devices = question.system.parallelism.expert_parallel as usize;

@@ -1,11 +1,12 @@
 //! A distribution forecast; hot experts are copied by their share of the load.
 //!
 //! ```text
-//! paper: attention + all_reduce + 2·a2a(s) + load(ε)·ffn
+//! paper: attention + all_reduce + 2·a2a(s) + load(ε)·ffn + copying
 //! ```
 //!
 //! ε distribution error of the forecast, load(e) the busiest device under forecast error e; the
-//! copies balance compute, not communication (MoE-GPS, arXiv 2506.07366).
+//! copies balance compute, not communication; copying what is seen of making them, nothing in the paper
+//! (MoE-GPS, arXiv 2506.07366).
 
 use super::{Colours, Placing, Rules, Strategy};
 use crate::engines::Engine;
@@ -58,6 +59,7 @@ impl Rules for DistributionOnly {
         _: Option<PredictorPoint>,
     ) -> Result<Terms, &'static str> {
         let exchange = paper.all_to_all(routing.skewness);
-        Ok(paper.terms(exchange, paper.load(routing.distribution_error, routing), exchange))
+        let load = paper.load(routing.distribution_error, routing);
+        Ok(Terms { rebalance: paper.copying(), ..paper.terms(exchange, load, exchange) })
     }
 }

@@ -1,5 +1,6 @@
 //! Where the advice changes when one quantity of the question does.
 
+pub(crate) mod copies;
 pub mod decision_map;
 pub mod flip;
 mod grid;
@@ -7,6 +8,7 @@ pub(crate) mod scenario;
 pub mod sweep;
 
 use crate::advice::choose::predictors_decide;
+use crate::advice::pricing::paper as by_formulas;
 use crate::advice::sensitivity::flip::{Answer, Effort, Flip, Parameter, flips};
 use crate::advice::sensitivity::scenario::Scenario;
 use crate::pricing::entry::Entry;

@@ -5,7 +5,7 @@
 //!
 //! | changed | routing | plans, also for other orders | laws | loads | prices | predictors |
 //! | --- | --- | --- | --- | --- | --- | --- |
-//! | skewness | yes | yes | | yes | yes | yes |
+//! | skewness (and what follows it: errors of forecasts and predictors) | yes | yes | | yes | yes | yes |
 //! | tokens per step, output tokens | | if plans count tokens | yes | yes | yes | yes |
 //! | bandwidth of a link | | | yes | | yes | yes |
 //! | predictor accuracy, overhead | | | | | | yes |
@@ -139,10 +139,7 @@ impl<'a> Scenario<'a> {
     pub(crate) fn value(&self, parameter: Parameter) -> Option<f64> {
         let system = &self.question.system;
         match parameter {
-            Parameter::Skewness => {
-                let skewness = self.known.skewness()?;
-                Some(skewness.iter().sum::<f64>() / skewness.len() as f64)
-            }
+            Parameter::Skewness => self.known.mean_skewness(),
             Parameter::LinkBandwidth => Some(system.cluster.link.bandwidth.get()),
             Parameter::InterNodeBandwidth => {
                 system.cluster.inter_node_link.as_ref().map(|link| link.bandwidth.get())
@@ -211,6 +208,14 @@ impl<'a> Scenario<'a> {
         Ok(())
     }
 
+    /// The question with that value, and nothing that its prices rest on.
+    pub(crate) fn with(&self, parameter: Parameter, value: f64) -> Self {
+        let (question, known) = (self.question.clone(), self.known.clone());
+        let mut changed = Scenario { question, known, parts: None, ..*self };
+        changed.change(parameter, value);
+        changed
+    }
+
     /// Changes one quantity of the question, and nothing that depends on it.
     fn change(&mut self, parameter: Parameter, value: f64) {
         let question = &mut self.question;
@@ -218,6 +223,12 @@ impl<'a> Scenario<'a> {
             Parameter::Skewness => {
                 let top_k = question.system.model.experts.top_k;
                 self.known = Cow::Owned(self.pricing.known.tempered(value, top_k));
+                question.predict_at(value);
+                if let Some((index, point)) = &mut self.predictor
+                    && let PredictorCost::Point(now) = question.predictors[*index].cost
+                {
+                    *point = now;
+                }
             }
             Parameter::LinkBandwidth => {
                 question.system.cluster.link.bandwidth = BytesPerSecond::new(value);
@@ -284,14 +295,7 @@ impl<'a> Scenario<'a> {
 
     /// The answer to the question with that value, at the effort of an answer.
     pub(crate) fn answered(&self, parameter: Parameter, value: f64) -> Option<Strategy> {
-        let mut changed = Scenario {
-            question: self.question.clone(),
-            known: self.known.clone(),
-            parts: None,
-            ..*self
-        };
-        changed.change(parameter, value);
-        let Scenario { question, known, .. } = &changed;
+        let Scenario { question, known, .. } = &self.with(parameter, value);
         let pattern = communication(question).0;
         let mut pricing = Pricing::new(question, known, pattern, self.pricing.stop);
         // Plans know no link.

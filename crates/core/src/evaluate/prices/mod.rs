@@ -16,7 +16,7 @@ use crate::pricing::layer::{LayerCosts, Routed};
 use crate::pricing::planner::Planner;
 use crate::question::{Predictor, PredictorCost, PredictorPoint, Question};
 use crate::rebalance::RebalanceCost;
-use crate::strategies::token_to_expert::by_accuracy::ByAccuracy;
+use crate::strategies::token_to_expert::by_accuracy::{ANCHORS, ByAccuracy};
 use crate::strategies::token_to_expert::mispredicted;
 use crate::strategies::token_to_expert::predictor_curve::optimum;
 use crate::strategies::token_to_expert::stepwise::{Stepwise, Told};
@@ -282,7 +282,7 @@ impl<'a> SampledPrices<'a> {
     /// Terms of token-to-expert prediction over accuracy, before the predictor's own time.
     fn by_accuracy(&self, kind: &SampledKind, kept: usize, rebalance: Seconds) -> ByAccuracy {
         let routed = self.routed(kind, kept);
-        let unchanged = self.stepwise.unpredicted(kind.costs, &routed, rebalance);
+        let unchanged = self.stepwise.unpredicted(kind.costs, &routed, rebalance, 0.0);
         if self.question.predictors.is_empty() {
             return ByAccuracy::unpriced(unchanged);
         }
@@ -324,7 +324,7 @@ impl<'a> SampledPrices<'a> {
         });
         let n = forecasts.len() as f64;
         let rebalance = rebalance + copying / n;
-        self.stepwise.unpredicted(costs, &sum.scaled(1.0 / n), rebalance)
+        self.stepwise.unpredicted(costs, &sum.scaled(1.0 / n), rebalance, ANCHORS[anchor])
     }
 }
 

@@ -1,11 +1,13 @@
 //! A forecast of every token's experts, step by step.
 //!
 //! ```text
-//! paper: attention + all_reduce + predictor + a2a(1) + load(1 − accuracy)·ffn
+//! paper: attention + all_reduce + predictor + repair + a2a(1) + load(1 − accuracy)·ffn + copying
 //! ```
 //!
 //! The dispatch is saved because tokens are already where their experts are, unless
-//! `t2e_skips_scatter` is off (MoE-GPS, arXiv 2506.07366). On sampled and recorded steps the plan
+//! `t2e_skips_scatter` is off; repair brings those that are not to theirs
+//! ([`MisrouteRepair`]), copying is what is seen of the copies: in the
+//! paper both cost nothing (MoE-GPS, arXiv 2506.07366). On sampled and recorded steps the plan
 //! of `distribution_only` is kept and replaced where that pays: [`stepwise`].
 
 pub(crate) mod by_accuracy;
@@ -16,9 +18,8 @@ pub mod stepwise;
 use super::{Colours, DISTRIBUTION_ONLY, Placing, Rules, Strategy};
 use crate::pricing::paper::{Paper, PaperRouting};
 use crate::question::PredictorPoint;
-use crate::system::{Assumptions, System};
+use crate::system::{Assumptions, MisrouteRepair, System};
 use crate::terms::Terms;
-use crate::units::Seconds;
 
 /// A forecast of every token's experts, step by step.
 pub const TOKEN_TO_EXPERT: Strategy = Strategy::new("token_to_expert", &TokenToExpert);
@@ -58,11 +59,21 @@ impl Rules for TokenToExpert {
     ) -> Result<Terms, &'static str> {
         let point = predictor.ok_or("no predictor is given")?;
         let exchange = paper.all_to_all(1.0);
-        let dispatch =
-            if self.skips_dispatch(paper.assumptions) { Seconds::ZERO } else { exchange };
+        let repair = paper.assumptions.misroute_repair;
+        let dispatch = if self.skips_dispatch(paper.assumptions) {
+            let uneven =
+                if repair == MisrouteRepair::FullExchange { routing.skewness } else { 1.0 };
+            paper.all_to_all(uneven) * repair.share(point.accuracy)
+        } else {
+            exchange
+        };
         let load = paper.load(1.0 - point.accuracy, routing);
         let terms = paper.terms(dispatch, load, exchange);
         let overlap = paper.assumptions.predictor_overlap;
-        Ok(Terms { predictor: overlap.exposed(point.overhead, terms.attention), ..terms })
+        Ok(Terms {
+            predictor: overlap.exposed(point.overhead, terms.attention),
+            rebalance: paper.copying(),
+            ..terms
+        })
     }
 }

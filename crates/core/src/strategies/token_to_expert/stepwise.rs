@@ -27,7 +27,7 @@ pub struct Stepwise<'a> {
 /// Experts moved before one layer of one step.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub struct Moved {
-    /// How long the busiest device receives.
+    /// How long the busiest device receives, as far as it is seen.
     pub time: Seconds,
     /// Over all devices.
     pub bytes: Bytes,
@@ -99,13 +99,15 @@ impl<'a> Stepwise<'a> {
         replanned: impl FnOnce() -> Option<P>,
     ) -> Stepped {
         let stay = costs.routed(&told.told_load).total();
+        let exposed =
+            |copying| self.system.assumptions.copy_overlap.exposed(copying, costs.attention());
         // A plan cannot save more than perfect balance nor cost less than one copy: most
         // steps end here, without planning.
-        if stay - costs.balanced(&told.told_load).total() > self.one_copy
+        if stay - costs.balanced(&told.told_load).total() > exposed(self.one_copy)
             && let Some(replanned) = replanned()
         {
             let Replanned { placed, moves, told_load } = replanned.borrow();
-            let time = copies_per_layer(self.system, f64::from(moves.most())).time;
+            let time = exposed(copies_per_layer(self.system, f64::from(moves.most())).time);
             if costs.routed(told_load).total() + time < stay {
                 let bytes = expert_bytes(self.system) * (moves.total() as f64);
                 let routed = costs.routed(&costs.loaded(placed, told.counts));
@@ -117,12 +119,20 @@ impl<'a> Stepwise<'a> {
         Stepped { routed, moved: Moved::default(), imbalance: None }
     }
 
-    /// The terms of a layer from its mean routed part, before the predictor's own time.
+    /// The terms of a layer from its mean routed part under a predictor of this accuracy, before the
+    /// predictor's own time.
     #[must_use]
-    pub fn unpredicted(&self, costs: &LayerCosts, routed: &Routed, rebalance: Seconds) -> Terms {
+    pub fn unpredicted(
+        &self,
+        costs: &LayerCosts,
+        routed: &Routed,
+        rebalance: Seconds,
+        accuracy: f64,
+    ) -> Terms {
         let mut routed = *routed;
-        if self.system.assumptions.t2e_skips_scatter {
-            routed.dispatch = Seconds::ZERO;
+        let assumptions = &self.system.assumptions;
+        if assumptions.t2e_skips_scatter {
+            routed.dispatch = routed.dispatch * assumptions.misroute_repair.share(accuracy);
         }
         Terms { rebalance, ..costs.terms(&routed) }
     }

@@ -38,11 +38,11 @@ accuracy:
 
 # Draw the paper's figures anew into docs/reproduction.md.
 reproduction:
-    cargo run --release -- reproduce --out docs --traces examples/traces
+    cargo run --release -- reproduce --out docs --traces examples/traces --points examples/predictors.json
 
 # Compute anew what to switch on, into docs/guidelines.md.
 guidelines:
-    cargo run --release -- guidelines --out docs
+    cargo run --release -- guidelines --out docs --recordings ../shared/data/routing
 
 bench *ARGS:
     cargo bench {{ARGS}}

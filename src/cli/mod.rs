@@ -20,6 +20,7 @@ mod openapi;
 mod paint;
 pub mod place;
 mod question;
+mod recordings;
 mod refused;
 pub mod reproduce;
 pub mod serve;

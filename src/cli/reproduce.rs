@@ -11,13 +11,15 @@ use crate::app::advisor::AdviceError;
 use crate::app::ingest::TraceDirectory;
 use crate::app::references::References;
 use crate::app::{question, routing_evidence};
+use crate::cli::refused::Refused;
 use crate::cli::trace::upload_of;
 use moe_gps_core::cancel::Cancel;
 use moe_gps_core::catalog::Catalog;
 use moe_gps_core::formats::trace::Limits;
 use moe_gps_core::pricing::routing_evidence::RoutingEvidence;
 use moe_gps_core::question::Question;
-use moe_gps_lab::reproduce::{self, Document, Recording};
+use moe_gps_lab::reproduce::{self, Added, Document, Recording};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 /// Experts of a layer and experts per token in the recordings that are set beside the paper.
@@ -33,12 +35,55 @@ pub struct Reproduce {
     /// sets; others in the folder are left out.
     #[arg(long, value_name = "DIR")]
     pub traces: Option<PathBuf>,
+    /// Points of one's own predictors, a JSON array of objects: `data_set`, its `skewness` and
+    /// `distribution_error`, `predictor`, `metric` (`per_choice` where left out), `accuracy`, and
+    /// `overhead_s`, seconds a layer. Those of the predictor `ffn` also say how accuracy changes with
+    /// skewness.
+    #[arg(long, value_name = "FILE")]
+    pub points: Option<PathBuf>,
+    /// Measured times of Mixtral's layer, a JSON object as `measured_layer` of a question, in place of
+    /// those that we computed and of the laws.
+    #[arg(long, value_name = "FILE")]
+    pub layer: Option<PathBuf>,
+    /// Counts of Mixtral's experts to set beside the paper's data sets, JSON `{"counts": {data set:
+    /// [layer][expert]}}`; may be given several times.
+    #[arg(long, value_name = "FILE")]
+    pub counts: Vec<PathBuf>,
+}
+
+impl Reproduce {
+    /// What is set beside the paper's figures, read from the files that are named.
+    pub fn added(&self) -> Result<Added> {
+        let mut counted = Vec::new();
+        for path in &self.counts {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let found = reproduce::counted(&name, &text(path)?);
+            counted.extend(found.with_context(|| path.display().to_string())?);
+        }
+        Ok(Added {
+            recordings: self.traces.as_deref().map_or_else(|| Ok(Vec::new()), recordings)?,
+            points: self.points.as_deref().map_or_else(|| Ok(Vec::new()), parsed)?,
+            layer: self.layer.as_deref().map(parsed).transpose()?,
+            counted,
+        })
+    }
+}
+
+fn text(path: &Path) -> Result<String> {
+    fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+}
+
+fn parsed<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    serde_json::from_str(&text(path)?).with_context(|| path.display().to_string())
 }
 
 /// Runs `reproduce` and says on `out` what was written.
 pub fn run(command: &Reproduce, out: &mut dyn Write) -> Result<()> {
-    let recordings = command.traces.as_deref().map_or_else(|| Ok(Vec::new()), recordings)?;
-    write_all(&documents(&recordings)?, &command.out, out)
+    let documents = documents(&command.added()?).map_err(|error| match error {
+        AdviceError::Refused(found) => Refused::new("what is set beside the figures", found).into(),
+        other => anyhow::Error::from(other),
+    })?;
+    write_all(&documents, &command.out, out)
 }
 
 /// Writes documents under a folder and says on `out` where they are.
@@ -57,15 +102,25 @@ pub(super) fn write_all(documents: &[Document], under: &Path, out: &mut dyn Writ
 }
 
 /// Every document of the reproduction.
-pub fn documents(recordings: &[Recording]) -> Result<Vec<Document>, AdviceError> {
-    reproduce::documents(recordings, &read)
+pub fn documents(added: &Added) -> Result<Vec<Document>, AdviceError> {
+    reproduce::documents(added, &read)
 }
 
 /// A question as the service reads it, with what it says of the routing.
-pub(super) fn read(request: &Value) -> Result<(Question, RoutingEvidence), AdviceError> {
-    let asked =
-        question::read(request.clone()).answerable(Catalog::embedded(), &References::default())?;
+fn read(request: &Value) -> Result<(Question, RoutingEvidence), AdviceError> {
+    read_with(&References::default(), request)
+}
+
+/// The same of a question that names recordings.
+pub(super) fn read_with(
+    references: &References,
+    request: &Value,
+) -> Result<(Question, RoutingEvidence), AdviceError> {
+    let mut asked = question::read(request.clone()).answerable(Catalog::embedded(), references)?;
     let known = routing_evidence::load(&asked, Cancel::NEVER)?.known;
+    if let Some(skewness) = known.mean_skewness() {
+        asked.question.predict_at(skewness);
+    }
     Ok((asked.question, known))
 }
 

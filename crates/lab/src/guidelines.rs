@@ -64,12 +64,20 @@ pub(crate) const SIZES: [u32; 2] = [8, 32];
 /// What is computed, by its name; tokens and sequences are those of one device.
 const WORK: [&str; 3] = ["prefill", "decode", "serving"];
 
-/// The question of a cell.
-pub(crate) fn question(
-    model: &Model,
+impl Model {
+    /// What a question says of its routing.
+    pub(crate) fn routing(&self) -> Value {
+        json!({"skewness": self.skewness, "distribution_error": self.distribution_error})
+    }
+}
+
+/// The question of a cell: a model by catalog id, device, size of the group, work, and routing.
+pub(crate) fn question_with(
+    model: &str,
     (device, link, per_node): (&str, &str, u32),
     size: u32,
     work: &str,
+    routing: &Value,
 ) -> Value {
     let nodes = size.div_ceil(per_node);
     let mut workload = match work {
@@ -84,12 +92,12 @@ pub(crate) fn question(
         cluster["inter_node_link"] = "ib400".into();
     }
     json!({
-        "model": model.id,
+        "model": model,
         "cluster": cluster,
         "parallelism": {"attention_tensor": 1, "attention_data": size},
         "workload": workload,
         "engine": {"name": "sglang", "all2all_backend": "deepep"},
-        "routing": {"skewness": model.skewness, "distribution_error": model.distribution_error},
+        "routing": routing,
         "flip_points": false,
     })
 }
@@ -116,7 +124,8 @@ pub fn documents<E: From<PricingError>>(read: Read<E>) -> Result<Vec<Document>, 
         for device in DEVICES {
             for size in SIZES {
                 let cells = WORK.iter().map(|work| {
-                    let (asked, known) = read(&question(model, device, size, work))?;
+                    let (asked, known) =
+                        read(&question_with(model.id, device, size, work, &model.routing()))?;
                     let missing = Vec::new();
                     let advised =
                         advise(&asked, &known, missing, None::<&mut Unrecorded>, Cancel::NEVER)?;

@@ -10,6 +10,7 @@ pub mod drawings;
 pub mod duplication_pays;
 pub mod guidelines;
 pub mod measurements;
+mod proposed;
 pub mod reproduce;
 pub mod synthetic;
 pub mod validate;

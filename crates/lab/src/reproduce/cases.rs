@@ -6,6 +6,8 @@
 
 use serde_json::{Value, json};
 
+use moe_gps_core::trend::Trend;
+
 /// A model of the paper.
 #[derive(Debug)]
 pub(super) struct PaperCase {
@@ -19,27 +21,38 @@ pub(super) struct PaperCase {
     /// formulas. We computed them with LLMCompass; the paper does not state its own. Where
     /// they are absent, our closed forms take their place.
     pub(super) layer: Option<[f64; 3]>,
+    /// Measured times of a layer by the fields of `measured_layer`, in place of those and of the laws.
+    pub(super) own_layer: Option<Value>,
 }
 
-/// The models, the paper's main one first.
-pub(super) const CASES: [PaperCase; 3] = [
+/// The models, the paper's main one first, with one's own times of its layer.
+pub(super) fn all(own_layer: Option<&Value>) -> [PaperCase; 3] {
+    let mut cases = CASES;
+    cases[0].own_layer = own_layer.cloned();
+    cases
+}
+
+const CASES: [PaperCase; 3] = [
     PaperCase {
         id: "mixtral",
         title: "Mixtral 8x7B",
         model: "mixtral-8x7b",
         layer: Some([0.246e-3, 0.0546e-3, 0.591e-3]),
+        own_layer: None,
     },
     PaperCase {
         id: "llama-moe",
         title: "LLaMA-MoE 3.5B (4 of 16)",
         model: "llama-moe-3.5b-4-16",
         layer: None,
+        own_layer: None,
     },
     PaperCase {
         id: "switch",
         title: "Switch base, 8 experts",
         model: "switch-base-8",
         layer: None,
+        own_layer: None,
     },
 ];
 
@@ -147,14 +160,41 @@ pub(super) fn stated() -> Value {
     json!([{"name": "ffn", "accuracy": FFN.0, "overhead_s": FFN.1}])
 }
 
-/// Predictors from 0.3 to 1 on the exponential through the feed-forward one.
-pub(super) fn family() -> Value {
+/// Predictors from 0.3 to 1 on the exponential through one that takes the feed-forward one's time for
+/// this accuracy.
+pub(super) fn family(through: f64) -> Value {
     let predictor = |step: u32| {
         let accuracy = 0.3 + 0.0125 * f64::from(step);
-        let overhead = FFN.1 * (GROWTH * (accuracy - FFN.0)).exp();
+        let overhead = FFN.1 * (GROWTH * (accuracy - through)).exp();
         json!({"name": format!("{accuracy:.4}"), "accuracy": accuracy, "overhead_s": overhead})
     };
     (0..=56).map(predictor).collect()
+}
+
+/// The errors of the paper's data sets over their skewness.
+pub(super) fn errors() -> Value {
+    let point = |of: &DataSet| json!({"skewness": of.skewness, "distribution_error": of.distribution_error});
+    DATA_SETS.iter().map(point).collect()
+}
+
+/// The stated predictor with an accuracy that changes with skewness as `measured` (skewness, accuracy)
+/// does, and is its own on the paper's first data set; constant where nothing was measured.
+pub(super) fn accuracies(measured: &[(f64, f64)]) -> Option<Trend> {
+    let measured = Trend::through(measured.to_vec())?;
+    let own = measured.at(DATA_SETS[0].skewness);
+    let points = measured.points().map(|(at, accuracy)| (at, (FFN.0 * accuracy / own).min(1.0)));
+    Trend::through(points.collect())
+}
+
+/// The predictor of the maps over skewness.
+pub(super) fn stated_over_skewness(accuracies: Option<&Trend>) -> Value {
+    let mut predictors = stated();
+    if let Some(trend) = accuracies.filter(|trend| trend.range().0 < trend.range().1) {
+        let point = |(at, accuracy)| json!({"skewness": at, "accuracy": accuracy});
+        let points: Value = trend.points().map(point).collect();
+        predictors = json!([{"name": "ffn", "accuracy_points": points, "overhead_s": FFN.1}]);
+    }
+    predictors
 }
 
 /// Skewness from 1 to 3.
@@ -180,7 +220,9 @@ pub(super) fn question(case: &PaperCase, preset: &str, at: Point, predictors: &V
         "predictors": predictors,
         "assumptions": {"preset": preset},
     });
-    if let (Some([attention, all_reduce, ffn]), "paper") = (case.layer, preset) {
+    if let Some(own) = &case.own_layer {
+        question["measured_layer"] = own.clone();
+    } else if let (Some([attention, all_reduce, ffn]), "paper") = (case.layer, preset) {
         question["measured_layer"] = json!({
             "attention_s": attention, "all_reduce_s": all_reduce, "expert_ffn_balanced_s": ffn,
         });

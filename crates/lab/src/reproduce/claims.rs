@@ -8,14 +8,13 @@ use serde_json::json;
 use moe_gps_core::advice::{self, choose::Deciding};
 use moe_gps_core::cancel::Cancel;
 use moe_gps_core::memory::expert_bytes;
-use moe_gps_core::pricing::entry::Entry;
 use moe_gps_core::pricing::error::PricingError;
 use moe_gps_core::strategies::{self, Strategy};
 use moe_gps_core::units::{Bytes, Seconds};
 
-use crate::reproduce::cases::{self, CASES, DATA_SETS, FFN, LINKS, PaperCase, Point};
+use crate::reproduce::cases::{self, DATA_SETS, FFN, LINKS, PaperCase, Point};
 use crate::reproduce::text::{best, gain, share};
-use crate::reproduce::{Computed, Leads, Read};
+use crate::reproduce::{Computed, Leads, Read, fastest};
 
 /// Batches of prompts that the paper mentions: sequences, and tokens of each.
 const BATCHES: [(u64, u64); 3] = [(1, 512), (8, 2048), (16, 2048)];
@@ -44,18 +43,16 @@ pub(super) struct ErrorModels {
 
 const ERROR_MODELS: [&str; 3] = ["optimistic", "typical", "pessimistic"];
 
-fn fastest(entries: &[Entry], strategy: Strategy) -> Option<Seconds> {
-    let of = entries.iter().filter(|entry| entry.strategy == strategy);
-    of.filter_map(Entry::latency).reduce(Seconds::min)
-}
-
 /// The paper's operating points, whose questions `read` reads.
-pub(super) fn operating<E: From<PricingError>>(read: Read<E>) -> Result<Vec<Operating>, E> {
+pub(super) fn operating<E: From<PricingError>>(
+    case: &PaperCase,
+    read: Read<E>,
+) -> Result<Vec<Operating>, E> {
     let mut found = Vec::new();
     for batch in BATCHES {
         for (id, link) in LINKS {
             let at = Point { data_set: DATA_SETS[0], link: id };
-            let mut asked = cases::question(&CASES[0], "calibrated", at, &cases::stated());
+            let mut asked = cases::question(case, "calibrated", at, &cases::stated());
             asked["workload"]["batch_size"] = batch.0.into();
             asked["workload"]["sequence_length"] = batch.1.into();
             let (question, known) = read(&asked)?;
@@ -79,14 +76,17 @@ pub(super) fn operating<E: From<PricingError>>(read: Read<E>) -> Result<Vec<Oper
 }
 
 /// The leads under every model of error, whose questions `read` reads.
-pub(super) fn error_models<E: From<PricingError>>(read: Read<E>) -> Result<Vec<ErrorModels>, E> {
+pub(super) fn error_models<E: From<PricingError>>(
+    case: &PaperCase,
+    read: Read<E>,
+) -> Result<Vec<ErrorModels>, E> {
     let mut found = Vec::new();
     for data_set in DATA_SETS {
         for (id, link) in LINKS {
             let mut leads = [f64::NAN; ERROR_MODELS.len()];
             for (lead, model) in leads.iter_mut().zip(ERROR_MODELS) {
                 let at = Point { data_set, link: id };
-                let mut asked = cases::question(&CASES[0], "paper", at, &cases::stated());
+                let mut asked = cases::question(case, "paper", at, &cases::stated());
                 asked["assumptions"]["error_model"] = json!(model);
                 let (question, known) = read(&asked)?;
                 let entries = advice::price(&question, &known, Cancel::NEVER)?.entries;

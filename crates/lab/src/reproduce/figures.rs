@@ -1,52 +1,87 @@
 //! The pictures: decision map, difference of savings, latency over accuracy.
 
 use crate::reproduce::cases::{DATA_SETS, FFN, LINKS, MEASURED, PAPER_BANDWIDTHS, PaperCase};
+use crate::reproduce::own::{OwnDataSet, PricedPoint};
 use crate::reproduce::{Computed, Curves, Leads};
 use moe_gps_core::charts::axis::Axis;
 use moe_gps_core::charts::curves::{self, Curve};
 use moe_gps_core::charts::decision_map as map;
 use moe_gps_core::charts::figure::{self, Key, Panel};
-use moe_gps_core::strategies;
+use moe_gps_core::strategies::{self, Strategy};
 use moe_gps_core::units::Seconds;
+
+/// Both presets, as panels are titled.
+const PRESETS: [&str; 2] = ["the paper's formulas", "calibrated"];
 
 /// Who wins over skewness and link bandwidth (the paper's Figure 1).
 pub(super) fn decision_map(case: &PaperCase, paper: &Computed, calibrated: &Computed) -> String {
-    let panels = vec![
-        map::panel("the paper's formulas", &paper.map),
-        map::panel("calibrated", &calibrated.map),
-    ];
     let title = format!("{}: which strategy is fastest", case.title);
     let key = map::key(&[&paper.map, &calibrated.map]);
-    figure::svg(&title, &[panels], &key, &[])
+    figure::svg(&title, &[maps([paper, calibrated])], &key, &[])
+}
+
+fn maps(both: [&Computed; 2]) -> Vec<Panel> {
+    both.iter().zip(PRESETS).map(|(computed, preset)| map::panel(preset, &computed.map)).collect()
+}
+
+/// Maps, differences and latency over accuracy where forecast and predictor change with skewness.
+pub(super) fn trends(case: &PaperCase, both: &[Computed; 2]) -> String {
+    let [paper, calibrated] = both;
+    let mut rows = vec![maps([paper, calibrated]), differing([paper, calibrated])];
+    rows.extend(over_accuracy([paper, calibrated]));
+    let mut key = map::key(&[&paper.map, &calibrated.map]);
+    key.extend(differing_key());
+    key.extend(accuracy_key());
+    let title = format!(
+        "{}: errors and accuracies over skewness; over accuracy on {}",
+        case.title, DATA_SETS[2].name
+    );
+    figure::svg(&title, &rows, &key, &[])
 }
 
 /// What distribution-only prediction saves more than token-to-expert prediction, over
 /// skewness, at the paper's bandwidths (its Figure 7).
 pub(super) fn difference(case: &PaperCase, paper: &Computed, calibrated: &Computed) -> String {
-    let (of_paper, of_calibrated) = (differences(paper), differences(calibrated));
-    let all = || of_paper.iter().chain(&of_calibrated).flatten().map(|(_, y)| *y);
+    let title = format!("{}: what distribution_only saves more than token_to_expert", case.title);
+    figure::svg(&title, &[differing([paper, calibrated])], &differing_key(), &[])
+}
+
+fn differing([paper, calibrated]: [&Computed; 2]) -> Vec<Panel> {
+    let of = |computed| {
+        [strategies::DISTRIBUTION_ONLY, strategies::REPLACE_ONLY]
+            .map(|one| differences(computed, one))
+    };
+    let (of_paper, of_calibrated) = (of(paper), of(calibrated));
+    let all = || of_paper.iter().chain(&of_calibrated).flatten().flatten().map(|(_, y)| *y);
     let reach = (all().fold(0.0, f64::min), all().fold(0.0, f64::max));
     let room = 0.05 * (reach.1 - reach.0);
     let y = Axis::linear("difference of savings, % of none", 1.0, (reach.0 - room, reach.1 + room));
-    let panel = |title: &str, lines: &[Vec<(f64, f64)>], computed: &Computed| {
-        let x = map::axis("skewness", &computed.lines.axes[0].values);
-        let mut drawn = vec![Curve {
-            class: "zero",
-            points: computed.lines.axes[0].values.iter().map(|s| (*s, Some(0.0))).collect(),
-            dot: None,
-        }];
-        drawn.extend(lines.iter().zip(CLASSES).map(|(line, class)| Curve {
-            class,
-            points: line.iter().map(|(x, y)| (*x, Some(*y))).collect(),
-            dot: None,
-        }));
-        Panel { title: title.to_owned(), body: curves::body(&x, &y, &drawn), x, y: y.clone() }
-    };
-    let panels = vec![
-        panel("the paper's formulas", &of_paper, paper),
-        panel("calibrated", &of_calibrated, calibrated),
-    ];
-    let key: Vec<Key> = PAPER_BANDWIDTHS
+    let panel =
+        |title: &str, [lines, replaced]: &[Vec<Vec<(f64, f64)>>; 2], computed: &Computed| {
+            let x = map::axis("skewness", &computed.lines.axes[0].values);
+            let mut drawn = vec![Curve {
+                class: "zero",
+                points: computed.lines.axes[0].values.iter().map(|s| (*s, Some(0.0))).collect(),
+                dot: None,
+            }];
+            drawn.extend(lines.iter().zip(CLASSES).map(|(line, class)| Curve {
+                class,
+                points: line.iter().map(|(x, y)| (*x, Some(*y))).collect(),
+                dot: None,
+            }));
+            let priced = replaced.iter().filter(|line| !line.is_empty());
+            drawn.extend(priced.map(|line| Curve {
+                class: "l-replace_only",
+                points: line.iter().map(|(x, y)| (*x, Some(*y))).collect(),
+                dot: None,
+            }));
+            Panel { title: title.to_owned(), body: curves::body(&x, &y, &drawn), x, y: y.clone() }
+        };
+    vec![panel(PRESETS[0], &of_paper, paper), panel(PRESETS[1], &of_calibrated, calibrated)]
+}
+
+fn differing_key() -> Vec<Key> {
+    let mut key: Vec<Key> = PAPER_BANDWIDTHS
         .into_iter()
         .zip(CLASSES)
         .map(|(bandwidth, class)| Key {
@@ -54,23 +89,25 @@ pub(super) fn difference(case: &PaperCase, paper: &Computed, calibrated: &Comput
             text: format!("{:.0} GB/s", bandwidth / 1e9),
         })
         .collect();
-    let title = format!("{}: what distribution_only saves more than token_to_expert", case.title);
-    figure::svg(&title, &[panels], &key, &[])
+    key.push(Key {
+        symbol: curves::symbol("l-replace_only"),
+        text: "replace_only in its place, at the same bandwidths".to_owned(),
+    });
+    key
 }
 
 /// The lines of four bandwidths.
 const CLASSES: [&str; 4] = ["l-0", "l-1", "l-2", "l-3"];
 
-/// (T2E − DO) / none in percent over skewness, for every bandwidth.
-fn differences(computed: &Computed) -> Vec<Vec<(f64, f64)>> {
+/// (T2E − strategy) / none in percent over skewness, for every bandwidth; empty where it has no price.
+fn differences(computed: &Computed, strategy: Strategy) -> Vec<Vec<(f64, f64)>> {
     let rows: Vec<_> = computed.lines.rows().collect();
     let skewness = &computed.lines.axes[0].values;
     let at = |i: usize, j: usize| {
         let latency = |strategy| rows[i][j].latency(strategy).map(Seconds::get);
         let none = latency(strategies::NONE)?;
-        let duplicated = latency(strategies::DISTRIBUTION_ONLY)?;
         let predicted = latency(strategies::TOKEN_TO_EXPERT)?;
-        Some((skewness[i], (predicted - duplicated) / none * 100.0))
+        Some((skewness[i], (predicted - latency(strategy)?) / none * 100.0))
     };
     (0..PAPER_BANDWIDTHS.len())
         .map(|j| (0..skewness.len()).filter_map(|i| at(i, j)).collect())
@@ -79,7 +116,7 @@ fn differences(computed: &Computed) -> Vec<Vec<(f64, f64)>> {
 
 /// The lead of the headline over the predictor's time, with the measured predictors on it.
 pub(super) fn overhead(leads: &[Leads; 2]) -> String {
-    let all = || leads.iter().flat_map(|of| &of.curve);
+    let all = || leads.iter().flat_map(|of| of.curve.iter().chain(&of.replaced));
     let x =
         Axis::linear("predictor, µs", 1e-6, (0.0, all().fold(0.0, |most, (x, _)| most.max(*x))));
     let (low, high) =
@@ -93,7 +130,13 @@ pub(super) fn overhead(leads: &[Leads; 2]) -> String {
             // The predictor of the headline.
             dot: Some(FFN.1),
         };
-        let mut body = curves::body(&x, &y, &[drawn]);
+        let replaced = Curve {
+            class: "l-replace_only",
+            points: of.replaced.iter().map(|(x, y)| (*x, Some(*y))).collect(),
+            dot: None,
+        };
+        let mut body =
+            curves::body(&x, &y, &[drawn, replaced][..2 - usize::from(of.replaced.is_empty())]);
         for (measured, class) in of.measured.chunks(MEASURED[0].costs().len()).zip(&CLASSES[1..]) {
             let shown: Vec<(f64, f64)> =
                 measured.iter().copied().filter(|(at, _)| x.at(*at) <= 1.0).collect();
@@ -101,10 +144,14 @@ pub(super) fn overhead(leads: &[Leads; 2]) -> String {
         }
         Panel { title: title.to_owned(), body, x: x.clone(), y: y.clone() }
     };
-    let panels = vec![panel("the paper's formulas", &leads[0]), panel("calibrated", &leads[1])];
+    let panels = vec![panel(PRESETS[0], &leads[0]), panel(PRESETS[1], &leads[1])];
     let mut key = vec![
         Key { symbol: curves::symbol(CLASSES[0]), text: "accuracy 0.85".to_owned() },
         Key { symbol: DOT.to_owned(), text: format!("{:.0} µs, our choice", FFN.1 * 1e6) },
+        Key {
+            symbol: curves::symbol("l-replace_only"),
+            text: "replace_only in its place".to_owned(),
+        },
     ];
     // The recurrent one lies far to the right.
     key.extend(MEASURED.iter().zip(&CLASSES[1..]).take(2).map(|(measured, class)| Key {
@@ -122,32 +169,103 @@ const DOT: &str = "<circle class=\"dot\" cx=\"14\" cy=\"6\" r=\"5\" fill=\"#111\
 /// Latency over the accuracy of a predictor whose time grows exponentially (the paper's
 /// Figure 6).
 pub(super) fn accuracy(case: &PaperCase, paper: &Computed, calibrated: &Computed) -> String {
-    let mut rows = Vec::new();
-    for (place, (_, link)) in LINKS.iter().enumerate() {
-        let panel = |preset: &str, curves: &Curves| {
-            let title = format!("{link}, {preset}");
-            u_curve(&title, curves)
-        };
-        rows.push(vec![
-            panel("the paper's formulas", &paper.curves[place]),
-            panel("calibrated", &calibrated.curves[place]),
-        ]);
-    }
-    let mut key: Vec<Key> = ["none", "distribution_only", "token_to_expert"]
-        .into_iter()
-        .map(|id| Key { symbol: curves::symbol(&format!("l-{id}")), text: id.to_owned() })
-        .collect();
-    key.push(Key { symbol: DOT.to_owned(), text: "the best predictor of the family".to_owned() });
+    let (rows, key) = (over_accuracy([paper, calibrated]), accuracy_key());
     let title = format!("{} on {}: latency over accuracy", case.title, DATA_SETS[0].name);
     figure::svg(&title, &rows, &key, &[])
+}
+
+/// A row for every link.
+fn over_accuracy(both: [&Computed; 2]) -> Vec<Vec<Panel>> {
+    let row = |(place, (_, link)): (usize, &(&str, &str))| {
+        let panel = |(computed, preset): (&&Computed, &str)| {
+            u_curve(&format!("{link}, {preset}"), &computed.curves[place])
+        };
+        both.iter().zip(PRESETS).map(panel).collect()
+    };
+    LINKS.iter().enumerate().map(row).collect()
+}
+
+fn accuracy_key() -> Vec<Key> {
+    let line = |strategy: &Strategy| Key {
+        symbol: curves::symbol(&format!("l-{}", strategy.id())),
+        text: strategy.id().to_owned(),
+    };
+    let mut key: Vec<Key> = strategies::LIST.iter().map(line).collect();
+    key.push(Key { symbol: DOT.to_owned(), text: "the best predictor of the family".to_owned() });
+    key
+}
+
+/// Predictors as they were measured, with the paper's two fits: time over accuracy, and time of a layer
+/// over accuracy.
+pub(super) fn own_points(sets: &[OwnDataSet]) -> String {
+    let accuracies: Vec<f64> =
+        sets.iter().flat_map(|set| &set.priced).map(|point| point.accuracy).collect();
+    let x = map::axis("predictor_accuracy", &accuracies);
+    let reach =
+        accuracies.iter().fold((1.0_f64, 0.0_f64), |(low, high), x| (low.min(*x), high.max(*x)));
+    let steps: Vec<f64> =
+        (0..=48).map(|step| reach.0 + (reach.1 - reach.0) * f64::from(step) / 48.0).collect();
+    let panel = |title: &str,
+                 y: Axis,
+                 of: &dyn Fn(&PricedPoint) -> f64,
+                 fit: &dyn Fn(&OwnDataSet, f64) -> Option<f64>| {
+        let mut body = String::new();
+        for (set, class) in sets.iter().zip(CLASSES.iter().cycle()) {
+            let inside = |value: &f64| (0.0..=1.0).contains(&y.at(*value));
+            let points = steps.iter().map(|x| (*x, fit(set, *x).filter(inside))).collect();
+            body.push_str(&curves::body(&x, &y, &[Curve { class, points, dot: None }]));
+            let measured: Vec<(f64, f64)> =
+                set.priced.iter().map(|point| (point.accuracy, of(point))).collect();
+            let shown: Vec<(f64, f64)> = measured.into_iter().filter(|(_, y)| inside(y)).collect();
+            body.push_str(&curves::points(&x, &y, class, &shown));
+        }
+        Panel { title: title.to_owned(), body, x: x.clone(), y }
+    };
+    let microseconds = |point: &PricedPoint| point.overhead.get();
+    let timed: Vec<f64> = sets
+        .iter()
+        .flat_map(|set| &set.priced)
+        .map(microseconds)
+        .filter(|time| *time > 0.0)
+        .collect();
+    let times = panel(
+        "predictor, t = a·exp(c·accuracy)",
+        Axis::ratios("time per layer, µs", 1e-6, &timed),
+        &microseconds,
+        &|set, x| Some(set.overhead?.overhead(x).get()),
+    );
+    let over = |at: usize| {
+        let all =
+            sets.iter().flat_map(|set| set.priced.iter().map(move |point| point.over_none[at]));
+        let (low, high) =
+            all.fold((f64::INFINITY, 0.0_f64), |(low, high), y| (low.min(y), high.max(y)));
+        let room = 0.06 * (high - low);
+        panel(
+            &format!("layer over none, {}", PRESETS[at]),
+            Axis::linear("time of a layer over none", 1.0, (low - room, high + room)),
+            &|point| point.over_none[at],
+            &|set, x| set.performance[at].map(|[u, v, w]| u + x * (v + w * x)),
+        )
+    };
+    let key: Vec<Key> = sets
+        .iter()
+        .zip(CLASSES.iter().cycle())
+        .map(|(set, class)| Key { symbol: curves::symbol(class), text: set.name().to_owned() })
+        .collect();
+    let notes = ["circles: measured; lines: the paper's fits; predictors without a time are not drawn at the left".to_owned()];
+    figure::svg("Predictors over their accuracy", &[vec![times, over(0), over(1)]], &key, &notes)
 }
 
 fn u_curve(title: &str, found: &Curves) -> Panel {
     let accuracies: Vec<f64> = found.token_to_expert.iter().map(|(x, _)| *x).collect();
     let x = map::axis("predictor_accuracy", &accuracies);
     let of_curve = || found.token_to_expert.iter().map(|(_, y)| *y);
-    let flat = [found.none, found.distribution_only];
-    let all = || of_curve().chain(flat);
+    let mut flat = vec![("l-none", found.none)];
+    if found.replace_only.is_finite() {
+        flat.push(("l-replace_only", found.replace_only));
+    }
+    flat.push(("l-distribution_only", found.distribution_only));
+    let all = || of_curve().chain(flat.iter().map(|(_, level)| *level));
     let (low, high) = (all().fold(f64::INFINITY, f64::min), all().fold(0.0, f64::max));
     let room = 0.06 * (high - low);
     let y = Axis::linear("time of a layer, µs", 1e-6, (low - room, high + room));
@@ -157,14 +275,11 @@ fn u_curve(title: &str, found: &Curves) -> Panel {
         dot: None,
     };
     let best = found.token_to_expert.iter().min_by(|a, b| a.1.total_cmp(&b.1));
-    let drawn = [
-        level("l-none", found.none),
-        level("l-distribution_only", found.distribution_only),
-        Curve {
-            class: "l-token_to_expert",
-            points: found.token_to_expert.iter().map(|(x, y)| (*x, Some(*y))).collect(),
-            dot: best.map(|(x, _)| *x),
-        },
-    ];
+    let mut drawn: Vec<Curve> = flat.iter().map(|(class, value)| level(class, *value)).collect();
+    drawn.push(Curve {
+        class: "l-token_to_expert",
+        points: found.token_to_expert.iter().map(|(x, y)| (*x, Some(*y))).collect(),
+        dot: best.map(|(x, _)| *x),
+    });
     Panel { title: title.to_owned(), body: curves::body(&x, &y, &drawn), x, y }
 }

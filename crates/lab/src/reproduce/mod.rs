@@ -6,9 +6,10 @@
 mod cases;
 mod claims;
 mod figures;
+mod own;
 mod text;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use moe_gps_core::advice;
 use moe_gps_core::advice::Entry;
@@ -22,9 +23,12 @@ use moe_gps_core::pricing::error::PricingError;
 use moe_gps_core::pricing::routing_evidence::RoutingEvidence;
 use moe_gps_core::question::Question;
 use moe_gps_core::strategies::{self, Strategy};
+use moe_gps_core::trend::Trend;
 use moe_gps_core::units::Seconds;
 
-use cases::{CASES, DATA_SETS, DataSet, LINKS, MeasuredPredictor, PaperCase, Point};
+use cases::{DATA_SETS, DataSet, LINKS, MeasuredPredictor, PaperCase, Point};
+
+pub use own::{Counted, OwnPoint, counted};
 
 /// A file of the reproduction, by its path under the folder it is written to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +50,25 @@ pub struct Recording {
     pub distribution_error: Option<f64>,
 }
 
+/// What is set beside the paper's figures.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Added {
+    /// Recordings of Mixtral's routing.
+    pub recordings: Vec<Recording>,
+    /// Points of one's own predictors.
+    pub points: Vec<OwnPoint>,
+    /// Measured times of Mixtral's layer, by the fields of `measured_layer`.
+    pub layer: Option<Value>,
+    /// Counts that were recorded of Mixtral.
+    pub counted: Vec<Counted>,
+}
+
+/// Forecast and predictor that change with skewness: the errors of the paper's data sets, and the
+/// accuracy of its predictor where that was measured.
+struct Trends {
+    accuracies: Option<Trend>,
+}
+
 /// Everything computed of one model under one preset.
 struct Computed {
     /// Winners over skewness and link bandwidth.
@@ -61,6 +84,8 @@ struct Computed {
 /// Layer latencies, seconds, over the accuracy or the time of a predictor.
 struct Curves {
     none: f64,
+    /// Not a number where there is no formula.
+    replace_only: f64,
     distribution_only: f64,
     token_to_expert: Vec<(f64, f64)>,
 }
@@ -69,6 +94,8 @@ struct Curves {
 /// predictor's time in seconds.
 struct Leads {
     curve: Vec<(f64, f64)>,
+    /// The lead of `replace_only` in its place; empty where there is no formula.
+    replaced: Vec<(f64, f64)>,
     /// At the measured times, predictor after predictor, in the order of their costs.
     measured: Vec<(f64, f64)>,
 }
@@ -94,14 +121,14 @@ impl Priced {
 pub type Read<'a, E> = &'a dyn Fn(&Value) -> Result<(Question, RoutingEvidence), E>;
 
 /// Computes every document, whose questions `read` reads.
-pub fn documents<E: From<PricingError>>(
-    recordings: &[Recording],
-    read: Read<E>,
-) -> Result<Vec<Document>, E> {
+pub fn documents<E: From<PricingError>>(added: &Added, read: Read<E>) -> Result<Vec<Document>, E> {
     let mut documents = Vec::new();
     let mut computed = Vec::new();
-    for case in &CASES {
-        let [paper, calibrated] = [of(case, "paper", read)?, of(case, "calibrated", read)?];
+    let cases = cases::all(added.layer.as_ref());
+    let mixtral = &cases[0];
+    for case in &cases {
+        let [paper, calibrated] =
+            [of(case, "paper", None, read)?, of(case, "calibrated", None, read)?];
         let mut add = |name: &str, text: String| {
             documents.push(Document { path: format!("reproduction/{}-{name}", case.id), text });
         };
@@ -115,7 +142,28 @@ pub fn documents<E: From<PricingError>>(
         }
         computed.push((case, paper, calibrated));
     }
-    let leads = [leads("paper", read)?, leads("calibrated", read)?];
+    let measured =
+        |point: &OwnPoint| (point.predictor == "ffn").then_some((point.skewness, point.accuracy));
+    let measured: Vec<(f64, f64)> = added.points.iter().filter_map(measured).collect();
+    let trends = Trends { accuracies: cases::accuracies(&measured) };
+    let over_skewness =
+        ["paper", "calibrated"].map(|preset| of(mixtral, preset, Some(&trends), read));
+    let [paper_over, calibrated_over] = over_skewness;
+    let over_skewness = [paper_over?, calibrated_over?];
+    documents.push(Document {
+        path: "reproduction/mixtral-trends.svg".to_owned(),
+        text: figures::trends(mixtral, &over_skewness),
+    });
+    let own = own::priced(mixtral, &added.points, read)?;
+    if !own.is_empty() {
+        documents.push(Document {
+            path: "reproduction/mixtral-points.svg".to_owned(),
+            text: figures::own_points(&own),
+        });
+    }
+    let mut of_counts = String::new();
+    own::counts_section(&mut of_counts, mixtral, &added.counted, read)?;
+    let leads = [leads(mixtral, "paper", read)?, leads(mixtral, "calibrated", read)?];
     documents.push(Document {
         path: "reproduction/mixtral-overhead.svg".to_owned(),
         text: figures::overhead(&leads),
@@ -125,8 +173,14 @@ pub fn documents<E: From<PricingError>>(
         text: text::markdown(
             &computed,
             &leads,
-            recordings,
-            (&claims::operating(read)?, &claims::error_models(read)?),
+            &added.recordings,
+            (&claims::operating(mixtral, read)?, &claims::error_models(mixtral, read)?),
+            &text::OverSkewness {
+                trends: &trends,
+                computed: &over_skewness,
+                own: &own,
+                counts: &of_counts,
+            },
         ),
     });
     Ok(documents)
@@ -135,10 +189,25 @@ pub fn documents<E: From<PricingError>>(
 fn of<E: From<PricingError>>(
     case: &PaperCase,
     preset: &'static str,
+    trends: Option<&Trends>,
     read: Read<E>,
 ) -> Result<Computed, E> {
     let at = Point { data_set: DATA_SETS[0], link: LINKS[0].0 };
-    let (question, known) = read(&cases::question(case, preset, at, &cases::stated()))?;
+    let accuracies = trends.and_then(|trends| trends.accuracies.as_ref());
+    let stated = cases::stated_over_skewness(accuracies);
+    // Where forecast and predictor change with skewness, the data set with the most of it shows it.
+    let shown = DATA_SETS[if trends.is_some() { 2 } else { 0 }];
+    let through = accuracies.map_or(cases::FFN.0, |trend| trend.at(shown.skewness));
+    let asked = |at: Point, predictors: &Value| {
+        let mut asked = cases::question(case, preset, at, predictors);
+        if trends.is_some() {
+            asked["routing"] = json!({
+                "skewness": at.data_set.skewness, "distribution_error_points": cases::errors(),
+            });
+        }
+        asked
+    };
+    let (question, known) = read(&asked(at, &stated))?;
     let skewness = cases::skewness();
     let swept = |bandwidths: &[f64]| -> Result<DecisionMap, E> {
         let axes = [
@@ -158,15 +227,14 @@ fn of<E: From<PricingError>>(
     };
     let mut curves = Vec::new();
     for (link, _) in LINKS {
-        let at = Point { data_set: DATA_SETS[0], link };
-        let asked = cases::question(case, preset, at, &cases::family());
-        curves.push(curve(&asked, |predictor| predictor.accuracy, read)?);
+        let family = asked(Point { data_set: shown, link }, &cases::family(through));
+        curves.push(curve(&family, |predictor| predictor.accuracy, read)?);
     }
     let mut points = Vec::new();
     for (link, _) in LINKS {
         for data_set in DATA_SETS {
             let at = Point { data_set, link };
-            points.push(point(&cases::question(case, preset, at, &cases::stated()), at, read)?);
+            points.push(point(&asked(at, &stated), at, read)?);
         }
     }
     Ok(Computed {
@@ -178,21 +246,27 @@ fn of<E: From<PricingError>>(
 }
 
 /// The lead in the headline's case, with predictors of equal accuracy that take other times.
-fn leads<E: From<PricingError>>(preset: &str, read: Read<E>) -> Result<Leads, E> {
+fn leads<E: From<PricingError>>(case: &PaperCase, preset: &str, read: Read<E>) -> Result<Leads, E> {
     let at = Point { data_set: DATA_SETS[0], link: LINKS[0].0 };
-    let over = |times: &[f64]| -> Result<Vec<(f64, f64)>, E> {
-        let asked = cases::question(&CASES[0], preset, at, &cases::of_times(times));
+    let over = |times: &[f64], ahead: fn(&Curves) -> f64| -> Result<Vec<(f64, f64)>, E> {
+        let asked = cases::question(case, preset, at, &cases::of_times(times));
         let found = curve(&asked, |predictor| predictor.overhead.get(), read)?;
         let lead = |time: &f64| {
             let is_asked = |(overhead, _): &&(f64, f64)| overhead.total_cmp(time).is_eq();
             let (_, latency) = found.token_to_expert.iter().find(is_asked)?;
-            Some((*time, (latency / found.distribution_only - 1.0) * 100.0))
+            let lead = (latency / ahead(&found) - 1.0) * 100.0;
+            lead.is_finite().then_some((*time, lead))
         };
         Ok(times.iter().filter_map(lead).collect())
     };
     let measured = cases::MEASURED.iter().flat_map(MeasuredPredictor::costs);
     let measured: Vec<f64> = measured.map(|(_, seconds)| seconds).collect();
-    Ok(Leads { curve: over(&cases::overheads())?, measured: over(&measured)? })
+    let duplicated = |found: &Curves| found.distribution_only;
+    Ok(Leads {
+        curve: over(&cases::overheads(), duplicated)?,
+        replaced: over(&cases::overheads(), |found| found.replace_only)?,
+        measured: over(&measured, duplicated)?,
+    })
 }
 
 /// The latencies of every strategy, those of token-to-expert by what `x` says of its predictor.
@@ -210,9 +284,16 @@ fn curve<E: From<PricingError>>(
     let point = |entry: &Entry| Some((x(entry.predictor.as_ref()?), entry.latency()?.get()));
     Ok(Curves {
         none: latency(strategies::NONE),
+        replace_only: latency(strategies::REPLACE_ONLY),
         distribution_only: latency(strategies::DISTRIBUTION_ONLY),
         token_to_expert: entries.iter().filter_map(point).collect(),
     })
+}
+
+/// Latency of a layer under a strategy, with its fastest predictor.
+pub(crate) fn fastest(entries: &[Entry], strategy: Strategy) -> Option<Seconds> {
+    let of = entries.iter().filter(|entry| entry.strategy == strategy);
+    of.filter_map(Entry::latency).reduce(Seconds::min)
 }
 
 fn point<E: From<PricingError>>(request: &Value, at: Point, read: Read<E>) -> Result<Priced, E> {
@@ -220,10 +301,7 @@ fn point<E: From<PricingError>>(request: &Value, at: Point, read: Read<E>) -> Re
     let priced = advice::price(&question, &known, Cancel::NEVER)?;
     let decided = priced.decided(&question, Deciding::All);
     let entries = priced.entries;
-    let latency = |strategy| {
-        let of = entries.iter().filter(|entry| entry.strategy == strategy);
-        of.filter_map(Entry::latency).reduce(Seconds::min).map(Seconds::get)
-    };
+    let latency = |strategy| fastest(&entries, strategy).map(Seconds::get);
     Ok(Priced {
         data_set: at.data_set,
         link: at.link,

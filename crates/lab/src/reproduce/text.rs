@@ -6,19 +6,22 @@ use crate::reproduce::cases::{
     DATA_SETS, DataSet, FFN, FFN_TIMES, GROWTH, LINKS, MEASURED, PaperCase,
 };
 use crate::reproduce::claims::{self, ErrorModels, Operating};
-use crate::reproduce::{Computed, Curves, Leads, Priced, Recording};
+use crate::reproduce::own::{self, OwnDataSet};
+use crate::reproduce::{Computed, Curves, Leads, Priced, Recording, Trends};
 use moe_gps_core::advice::sensitivity::decision_map::DecisionMap;
 use moe_gps_core::strategies::{self, Strategy};
 
 /// Time over accuracy as CSV.
 pub(super) fn accuracy_csv(computed: &Computed) -> String {
-    let mut csv = "link,accuracy,none_layer_latency_s,distribution_only_layer_latency_s,\
-                   token_to_expert_layer_latency_s\n"
+    let mut csv = "link,accuracy,none_layer_latency_s,replace_only_layer_latency_s,\
+                   distribution_only_layer_latency_s,token_to_expert_layer_latency_s\n"
         .to_owned();
     for ((link, _), curves) in LINKS.iter().zip(&computed.curves) {
         for (accuracy, latency) in &curves.token_to_expert {
             let (none, duplicated) = (curves.none, curves.distribution_only);
-            let _ = writeln!(csv, "{link},{accuracy},{none},{duplicated},{latency}");
+            let replaced = Some(curves.replace_only).filter(|latency| latency.is_finite());
+            let replaced = replaced.map_or_else(String::new, |latency| latency.to_string());
+            let _ = writeln!(csv, "{link},{accuracy},{none},{replaced},{duplicated},{latency}");
         }
     }
     csv
@@ -30,11 +33,12 @@ pub(super) fn markdown(
     leads: &[Leads; 2],
     recordings: &[Recording],
     (operating, errors): (&[Operating], &[ErrorModels]),
+    over: &OverSkewness,
 ) -> String {
     let mut page = format!(
         "# The paper's figures, by its formulas and calibrated\n\n\
-         Written by `moe-gps reproduce --out docs --traces examples/traces`; a test compares this page \
-         and its pictures with what is computed. The paper is MoE-GPS (arXiv 2506.07366): four A100, \
+         Written by `moe-gps reproduce --out docs --traces examples/traces --points examples/predictors.json`; a \
+         test compares this page and its pictures with what is computed. The paper is MoE-GPS (arXiv 2506.07366): four A100, \
          one sequence of 512 tokens, prefill. Left are its formulas (`paper` preset), right the laws \
          fitted to measured A100 operators (`calibrated`).\n\n\
          Known of the paper are its formulas, its data sets' skewness and error, its links, and that \
@@ -43,7 +47,9 @@ pub(super) fn markdown(
          from, which we computed with LLMCompass for Mixtral and with closed forms for the others (the \
          paper states no measured ones); the variants of LLaMA-MoE and Switch; and the predictors, one \
          of accuracy {} that takes {:.0} µs a layer, and the family t = {:.0} µs · exp({GROWTH} · \
-         (accuracy − {})) through it. The forecast's error is that of {} at every skewness, {}.\n",
+         (accuracy − {})) through it. In the figures of a model the forecast's error is that of {} at every \
+         skewness, {}, and the predictor's accuracy the same; [over skewness](#over-skewness) both change \
+         with it. An accuracy here is the share of a token's experts that are named (`per_choice`).\n",
         FFN.0,
         FFN.1 * 1e6,
         FFN.1 * 1e6,
@@ -57,6 +63,9 @@ pub(super) fn markdown(
     }
     claims::sections(&mut page, computed, leads, operating, errors);
     headline(&mut page, leads);
+    over_skewness(&mut page, computed, over);
+    own::points_section(&mut page, over.own);
+    page.push_str(over.counts);
     for (case, paper, calibrated) in computed {
         section(&mut page, case, paper, calibrated);
     }
@@ -200,6 +209,69 @@ fn headline(page: &mut String, [paper, calibrated]: &[Leads; 2]) {
             seconds * 1e6
         );
     }
+}
+
+/// What changes with skewness, and what was added.
+pub(super) struct OverSkewness<'a> {
+    pub(super) trends: &'a Trends,
+    /// Mixtral by the formulas and calibrated.
+    pub(super) computed: &'a [Computed; 2],
+    pub(super) own: &'a [OwnDataSet<'a>],
+    pub(super) counts: &'a str,
+}
+
+/// The paper's two trends: errors of forecasts and accuracies of predictors over skewness.
+fn over_skewness(
+    page: &mut String,
+    constant: &[(&PaperCase, Computed, Computed)],
+    over: &OverSkewness,
+) {
+    let Some((_, paper, calibrated)) = constant.first() else { return };
+    let errors = DATA_SETS.map(|set| format!("{} at {}", set.distribution_error, set.skewness));
+    let accuracy = over.trends.accuracies.as_ref().map_or_else(
+        || format!("the predictor's accuracy stays {}, as no points were given", FFN.0),
+        |trend| {
+            let points = trend.points().map(|(at, accuracy)| format!("{accuracy:.3} at {at:.2}"));
+            format!(
+                "the predictor's accuracy follows the feed-forward one that was fitted on recordings \
+                 ([below](#predictors-that-were-fitted)), scaled so that it is {} on {}: {}",
+                FFN.0,
+                DATA_SETS[0].name,
+                points.collect::<Vec<_>>().join(", ")
+            )
+        },
+    );
+    let _ = write!(
+        page,
+        "\n## Over skewness\n\n![Mixtral with errors and accuracies over skewness]\
+         (reproduction/mixtral-trends.svg)\n\n\
+         The paper's forecast errs more where routing is more skewed, and its predictors less. Here the \
+         forecast's error goes through that of its data sets ({}), and {accuracy}. Between points both are \
+         log-linear, beyond them the nearest is held: nobody measured there. Below are decision map, \
+         difference of savings, and latency over accuracy on {}, where the family reaches the same \
+         accuracy sooner by as much as the predictor gains.\n\n\
+         Percent of the map that a strategy wins, with error and accuracy the same everywhere and over \
+         skewness:\n\n| strategy | formulas, the same | formulas, over skewness | calibrated, the same | \
+         calibrated, over skewness |\n| --- | --: | --: | --: | --: |\n",
+        errors.join(", "),
+        DATA_SETS[2].name,
+    );
+    let maps = [paper, &over.computed[0], calibrated, &over.computed[1]];
+    for strategy in strategies::LIST {
+        let shares = maps.map(|of| format!("{:.1}", share(&of.map, *strategy))).join(" | ");
+        let _ = writeln!(page, "| `{}` | {shares} |", strategy.id());
+    }
+    let lead = |of: &Computed| {
+        let at = &of.points[2];
+        gain(at.latency(strategies::TOKEN_TO_EXPERT), at.latency(strategies::DISTRIBUTION_ONLY))
+    };
+    let leads = maps.map(|of| format!("{:.1} %", lead(of)));
+    let _ = writeln!(
+        page,
+        "\nOn {} and {} `distribution_only` is ahead of `token_to_expert` by {} by the formulas, {} with \
+         the accuracy over skewness; calibrated by {} and {}.",
+        DATA_SETS[2].name, LINKS[0].1, leads[0], leads[1], leads[2], leads[3]
+    );
 }
 
 /// The accuracy with the least latency.

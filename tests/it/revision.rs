@@ -12,13 +12,15 @@ use crate::questions::{
 };
 
 /// Every revision with the digest of the numbers of the golden answers.
-const REVISIONS: [(u32, &str); 6] = [
+const REVISIONS: [(u32, &str); 7] = [
     (1, "20545f8deb97d053"),
     (2, "ea7661669cc9c057"),
     (3, "e9c63d71761085bd"),
     (4, "fcc9b0aa5cb2b177"),
     (5, "6c4a621dcf035d72"),
     (6, "781d4c43578418f2"),
+    // Flip points, and low-latency exchanges over links of other rates; none of them is among these.
+    (7, "781d4c43578418f2"),
 ];
 
 /// Writes every number of an answer with its place, to nine digits so that it holds on every

@@ -23,8 +23,8 @@ pub(super) struct WayLaw {
     bytes_per_token: f64,
     /// Bytes that do not depend on routing.
     own_bytes: f64,
-    /// What the link moves in the time that few multiprocessors take to send.
-    least_bytes: f64,
+    /// What few multiprocessors take to send, however fast the link is.
+    least: Seconds,
     band: f64,
     basis: Basis,
     /// Whether it was measured, on a group of this size or another.
@@ -45,7 +45,7 @@ impl WayLaw {
         },
         bytes_per_token: 0.0,
         own_bytes: 0.0,
-        least_bytes: 0.0,
+        least: Seconds::ZERO,
         band: 0.0,
         basis: Basis::Fitted,
         is_measured: true,
@@ -54,7 +54,7 @@ impl WayLaw {
 
     pub(super) fn time(&self, received: f64) -> Seconds {
         let bytes = self.own_bytes + self.bytes_per_token * received;
-        self.curve.time(Bytes::new(bytes.max(self.least_bytes)))
+        self.curve.time(Bytes::new(bytes)).max(self.least)
     }
 
     pub(super) fn price(&self, received: f64) -> Price {
@@ -93,7 +93,7 @@ impl WayJob<'_> {
             curve: latency_and_bandwidth(Collective::AllToAll, f64::from(peers), link),
             bytes_per_token: self.bytes,
             own_bytes: 0.0,
-            least_bytes: 0.0,
+            least: Seconds::ZERO,
             band: UNMEASURED_BAND,
             basis: Basis::Roofline,
             is_measured: false,
@@ -123,15 +123,13 @@ impl WayJob<'_> {
             (true, true) => 0.1 + scaled,
             (false, _) => UNMEASURED_BAND + scaled,
         };
+        let curve = fit.curve(self.hidden, self.experts);
+        let sent = fit.sent_meanwhile(self.own, senders(self.experts, self.multiprocessors));
         Some(WayLaw {
-            curve: fit.curve(self.hidden, self.experts).scaled(speed),
+            curve: curve.scaled(speed),
             bytes_per_token: fit.bytes(1.0, 0.0, self.bytes).get(),
             own_bytes: fit.bytes(0.0, self.own, self.bytes).get(),
-            // A faster link does not make the multiprocessors faster.
-            least_bytes: fit
-                .sent_meanwhile(self.own, senders(self.experts, self.multiprocessors))
-                .get()
-                * speed,
+            least: curve.time(sent),
             band: fit.fitted.band(Bytes::ZERO) + widened,
             basis: if alike { Basis::Fitted } else { Basis::Roofline },
             is_measured: true,

@@ -2,7 +2,6 @@
 
 use std::fmt;
 
-use indexmap::IndexMap;
 use moe_gps_core::violation::Violation;
 
 /// What is refused and why; [`main`](super::main) tells it on standard error.
@@ -31,19 +30,11 @@ impl fmt::Display for Refused {
     fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
         let n = self.violations.len() as u64 + self.unlisted;
         write!(f, "{} breaks {n} {}", self.what, if n == 1 { "rule" } else { "rules" })?;
-        // Texts with the line or the item in them are of one kind where the field is the same.
-        let without_digits = |text: &str| text.replace(|c: char| c.is_ascii_digit(), "");
-        let mut kinds: IndexMap<(String, String), Vec<&Violation>> = IndexMap::new();
-        for violation in &self.violations {
-            let text = without_digits(&violation.detail);
-            let field = if text == violation.detail { "" } else { &violation.pointer };
-            kinds.entry((without_digits(field), text)).or_default().push(violation);
-        }
+        let kinds = Violation::kinds(&self.violations);
         // What is not listed is most likely more of the only kind there is.
         let (unlisted, of_one_kind) = (self.unlisted, kinds.len() == 1);
-        for violations in kinds.values() {
-            let Violation { pointer, detail, .. } = violations[0];
-            let more = violations.len() as u64 - 1 + if of_one_kind { unlisted } else { 0 };
+        for (Violation { pointer, detail, .. }, more) in kinds {
+            let more = more + if of_one_kind { unlisted } else { 0 };
             match (pointer.as_str(), more) {
                 ("", 0) => write!(f, "\n  {detail}")?,
                 (one, 0) => write!(f, "\n  {one}: {detail}")?,

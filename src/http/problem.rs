@@ -118,13 +118,23 @@ impl Failure {
     /// The request is well-formed and breaks rules.
     #[must_use]
     pub fn invalid(violations: Vec<Violation>) -> Self {
-        let detail = match violations.as_slice() {
-            [only] => only.detail.clone(),
-            several => format!("the request breaks {} rules; see violations", several.len()),
+        Self::broken(violations, 0)
+    }
+
+    /// The same, with so many more violations that are not listed.
+    fn broken(listed: Vec<Violation>, unlisted: u64) -> Self {
+        let rules = |n: u64| format!("the request breaks {n} rules; see violations");
+        let detail = match (&*listed, unlisted) {
+            ([only], 0) => only.detail.clone(),
+            (all, 0) => rules(all.len() as u64),
+            (first, more) => {
+                let n = first.len();
+                rules(n as u64 + more) + &format!(", which has the kinds of the first {n}")
+            }
         };
         let status = StatusCode::UNPROCESSABLE_ENTITY;
         let mut failure = Self::new("invalid-question", "Invalid question", status, detail);
-        failure.problem.violations = violations;
+        failure.problem.violations = told(listed, unlisted);
         failure
     }
 
@@ -237,6 +247,30 @@ impl From<AppError> for Failure {
     }
 }
 
+/// Violations of a kind that are listed one by one.
+const SINGLY: u64 = 3;
+
+/// Violations as they are listed: many that differ in numbers alone are one, with how many there are.
+/// So many more are not among them.
+fn told(violations: Vec<Violation>, unlisted: u64) -> Vec<Violation> {
+    let mut kinds = Violation::kinds(&violations);
+    // What is not listed is most likely more of the only kind there is.
+    if let [(_, more)] = &mut kinds[..] {
+        *more += unlisted;
+    }
+    if kinds.iter().all(|(_, more)| *more < SINGLY) {
+        return violations;
+    }
+    let one = |(first, more): (&Violation, u64)| match more {
+        0 => first.clone(),
+        more => Violation {
+            detail: format!("{}; and {more} more like it", first.detail),
+            ..first.clone()
+        },
+    };
+    kinds.into_iter().map(one).collect()
+}
+
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         AppError::Store(error).into()
@@ -263,14 +297,8 @@ impl From<TraceError> for Failure {
                 let status = StatusCode::PAYLOAD_TOO_LARGE;
                 Self::new("too-large", TOO_LARGE, status, detail)
             }
-            TraceError::Invalid { listed, unlisted } => {
-                let mut failure = Self::invalid(listed)
-                    .about("urn:moe-gps:problem:invalid-trace", "Invalid trace");
-                if 0 < unlisted {
-                    failure.problem.detail = format!("{detail}; the first ones are listed");
-                }
-                failure
-            }
+            TraceError::Invalid { listed, unlisted } => Self::broken(listed, unlisted)
+                .about("urn:moe-gps:problem:invalid-trace", "Invalid trace"),
             TraceError::Storage(ref source) if is_away(source) => Self::storage(away(), source),
             TraceError::StorageFull(ref source) | TraceError::Storage(ref source) => {
                 Self::storage(detail.clone() + KEPT, source)
@@ -312,6 +340,24 @@ fn chain(error: &dyn std::error::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn many_violations_of_a_kind_are_one() {
+        let foreign =
+            |at: usize| Violation::new(format!("/rows/{at}/x"), "unknown", "no such field");
+        let few: Vec<_> = (0..3).map(foreign).collect();
+        assert_eq!(Failure::invalid(few.clone()).problem.violations, few, "each has its place");
+        let mut many: Vec<_> = (0..99).map(foreign).collect();
+        let only = Failure::broken(many.clone(), 901).problem;
+        assert_eq!(only.violations.len(), 1);
+        assert_eq!(only.violations[0].detail, "no such field; and 999 more like it");
+        assert!(only.detail.starts_with("the request breaks 1000 rules"), "{}", only.detail);
+        let other = "/devices".to_owned();
+        many.push(Violation::new(other, "range", "0 is too small"));
+        let both = Failure::invalid(many).problem.violations;
+        assert_eq!(both[0].detail, "no such field; and 98 more like it");
+        assert_eq!(both[1].detail, "0 is too small");
+    }
 
     #[test]
     fn what_passes_is_503_with_retry_after_and_what_does_not_is_500() {

@@ -1,5 +1,6 @@
 //! One reason why a request, a profile, a configuration or a trace was refused.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// What is wrong with one place, and how to mend it.
@@ -29,6 +30,26 @@ impl Violation {
         Self { pointer: pointer.into(), rule: rule.to_owned(), detail: detail.into() }
     }
 
+    /// The kinds among these, in their order: the first of each and how many more there are, which differ
+    /// from it in nothing but numbers, as of lines or of items.
+    #[must_use]
+    pub fn kinds(violations: &[Self]) -> Vec<(&Self, u64)> {
+        let without_digits = |text: &str| text.replace(|c: char| c.is_ascii_digit(), "");
+        let mut kinds: Vec<(&Self, u64)> = Vec::new();
+        let mut places: BTreeMap<_, usize> = BTreeMap::new();
+        for one in violations {
+            let kind = (&one.rule, without_digits(&one.pointer), without_digits(&one.detail));
+            match places.get(&kind) {
+                Some(place) => kinds[*place].1 += 1,
+                None => {
+                    places.insert(kind, kinds.len());
+                    kinds.push((one, 0));
+                }
+            }
+        }
+        kinds
+    }
+
     /// The same, seen from a document in which the place's own stands at `pointer`.
     #[must_use]
     pub fn under(self, pointer: &str) -> Self {
@@ -45,5 +66,13 @@ mod tests {
         let missing = Violation::new("", "required", "`routing` is missing");
         assert_eq!(missing.to_string(), "`routing` is missing");
         assert_eq!(missing.under("/question").to_string(), "/question: `routing` is missing");
+    }
+
+    #[test]
+    fn faults_that_differ_in_numbers_are_of_one_kind() {
+        let line = |at: usize| Violation::new(format!("/lines/{at}"), "type", format!("line {at}"));
+        let other = Violation::new("/devices", "type", "line 3");
+        let all = [line(3), other.clone(), line(5), line(14)];
+        assert_eq!(Violation::kinds(&all), [(&line(3), 2), (&other, 0)]);
     }
 }

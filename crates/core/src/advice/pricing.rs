@@ -41,6 +41,8 @@ pub(crate) struct Pricing<'a> {
     pub(crate) orders: Option<OrderRange>,
     /// The orders of experts that were tried.
     pub(crate) tried: Orders,
+    /// How hard plans are searched for.
+    care: Care,
     /// The placements of the question as it is, once they are made.
     placements: OnceLock<Arc<Placements>>,
     /// Those of other orders of the experts.
@@ -124,8 +126,19 @@ impl<'a> Pricing<'a> {
         let (layers, orders) =
             if paper(question) { (Vec::new(), None) } else { known.layers(question, &tried) };
         let layers = layers.into();
-        let (placements, order_plans) = (OnceLock::new(), Arc::default());
-        Self { question, known, pattern, stop, layers, orders, tried, placements, order_plans }
+        let (care, placements, order_plans) = (Care::Searched, OnceLock::new(), Arc::default());
+        Self {
+            question,
+            known,
+            pattern,
+            stop,
+            layers,
+            orders,
+            tried,
+            care,
+            placements,
+            order_plans,
+        }
     }
 
     /// The full answer.
@@ -219,6 +232,11 @@ impl<'a> Pricing<'a> {
         kinds.iter().map(of).collect()
     }
 
+    /// Searches no plans with other numbers of slots than these.
+    pub(crate) const fn within(&mut self, slots: [u32; 2]) {
+        self.care = Care::Within(slots);
+    }
+
     /// Takes over the placements of a pricing that differs in nothing they depend on.
     pub(crate) fn keep_placements(&mut self, other: &Self) {
         self.order_plans = Arc::clone(&other.order_plans);
@@ -234,8 +252,7 @@ impl<'a> Pricing<'a> {
         }
         let planners = planners(self.question);
         let loads = self.known.loads();
-        let care = Care::Searched;
-        let made = placements(self.question, &planners, &self.layers, loads, care, self.stop)?;
+        let made = placements(self.question, &planners, &self.layers, loads, self.care, self.stop)?;
         Ok(self.placements.get_or_init(|| Arc::new(made)))
     }
 

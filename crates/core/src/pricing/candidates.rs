@@ -35,6 +35,8 @@ pub(crate) struct Placement {
 pub(crate) enum Care {
     /// Plans to be used.
     Searched,
+    /// The same, of those with copies only the ones whose devices have so many slots.
+    Within([u32; 2]),
     /// Plans that only show where an answer changes.
     Quick,
 }
@@ -126,7 +128,9 @@ pub(crate) fn placements(
             let of_load = |load: usize| layers[load * n_layers + index].forecast.as_slice();
             let shares: Vec<&[f64]> = (0..loads).map(of_load).collect();
             match care {
-                Care::Searched => planner.plan_for_worst(&current[index], &shares, slots),
+                Care::Searched | Care::Within(_) => {
+                    planner.plan_for_worst(&current[index], &shares, slots)
+                }
                 Care::Quick => planner.quick_plan_for(&shares, slots),
             }
         })
@@ -137,7 +141,13 @@ pub(crate) fn placements(
     for strategy in LIST.iter().copied().filter(|strategy| strategy.renews()) {
         let mut obstacle = None;
         let before = made.all.len();
-        for slots in strategy.slots(planner, question) {
+        let wanted = |slots: &u32| match care {
+            Care::Within([least, most]) => {
+                *slots == planner.base_slots || (least..=most).contains(slots)
+            }
+            Care::Searched | Care::Quick => true,
+        };
+        for slots in strategy.slots(planner, question).into_iter().filter(wanted) {
             stop.check()?;
             for planner in planners {
                 // A number of slots no planner can fill is no choice.

@@ -299,7 +299,7 @@ impl Planner {
     pub(crate) const fn counts_tokens(&self, care: Care) -> bool {
         match self.algorithm {
             // Quick plans balance tokens by shares.
-            Algorithm::Best => self.reads.is_some() && matches!(care, Care::Searched),
+            Algorithm::Best => self.reads.is_some() && !matches!(care, Care::Quick),
             Algorithm::PaperGreedy => true,
             Algorithm::Eplb => false,
         }

@@ -229,8 +229,9 @@ fn confirmed<T: PartialEq + Copy>(
     Some(Change { value, interval: [near.min(far), near.max(far)], becomes })
 }
 
-/// How far beyond its interval a change is as it is said (contract of flip points: 5 %).
-const BEYOND: f64 = 1.05;
+/// How far beyond its interval a change is asked about (contract of flip points: it is as it is said from
+/// 5 % on).
+const BEYOND: [f64; 2] = [1.05, 1.12];
 /// How often an interval is widened until that is so.
 const WIDENED: usize = 2;
 
@@ -243,17 +244,27 @@ fn settled<T: PartialEq + Copy>(
     (mut near, mut far, mut becomes): (f64, f64, T),
     ask: &mut impl FnMut(f64) -> Option<(f64, T)>,
 ) -> Option<(f64, f64, T)> {
-    let up = far > now;
-    let beyond = |value: f64, up: bool| {
-        let value = if up { value * BEYOND } else { value / BEYOND };
-        digits(value, n_digits, up).clamp(range.0, range.1)
-    };
-    let passes = |value: f64, end: f64, up: bool| if up { value > end } else { value < end };
-    for attempt in 0.. {
-        let (value, answer) = ask(beyond(far, up))?;
-        if !passes(value, far, up) || answer == becomes {
-            break;
+    // The farthest of the places beyond `end`, as far as `limit`, that answers otherwise.
+    let mut otherwise = |end: f64, limit: f64, wanted: T| {
+        let up = limit > end;
+        let is_beyond = |value: f64| {
+            if up { end < value && value <= limit } else { limit <= value && value < end }
+        };
+        let mut found = None;
+        for by in BEYOND {
+            let value = digits(if up { end * by } else { end / by }, n_digits, up);
+            if is_beyond(value) {
+                let (value, answer) = ask(value)?;
+                found = Some((value, answer))
+                    .filter(|_| answer != wanted && is_beyond(value))
+                    .or(found);
+            }
         }
+        Some(found)
+    };
+    let end = if far > now { range.1 } else { range.0 };
+    for attempt in 0.. {
+        let Some((value, answer)) = otherwise(far, end, becomes)? else { break };
         if attempt == WIDENED {
             return None;
         }
@@ -263,10 +274,7 @@ fn settled<T: PartialEq + Copy>(
         }
     }
     for attempt in 0.. {
-        let (value, answer) = ask(beyond(near, !up))?;
-        if !passes(value, near, !up) || !passes(value, now, up) || answer == held {
-            break;
-        }
+        let Some((value, _)) = otherwise(near, now, held)? else { break };
         if attempt == WIDENED {
             return None;
         }

@@ -64,9 +64,16 @@ fn along(scenario: &Scenario, parameter: Parameter, held: Strategy) -> Vec<Flip<
         };
         scenario.by_formulas() || [1.0, 0.3, 0.6].into_iter().any(&mut gains)
     };
+    let (mut near, mut asked) = (scenario.clone(), Vec::new());
     let ask = |value| {
         let value = scenario.askable(parameter, value);
-        Some((value, scenario.answered(parameter, value)?))
+        let known = asked.iter().find(|(at, _)| value.total_cmp(at).is_eq());
+        if let Some((_, answer)) = known {
+            return Some((value, *answer));
+        }
+        let answer = scenario.answered(parameter, value, &mut near)?;
+        asked.push((value, answer));
+        Some((value, answer))
     };
     let mut found = flips(parameter, range, (now, held), effort, answer, worth, ask);
     if parameter == Parameter::OutputTokens {

@@ -36,7 +36,7 @@ use crate::question::{PredictorCost, PredictorPoint, Question};
 use crate::routing::LayerRouting;
 use crate::routing::sample::Draws;
 use crate::serving::Serving;
-use crate::strategies::{self, Strategy};
+use crate::strategies::{self, DISTRIBUTION_ONLY, Strategy};
 use crate::system::{Phase, Workload};
 use crate::units::{BytesPerSecond, Seconds};
 
@@ -266,6 +266,22 @@ impl<'a> Scenario<'a> {
         }
     }
 
+    /// Whether searched plans change with a quantity.
+    fn replans(&self, parameter: Parameter) -> bool {
+        match parameter {
+            Parameter::Skewness => true,
+            Parameter::TokensPerStep | Parameter::OutputTokens => {
+                let counts = |planner: &Planner| planner.counts_tokens(Care::Searched);
+                let is_of_phases = matches!(*self.known, RoutingEvidence::ByPhase { .. });
+                is_of_phases || planners(&self.question).iter().any(counts)
+            }
+            Parameter::LinkBandwidth
+            | Parameter::InterNodeBandwidth
+            | Parameter::PredictorAccuracy
+            | Parameter::PredictorOverhead => false,
+        }
+    }
+
     /// Makes anew what depends on the tokens of a step.
     fn rebatched(&mut self) -> Result<(), PricingError> {
         let question = &self.question;
@@ -293,13 +309,35 @@ impl<'a> Scenario<'a> {
         Some((found.strategy, lead(&self.question, &entries, &uncertainty, held)))
     }
 
-    /// The answer to the question with that value, at the effort of an answer.
-    pub(crate) fn answered(&self, parameter: Parameter, value: f64) -> Option<Strategy> {
+    /// The numbers of slots beside the one that is fastest here, among which a search finds the fastest.
+    fn slots_around(&mut self) -> Option<[u32; 2]> {
+        self.priced()?;
+        let parts = self.parts.as_ref()?;
+        let taken = &parts.standing.as_ref()?.taken;
+        let (_, taken) = taken.iter().find(|(strategy, _)| *strategy == DISTRIBUTION_ONLY)?;
+        let taken = parts.placements.all[*taken].slots_per_device;
+        let choices = parts.planners[0].slot_choices(&self.question);
+        let at = choices.iter().position(|slots| *slots == taken)?;
+        Some([choices[at.saturating_sub(1)], *choices.get(at + 1).unwrap_or(&taken)])
+    }
+
+    /// The answer to the question with that value, at the effort of an answer; `near` is a scenario of
+    /// its own that shows how many slots are worth a search.
+    pub(crate) fn answered(
+        &self,
+        parameter: Parameter,
+        value: f64,
+        near: &mut Self,
+    ) -> Option<Strategy> {
         let Scenario { question, known, .. } = &self.with(parameter, value);
         let pattern = communication(question).0;
         let mut pricing = Pricing::new(question, known, pattern, self.pricing.stop);
-        // Plans know no link.
-        if matches!(parameter, Parameter::LinkBandwidth | Parameter::InterNodeBandwidth) {
+        if self.replans(parameter) {
+            near.set(parameter, value).ok()?;
+            if let Some(slots) = near.slots_around() {
+                pricing.within(slots);
+            }
+        } else {
             pricing.keep_placements(self.pricing);
         }
         let mut priced = pricing.compared().ok()?;

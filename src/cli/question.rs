@@ -443,7 +443,8 @@ fn cluster(
             (None, None) => {}
         };
     named("device", &command.device, Some(("/cluster/device", "the GPU; give --device")));
-    named("link", &command.link, Some(("/cluster/link", "the link inside a node; give --link")));
+    let inside = ("/cluster/link", "the link inside a node; give --link");
+    named("link", &command.link, Some(inside).filter(|_| devices != Some(1)));
     // Replicas of attention over those of one node.
     let local = line.number(Said::DataLocal)?.zip(line.number(Said::Data)?);
     let nodes = match line.number(Said::Nodes)? {

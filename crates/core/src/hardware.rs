@@ -253,3 +253,12 @@ pub struct Link {
     /// Devices that one domain of it joins, where its name says so.
     pub domain: Option<u32>,
 }
+
+impl Link {
+    /// The link of a device that is alone, over which nothing is sent.
+    #[must_use]
+    pub fn unused() -> Self {
+        let name = "none".to_owned();
+        Self { name, bandwidth: BytesPerSecond::new(1e9), latency: Seconds::ZERO, domain: None }
+    }
+}

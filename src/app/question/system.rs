@@ -199,6 +199,11 @@ pub(super) fn cluster(
     let n_devices = asked.devices?;
     let domain = inner.as_ref().and_then(|link| link.domain);
     let devices_per_node = per_node(asked, n_devices, domain, violations)?;
+    if asked.link.is_none() && devices_per_node > 1 {
+        let detail = format!("`link` is missing: a node has {devices_per_node} devices");
+        violations.note("/cluster", "required", detail);
+        return None;
+    }
     if devices_per_node < n_devices && asked.inter_node_link.is_none() {
         violations.note(
             "/cluster",
@@ -210,11 +215,13 @@ pub(super) fn cluster(
         );
         return None;
     }
+    // What is alone in its node sends nothing inside it.
+    let unused = || asked.link.is_none().then(|| outer.clone().unwrap_or_else(Link::unused));
     Some(Cluster {
         device: device?,
         n_devices,
         devices_per_node,
-        link: inner?,
+        link: inner.or_else(unused)?,
         inter_node_link: outer,
     })
 }

@@ -39,7 +39,12 @@ pub(super) fn unused(
         "/cluster/inter_node_link",
         "all devices stand in one node",
     );
-    note(system.cluster.devices_per_node < 2, "/cluster/link", "every device is alone in its node");
+    note(
+        cluster.is_some_and(|cluster| cluster.link.is_some())
+            && system.cluster.devices_per_node < 2,
+        "/cluster/link",
+        "every device is alone in its node",
+    );
     note(
         asked.workload.as_ref().is_some_and(|workload| workload.sequence_length.is_some())
             && system.workload.phase == Phase::Decode,

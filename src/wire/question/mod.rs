@@ -198,9 +198,10 @@ object! {
         /// TensorRT-LLM: `tensor_parallel_size` × `pipeline_parallel_size`
         pub devices: Option<u32> = required(DEVICES),
         /// Catalog id of the link inside a node, or its numbers.
+        /// Default: none, where every device is alone in its node
         /// Example: `"nvlink4"`
         /// Changes: dispatch, combine, all-reduce and moves inside a node
-        pub link: Option<Link> = required(Itself),
+        pub link: Option<Link> = optional(Itself),
         /// Nodes the devices are divided into.
         /// Default: 1, all devices in one node
         /// Example: `2`

@@ -127,12 +127,20 @@ for (let minute = 0; minute < 6; minute += 1) {
   await fetch(`${base}/v1/deployments/shown`, { headers: { prefer: "wait=60" } });
 }
 
-// A heavy answer: 256 experts and copies of them.
+// Heavy answers: 256 and 384 experts and copies of them.
 const heavy = (await asked(example("two-nodes-h200"))).id;
+const heaviest = (await asked({
+  model: "kimi-k2",
+  cluster: { device: "h200-sxm", devices: 64, nodes: 8, link: "nvlink4", inter_node_link: "ib400" },
+  workload: { phase: "prefill", batch_size: 64, sequence_length: 4096 },
+  parallelism: { attention_tensor: 1, attention_data: 64 },
+  engine: { name: "sglang", all2all_backend: "deepep" },
+  routing: { skewness: 6 },
+})).id;
 const paths = {
   answers: "/", answer, ask: "/ask", map: `/map?from=${answer.split("/").pop()}&x=skewness&y=tokens_per_step`,
   predictors: `/predictors?from=${answer.split("/").pop()}`, compare: answers.compare,
-  heavy: `/v1/recommendations/${heavy}`, deployments: "/deployments", deployment: "/v1/deployments/shown",
+  heavy: `/v1/recommendations/${heavy}`, heaviest: `/v1/recommendations/${heaviest}`, deployments: "/deployments", deployment: "/v1/deployments/shown",
   recordings: "/traces", recording: `/traces/${trace}`, models: "/models", devices: "/devices",
   report: `/v1/traces/${trace}/report?devices=4`, errors: "/v1/recommendations/none",
 };

@@ -1,7 +1,10 @@
 //! Small parts that several pages have.
 
+use std::io::{self, Write};
+
 use maud::{Markup, PreEscaped, html};
 use serde::Serialize;
+use serde_json::ser::{Formatter, PrettyFormatter};
 
 use crate::wire::time::Moment;
 use crate::wire::violation::Violation;
@@ -35,11 +38,50 @@ pub fn prose(text: &str) -> Markup {
     }
 }
 
+/// A field a line, and an array of numbers on one.
+struct Indented(PrettyFormatter<'static>);
+
+impl Formatter for Indented {
+    fn begin_array_value<W: ?Sized + Write>(&mut self, to: &mut W, first: bool) -> io::Result<()> {
+        if first { Ok(()) } else { to.write_all(b", ") }
+    }
+
+    fn begin_object<W: ?Sized + Write>(&mut self, to: &mut W) -> io::Result<()> {
+        self.0.begin_object(to)
+    }
+
+    fn end_object<W: ?Sized + Write>(&mut self, to: &mut W) -> io::Result<()> {
+        self.0.end_object(to)
+    }
+
+    fn begin_object_key<W: ?Sized + Write>(&mut self, to: &mut W, first: bool) -> io::Result<()> {
+        self.0.begin_object_key(to, first)
+    }
+
+    fn begin_object_value<W: ?Sized + Write>(&mut self, to: &mut W) -> io::Result<()> {
+        self.0.begin_object_value(to)
+    }
+
+    fn end_object_value<W: ?Sized + Write>(&mut self, to: &mut W) -> io::Result<()> {
+        self.0.end_object_value(to)
+    }
+}
+
+/// Numbers as JSON for people.
+#[must_use]
+pub fn indented(numbers: &impl Serialize) -> String {
+    let mut text = Vec::new();
+    let mut to =
+        serde_json::Serializer::with_formatter(&mut text, Indented(PrettyFormatter::new()));
+    // Values of the schema always serialise.
+    let _ = numbers.serialize(&mut to);
+    String::from_utf8(text).unwrap_or_default()
+}
+
 /// The numbers behind a chart, as JSON.
 #[must_use]
 pub fn behind(numbers: &impl Serialize) -> Markup {
-    // Values of the schema always serialise.
-    let text = serde_json::to_string_pretty(numbers).unwrap_or_default();
+    let text = indented(numbers);
     html! {
         details class="behind" {
             summary { "Numbers as JSON" }
@@ -48,12 +90,17 @@ pub fn behind(numbers: &impl Serialize) -> Markup {
     }
 }
 
+/// Text as the content of an element, where quotes are nothing special: JSON is full of them.
+fn content(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
 /// Text to be copied, with a button that does so.
 #[must_use]
 pub fn copied(text: &str) -> Markup {
     html! {
         div class="copied" {
-            pre tabindex="0" { code { (text) } }
+            pre tabindex="0" { code { (PreEscaped(content(text))) } }
             button type="button" class="copy" hidden { "Copy" }
         }
     }

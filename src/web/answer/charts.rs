@@ -6,7 +6,7 @@ use maud::{Markup, PreEscaped, html};
 use serde_json::{Value, json};
 
 use crate::app::report::levels;
-use crate::web::parts::{chart, copied, picture, table};
+use crate::web::parts::{chart, copied, indented, picture, table};
 use crate::web::predictors::OF_CURVE;
 use crate::wire::answer::{BusiestLayer, FlipPoint, ResultBody, StrategyBody, TermsBody};
 use crate::wire::written::{TERMS, copies, name, quantity, scaled};
@@ -403,12 +403,13 @@ pub(super) fn busiest_layer(result: &ResultBody) -> Markup {
         h2 { "Where the load lies" }
         p {
             "Layer " (busiest.layer) ", the most uneven one: a row for every GPU, a cell for every expert \
-             on it, the busiest first; a cell's load over the mean of all cells."
+             on it, the busiest first. A cell tells its expert, of how many copies it is one, and its load \
+             over the mean of all cells."
         }
         (PreEscaped(levels()))
         (map("As it is", &busiest.slots_before))
         @if let Some(slots) = &busiest.slots_after { (map("With the plan", slots)) }
-        details class="behind" { summary { "Numbers as JSON" } (copied(&json!(busiest).to_string())) }
+        details class="behind" { summary { "Numbers as JSON" } (copied(&indented(busiest))) }
     }
 }
 
@@ -438,9 +439,9 @@ fn device_rows(busiest: &BusiestLayer, slots: &[u32]) -> Vec<(String, Vec<Cell>)
             let ratio = load * slots.len() as f64;
             let of = match copies(expert) {
                 1 => String::new(),
-                copies => format!(", one of {copies} copies"),
+                copies => format!(" of {copies}"),
             };
-            let about = format!("GPU {device} ({total:.2}), expert {expert}{of}: {ratio:.2}");
+            let about = format!("{expert}{of}: {ratio:.2}");
             Cell { ratio, about }
         };
         (format!("GPU {device}: {total:.2}"), loads.into_iter().map(cell).collect())
@@ -466,11 +467,11 @@ mod tests {
             rows.iter().map(|(label, _)| &**label).collect::<Vec<_>>(),
             ["GPU 1: 1.40", "GPU 0: 0.60"]
         );
-        assert_eq!(rows[0].1[0].about, "GPU 1 (1.40), expert 2: 2.40");
+        assert_eq!(rows[0].1[0].about, "2: 2.40");
         assert!((rows[1].1[0].ratio - 0.8).abs() < 1e-12);
         let copied = device_rows(&busiest, &[0, 2, 3, 2, 1, 2]);
         let about: Vec<&str> = copied[0].1.iter().map(|cell| &*cell.about).collect();
-        assert_eq!(about[0], "GPU 1 (1.20), expert 1: 1.20");
-        assert_eq!(about[1], "GPU 1 (1.20), expert 2, one of 3 copies: 1.20");
+        assert_eq!(about[0], "1: 1.20");
+        assert_eq!(about[1], "2 of 3: 1.20");
     }
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use maud::{Markup, html};
 use serde_json::Value;
 
-use crate::web::parts::{copied, moment, prose, table, warnings};
+use crate::web::parts::{copied, indented, moment, prose, table, warnings};
 use crate::web::{Page, alone};
 use crate::wire::answer::{LaunchBody, ResultBody, ServingBody, StrategyBody};
 use crate::wire::outcome::MeasuredOutcome;
@@ -111,7 +111,7 @@ impl Answer<'_> {
             h2 { "The question" }
             details class="behind" {
                 summary { "The question as it was understood, as JSON" }
-                (copied(&serde_json::to_string_pretty(self.request).unwrap_or_default()))
+                (copied(&indented(self.request)))
             }
         }
     }

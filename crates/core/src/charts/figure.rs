@@ -167,7 +167,9 @@ fn write_panel(svg: &mut String, panel: &Panel, (x, y): (f64, f64)) {
             PLOT_HEIGHT + 17.0
         );
     }
-    for (value, text) in panel.y.ticks() {
+    let ticks = panel.y.ticks();
+    let widest = ticks.iter().map(|(_, text)| text.len()).max().unwrap_or(0);
+    for (value, text) in ticks {
         let at = (1.0 - panel.y.at(value)) * PLOT_HEIGHT;
         let _ = writeln!(
             svg,
@@ -177,10 +179,12 @@ fn write_panel(svg: &mut String, panel: &Panel, (x, y): (f64, f64)) {
         );
     }
     let (across, down) = (PLOT_WIDTH / 2.0, PLOT_HEIGHT / 2.0);
+    // Beside the numbers, a digit of which is 6.7 px wide, and within the panel.
+    let aside = (12.5 + 6.7 * widest as f64).clamp(50.0, LEFT - 9.0);
     let _ = writeln!(
         svg,
         "<path class=\"frame\" d=\"M0 0V{PLOT_HEIGHT}H{PLOT_WIDTH}\"/><text class=\"mid\" \
-         x=\"{across}\" y=\"{:.1}\">{}</text><text class=\"mid\" transform=\"translate(-50 \
+         x=\"{across}\" y=\"{:.1}\">{}</text><text class=\"mid\" transform=\"translate(-{aside} \
          {down}) rotate(-90)\">{}</text></g>",
         PLOT_HEIGHT + 38.0,
         escaped(&panel.x.name),

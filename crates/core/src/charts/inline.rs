@@ -83,12 +83,17 @@ pub fn device_map(name: &str, devices: &[(String, Vec<Cell>)]) -> String {
          {columns} {}\" preserveAspectRatio=\"none\" shape-rendering=\"crispEdges\">",
         devices.len()
     );
-    // There are hundreds of cells: their size is in the style.
+    // There are hundreds of cells: their size is in the style, and equal neighbours have one class.
     for (y, (_, cells)) in devices.iter().enumerate() {
         let _ = write!(svg, "<g transform=\"translate(0 {y})\">");
-        for (x, Cell { ratio, about }) in cells.iter().enumerate() {
-            let (level, about) = (level(*ratio), escaped(about));
-            let _ = write!(svg, "<rect class=\"h{level}\" x=\"{x}\"><title>{about}</title></rect>");
+        let mut x = 0;
+        for run in cells.chunk_by(|a, b| level(a.ratio) == level(b.ratio)) {
+            let _ = write!(svg, "<g class=\"h{}\">", level(run[0].ratio));
+            for Cell { about, .. } in run {
+                let _ = write!(svg, "<rect x=\"{x}\"><title>{}</title></rect>", escaped(about));
+                x += 1;
+            }
+            svg.push_str("</g>");
         }
         svg.push_str("</g>");
     }

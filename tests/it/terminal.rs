@@ -83,6 +83,21 @@ fn wide(text: &str) -> Vec<&str> {
 }
 
 #[test]
+fn answers_fit_80_columns() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/questions");
+    for question in std::fs::read_dir(folder).unwrap() {
+        let question = question.unwrap().path();
+        let asked: Value = serde_json::from_slice(&std::fs::read(&question).unwrap()).unwrap();
+        // One waits for a recording.
+        if asked["routing"].is_null() {
+            continue;
+        }
+        let told = printed(&["advise", question.to_str().unwrap(), "--all"]);
+        assert_eq!(wide(&told), [""; 0], "{}", question.display());
+    }
+}
+
+#[test]
 fn recordings_tables_and_the_catalog_fit_80_columns() {
     let recording = "examples/traces/mixtral_like_e8k2.python.test.npz";
     let told = printed(&["trace", "inspect", recording]);

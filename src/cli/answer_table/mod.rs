@@ -159,13 +159,31 @@ fn heads<'a>(first: &str, shown: impl Iterator<Item = &'a StrategyBody>) -> Vec<
     [first.to_owned()].into_iter().chain(names).collect()
 }
 
-/// A table with such a head.
-fn by_strategy(head: &[String], rows: Vec<Vec<String>>) -> Table {
-    let head: Vec<&str> = head.iter().map(String::as_str).collect();
-    let mut table = table(&head);
-    table.add_rows(rows);
-    right_align(&mut table, 1..head.len());
-    table
+/// A table with such a head; strategies that a line has no room for follow below.
+fn by_strategy(head: &[String], rows: &[Vec<String>]) -> String {
+    // Two spaces stand between columns.
+    let width = |column: usize| {
+        let lines = rows.iter().map(|row| &row[column]).chain([&head[column]]);
+        2 + lines.flat_map(|text| text.lines()).map(|line| line.chars().count()).max().unwrap_or(0)
+    };
+    let (mut tables, mut first) = (Vec::new(), 1);
+    while first < head.len() {
+        let mut room = usize::from(WIDTH).saturating_sub(width(0));
+        let fits = |column: &usize| {
+            let rest = room.checked_sub(width(*column));
+            room = rest.unwrap_or(0);
+            rest.is_some()
+        };
+        let end = first + (first..head.len()).take_while(fits).count().max(1);
+        let of = |row: &[String]| [&row[..1], &row[first..end]].concat();
+        let names = of(head);
+        let mut table = table(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        table.add_rows(rows.iter().map(|row| of(row)));
+        right_align(&mut table, 1..names.len());
+        tables.push(table.trim_fmt());
+        first = end;
+    }
+    tables.join("\n\n")
 }
 
 /// What a server gives its users, and how much faster its kinds of steps are than without a strategy.
@@ -202,7 +220,7 @@ fn server(out: &mut dyn Write, shown: &[&StrategyBody]) -> io::Result<()> {
     }
     let head =
         heads(if is_server { "server" } else { "decode" }, servers.iter().map(|(entry, _)| *entry));
-    writeln!(out, "{}\n", by_strategy(&head, rows).trim_fmt())
+    writeln!(out, "{}\n", by_strategy(&head, &rows))
 }
 
 /// Microseconds of every term, one column a strategy, and what they rest on.
@@ -223,7 +241,7 @@ fn terms(out: &mut dyn Write, result: &ResultBody, shown: &[&StrategyBody]) -> i
         }
     }
     let head = heads("µs per layer", priced.iter().map(|(entry, _)| *entry));
-    writeln!(out, "{}", by_strategy(&head, rows).trim_fmt())?;
+    writeln!(out, "{}", by_strategy(&head, &rows))?;
     let bases: Vec<String> =
         bases.iter().map(|(basis, terms)| format!("{} {basis}", terms.join(", "))).collect();
     writeln!(out, "{}", wrapped(&format!("basis: {}", bases.join("; "))))?;

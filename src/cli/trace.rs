@@ -275,8 +275,8 @@ mod tests {
             upload_of(&path).map(|upload| upload.content_type).map_err(|error| format!("{error:#}"))
         };
         assert_eq!(said("loads.txt", b"layer,expert,count\n0,0,1\n").unwrap(), "text/csv");
-        let parquet = said("x.parquet", b"PAR1\x15\x04").unwrap_err();
-        assert!(parquet.contains("a Parquet table, which is not read; write it as a"), "{parquet}");
+        let arrow = said("x.arrow", b"ARROW1\x15\x04").unwrap_err();
+        assert!(arrow.contains("an Arrow table, which is not read; write it as a"), "{arrow}");
         let other = said("x.bin", b"\x01\x02").unwrap_err();
         assert!(other.contains("x.bin: the name must end in .npz, "), "{other}");
     }

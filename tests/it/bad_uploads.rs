@@ -11,7 +11,7 @@ use crate::support::TestApp;
 
 /// Every format, what is said when its second half is missing, and when ones stand in place
 /// of all but its first four bytes.
-const FILES: [(&str, &str, &str); 10] = [
+const FILES: [(&str, &str, &str); 11] = [
     ("examples/traces/mixtral_like_e8k2.python.test.npz", NO_ARCHIVE, NO_ARCHIVE),
     (
         "tests/fixtures/engines/sglang_routes.jsonl",
@@ -44,6 +44,11 @@ const FILES: [(&str, &str, &str); 10] = [
         "tests/fixtures/engines/trtllm_rank0.safetensors",
         "`rank0.safetensors`: tensor `100_1`: bytes 0 to 64 of ",
         "`rank0.safetensors`: its head claims ",
+    ),
+    (
+        "tests/fixtures/engines/counts.parquet",
+        "Parquet error: Invalid Parquet file. Corrupt footer",
+        "Parquet error: Invalid Parquet file. Corrupt footer",
     ),
     (
         "tests/fixtures/engines/counts.csv",

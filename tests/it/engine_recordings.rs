@@ -73,6 +73,7 @@ fn counts_are_read_whatever_they_are_written_in() {
         ("steps.npy", 5),
         ("counts.npy", 1),
         ("counts.csv", 1),
+        ("counts.parquet", 1),
     ] {
         let taken = take(name);
         assert_eq!(total(&taken), layers(&expected["total"]), "{name}");

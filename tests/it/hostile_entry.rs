@@ -12,7 +12,7 @@ use moe_gps_core::formats::trace::{Cut, Declared, Input, Limits};
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub(crate) const TARGETS: [Target; 12] = [
+pub(crate) const TARGETS: [Target; 13] = [
     ("npz", |bytes| trace("application/x-npz", bytes)),
     ("ndjson", |bytes| trace("application/x-ndjson", bytes)),
     ("json", |bytes| trace("application/json", bytes)),
@@ -21,6 +21,7 @@ pub(crate) const TARGETS: [Target; 12] = [
     ("tar", |bytes| trace("application/x-tar", bytes)),
     ("zip", |bytes| trace("application/zip", bytes)),
     ("csv", |bytes| trace("text/csv", bytes)),
+    ("parquet", |bytes| trace("application/vnd.apache.parquet", bytes)),
     ("safetensors", |bytes| trace("application/x-safetensors", bytes)),
     ("embedding", embedding),
     ("stored", stored),

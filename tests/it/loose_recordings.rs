@@ -146,35 +146,165 @@ fn tables_of_ranks_are_added_up() {
     assert!(bad.contains("`a.csv`: count -1"), "{bad}");
 }
 
-/// A file of torch.save: floats `[steps, layers, experts]`, alone or under a key.
-fn tensor(key: Option<&str>, shape: [i32; 3], numbers: &[f32]) -> Vec<u8> {
+/// A text in a pickle.
+fn pickled(text: &str) -> Vec<u8> {
+    let length = u32::try_from(text.len()).unwrap().to_le_bytes();
+    [b"X".as_slice(), &length, text.as_bytes()].concat()
+}
+
+/// A contiguous tensor of floats in a pickle, whose numbers are the file's `key`.
+fn rebuilt(key: &str, shape: &[i32]) -> Vec<u8> {
     let int = |n: i32| [b"J".as_slice(), &n.to_le_bytes()].concat();
     let tuple = |numbers: &[i32]| {
         [b"(".to_vec(), numbers.iter().flat_map(|n| int(*n)).collect(), b"t".to_vec()].concat()
     };
-    let text = |text: &str| {
-        let length = u32::try_from(text.len()).unwrap().to_le_bytes();
-        [b"X".as_slice(), &length, text.as_bytes()].concat()
-    };
-    let [_, layers, experts] = shape;
+    let strides: Vec<i32> = (0..shape.len()).map(|at| shape[at + 1..].iter().product()).collect();
     let pickle = [
-        b"\x80\x02".to_vec(),
-        key.map_or(Vec::new(), |key| [b"}".to_vec(), text(key)].concat()),
         b"ctorch._utils\n_rebuild_tensor_v2\n((".to_vec(),
-        text("storage"),
+        pickled("storage"),
         b"ctorch\nFloatStorage\n".to_vec(),
-        text("0"),
-        text("cpu"),
-        int(i32::try_from(numbers.len()).unwrap()),
+        pickled(key),
+        pickled("cpu"),
+        int(shape.iter().product()),
         b"tQ".to_vec(),
         int(0),
-        tuple(&shape),
-        tuple(&[layers * experts, experts, 1]),
+        tuple(shape),
+        tuple(&strides),
         b"\x89ccollections\nOrderedDict\n)RtR".to_vec(),
+    ];
+    pickle.concat()
+}
+
+fn floats(numbers: &[f32]) -> Vec<u8> {
+    numbers.iter().flat_map(|x| x.to_le_bytes()).collect()
+}
+
+/// A file of torch.save: floats `[steps, layers, experts]`, alone or under a key.
+fn tensor(key: Option<&str>, shape: [i32; 3], numbers: &[f32]) -> Vec<u8> {
+    let pickle = [
+        b"\x80\x02".to_vec(),
+        key.map_or(Vec::new(), |key| [b"}".to_vec(), pickled(key)].concat()),
+        rebuilt("0", &shape),
         key.map_or(b".".to_vec(), |_| b"s.".to_vec()),
     ];
-    let bytes: Vec<u8> = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
-    zipped(&[("a/data.pkl", &pickle.concat()), ("a/data/0", &bytes)])
+    zipped(&[("a/data.pkl", &pickle.concat()), ("a/data/0", &floats(numbers))])
+}
+
+#[test]
+fn arrays_of_one_layer_each_are_put_together() {
+    let counts = [[3.0, 1.0], [0.0, 0.0], [2.0, 2.0]];
+    let of = |shape: &str, numbers: [f32; 2]| npy(shape, &numbers);
+    let (first, third) = (of("(2,)", [3.0, 1.0]), of("(2,)", [2.0, 2.0]));
+    let archive = zipped(&[("layer_2.npy", &third), ("layer_0.npy", &first)]);
+    let found = taken("x.npz", &archive);
+    assert_eq!(found.counts(), [counts[0], counts[2]]);
+    assert_eq!(found.stored.header().layers, [0, 2], "what has no array is dense");
+    // Steps of each layer; then tokens with what their router gave.
+    let steps = |numbers: [f32; 4]| npy("(2, 2)", &numbers);
+    let archive =
+        [("0.npy", &*steps([3.0, 1.0, 0.0, 4.0])), ("1.npy", &steps([1.0, 1.0, 2.0, 0.0]))];
+    let found = taken("x.npz", &zipped(&archive));
+    assert_eq!(found.stored.header().steps, 2);
+    assert_eq!(found.counts(), [[3.0, 5.0], [3.0, 1.0]]);
+    assert_eq!(found.stored.count(1..2).unwrap().layer(0), [0.0, 4.0]);
+    let gap = zipped(&[("layers.1.npy", &steps([1.0; 4])), ("layers.3.npy", &steps([1.0; 4]))]);
+    assert!(refused("x.npz", &gap).contains("2 layers are numbered up to 3; number them from 0"));
+    let unlike = zipped(&[("0.npy", &first), ("1.npy", &steps([1.0; 4]))]);
+    assert!(refused("x.npz", &unlike).contains("/layer_1: is [2, 2]; the first layer is [2]"));
+    // A dictionary by name or by number, and a list.
+    let key = |layer: u8, by_name: bool| {
+        if by_name { pickled(&format!("layers.{layer}")) } else { vec![b'K', layer] }
+    };
+    for by_name in [true, false] {
+        let pickle = [
+            b"\x80\x02}(".to_vec(),
+            key(1, by_name),
+            rebuilt("1", &[2, 2]),
+            key(0, by_name),
+            rebuilt("0", &[2, 2]),
+            b"u.".to_vec(),
+        ];
+        let file = [
+            ("a/data.pkl", &*pickle.concat()),
+            ("a/data/0", &floats(&[3.0, 1.0, 0.0, 4.0])),
+            ("a/data/1", &floats(&[1.0, 1.0, 2.0, 0.0])),
+        ];
+        assert_eq!(taken("x.pt", &zipped(&file)).counts(), [[3.0, 5.0], [3.0, 1.0]], "{by_name}");
+    }
+    let pickle = [b"\x80\x02](".to_vec(), rebuilt("0", &[2]), rebuilt("1", &[2]), b"e.".to_vec()];
+    let file = [
+        ("a/data.pkl", &*pickle.concat()),
+        ("a/data/0", &floats(&[3.0, 1.0])),
+        ("a/data/1", &floats(&[2.0, 2.0])),
+    ];
+    assert_eq!(taken("x.pt", &zipped(&file)).counts(), [[3.0, 1.0], [2.0, 2.0]]);
+}
+
+#[test]
+fn rows_of_json_are_a_table() {
+    let counts = [[3.0, 1.0, 0.0], [1.0, 4.0, 1.0]];
+    let rows = r#"{"layer":0,"expert":0,"count":3},{"layer":0,"expert":1,"count":1},
+        {"layer":1,"expert":0,"count":1},{"layer":1,"expert":1,"count":4},{"layer":1,"expert":2,"count":1}"#;
+    let of_layers = r#"{"layer":1,"counts":[1,4,1]},{"name":"x","layer":0,"counts":[3,1,0]}"#;
+    for text in [
+        format!("[{rows}]"),
+        format!(r#"{{"model":"x","rows":[{rows}]}}"#),
+        format!("[{of_layers}]"),
+        format!(r#"{{"num_experts":3,"tokens":9,"layers":[{of_layers}]}}"#),
+        r#"{"layers":{"0":[3,1,0],"model.layers.1.mlp":[1,4,1]}}"#.to_owned(),
+        r#"{"layers":{"0":{"0":3,"1":1},"1":{"0":1,"1":4,"2":1}}}"#.to_owned(),
+        r#"{"step":4,"layers":[{"layer_id":0,"experts":[{"expert_id":0,"load":3.0},{"expert_id":1,"load":1}]},
+            {"layer_id":1,"expert_load":[1,4,1]}]}"#
+            .to_owned(),
+        r#"[{"layer":0,"expert_0":3,"expert_1":1},{"layer":1,"0":1,"1":4,"2":1}]"#.to_owned(),
+        r#"[{"step":0,"counts":[[3,1,0],[1,4,1]]}]"#.to_owned(),
+        r#"[{"rank":0,"layer":0,"counts":[1,1,0]},{"rank":0,"layer":1,"counts":[1,2,0]},
+            {"rank":1,"layer":0,"counts":[2,0,0]},{"rank":1,"layer":1,"counts":[0,2,1]}]"#
+            .to_owned(),
+    ] {
+        assert_eq!(taken("x.json", text.as_bytes()).counts(), counts, "{text}");
+    }
+    for lines in [
+        rows.replace("},", "}\n"),
+        of_layers.replace("},", "}\n"),
+        "{\"counts\":[[1,1,0],[1,2,1]]}\n{\"counts\":[[2,0,0],[0,2,0]]}\n".to_owned(),
+    ] {
+        assert_eq!(taken("x.jsonl", lines.as_bytes()).counts(), counts, "{lines}");
+    }
+    let steps = r#"{"steps":[{"step":0,"layers":[{"layer":0,"counts":[1,2]}]},
+        {"step":1,"layers":[{"layer":0,"counts":[3,4]}]}]}"#;
+    assert_eq!(taken("x.json", steps.as_bytes()).stored.header().steps, 2);
+    for (text, wanted) in [
+        (
+            r#"[{"layer":0,"expert":0,"count":1},{"layer":0,"expert":0,"count":2}]"#,
+            "/rows/1: layer 0, expert 0 occurs again",
+        ),
+        (
+            r#"[{"layer":0,"expert":0,"count":1},{"expert":1,"count":2}]"#,
+            "/rows/1: row 1: it must have a layer, an expert and a count",
+        ),
+        (
+            r#"[{"layer":0,"expert":0,"count":1},{"layer":"gate","expert":1,"count":2}]"#,
+            "`gate` is no whole number",
+        ),
+        (r#"[{"layer":0,"expert":0,"count":1,"load":2}]"#, "names its expert or its count twice"),
+        (r#"[{"layer":0,"counts":[1,-2]}]"#, "count -2"),
+        (r#"[{"layer":0,"counts":[1,2]}"#, "EOF while parsing"),
+    ] {
+        let said = refused("x.json", text.as_bytes());
+        assert!(said.contains(wanted), "{text}: {said}");
+    }
+}
+
+#[test]
+fn data_frames_are_read_from_parquet() {
+    let fixture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/engines");
+    let read = |name: &str| std::fs::read(fixture.join(name)).unwrap();
+    let table = taken("x.csv", &read("counts.csv")).counts();
+    assert_eq!(taken("x.parquet", &read("counts.parquet")).counts(), table);
+    assert_eq!(taken("x.parquet", &read("wide.parquet")).counts(), table, "a column an expert");
+    let said = refused("x.parquet", &read("other.parquet"));
+    assert!(said.contains("its columns are name, weight; it must have the columns"), "{said}");
 }
 
 #[test]

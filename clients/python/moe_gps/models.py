@@ -1113,7 +1113,7 @@ class Cluster(TypedDict):
 
     device: Union[str, dict[str, Any]]
     devices: int
-    link: Union[str, LinkNumbers]
+    link: NotRequired[Union[str, LinkNumbers]]
     nodes: NotRequired[int]
     devices_per_nvlink_domain: NotRequired[int]
     inter_node_link: NotRequired[Union[str, LinkNumbers]]

@@ -101,6 +101,7 @@ pub struct UploadQuery {
             (Bytes = "application/x-tar"),
             (Bytes = "application/zip"),
             (Bytes = "application/x-safetensors"),
+            (Bytes = "application/vnd.apache.parquet"),
             (String = "text/csv"),
         )),
     responses(

@@ -9,6 +9,7 @@ mod ep_rank;
 mod error;
 mod lightllm;
 mod numpy;
+mod one_hot;
 mod one_list;
 mod plain;
 mod sglang;
@@ -152,7 +153,7 @@ pub struct ReadOnly {
 }
 
 /// Every format that is only read.
-pub const READ_ONLY: [ReadOnly; 4] = [
+pub const READ_ONLY: [ReadOnly; 5] = [
     ReadOnly {
         extension: "npy",
         what: "NumPy array [device, layer, expert] of 0 and 1, or [layer, slot] of experts",
@@ -163,6 +164,7 @@ pub const READ_ONLY: [ReadOnly; 4] = [
         what: "one list of the experts in all slots",
         read: one_list::read,
     },
+    ReadOnly { extension: "json", what: "[device][layer][expert] of 0 and 1", read: one_hot::read },
     ReadOnly {
         extension: "json",
         what: "LightLLM's redundant experts per layer",

@@ -28,6 +28,24 @@ fn parse(mut bytes: &[u8], at: Deployed) -> Result<Maps, PlanFileError> {
     let &[n_devices, n_layers, n_experts] = &shape[..] else {
         return slots(bytes, &header, &shape);
     };
+    let numbers = bytes.chunks_exact(size).map(|number| header.dtype.number(number));
+    let held = numbers.enumerate().map(|(place, number)| {
+        let at = if header.fortran {
+            [place % n_devices, place / n_devices % n_layers, place / n_devices / n_layers]
+        } else {
+            [place / n_experts / n_layers, place / n_experts % n_layers, place % n_experts]
+        };
+        (at, number)
+    });
+    who_holds_what([n_devices, n_layers, n_experts], at, held)
+}
+
+/// The maps of zeros and ones at `[device, layer, expert]`.
+pub(super) fn who_holds_what(
+    shape @ [n_devices, n_layers, _]: [usize; 3],
+    at: Deployed,
+    cells: impl Iterator<Item = ([usize; 3], f64)>,
+) -> Result<Maps, PlanFileError> {
     if at.devices > 0 && n_devices != at.devices as usize && n_layers == at.devices as usize {
         let detail = format!(
             "its shape is {shape:?}; it must be [device, layer, expert], with {} devices first",
@@ -36,13 +54,8 @@ fn parse(mut bytes: &[u8], at: Deployed) -> Result<Maps, PlanFileError> {
         return Err(PlanFileError::unreadable(detail));
     }
     let mut held = vec![vec![Vec::new(); n_devices]; n_layers];
-    for (place, number) in bytes.chunks_exact(size).enumerate() {
-        let (device, layer, expert) = if header.fortran {
-            (place % n_devices, place / n_devices % n_layers, place / n_devices / n_layers)
-        } else {
-            (place / n_experts / n_layers, place / n_experts % n_layers, place % n_experts)
-        };
-        match header.dtype.number(number) {
+    for ([device, layer, expert], number) in cells {
+        match number {
             0.0 => {}
             1.0 => held[layer][device].push(u32::try_from(expert).unwrap_or(u32::MAX)),
             other => {

@@ -1,10 +1,11 @@
 //! Reads a NumPy archive of routes: `routes` `[sequences, tokens, layers, top_k]` (or of one sequence
 //! `[tokens, layers, top_k]`), and optionally `tokens` `[sequences, tokens]`, `embedding`, `num_experts`.
-//! An archive without routes is read as its only array, or the one that is named as counts are.
+//! An archive without routes is read as its only array, the one that is named as counts are, or arrays of
+//! one layer each.
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufReader, Seek, SeekFrom, Write};
+use std::io::{BufReader, Read, Seek, SeekFrom, Write};
 
 use zip::unstable::read::ZipIterable;
 
@@ -12,6 +13,7 @@ use crate::formats::trace::archive::INSIDE;
 use crate::formats::trace::array::{Array, record_routes};
 use crate::formats::trace::embedding_file::{check_embedding, copy_finite, embedding_header};
 use crate::formats::trace::error::{Flaws, TraceError};
+use crate::formats::trace::layers::{self, OfLayer};
 use crate::formats::trace::npy::{self, Dtype, NpyHeader, read_header};
 use crate::formats::trace::routes::{NO_ID, RouteRecorder, check_shape};
 use crate::formats::trace::stored::Scratch;
@@ -47,6 +49,11 @@ pub fn convert(
     if let Some(name) = archive.only_array().map(str::to_owned) {
         flaws.into_result()?;
         let raw = archive.extract(&name, scratch)?;
+        let trace = npy_file::convert(Input { raw, to, scratch, declared, limits, digest })?;
+        return Ok(Converted { trace, embedding: None });
+    }
+    if let Some(raw) = of_layers(&mut archive, scratch)? {
+        flaws.into_result()?;
         let trace = npy_file::convert(Input { raw, to, scratch, declared, limits, digest })?;
         return Ok(Converted { trace, embedding: None });
     }
@@ -199,6 +206,39 @@ impl Archive {
         self.taken = before;
         Ok((u32::from(largest.unwrap_or(0)) + 1).min(MAX_EXPERTS))
     }
+}
+
+/// The arrays of all layers as one file, where the archive has one a layer.
+fn of_layers(archive: &mut Archive, scratch: Scratch<'_>) -> Result<Option<File>, TraceError> {
+    if archive.members.contains_key("routes") {
+        return Ok(None);
+    }
+    let names: Option<Vec<String>> = archive
+        .others
+        .iter()
+        .map(|(name, _)| Some(name.strip_suffix(".npy")?.to_owned()))
+        .collect();
+    let names = names.unwrap_or_default();
+    let Some(named) = layers::named(names.iter().map(String::as_str)) else { return Ok(None) };
+    let mut dtype = None;
+    let mut arrays = Vec::new();
+    for (layer, name) in named {
+        let mut file = BufReader::new(archive.extract(name, scratch)?);
+        let NpyHeader { dtype: own, fortran, shape } = read_header(&mut file, name)?;
+        if fortran && shape.len() > 1 || own != *dtype.get_or_insert(own) {
+            let detail = "its elements or their order differ from the first layer's, or columns lie together";
+            return Err(Flaws::default().fail("type", format!("/{name}"), detail));
+        }
+        let width = usize::try_from(shape.last().copied().unwrap_or(0));
+        let n_bytes = width.map_err(TraceError::unreadable)?.saturating_mul(own.size);
+        let row = move |_: u64, bytes: &mut Vec<u8>| {
+            bytes.resize(n_bytes, 0);
+            file.read_exact(bytes).map_err(TraceError::storage)
+        };
+        arrays.push(OfLayer { layer, shape, row: Box::new(row) });
+    }
+    let Some(dtype) = dtype else { return Ok(None) };
+    layers::stacked(arrays, dtype, scratch).map(Some)
 }
 
 /// The number of experts, from the archive or the uploader, who must not disagree.

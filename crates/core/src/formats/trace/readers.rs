@@ -10,8 +10,8 @@ use crate::formats::trace::error::TraceError;
 use crate::formats::trace::npz::Converted;
 use crate::formats::trace::stored::Scratch;
 use crate::formats::trace::{
-    Declared, Limits, counts_json, csv, ndjson, npy_file, npz, responses, route_lines, sglang_pt,
-    shorten, trtllm,
+    Declared, Limits, counts_json, csv, ndjson, npy_file, npz, parquet, records, responses,
+    route_lines, sglang_pt, shorten, trtllm,
 };
 
 /// What a reader is given.
@@ -54,13 +54,16 @@ pub const READERS: &[Reader] = &[
     Reader {
         media_type: "application/x-ndjson",
         extensions: &["ndjson", "jsonl"],
-        what: "JSON Lines: a token a line, a token and layer a line, or an engine's answer with its routes",
+        what: "JSON Lines: a token a line, a token and layer a line, a row of counts a line, or an engine's answer with its routes",
         convert: |x| {
             if responses::is_response(&x.raw)? {
                 return plain(responses::convert(x));
             }
             if route_lines::is_route_lines(&x.raw)? {
                 return plain(route_lines::convert(x));
+            }
+            if records::is_records(&x.raw, true)? {
+                return plain(records::convert(x, true));
             }
             let raw = BufReader::with_capacity(256 * 1024, x.raw);
             plain(ndjson::convert(raw, x.to, x.scratch, x.declared, x.digest))
@@ -69,10 +72,13 @@ pub const READERS: &[Reader] = &[
     Reader {
         media_type: "application/json",
         extensions: &["json"],
-        what: "JSON: counts, by layer or as arrays, or answers of an engine with their routes",
+        what: "JSON: counts, by layer, as arrays or as rows, or answers of an engine with their routes",
         convert: |x| {
             if responses::is_response(&x.raw)? {
                 return plain(responses::convert(x));
+            }
+            if records::is_records(&x.raw, false)? {
+                return plain(records::convert(x, false));
             }
             plain(counts_json::convert(x.raw, x.to, x.scratch, x.declared, x.digest))
         },
@@ -86,7 +92,7 @@ pub const READERS: &[Reader] = &[
     Reader {
         media_type: "application/x-pytorch",
         extensions: &["pt", "pth"],
-        what: "what SGLang's expert distribution recorder dumps; one tensor of counts or router logits",
+        what: "what SGLang's expert distribution recorder dumps; tensors of counts, routes or router logits, one or one a layer",
         convert: |x| plain(sglang_pt::convert(x)),
     },
     Reader {
@@ -112,6 +118,12 @@ pub const READERS: &[Reader] = &[
         extensions: &["safetensors"],
         what: "TensorRT-LLM's expert statistics of one rank",
         convert: |x| plain(trtllm::convert_one(x)),
+    },
+    Reader {
+        media_type: "application/vnd.apache.parquet",
+        extensions: &["parquet"],
+        what: "Parquet table of counts, with the columns of the CSV one",
+        convert: |x| plain(parquet::convert(x)),
     },
     Reader {
         media_type: "text/csv",
@@ -157,7 +169,7 @@ enum Remedy {
 }
 
 const AS_CSV: &str = "write it as a table, `layer,expert,count` or one column an expert, and send it as \
-                      text/csv (.csv): pandas.read_parquet(FILE).to_csv(OUT, index=False)";
+                      text/csv (.csv): pandas.read_feather(FILE).to_csv(OUT, index=False)";
 const AS_GZIP: &str = "unpack it, or compress it with gzip or zstd";
 const AS_ARRAY: &str = "write its array with numpy.save and send it as application/x-npy (.npy)";
 
@@ -168,7 +180,7 @@ const BEGINNINGS: [(&[u8], &str, Remedy); 14] = [
     (b"BZh", "compressed with bzip2", Remedy::Rewrite(AS_GZIP)),
     (b"\xfd7zXZ", "compressed with xz", Remedy::Rewrite(AS_GZIP)),
     (b"7z\xbc\xaf", "a 7z archive", Remedy::Rewrite(AS_GZIP)),
-    (b"PAR1", "a Parquet table, which is not read", Remedy::Rewrite(AS_CSV)),
+    (b"PAR1", "a Parquet table", Remedy::Send(&["application/vnd.apache.parquet"])),
     (b"ARROW1", "an Arrow table, which is not read", Remedy::Rewrite(AS_CSV)),
     (b"\x89HDF", "an HDF5 file, which is not read", Remedy::Rewrite(AS_ARRAY)),
     (b"\x93NUMPY", "a NumPy array", Remedy::Send(&["application/x-npy"])),
@@ -283,10 +295,10 @@ mod tests {
         let json = told(b"{\"counts\": [[1, 2]]}", "application/x-npz").unwrap();
         assert!(json.contains("it is text; send it as application/x-ndjson (.ndjson), "), "{json}");
         assert_eq!(told(b"{\"counts\": [[1, 2]]}", "text/csv"), None, "its reader tells");
-        let parquet = told(b"PAR1\x15\x04", "application/json").unwrap();
+        let arrow = told(b"ARROW1\x15\x04", "application/json").unwrap();
         assert!(
-            parquet.contains("a Parquet table, which is not read; write it as a table"),
-            "{parquet}"
+            arrow.contains("an Arrow table, which is not read; write it as a table"),
+            "{arrow}"
         );
         let pickle = told(b"\x80\x02}q\0.", "application/json").unwrap();
         assert!(

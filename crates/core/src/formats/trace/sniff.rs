@@ -42,6 +42,7 @@ fn binary(head: &[u8]) -> Option<&'static str> {
     match head {
         [0x93, b'N', b'U', b'M', b'P', b'Y', ..] => Some("npy"),
         [b'P', b'K', 3, 4, ..] => Some(zip(head)),
+        [b'P', b'A', b'R', b'1', ..] => Some("parquet"),
         // A pickle of protocol 2 and above, which is how older PyTorch files begin.
         [0x80, 2..=5, ..] => Some("pt"),
         _ if head.get(257..262) == Some(b"ustar") => Some("tar"),

@@ -197,6 +197,24 @@ impl Heap {
         Some(entries.iter().filter_map(|(name, _)| self.text(*name)).collect())
     }
 
+    /// What a dictionary holds by its keys, as texts, or a list by its places.
+    pub(crate) fn entries(&self, value: Value) -> Vec<(String, Value)> {
+        let named = |(key, value): &(Value, Value)| {
+            let key = match *key {
+                Value::Int(number) => number.to_string(),
+                key => self.text(key)?.to_owned(),
+            };
+            Some((key, *value))
+        };
+        match self.object(value) {
+            Some(Object::Dict(entries)) => entries.iter().filter_map(named).collect(),
+            Some(Object::List(items)) => {
+                items.iter().enumerate().map(|(nth, item)| (nth.to_string(), *item)).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
     /// A value that is a tensor.
     pub(crate) fn tensor(&self, value: Value) -> Option<&Tensor> {
         match self.object(value)? {

@@ -19,10 +19,10 @@ use std::fs::File;
 
 use self::dump::Dumps;
 use self::tensors::Torch;
-use crate::formats::trace::Input;
 use crate::formats::trace::archive::Folder;
 use crate::formats::trace::counts::check_counts_shape;
 use crate::formats::trace::error::{Flaws, TraceError};
+use crate::formats::trace::{Input, npy_file};
 use crate::trace::MAX_EXPERTS;
 
 /// Converts a recording of one file to a stored trace.
@@ -50,6 +50,9 @@ fn convert_dumps(input: Input<'_>, dumps: &Dumps<'_>) -> Result<File, TraceError
     }
     if let Some(tensor) = one_tensor::of(&first) {
         return one_tensor::convert(input, &first, tensor);
+    }
+    if let Some(raw) = one_tensor::of_layers(&first, input.scratch)? {
+        return npy_file::convert(Input { raw, ..input });
     }
     let (records, slots) = first.records()?;
     let key = "topk_ids_of_layer";

@@ -1,24 +1,59 @@
 //! A file that is one tensor, or `{"expert_load": tensor}`: counts `[layers, experts]` or
 //! `[steps, layers, experts]`, router logits `[tokens, layers, experts]`, or routes
-//! `[tokens, layers, top_k]`.
+//! `[tokens, layers, top_k]`. Or a tensor a layer, `{"layer_3": tensor}`, `{3: tensor}` or a list.
 
 use std::fs::File;
 
 use crate::formats::trace::counts::{CountsRecorder, check_counts_shape};
 use crate::formats::trace::error::{Flaws, TraceError};
+use crate::formats::trace::layers::{self, OfLayer};
 use crate::formats::trace::logits::Logits;
 use crate::formats::trace::meaning::{Meaning, Seen};
+use crate::formats::trace::npy::Dtype;
 use crate::formats::trace::pickle::Tensor;
 use crate::formats::trace::routes::{NO_ID, RoutePosition, RouteRecorder, check_shape};
 use crate::formats::trace::sglang_pt::as_size;
 use crate::formats::trace::sglang_pt::dump::Dump;
 use crate::formats::trace::sglang_pt::tensors::View;
+use crate::formats::trace::stored::Scratch;
 use crate::formats::trace::{COUNTS_NAMES, Input};
 
 /// The tensor of such a file.
 pub(super) fn of(dump: &Dump) -> Option<&Tensor> {
     let named = |name: &&str| dump.heap.tensor(dump.heap.get(dump.top, name)?);
     dump.heap.tensor(dump.top).or_else(|| COUNTS_NAMES.iter().find_map(named))
+}
+
+/// The tensors of all layers as one NumPy file, where the file has one a layer: a dictionary or a list.
+pub(super) fn of_layers(dump: &Dump, scratch: Scratch<'_>) -> Result<Option<File>, TraceError> {
+    let heap = &dump.heap;
+    let entries = heap.entries(dump.top);
+    let tensors: Option<Vec<(&str, &Tensor)>> =
+        entries.iter().map(|(name, value)| Some((&**name, heap.tensor(*value)?))).collect();
+    let tensors = tensors.unwrap_or_default();
+    let Some(named) = layers::named(tensors.iter().map(|(name, _)| *name)) else { return Ok(None) };
+    let is_integer = tensors.iter().all(|(_, tensor)| tensor.element.is_integer());
+    let mut arrays = Vec::new();
+    for (layer, name) in named {
+        let Some((_, tensor)) = tensors.iter().find(|(other, _)| *other == name) else { continue };
+        let mut view = dump.torch.view(tensor)?;
+        let shape = view.size().to_vec();
+        let (mut numbers, mut integers) = (Vec::new(), Vec::new());
+        let row = move |nth: u64, bytes: &mut Vec<u8>| {
+            bytes.clear();
+            if is_integer {
+                view.integers(nth, &mut integers)?;
+                bytes.extend(integers.iter().flat_map(|number| number.to_le_bytes()));
+            } else {
+                view.row(nth, &mut numbers)?;
+                bytes.extend(numbers.iter().flat_map(|number| number.to_le_bytes()));
+            }
+            Ok(())
+        };
+        arrays.push(OfLayer { layer, shape, row: Box::new(row) });
+    }
+    let kind = if is_integer { 'i' } else { 'f' };
+    layers::stacked(arrays, Dtype { kind, size: 8, big_endian: false }, scratch).map(Some)
 }
 
 /// Converts it to a stored trace.

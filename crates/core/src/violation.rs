@@ -39,12 +39,11 @@ impl Violation {
         let mut places: BTreeMap<_, usize> = BTreeMap::new();
         for one in violations {
             let kind = (&one.rule, without_digits(&one.pointer), without_digits(&one.detail));
-            match places.get(&kind) {
-                Some(place) => kinds[*place].1 += 1,
-                None => {
-                    places.insert(kind, kinds.len());
-                    kinds.push((one, 0));
-                }
+            if let Some(place) = places.get(&kind) {
+                kinds[*place].1 += 1;
+            } else {
+                places.insert(kind, kinds.len());
+                kinds.push((one, 0));
             }
         }
         kinds

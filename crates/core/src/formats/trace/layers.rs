@@ -21,12 +21,14 @@ pub(super) fn named<'a>(names: impl Iterator<Item = &'a str>) -> Option<Vec<(usi
     (!layers.is_empty() && is_distinct).then_some(layers)
 }
 
+/// Puts the bytes of the row of that number in place of others.
+type ReadRow<'a> = dyn FnMut(u64, &mut Vec<u8>) -> Result<(), TraceError> + 'a;
+
 /// The array of a layer.
 pub(super) struct OfLayer<'a> {
     pub(super) layer: usize,
     pub(super) shape: Vec<u64>,
-    /// Puts the bytes of the `nth` row in place of others.
-    pub(super) row: Box<dyn FnMut(u64, &mut Vec<u8>) -> Result<(), TraceError> + 'a>,
+    pub(super) row: Box<ReadRow<'a>>,
 }
 
 /// A NumPy file of `[layers, width]` of arrays `[width]`, or `[n, layers, width]` of `[n, width]`.
@@ -71,12 +73,11 @@ pub(super) fn stacked(
     for nth in 0..n {
         let mut next = arrays.iter_mut().peekable();
         for layer in 0..=last {
-            match next.next_if(|one| one.layer == layer) {
-                Some(array) => (array.row)(nth, &mut bytes)?,
-                None => {
-                    bytes.clear();
-                    bytes.resize(n_bytes, 0);
-                }
+            if let Some(array) = next.next_if(|one| one.layer == layer) {
+                (array.row)(nth, &mut bytes)?;
+            } else {
+                bytes.clear();
+                bytes.resize(n_bytes, 0);
             }
             to.write_all(&bytes).map_err(TraceError::storage)?;
         }

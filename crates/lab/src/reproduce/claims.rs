@@ -41,7 +41,7 @@ pub(super) struct ErrorModels {
     leads: [f64; ERROR_MODELS.len()],
 }
 
-const ERROR_MODELS: [&str; 3] = ["optimistic", "typical", "pessimistic"];
+pub(super) const ERROR_MODELS: [&str; 3] = ["optimistic", "typical", "pessimistic"];
 
 /// The paper's operating points, whose questions `read` reads.
 pub(super) fn operating<E: From<PricingError>>(
@@ -112,7 +112,8 @@ pub(super) fn sections(
         page,
         "\n## Three models of error\n\nWhat an error ε does to the busiest device is not settled in the \
          paper: nothing (optimistic), 1 + ε times the mean (typical), or 1 + (N − 1)·ε times \
-         (pessimistic). By how much `distribution_only` is ahead of `token_to_expert` with the predictor \
+         (pessimistic).\n\n![What distribution_only saves more than token_to_expert under each of the three]\
+         (reproduction/mixtral-error-models.svg)\n\nBy how much `distribution_only` is ahead of `token_to_expert` with the predictor \
          of accuracy {}, by the formulas on Mixtral:\n\n| data set, link | {} |\n| --- |{}\n",
         FFN.0,
         ERROR_MODELS.join(" | "),

@@ -27,7 +27,7 @@ fn maps(both: [&Computed; 2]) -> Vec<Panel> {
 /// Maps, differences and latency over accuracy where forecast and predictor change with skewness.
 pub(super) fn trends(case: &PaperCase, both: &[Computed; 2]) -> String {
     let [paper, calibrated] = both;
-    let mut rows = vec![maps([paper, calibrated]), differing([paper, calibrated])];
+    let mut rows = vec![maps([paper, calibrated]), differing(&by_preset(paper, calibrated))];
     rows.extend(over_accuracy([paper, calibrated]));
     let mut key = map::key(&[&paper.map, &calibrated.map]);
     key.extend(differing_key());
@@ -43,16 +43,34 @@ pub(super) fn trends(case: &PaperCase, both: &[Computed; 2]) -> String {
 /// skewness, at the paper's bandwidths (its Figure 7).
 pub(super) fn difference(case: &PaperCase, paper: &Computed, calibrated: &Computed) -> String {
     let title = format!("{}: what distribution_only saves more than token_to_expert", case.title);
-    figure::svg(&title, &[differing([paper, calibrated])], &differing_key(), &[])
+    let panels = differing(&by_preset(paper, calibrated));
+    figure::svg(&title, &[panels], &differing_key(), &[])
 }
 
-fn differing([paper, calibrated]: [&Computed; 2]) -> Vec<Panel> {
-    let of = |computed| {
+/// The same by the formulas, under every model of error.
+pub(super) fn error_models(case: &PaperCase, models: &[(&str, Computed)]) -> String {
+    let title = format!("{}: what distribution_only saves more, by what an error does", case.title);
+    let named: Vec<(&str, &Computed)> = models.iter().map(|(name, of)| (*name, of)).collect();
+    let mut key = differing_key();
+    // The formulas do not price it.
+    key.truncate(PAPER_BANDWIDTHS.len());
+    figure::svg(&title, &[differing(&named)], &key, &[])
+}
+
+fn by_preset<'a>(
+    paper: &'a Computed,
+    calibrated: &'a Computed,
+) -> [(&'static str, &'a Computed); 2] {
+    [(PRESETS[0], paper), (PRESETS[1], calibrated)]
+}
+
+fn differing(named: &[(&str, &Computed)]) -> Vec<Panel> {
+    let of = |(_, computed): &(&str, &Computed)| {
         [strategies::DISTRIBUTION_ONLY, strategies::REPLACE_ONLY]
             .map(|one| differences(computed, one))
     };
-    let (of_paper, of_calibrated) = (of(paper), of(calibrated));
-    let all = || of_paper.iter().chain(&of_calibrated).flatten().flatten().map(|(_, y)| *y);
+    let found: Vec<_> = named.iter().map(of).collect();
+    let all = || found.iter().flatten().flatten().flatten().map(|(_, y)| *y);
     let reach = (all().fold(0.0, f64::min), all().fold(0.0, f64::max));
     let room = 0.05 * (reach.1 - reach.0);
     let y = Axis::linear("difference of savings, % of none", 1.0, (reach.0 - room, reach.1 + room));
@@ -77,7 +95,11 @@ fn differing([paper, calibrated]: [&Computed; 2]) -> Vec<Panel> {
             }));
             Panel { title: title.to_owned(), body: curves::body(&x, &y, &drawn), x, y: y.clone() }
         };
-    vec![panel(PRESETS[0], &of_paper, paper), panel(PRESETS[1], &of_calibrated, calibrated)]
+    named
+        .iter()
+        .zip(&found)
+        .map(|((title, computed), found)| panel(title, found, computed))
+        .collect()
 }
 
 fn differing_key() -> Vec<Key> {

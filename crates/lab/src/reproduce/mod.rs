@@ -128,7 +128,7 @@ pub fn documents<E: From<PricingError>>(added: &Added, read: Read<E>) -> Result<
     let mixtral = &cases[0];
     for case in &cases {
         let [paper, calibrated] =
-            [of(case, "paper", None, read)?, of(case, "calibrated", None, read)?];
+            [of(case, "paper", By::Preset, read)?, of(case, "calibrated", By::Preset, read)?];
         let mut add = |name: &str, text: String| {
             documents.push(Document { path: format!("reproduction/{}-{name}", case.id), text });
         };
@@ -147,12 +147,18 @@ pub fn documents<E: From<PricingError>>(added: &Added, read: Read<E>) -> Result<
     let measured: Vec<(f64, f64)> = added.points.iter().filter_map(measured).collect();
     let trends = Trends { accuracies: cases::accuracies(&measured) };
     let over_skewness =
-        ["paper", "calibrated"].map(|preset| of(mixtral, preset, Some(&trends), read));
+        ["paper", "calibrated"].map(|preset| of(mixtral, preset, By::Trends(&trends), read));
     let [paper_over, calibrated_over] = over_skewness;
     let over_skewness = [paper_over?, calibrated_over?];
     documents.push(Document {
         path: "reproduction/mixtral-trends.svg".to_owned(),
         text: figures::trends(mixtral, &over_skewness),
+    });
+    let models = claims::ERROR_MODELS
+        .map(|model| Ok::<_, E>((model, of(mixtral, "paper", By::ErrorModel(model), read)?)));
+    documents.push(Document {
+        path: "reproduction/mixtral-error-models.svg".to_owned(),
+        text: figures::error_models(mixtral, &models.into_iter().collect::<Result<Vec<_>, E>>()?),
     });
     let own = own::priced(mixtral, &added.points, read)?;
     if !own.is_empty() {
@@ -186,12 +192,24 @@ pub fn documents<E: From<PricingError>>(added: &Added, read: Read<E>) -> Result<
     Ok(documents)
 }
 
+/// What a case is computed by beside its preset.
+#[derive(Clone, Copy)]
+enum By<'a> {
+    /// Nothing.
+    Preset,
+    /// Errors and accuracies that change with skewness.
+    Trends(&'a Trends),
+    /// What an error of a predictor does.
+    ErrorModel(&'a str),
+}
+
 fn of<E: From<PricingError>>(
     case: &PaperCase,
     preset: &'static str,
-    trends: Option<&Trends>,
+    by: By,
     read: Read<E>,
 ) -> Result<Computed, E> {
+    let trends = if let By::Trends(trends) = by { Some(trends) } else { None };
     let at = Point { data_set: DATA_SETS[0], link: LINKS[0].0 };
     let accuracies = trends.and_then(|trends| trends.accuracies.as_ref());
     let stated = cases::stated_over_skewness(accuracies);
@@ -204,6 +222,9 @@ fn of<E: From<PricingError>>(
             asked["routing"] = json!({
                 "skewness": at.data_set.skewness, "distribution_error_points": cases::errors(),
             });
+        }
+        if let By::ErrorModel(model) = by {
+            asked["assumptions"]["error_model"] = json!(model);
         }
         asked
     };

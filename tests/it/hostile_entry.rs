@@ -11,8 +11,8 @@ use moe_gps_core::formats::trace::{Cut, Declared, Input, Limits};
 /// The name of a corpus, and what it is fed to.
 pub(crate) type Target = (&'static str, fn(&[u8]));
 
-/// Every target.
-pub(crate) const TARGETS: [Target; 13] = [
+/// Every target. Parquet tables are a library's to read, whose panics are caught.
+pub(crate) const TARGETS: [Target; 12] = [
     ("npz", |bytes| trace("application/x-npz", bytes)),
     ("ndjson", |bytes| trace("application/x-ndjson", bytes)),
     ("json", |bytes| trace("application/json", bytes)),
@@ -21,7 +21,6 @@ pub(crate) const TARGETS: [Target; 13] = [
     ("tar", |bytes| trace("application/x-tar", bytes)),
     ("zip", |bytes| trace("application/zip", bytes)),
     ("csv", |bytes| trace("text/csv", bytes)),
-    ("parquet", |bytes| trace("application/vnd.apache.parquet", bytes)),
     ("safetensors", |bytes| trace("application/x-safetensors", bytes)),
     ("embedding", embedding),
     ("stored", stored),

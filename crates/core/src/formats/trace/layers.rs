@@ -7,7 +7,7 @@ use crate::formats::trace::counts_json::layer_named;
 use crate::formats::trace::error::{Flaws, TraceError};
 use crate::formats::trace::npy::{self, Dtype, NpyHeader};
 use crate::formats::trace::stored::Scratch;
-use crate::trace::MAX_LAYERS;
+use crate::trace::{MAX_CELLS, MAX_LAYERS};
 
 /// Names with their layers, ascending, if all are names of different layers, and not of a model's parts.
 pub(super) fn named<'a>(names: impl Iterator<Item = &'a str>) -> Option<Vec<(usize, &'a str)>> {
@@ -54,6 +54,11 @@ pub(super) fn stacked(
         }
     };
     let last = arrays.last().map_or(0, |one| one.layer);
+    if (last as u64 + 1).saturating_mul(width) > MAX_CELLS as u64 {
+        let detail =
+            format!("rows of {width} for {} layers; at most {MAX_CELLS} numbers fit", last + 1);
+        return Err(fail(last, detail));
+    }
     // Zeros are counts of a dense layer, and no routes of one.
     if shape.len() > 1 && last + 1 != arrays.len() {
         let detail = format!(

@@ -243,7 +243,7 @@ const INTRODUCTION: &str = "# Does the paper's advice hold up?\n\n\
     reads every active expert of a decode step from one replica; no released engine has it.\n";
 
 const OVER_RECORDINGS: &str = "Routing as it was recorded, expert by expert and layer by layer: one part \
-    of a recording, or all other data sets of its file, plans, what stands behind the arrow scores. A GPU \
+    of a recording, or all other data sets of its file, plans, and the part named after the arrow is scored. A GPU \
     prefills one prompt of 4,096 tokens in a step or decodes 64 sequences, as in the guidelines: SGLang \
     with DeepEP on one node of H200, 8-bit weights. Small models of our own stand for the model of their \
     shape. Of files with several data sets those two are shown that the others forecast best and worst.\n";

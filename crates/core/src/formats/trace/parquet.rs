@@ -22,8 +22,8 @@ pub(super) fn convert(input: Input<'_>) -> Result<File, TraceError> {
         let reader = raw.try_clone().map_err(TraceError::storage)?;
         let reader = SerializedFileReader::new(reader).map_err(TraceError::unreadable)?;
         let groups = reader.metadata().row_groups().iter();
-        let inflated = groups.map(|group| group.total_byte_size().max(0).unsigned_abs()).sum();
-        limits.allow_inflated("the table", sent, inflated)?;
+        let sizes = groups.map(|group| group.total_byte_size().max(0).unsigned_abs());
+        limits.allow_inflated("the table", sent, sizes.fold(0, u64::saturating_add))?;
         let fields = reader.metadata().file_metadata().schema().get_fields();
         let names: Vec<&str> = fields.iter().map(|field| field.name()).collect();
         let known = Columns::named(&names).filter(|_| names.len() <= MAX_COLUMNS);

@@ -198,7 +198,8 @@ fn gains(text: &mut String, report: &Report) {
              the experts' law give, how many have the other sign outside of it, the median half of an \
              interval and the median error, in percent. Rows of power laws are means over few unseeded \
              draws, whose spread is in the interval; the fit has not seen them where a kernel has \
-             other rows.\n"
+             other rows. Steps with no more choices than experts are left out: how later tables drew \
+             their loads is not known.\n"
         ),
     );
     line(

@@ -34,7 +34,7 @@
 //! in the cache (two small experts per device) run faster than this; serving does not.
 
 use std::iter::Sum;
-use std::ops::{Add, AddAssign};
+use std::ops::{Add, AddAssign, Mul};
 
 use crate::cost::round_up;
 use crate::hardware::{Chosen, Device};
@@ -147,6 +147,18 @@ impl AddAssign for ExpertWork {
             self.blocks[j] += other.blocks[j];
         }
         self.tokens += other.tokens;
+    }
+}
+
+/// So many times the work, as where experts are met with that probability.
+impl Mul<f64> for ExpertWork {
+    type Output = Self;
+    fn mul(self, times: f64) -> Self {
+        Self {
+            sums: self.sums.map(|sum| sum * times),
+            blocks: self.blocks.map(|blocks| blocks * times),
+            tokens: self.tokens * times,
+        }
     }
 }
 

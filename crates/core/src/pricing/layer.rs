@@ -18,7 +18,6 @@ use crate::cost::experts::{ExpertLaw, ExpertShape, ExpertWork, Seen};
 use crate::cost::{Laws, launches, narrowed_expert_law};
 use crate::engines::{self, kernels};
 use crate::hardware::{Device, Stack};
-use crate::model::Experts;
 use crate::price::{Basis, Price};
 use crate::pricing::attention_block::{attention_block, dense_block, sum};
 use crate::pricing::device_load::DeviceLoad;
@@ -325,9 +324,10 @@ impl LayerCosts {
         let alone = System { workload: drafts, ..system.clone() };
         let tokens = drafts.tokens_per_step as f64;
         let costs = Self::on_stack(stack, &alone, pattern, None, tokens);
-        let per_device =
-            f64::from(model.experts.routed) / f64::from(system.parallelism.expert_parallel);
-        let layer = costs.at_even_loads(&model.experts, per_device).total();
+        let experts = &model.experts;
+        let even = vec![1.0 / f64::from(experts.routed); experts.routed as usize];
+        let groups = system.parallelism.expert_parallel;
+        let layer = costs.at_expected_loads(&even, experts.top_k, groups).total();
         let (local, d) = (tokens * alone.busiest_share(), f64::from(model.hidden_size));
         let vocabulary =
             f64::from(model.vocabulary) / f64::from(system.parallelism.attention_tensor);
@@ -338,27 +338,23 @@ impl LayerCosts {
         (layer + around.time) * (f64::from(speculation.drafted) / layers)
     }
 
-    /// The terms of a layer whose `experts` are chosen equally often, `per_device` of them on a device.
-    ///
-    /// Of E experts `T` tokens reach E·(1 − (1 − k/E)ᵀ), each of which then has T·k over that many.
+    /// The terms of a layer by expected loads: experts chosen with `shares`, `top_k` of them by a token,
+    /// and dealt to so many groups of devices in turn. The slowest group computes one expert at least.
     #[must_use]
-    pub fn at_even_loads(&self, experts: &Experts, per_device: f64) -> Terms {
-        let (all, chosen) = (f64::from(experts.routed), f64::from(experts.top_k));
+    pub fn at_expected_loads(&self, shares: &[f64], top_k: u32, groups: u32) -> Terms {
         let tokens = self.tokens / self.halves;
-        let reached = 1.0 - (1.0 - chosen / all).max(0.0).powf(tokens);
-        let each = tokens * chosen / (all * reached).max(1.0);
-        let active = (per_device * reached).max(1.0);
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a few hundred"
-        )]
-        let whole = active.floor() as usize;
-        let works = std::iter::repeat_n(self.experts.piece(each), whole).sum::<ExpertWork>();
-        let rest = active - active.floor();
-        let one = self.device_ffn(works);
-        let next = self.device_ffn(works + self.experts.piece(each));
-        let ffn = one + (next - one) * rest;
+        let groups = groups.max(1) as usize;
+        let of_group = |first: usize| {
+            let own = shares.iter().skip(first).step_by(groups);
+            let (mut met, mut work) = (0.0, ExpertWork::default());
+            for share in own {
+                let (reached, each) = reached(f64::from(top_k) * share, tokens);
+                met += reached;
+                work += self.experts.piece(each) * reached;
+            }
+            self.device_ffn(work * (1.0 / met.clamp(f64::MIN_POSITIVE, 1.0)))
+        };
+        let ffn = (0..groups).map(of_group).fold(Seconds::ZERO, Seconds::max);
         self.terms(&self.with_exchange(ffn, &self.exchange.balanced()))
     }
 
@@ -473,3 +469,30 @@ const fn hidden_share(pattern: Communication) -> f64 {
 
 /// Error band of host launch times: 13 to 35 µs were measured.
 const LAUNCH_BAND: f64 = 0.5;
+
+/// With what probability any of `tokens` tokens chooses an expert, each with probability `chosen`, and how
+/// many do then.
+///
+/// ```text
+/// r = 1 − (1 − c)ᵀ,   n = c·T / r
+/// ```
+///
+/// Worked number: four tokens that choose one of two experts reach it with 1 − 0.5⁴ = 0.9375; it then has 2.13.
+fn reached(chosen: f64, tokens: f64) -> (f64, f64) {
+    let chosen = chosen.min(1.0);
+    let reached = 1.0 - (1.0 - chosen).powf(tokens);
+    (reached, tokens * chosen / reached.max(f64::MIN_POSITIVE))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worked_number_of_reached_experts_comes_out() {
+        let (of_four, each) = reached(0.5, 4.0);
+        assert!((of_four - 0.9375).abs() < 1e-12 && (each - 2.0 / 0.9375).abs() < 1e-12);
+        assert_eq!(reached(1.7, 3.0), (1.0, 3.0));
+        assert_eq!(reached(0.0, 3.0), (0.0, 0.0));
+    }
+}

@@ -34,19 +34,28 @@ fn row(record: &Record, op: Op, time: &str) -> Result<Measured, RowError> {
         kernel: record.required("model_path")?.to_owned(),
     };
     let tensor = count("tp_size")?;
-    let sharded = count("moe_tp_size")?.unwrap_or(1);
-    let groups = count("moe_ep_size")?.unwrap_or(1);
+    let mut experts = [count("moe_tp_size")?.unwrap_or(1), count("moe_ep_size")?.unwrap_or(1)];
     // Replicas that are not stated are those that make attention as large as the experts' group.
     let replicas = match (count("attention_dp_size")?, tensor) {
         (Some(stated), _) => stated,
-        (None, Some(tensor)) => (sharded * groups / tensor.max(1)).max(1),
+        (None, Some(tensor)) => (experts[0] * experts[1] / tensor.max(1)).max(1),
         (None, None) => 1,
     };
+    let mut attention = [tensor.unwrap_or(1), replicas];
+    if let Some([devices, groups]) = named_parallelism(record)
+        && groups > 1
+        && experts[0] * experts[1] == devices * groups
+    {
+        // The columns hold the product of the two.
+        experts = [(devices / groups).max(1), groups];
+        let tensor = attention[0].min(devices);
+        attention = [tensor, devices / tensor.max(1)];
+    }
     let case = ServerCase {
         model: software.kernel.clone(),
         engine,
-        attention: [tensor.unwrap_or(1), replicas],
-        experts: [sharded, groups],
+        attention,
+        experts,
         pipeline: count("pp_size")?.unwrap_or(1),
         tokens: [u64::from(record.whole("isl")?), u64::from(record.whole("osl")?)],
         concurrency,
@@ -68,6 +77,13 @@ fn row(record: &Record, op: Op, time: &str) -> Result<Measured, RowError> {
     Ok(Measured { format: format!("{gemm}/{moe}"), ..row })
 }
 
+/// Devices and groups of experts as the row's id names them: `…_tp8_ep8_…`.
+fn named_parallelism(record: &Record) -> Option<[u32; 2]> {
+    let mut parts = record.text("id")?.split('_');
+    let devices = parts.find_map(|part| part.strip_prefix("tp")?.parse().ok())?;
+    Some([devices, parts.next()?.strip_prefix("ep")?.parse().ok()?])
+}
+
 /// Requests served at once: as the source states, else as the row's id, else the batch.
 fn concurrency(record: &Record) -> Result<u64, RowError> {
     let stated = record.text("source").and_then(|source| {
@@ -81,5 +97,33 @@ fn concurrency(record: &Record) -> Result<u64, RowError> {
     match stated.or_else(named) {
         Some(concurrency) => Ok(concurrency),
         None => record.whole("batch_size").map(u64::from),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::measurements::read_rows;
+
+    #[test]
+    fn products_of_parallelism_are_taken_apart() {
+        // tp, dp, moe_tp and moe_ep as the columns have them, and what they become.
+        for (id, columns, attention, experts) in [
+            ("x_c4_tp8_ep8_951", "64,1,8,8", [8, 1], [1, 8]),
+            ("x_c256_tp8_ep8_2000", "1,64,8,8", [1, 8], [1, 8]),
+            ("x_c4_tp4_ep4_1323", "4,,1,16", [4, 1], [1, 4]),
+            ("x_c4_tp8_0_ep8_0_1256", "8,1,1,8", [8, 1], [1, 8]),
+            ("x_c4_tp8_ep1_67", "8,1,8,1", [8, 1], [8, 1]),
+            ("x_c8_tp2_epnone_22", "1,,2,1", [1, 2], [2, 1]),
+        ] {
+            let text = format!(
+                "id,backend,model_path,system,mode,isl,osl,gemm_quant_mode,moe_quant_mode,batch_size,\
+                 silicon_tpot_ms,tp_size,attention_dp_size,moe_tp_size,moe_ep_size\n\
+                 {id},vllm,m,h200_sxm,agg,8,8,fp8,fp8,4,10,{columns}\n"
+            );
+            let table = read_rows(text.as_bytes(), per_token).unwrap();
+            let Case::Server(case) = &table.rows[0].case else { panic!("no server") };
+            assert_eq!((case.attention, case.experts), (attention, experts), "{id}");
+        }
     }
 }

@@ -4,9 +4,10 @@ use crate::validate::measured::{BlockCase, Case, Measured, Op, Software};
 use crate::validate::price::{Estimate, Unpriced, note_of};
 use crate::validate::profiles::choose;
 use moe_gps_core::cost::Laws;
-use moe_gps_core::cost::latent::DEEPSEEK_V3;
+use moe_gps_core::cost::latent::{DEEPSEEK_V3, LatentBlockConstants};
 use moe_gps_core::cost::predictor::{EAGER, REPLAYED, RecurrentConstants};
-use moe_gps_core::hardware::{Device, Stack, fit_for};
+use moe_gps_core::hardware::{Device, Fit, Provenance, Stack, fit_for};
+use moe_gps_core::price::Basis;
 use moe_gps_core::system::{Dtype, Dtypes, Operands, Phase};
 use moe_gps_core::units::{Bytes, Seconds};
 
@@ -58,14 +59,19 @@ pub fn price(row: &Measured, device: &Device) -> Result<Estimate, Unpriced> {
                 fit_for(&stack.decode, &stack.formats.latent_decode, operands).fit
             })
         }
-        Case::LatentBlock(case) if case.phase == Phase::Prefill => {
-            choose(device, software, |stack| {
-                fit_for(&stack.prefill, &stack.formats.latent_prefill, operands).fit
+        Case::LatentBlock(case) => {
+            let own = choose(device, software, |stack| {
+                block_fit(stack, case.phase, operands).unwrap_or(&NO_BLOCK)
+            });
+            own.filter(|choice| choice.stands_in.is_none()).or_else(|| match case.phase {
+                Phase::Prefill => choose(device, software, |stack| {
+                    fit_for(&stack.prefill, &stack.formats.latent_prefill, operands).fit
+                }),
+                Phase::Decode => choose(device, software, |stack| {
+                    fit_for(&stack.decode, &stack.formats.latent_decode, operands).fit
+                }),
             })
         }
-        Case::LatentBlock(_) => choose(device, software, |stack| {
-            fit_for(&stack.decode, &stack.formats.latent_decode, operands).fit
-        }),
         Case::Prefill(..) => choose(device, software, |stack| {
             fit_for(&stack.prefill, &stack.formats.prefill, operands).fit
         }),
@@ -84,7 +90,9 @@ pub fn price(row: &Measured, device: &Device) -> Result<Estimate, Unpriced> {
     }
     let time = time(row, &laws).ok_or(Unpriced::NoLaw("not an operator of one device"))?;
     let band = match &row.case {
-        Case::LatentBlock(case) => block_band(choice.stack, case.phase, operands),
+        Case::LatentBlock(case) => {
+            block_fit(choice.stack, case.phase, operands).map(|fit| fit.band)
+        }
         _ => None,
     };
     Ok(Estimate {
@@ -104,13 +112,34 @@ pub(crate) fn recurrent(software: &Software) -> Option<RecurrentConstants> {
     }
 }
 
-/// The error band of a module around latent attention, where its own was fitted.
-fn block_band(stack: &Stack, phase: Phase, operands: Operands) -> Option<f64> {
+/// What stands for a stack without constants of a module around latent attention.
+static NO_BLOCK: Fit<LatentBlockConstants> = Fit {
+    constants: LatentBlockConstants::NONE,
+    band: 0.0,
+    basis: Basis::Roofline,
+    provenance: Provenance {
+        framework: String::new(),
+        version: String::new(),
+        kernel: String::new(),
+        source: String::new(),
+        date: String::new(),
+        rows: 0,
+        mean_error: None,
+        held_out_error: None,
+    },
+};
+
+/// The constants of a module around latent attention, where such were fitted.
+fn block_fit(
+    stack: &Stack,
+    phase: Phase,
+    operands: Operands,
+) -> Option<&Fit<LatentBlockConstants>> {
     let of = match phase {
         Phase::Prefill => &stack.formats.latent_prefill_block,
         Phase::Decode => &stack.formats.latent_decode_block,
     };
-    of.iter().find(|(format, _)| *format == operands).map(|(_, fit)| fit.band)
+    of.iter().find(|(format, _)| *format == operands).map(|(_, fit)| fit)
 }
 
 /// The time of an operator under bound laws; `None` for experts and communication.

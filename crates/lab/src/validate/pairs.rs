@@ -73,8 +73,15 @@ impl PairsOf {
     }
 }
 
+/// Of standard deviations, as many as hold nine values of ten: what error bands hold, too.
+const NINE_OF_TEN: f64 = 1.645;
+
 /// Rows that differ in their loads only, against the same row under equal loads; with a plan against
 /// without: the measured gain and the interval that an answer would print for it.
+///
+/// Loads drawn for no more choices than experts are left out, since the rule of the later tables is not
+/// known: there a step of one token on one of eight devices takes the time of one expert's weights, where the
+/// rule ([`crate::duplication_pays::draw`]) puts all its experts on the last device, as earlier tables do.
 #[must_use]
 pub fn gains(
     rows: &[Measured],
@@ -101,6 +108,9 @@ pub fn gains(
             Loads::Counts { tokens, .. } => others.push((of(tokens.iter().sum(), 0), timed)),
             Loads::Drawn(drawn) => {
                 let pairs = f64::from(drawn.tokens) * f64::from(drawn.top_k);
+                if pairs <= f64::from(drawn.experts) {
+                    continue;
+                }
                 let each = pairs / f64::from(drawn.devices);
                 let exponent = drawn.exponent.to_bits();
                 if drawn.plan_slots.is_some() {
@@ -120,8 +130,8 @@ pub fn gains(
         let doubts = [
             one.memory - other.memory,
             one.arithmetic - other.arithmetic,
-            one.draws,
-            other.draws,
+            NINE_OF_TEN * one.draws,
+            NINE_OF_TEN * other.draws,
             UNMODELLED,
             RESPONSE * mid,
         ];

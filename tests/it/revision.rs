@@ -21,7 +21,7 @@ const REVISIONS: [(u32, &str); 8] = [
     (6, "781d4c43578418f2"),
     // Flip points, and low-latency exchanges over links of other rates; none of them is among these.
     (7, "781d4c43578418f2"),
-    // Latent attention of vLLM and SGLang in decode on Hopper.
+    // Latent attention of vLLM and SGLang in decode on Hopper, as served.
     (8, "07e81175126bdf9b"),
 ];
 

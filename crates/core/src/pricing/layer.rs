@@ -212,7 +212,7 @@ impl LayerCosts {
         all_reduce.time = all_reduce.time * mixing;
         let scored = f64::from(experts.routed + experts.zero_cost);
         let router = laws.router_gemm.price(local, scored, d);
-        let top_k = laws.top_k.price(local, scored);
+        let chosen = sum(&[router, laws.top_k.price(local, scored)]);
         let sharding = f64::from(tensor);
         let beside = experts.shared_intermediate + model.dense_beside_experts;
         let shared_width = f64::from(beside) / sharding;
@@ -254,7 +254,7 @@ impl LayerCosts {
         let bands = Bands {
             attention: of(attention),
             all_reduce: of(all_reduce),
-            router: band(router.band.max(top_k.band), router.basis.max(top_k.basis)),
+            router: of(chosen),
             dispatch: of(exchanged.dispatch),
             // Measured at balanced load, scaled by the law to the load of the slowest device.
             expert_ffn: if measured.is_some() {
@@ -272,7 +272,7 @@ impl LayerCosts {
             fixed: Terms {
                 attention: attention.time,
                 all_reduce: all_reduce.time,
-                router: router.time + top_k.time,
+                router: chosen.time,
                 ..Terms::default()
             },
             host: launch * n_launches,

@@ -1,17 +1,16 @@
 //! Whole servers: the steps they make ([`Serving`]), each priced at the loads that recordings show.
 //!
 //! ```text
-//! step = Σ MoE layers + Σ dense layers + norm and product of the vocabulary + t_e
+//! step = Σ MoE layers + Σ dense layers + norm and product of the vocabulary
 //! ```
 //!
-//! `t_e` is what an engine takes between steps: scheduling, sampling, detokenising. Mapping, exclusions
-//! and the constants are those of `docs/accuracy-serving.md`.
+//! Mapping and exclusions are those of `docs/accuracy-serving.md`, which says why nothing is charged between steps.
 
 use crate::validate::measured::{Op, ServerCase};
 use crate::validate::price::{Estimate, Unpriced};
 use crate::validate::profiles::Profiles;
 use moe_gps_core::catalog::Catalog;
-use moe_gps_core::engines::{Engine, defaults, sglang, tensorrt_llm, vllm};
+use moe_gps_core::engines::defaults;
 use moe_gps_core::formats::model_toml::ModelSheet;
 use moe_gps_core::hardware::Device;
 use moe_gps_core::pricing::layer::LayerCosts;
@@ -24,16 +23,6 @@ use moe_gps_core::system::{
 };
 use moe_gps_core::units::Seconds;
 use rand_distr::{Distribution, StandardNormal};
-
-/// What an engine takes between two steps.
-///
-/// Source: the median of what the rows of `nvidia_end_to_end_moe.csv` take beyond the laws at 1 to 8
-/// requests, by engine.
-fn between_steps(engine: &Engine) -> Seconds {
-    let overheads = [(&vllm::ENGINE, 0.0), (&sglang::ENGINE, 0.0), (&tensorrt_llm::ENGINE, 0.0)];
-    let found = overheads.iter().find(|(of, _)| *of == engine);
-    Seconds::new(found.map_or(0.0, |(_, time)| *time))
-}
 
 /// Prices the first token or the time between two.
 pub fn price(
@@ -94,12 +83,8 @@ pub fn price(
         }),
         assumptions: Assumptions::preset(Preset::Calibrated),
     };
-    let mut times = Vec::new();
-    for step in &steps {
-        let time =
-            time_of(&mut system, step).ok_or_else(|| Unpriced::Stack(device.name.clone()))?;
-        times.push(time + between_steps(case.engine));
-    }
+    let times: Option<Vec<Seconds>> = steps.iter().map(|step| time_of(&mut system, step)).collect();
+    let times = times.ok_or_else(|| Unpriced::Stack(device.name.clone()))?;
     let served = serving.times(&steps, &times);
     let time = match op {
         Op::Ttft => served.first_token,

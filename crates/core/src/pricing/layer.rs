@@ -339,7 +339,7 @@ impl LayerCosts {
     }
 
     /// The terms of a layer by expected loads: experts chosen with `shares`, `top_k` of them by a token,
-    /// and dealt to so many groups of devices in turn. The slowest group computes one expert at least.
+    /// and assigned round-robin to so many groups of devices. The slowest group computes one expert at least.
     #[must_use]
     pub fn at_expected_loads(&self, shares: &[f64], top_k: u32, groups: u32) -> Terms {
         let tokens = self.tokens / self.halves;

@@ -5,6 +5,7 @@ use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use tower_http::decompression::DecompressionLayer;
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use crate::http::state::Service;
@@ -13,7 +14,8 @@ use crate::http::state::Service;
 pub(super) fn routes() -> Router<Service> {
     let page: Router<Service> =
         SwaggerUi::new("/docs").config(Config::from("/openapi.json")).into();
-    page.route("/openapi.json", get(description))
+    // Its files are compressed in the program, and not every client takes them so.
+    page.layer(DecompressionLayer::new()).route("/openapi.json", get(description))
 }
 
 async fn description(State(service): State<Service>) -> Response {

@@ -60,6 +60,31 @@ fn a_sequence_stays_on_its_replica() {
     assert!(!warned(&prefill(16), "replicas"));
 }
 
+/// Attention of a model on sixteen H200 in decode, 32 sequences on each, at that context.
+fn decoded(model: &str, context: u32) -> f64 {
+    let asked = json!({
+        "model": model,
+        "cluster": {"device": "h200-sxm", "devices": 16, "nodes": 2, "link": "nvlink4", "inter_node_link": "ib400"},
+        "parallelism": {"attention_tensor": 1, "attention_data": 16},
+        "workload": {"phase": "decode", "batch_size": 512, "kv_length": context},
+        "routing": {"skewness": 1.0},
+        "flip_points": false,
+    });
+    term(&result(&asked), "attention_s")
+}
+
+#[test]
+fn an_index_costs_kernels_and_saves_reading() {
+    // DeepSeek-V3.2 is DeepSeek-V3 with an index that chooses 2048 tokens.
+    let of_index = |context| decoded("deepseek-v3.2", context) - decoded("deepseek-v3", context);
+    let short = of_index(2048);
+    // Two products (16 and 2 MB of weights), a norm, a rotation, scores and the choice among them.
+    assert!((short - 31.5).abs() < 0.1, "{short}");
+    assert!(of_index(8192) < 0.0 && of_index(65_536) < 4.0 * of_index(8192));
+    // GLM-5.2 chooses in 21 layers of 78 and takes that choice in the others.
+    assert!(decoded("glm-5.2", 8192) < decoded("glm-5", 8192));
+}
+
 /// DeepSeek-V3 on four nodes of eight H100, fp8 prefill.
 fn deepseek_on_h100(engine: &Value) -> Value {
     json!({

@@ -18,6 +18,7 @@ pub mod launches;
 pub mod narrowed;
 pub mod predictor;
 pub mod sample;
+pub mod selection;
 #[cfg(test)]
 mod tests;
 

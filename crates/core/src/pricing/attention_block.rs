@@ -4,6 +4,7 @@ use crate::cost::Laws;
 use crate::cost::attention::{AttentionLaw, Heads, Span};
 use crate::cost::latent::LatentWidths;
 use crate::cost::narrowed::Narrowed;
+use crate::cost::selection::choice;
 use crate::model::{Attention, Index, Mixer, Mixing, Reach};
 use crate::price::{Basis, Price};
 use crate::system::{Dtype, Phase, System};
@@ -73,13 +74,17 @@ impl Part<'_> {
         match &mixer.mixing {
             Mixing::Attention { shape, reach, index } => {
                 let mut prices = vec![self.attention(shape, None, *reach)];
-                if mixer.extra > 0 {
-                    // Gates, indexers and compressors read the same tokens: one further product.
-                    let columns = mixer.extra as f64 / d / self.tensor();
+                let index = index.filter(|index| index.own);
+                let rank = query_rank(shape, d);
+                let of_index = index.map_or(0.0, |index| weights_of_index(&index, rank, d));
+                let extra = mixer.extra as f64 - of_index;
+                if extra > 0.0 {
+                    // Gates and compressors read the same tokens: one further product.
+                    let columns = extra / d / self.tensor();
                     prices.push(self.laws.gemm.price(self.tokens, columns, d));
                 }
-                if let Some(index) = index.filter(|index| index.own) {
-                    prices.push(self.scores(&index));
+                if let Some(index) = index {
+                    prices.push(self.index(&index, rank, *reach));
                 }
                 sum(&prices)
             }
@@ -114,8 +119,46 @@ impl Part<'_> {
         Price { basis: Basis::Roofline, ..sum(&prices) }
     }
 
-    /// An index that scores every token kept: heads over one stream of keys, of which no value is
-    /// read.
+    /// What chooses the tokens that sparse attention reads, whole on every device, as engines run it.
+    ///
+    /// ```text
+    /// t = product(T, heads·width, rank) + product(T, width + heads, d) + norm(T, width)
+    ///   + queries rotated and made narrow + scores + choice
+    /// ```
+    ///
+    /// Only the choice was measured, so that all of it is a roofline.
+    fn index(&self, index: &Index, rank: f64, reach: Reach) -> Price {
+        let Self { laws, tokens, .. } = *self;
+        let d = f64::from(self.system.model.hidden_size);
+        let [heads, width] = [index.heads, index.width].map(f64::from);
+        let prices = [
+            laws.gemm.price(tokens, heads * width, rank),
+            laws.gemm.price(tokens, width + heads, d),
+            laws.norm.norm(tokens, width),
+            laws.copy.copy(Bytes::new(tokens * heads * width * Dtype::Bf16.bytes())),
+            self.scores(index),
+            self.choice(index, reach),
+        ];
+        Price { basis: Basis::Roofline, ..sum(&prices) }
+    }
+
+    /// The choice among the scores of every new token that has more than are read.
+    fn choice(&self, index: &Index, reach: Reach) -> Price {
+        let chosen = match reach {
+            Reach::Sparse(read) | Reach::Compressed { read: Some(read), .. } => f64::from(read),
+            Reach::All | Reach::Window(_) | Reach::Compressed { read: None, .. } => f64::INFINITY,
+        };
+        let ratio = f64::from(index.ratio);
+        self.in_phases(|_, sequences, tokens, context| {
+            let (kept, new) = (context as f64 / ratio, tokens / sequences / ratio);
+            // Of the new tokens, those from the first that has a choice.
+            let first = (kept - new).max(chosen).min(kept);
+            let rows = tokens * (kept - first) / new;
+            choice(&self.system.cluster.device, rows, first.midpoint(kept))
+        })
+    }
+
+    /// Scores of every token kept: heads over one stream of keys, of which no value is read.
     fn scores(&self, index: &Index) -> Price {
         let width = f64::from(index.width);
         let heads = Heads {
@@ -141,9 +184,8 @@ impl Part<'_> {
         window: Option<f64>,
         share: f64,
     ) -> Price {
-        let workload = &self.system.workload;
-        let verified = workload.verified() as f64;
-        let price = |phase, sequences: f64, tokens: f64, context: u64| {
+        let verified = self.system.workload.verified() as f64;
+        self.in_phases(|phase, sequences, tokens, context| {
             let new = tokens / sequences;
             let context = (context as f64 * share).max(new);
             let span = Span { sequences, new, context, window };
@@ -154,7 +196,14 @@ impl Part<'_> {
                     law.price_decode(&Heads { query: heads.query * verified, ..heads }, &span)
                 }
             }
-        };
+        })
+    }
+
+    /// What is priced of a phase, so many sequences, all their new tokens and the context of each; of those
+    /// that decode beside prompts, besides.
+    fn in_phases(&self, price: impl Fn(Phase, f64, f64, u64) -> Price) -> Price {
+        let workload = &self.system.workload;
+        let verified = workload.verified() as f64;
         let Self { tokens, sequences, beside, .. } = *self;
         let decoded = beside * verified;
         let alone = price(workload.phase, sequences, tokens - decoded, workload.context);
@@ -232,6 +281,21 @@ impl Part<'_> {
         }
         sum(&prices)
     }
+}
+
+/// The width that queries are made of.
+fn query_rank(shape: &Attention, d: f64) -> f64 {
+    match shape {
+        Attention::Grouped { .. } | Attention::Latent { q_lora_rank: None, .. } => d,
+        Attention::Latent { q_lora_rank: Some(rank), .. }
+        | Attention::Shared { q_lora_rank: rank, .. } => f64::from(*rank),
+    }
+}
+
+/// Weights of the queries, of the keys and of the weight of every head.
+fn weights_of_index(index: &Index, rank: f64, d: f64) -> f64 {
+    let [heads, width] = [index.heads, index.width].map(f64::from);
+    rank * heads * width + d * (width + heads)
 }
 
 /// The widths of latent attention in a model of width `d`.

@@ -5,6 +5,7 @@ use std::path::Path;
 use axum::body::Body;
 use axum::http::Request;
 use moe_gps::store::devices::{DeviceRecord, Kind};
+use moe_gps_core::formats::device_toml;
 use moe_gps_lab::calibrate::run::device_document;
 use serde_json::{Value, json};
 
@@ -232,4 +233,22 @@ async fn a_registered_device_goes_before_an_alias() {
     assert!(app.get("/v1/devices/h100-sxm5").await.json()["registered_at"].is_string());
     assert_eq!(app.call("DELETE", "/v1/devices/h100-sxm5").await.status, 204);
     assert_eq!(app.ask_and_wait(&asked).await.json()["id"], shipped["id"]);
+}
+
+#[test]
+fn a_profile_in_a_file_is_told_everything_that_is_wrong_with_it() {
+    let text = include_str!("../../catalog/devices/l40s.toml");
+    let broken = text.replacen("memory_bytes", "memory_byte", 1).replacen(
+        "l2_bytes = ",
+        "l2_bytes = true #",
+        1,
+    );
+    let said = device_toml::parse(&broken).unwrap_err().to_string();
+    for part in [
+        "/memory_bytes: memory_bytes is missing",
+        "/memory_byte: unknown field",
+        "/l2_bytes: invalid type: boolean",
+    ] {
+        assert!(said.contains(part), "{said}");
+    }
 }

@@ -54,7 +54,7 @@ pub(super) fn problems(document: &Value) -> Vec<Violation> {
 fn alone(least: &Map<String, Value>, field: &str, value: Value, first: usize) -> Option<Violation> {
     let mut document = least.clone();
     document.insert(field.to_owned(), value);
-    let error = serde_path_to_error::deserialize::<_, File>(Value::Object(document)).err()?;
+    let error = serde_path_to_error::deserialize::<_, File>(&Value::Object(document)).err()?;
     let mut pointer = String::new();
     for segment in error.path() {
         let step = match segment {

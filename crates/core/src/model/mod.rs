@@ -202,6 +202,16 @@ pub struct Index {
     pub ratio: u32,
 }
 
+impl Index {
+    /// Weights of its queries, which are made of `rank` values, of its keys and of what weighs its heads, in a model
+    /// of width `hidden`.
+    #[must_use]
+    pub fn weights(&self, rank: u32, hidden: u32) -> u64 {
+        let [heads, width, rank, hidden] = [self.heads, self.width, rank, hidden].map(u64::from);
+        rank * heads * width + hidden * (width + heads)
+    }
+}
+
 impl Attention {
     /// Query heads.
     #[must_use]

@@ -75,16 +75,17 @@ impl Part<'_> {
             Mixing::Attention { shape, reach, index } => {
                 let mut prices = vec![self.attention(shape, None, *reach)];
                 let index = index.filter(|index| index.own);
-                let rank = query_rank(shape, d);
-                let of_index = index.map_or(0.0, |index| weights_of_index(&index, rank, d));
-                let extra = mixer.extra as f64 - of_index;
+                let hidden = self.system.model.hidden_size;
+                let rank = query_rank(shape, hidden);
+                let of_index = index.map_or(0, |index| index.weights(rank, hidden));
+                let extra = mixer.extra as f64 - of_index as f64;
                 if extra > 0.0 {
                     // Gates and compressors read the same tokens: one further product.
                     let columns = extra / d / self.tensor();
                     prices.push(self.laws.gemm.price(self.tokens, columns, d));
                 }
                 if let Some(index) = index {
-                    prices.push(self.index(&index, rank, *reach));
+                    prices.push(self.index(&index, f64::from(rank), *reach));
                 }
                 sum(&prices)
             }
@@ -283,19 +284,13 @@ impl Part<'_> {
     }
 }
 
-/// The width that queries are made of.
-fn query_rank(shape: &Attention, d: f64) -> f64 {
+/// The width that queries are made of, in a model of width `hidden`.
+const fn query_rank(shape: &Attention, hidden: u32) -> u32 {
     match shape {
-        Attention::Grouped { .. } | Attention::Latent { q_lora_rank: None, .. } => d,
+        Attention::Grouped { .. } | Attention::Latent { q_lora_rank: None, .. } => hidden,
         Attention::Latent { q_lora_rank: Some(rank), .. }
-        | Attention::Shared { q_lora_rank: rank, .. } => f64::from(*rank),
+        | Attention::Shared { q_lora_rank: rank, .. } => *rank,
     }
-}
-
-/// Weights of the queries, of the keys and of the weight of every head.
-fn weights_of_index(index: &Index, rank: f64, d: f64) -> f64 {
-    let [heads, width] = [index.heads, index.width].map(f64::from);
-    rank * heads * width + d * (width + heads)
 }
 
 /// The widths of latent attention in a model of width `d`.

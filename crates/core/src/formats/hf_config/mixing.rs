@@ -422,18 +422,12 @@ fn latent(
     }
     let mut full = counted(&kinds, Kind::Full) + near;
     if let Some(read) = fields.maybe(&["index_topk"], 1, MAX_WINDOW) {
-        let index_heads = fields.count("index_n_heads", MAX_HEADS);
+        let heads = fields.count("index_n_heads", MAX_HEADS);
         let width = fields.count("index_head_dim", MAX_HEAD_DIM);
         let own = index_layers(fields, full);
         for (layers, own) in [(own, true), (full.saturating_sub(own), false)] {
-            let [index_heads, width, rank] = [index_heads, width, query_rank].map(u64::from);
-            let weights = rank * index_heads * width + u64::from(hidden) * (width + index_heads);
-            let index = Index {
-                heads: u32::try_from(index_heads).unwrap_or(0),
-                width: u32::try_from(width).unwrap_or(0),
-                own,
-                ratio: 1,
-            };
+            let index = Index { heads, width, own, ratio: 1 };
+            let weights = index.weights(query_rank, hidden);
             if layers > 0 {
                 mixers.push(Mixer {
                     layers,
@@ -443,7 +437,7 @@ fn latent(
                         index: Some(index),
                     },
                     extra: if own { 0_i64.saturating_add_unsigned(weights) } else { 0 },
-                    small: small + if own { 2 * width } else { 0 },
+                    small: small + if own { 2 * u64::from(width) } else { 0 },
                 });
             }
         }

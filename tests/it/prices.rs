@@ -78,7 +78,7 @@ fn an_index_costs_kernels_and_saves_reading() {
     // DeepSeek-V3.2 is DeepSeek-V3 with an index that chooses 2048 tokens.
     let of_index = |context| decoded("deepseek-v3.2", context) - decoded("deepseek-v3", context);
     let short = of_index(2048);
-    // Two products (16 and 2 MB of weights), a norm, a rotation, scores and the choice among them.
+    // Two products (13 and 1 MB of weights in fp8), a norm, a rotation, scores and the choice among them.
     assert!((short - 31.5).abs() < 0.1, "{short}");
     assert!(of_index(8192) < 0.0 && of_index(65_536) < 4.0 * of_index(8192));
     // GLM-5.2 chooses in 21 layers of 78 and takes that choice in the others.

@@ -17,7 +17,7 @@
 //! M multiprocessors, BW peak memory bandwidth, β share of it, t0 start-up. Scores in 32 bits, 4096 to
 //! 131,072 a row, of which 2048 are chosen, 1 to 8192 rows. Source: an exact kernel of this project on one H200 in CUDA
 //! graphs (`tools/measure/sparse_index.py`, 2026-11-30), 29 measurements, of which the law is 5.1 % off in the mean
-//! and at most 20 %, in sample; no kernel of an engine was timed, PyTorch's takes 1.5 to 6 times as long, and other
+//! and at most 20 %, in sample; no kernel of an engine was timed, PyTorch's takes 1.5 to 7.5 times as long, and other
 //! devices take the same constants. Worked number: 32 rows of 8192 scores on 132 multiprocessors and 4.8 TB/s:
 //! 1.5 + 4.1 + 8192 · 0.227e-3 = 7.46 µs.
 
@@ -35,7 +35,7 @@ const VALUE: f64 = 0.227e-9;
 const MEMORY: f64 = 0.56;
 /// Scores are read twice, four bytes each.
 const BYTES: f64 = 8.0;
-/// How far apart exact kernels for it may be, relative.
+/// Relative error to expect, assumed: one kernel was timed, and engines have their own.
 const BAND: f64 = 0.5;
 
 /// The choice in `rows` rows, those that have more scores than are chosen, of `kept` scores in the mean.
